@@ -1,0 +1,91 @@
+//! What a proxy asks: the facts every ingress must supply, and how an absent fact is written.
+//!
+//! An adapter fills these fields from what the proxy itself knows (SPOE arguments, nginx variables in headers of our own
+//! name) and never from a header the client could have set, the credentials excepted.
+
+use super::body::{Body, BodyFault};
+use std::net::IpAddr;
+
+/// One question: may this request go through, and to which server?
+#[derive(Clone, Copy, Debug)]
+pub struct Inquiry<'a> {
+    /// The proxy's own identifier of the request (`unique-id`, `$request_id`); empty where it sent none.
+    pub uid: &'a [u8],
+    /// Request method as received, case kept.
+    pub method: &'a [u8],
+    /// Request target exactly as received: nothing decoded, the absolute form included (HAProxy shows H2 requests so).
+    pub target: &'a [u8],
+    /// Address of the client as the proxy sees it.
+    pub source: Option<IpAddr>,
+    /// `Authorization`.
+    pub authorization: Field<'a>,
+    /// `x-api-key` (Anthropic's clients).
+    pub x_api_key: Field<'a>,
+    /// `api-key` (Azure's clients).
+    pub api_key: Field<'a>,
+    /// `Content-Encoding`, where the request has one.
+    pub encoding: Option<&'a [u8]>,
+    /// The request body, as far as this ingress can show it.
+    pub body: BodyShown<'a>,
+}
+
+/// A header that may carry a credential: its value and how often the request had it.
+///
+/// The count is separate because proxies show one value where a request carried two (RFC 9110 section 5.2), and two
+/// credentials are refused rather than chosen between.
+#[derive(Clone, Copy, Default)]
+pub struct Field<'a> {
+    /// Value of the (last) occurrence.
+    pub value: Option<&'a [u8]>,
+    /// Number of occurrences in the request.
+    pub count: u32,
+}
+
+impl<'a> Field<'a> {
+    /// A header that occurs once.
+    pub fn once(value: &'a [u8]) -> Field<'a> {
+        Field { value: Some(value), count: 1 }
+    }
+
+    /// Whether the request carried this header at all.
+    pub fn is_present(&self) -> bool {
+        self.value.is_some() || self.count > 0
+    }
+}
+
+impl std::fmt::Debug for Field<'_> {
+    /// Never shows the value: it is a credential.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Field({} occurrence(s), {})", self.count, if self.value.is_some() { "redacted" } else { "absent" })
+    }
+}
+
+/// How much of the body the ingress can show.
+#[derive(Clone, Copy)]
+pub enum BodyShown<'a> {
+    /// The bytes the proxy holds, and the size it announced. `seen.len() < size` is a prefix, which is never decided on.
+    Bytes {
+        /// Bytes at hand.
+        seen: &'a [u8],
+        /// Size of the whole body in bytes, as far as the proxy knows it.
+        size: u64,
+    },
+    /// The ingress pushed the whole body through a [`super::body::BodyReader`] while it arrived.
+    Read(&'a Result<Body, BodyFault>),
+    /// The body was larger than this ingress reads.
+    TooLarge,
+    /// This ingress never sees bodies (nginx `auth_request`).
+    Hidden,
+}
+
+impl std::fmt::Debug for BodyShown<'_> {
+    /// Never shows the bytes: prompts are private.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BodyShown::Bytes { seen, size } => write!(f, "Bytes({} of {size})", seen.len()),
+            BodyShown::Read(result) => write!(f, "Read({})", if result.is_ok() { "ok" } else { "fault" }),
+            BodyShown::TooLarge => f.write_str("TooLarge"),
+            BodyShown::Hidden => f.write_str("Hidden"),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Canonical model names, so that a plan cannot be slipped past by another spelling of the same model.
+//!
+//! Ollama (`types/model/name.go`) fills an absent host, namespace and tag, compares parts without regard to ASCII case,
+//! and accepts a leading `http://` or `https://`; `server/routes.go` trims. Every spelling that names one model there
+//! must have one canonical form here. The reverse, two models of an exotic server under one canonical form, merely
+//! merges them, so where in doubt this folds.
+
+use std::borrow::Borrow;
+use std::sync::Arc;
+
+/// Longest model name acted on, in bytes; longer ones are unknown models.
+pub const NAME_MAX: usize = 256;
+
+/// A canonical model name in short form: `model:tag`, with `namespace/` and `host/` before it where they are not the
+/// implied `library` and `registry.ollama.ai`. Lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelName(Arc<str>);
+
+impl ModelName {
+    /// The canonical form of a name as somebody wrote it. Never fails: a name no server has simply matches none.
+    pub fn canonical(written: &str) -> ModelName {
+        let mut buffer = NameBuffer::default();
+        match buffer.canonical(written) {
+            Some(name) => ModelName(name.into()),
+            None => ModelName(written.trim().to_ascii_lowercase().into()),
+        }
+    }
+
+    /// The short form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether Ollama would send the prompt to ollama.com for this name: tag `cloud` or a tag ending in `-cloud`.
+    pub fn leaves_fleet(&self) -> bool {
+        let tag = self.0.rsplit_once(':').map_or("", |(_, tag)| tag);
+        tag == "cloud" || tag.ends_with("-cloud")
+    }
+}
+
+impl Borrow<str> for ModelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for ModelName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Room on the stack for one canonical name, so that a decision looks a model up without allocating.
+pub struct NameBuffer {
+    bytes: [u8; NAME_MAX + 8],
+    len: usize,
+}
+
+impl Default for NameBuffer {
+    fn default() -> NameBuffer {
+        NameBuffer { bytes: [0; NAME_MAX + 8], len: 0 }
+    }
+}
+
+impl NameBuffer {
+    /// Writes the canonical short form of `written` and shows it; `None` where it is longer than [`NAME_MAX`].
+    pub fn canonical(&mut self, written: &str) -> Option<&str> {
+        if written.len() > NAME_MAX {
+            return None;
+        }
+        let mut rest = written.trim();
+        for scheme in ["http://", "https://"] {
+            if let Some(head) = rest.get(..scheme.len())
+                && head.eq_ignore_ascii_case(scheme)
+            {
+                rest = &rest[scheme.len()..];
+                break;
+            }
+        }
+        for (implied, separator) in [("registry.ollama.ai", '/'), ("library", '/')] {
+            if let Some((head, tail)) = rest.split_once(separator)
+                && head.trim().eq_ignore_ascii_case(implied)
+                && !tail.is_empty()
+            {
+                rest = tail;
+            }
+        }
+        // "/" cannot stand in a tag, so a ":" before the last "/" belongs to a host's port.
+        let (mut name, mut tag) = match (rest.rfind(':'), rest.rfind('/')) {
+            (Some(colon), slash) if slash.is_none_or(|slash| slash < colon) => (&rest[..colon], &rest[colon + 1..]),
+            _ => (rest, ""),
+        };
+        (name, tag) = (name.trim(), tag.trim());
+        // `model:tag:local` and `model:local` name the model on this machine (server/routes.go strips the suffix).
+        if tag.eq_ignore_ascii_case("local") {
+            match name.rsplit_once(':') {
+                Some((inner, inner_tag)) if !inner_tag.contains('/') => (name, tag) = (inner.trim(), inner_tag.trim()),
+                _ => tag = "",
+            }
+        }
+        if tag.is_empty() {
+            tag = "latest";
+        }
+        self.len = 0;
+        self.push(name);
+        self.push(":");
+        self.push(tag);
+        std::str::from_utf8(&self.bytes[..self.len]).ok()
+    }
+
+    fn push(&mut self, part: &str) {
+        for byte in part.bytes() {
+            if let Some(slot) = self.bytes.get_mut(self.len) {
+                *slot = byte.to_ascii_lowercase();
+                self.len += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_model_has_one_canonical_form() {
+        let cases = [
+            ("llama3", "llama3:latest"),
+            (" LLAMA3:Latest ", "llama3:latest"),
+            ("library/llama3", "llama3:latest"),
+            ("https://registry.ollama.ai/library/llama3", "llama3:latest"),
+            ("registry.ollama.ai/library/llama3:8B", "llama3:8b"),
+            ("HTTP://Registry.Ollama.AI/Library/Llama3:8b", "llama3:8b"),
+            ("hf.co/a/b:Q4_K_M", "hf.co/a/b:q4_k_m"),
+            ("localhost:5000/me/m", "localhost:5000/me/m:latest"),
+            ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/llama-3.1-8b-instruct:latest"),
+            ("llama3:local", "llama3:latest"),
+            ("llama3:8b:local", "llama3:8b"),
+            ("llama3:", "llama3:latest"),
+            ("", ":latest"),
+            ("ein modell", "ein modell:latest"),
+            ("größe", "größe:latest"),
+        ];
+        for (written, canonical) in cases {
+            assert_eq!(ModelName::canonical(written).as_str(), canonical, "{written:?}");
+            assert_eq!(ModelName::canonical(canonical).as_str(), canonical, "{canonical:?} is its own canonical form");
+        }
+    }
+
+    #[test]
+    fn a_name_too_long_to_act_on_has_no_form_in_the_buffer() {
+        assert!(NameBuffer::default().canonical(&"m".repeat(NAME_MAX)).is_some());
+        assert!(NameBuffer::default().canonical(&"m".repeat(NAME_MAX + 1)).is_none());
+    }
+
+    #[test]
+    fn names_that_leave_the_fleet_are_known_by_their_tag() {
+        let cases = [
+            ("gpt-oss:cloud", true),
+            ("gpt-oss:120b-cloud", true),
+            ("GPT-OSS:120B-CLOUD", true),
+            ("cloud", false),
+            ("cloud:8b", false),
+        ];
+        for (name, leaves) in cases {
+            assert_eq!(ModelName::canonical(name).leaves_fleet(), leaves, "{name}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The compiled configuration a decision reads: plans and servers. Built only by `config::compile` and by tests.
+
+use super::limits::Quota;
+use super::name::ModelName;
+use std::sync::Arc;
+
+/// Everything an operator decided, checked and ready to read.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// Plans, in the order of the file. [`PlanIndex`] points here.
+    pub plans: Vec<Plan>,
+    /// Model servers, in the order of the file. [`ServerIndex`] points here.
+    pub servers: Vec<Server>,
+}
+
+/// Position of a plan in [`Policy::plans`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PlanIndex(pub u16);
+
+/// Position of a server in [`Policy::servers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerIndex(pub u16);
+
+/// What a caller may do (`[plans.NAME]`).
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Name in the file.
+    pub name: Arc<str>,
+    /// Models it may use.
+    pub models: Vec<ModelPattern>,
+    /// Route classes it may use.
+    pub routes: RouteClasses,
+    /// Request-rate limits of each caller on this plan; all must hold.
+    pub requests: Vec<Quota>,
+}
+
+/// The route classes a plan permits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouteClasses {
+    /// `"inference"`
+    pub inference: bool,
+    /// `"catalog"`
+    pub catalog: bool,
+}
+
+/// One entry of a plan's `models`: an exact name, or a pattern in which `*` stands for any characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelPattern {
+    /// A canonical name.
+    Exact(ModelName),
+    /// Lower-case glob over the canonical short form. Never matches a name that leaves the fleet (`:cloud`, `-cloud`):
+    /// prompts go to another company only where the plan says so by name.
+    Glob(Box<str>),
+}
+
+impl ModelPattern {
+    /// Reads an entry as written: with a `*` it is a glob, else an exact name.
+    pub fn new(written: &str) -> ModelPattern {
+        if written.contains('*') {
+            ModelPattern::Glob(written.trim().to_ascii_lowercase().into())
+        } else {
+            ModelPattern::Exact(ModelName::canonical(written))
+        }
+    }
+
+    /// Whether a plan with this entry may use `name`.
+    pub fn permits(&self, name: &ModelName) -> bool {
+        match self {
+            ModelPattern::Exact(exact) => exact == name,
+            ModelPattern::Glob(glob) => !name.leaves_fleet() && glob_matches(glob.as_bytes(), name.as_str().as_bytes()),
+        }
+    }
+
+    /// Whether the entry permits every model of the fleet.
+    pub fn permits_all(&self) -> bool {
+        matches!(self, ModelPattern::Glob(glob) if glob.bytes().all(|byte| byte == b'*'))
+    }
+}
+
+/// One model server (`[[server]]`).
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The backend's name in haproxy.cfg, the upstream's in nginx.conf.
+    pub name: Arc<str>,
+    /// Base URL for probes, without a trailing slash.
+    pub url: Arc<str>,
+    /// What software it speaks like.
+    pub kind: ServerKind,
+    /// Requests it may have at once over all models; `None`: not bounded by us.
+    pub maxconn: Option<u32>,
+    /// Share in the rotation, 0 to 256; 0 takes no new requests.
+    pub weight: u16,
+    /// Models it serves where it cannot be asked; empty: discovered.
+    pub models: Vec<Arc<str>>,
+}
+
+/// The API a model server offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerKind {
+    /// Ollama's native API (and its `/v1`).
+    Ollama,
+    /// OpenAI's API only: vLLM, llama.cpp, LocalAI, TGI.
+    OpenAi,
+}
+
+/// Glob match in which `*` stands for any run of bytes. Linear in both lengths but for backtracking to the last `*`, which
+/// is enough for one wildcard kind (Krauss' algorithm's argument).
+fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
+    let (mut g, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if g < glob.len() && glob[g] == b'*' {
+            star = Some((g, t));
+            g += 1;
+        } else if g < glob.len() && glob[g] == text[t] {
+            g += 1;
+            t += 1;
+        } else if let Some((star_g, star_t)) = star {
+            g = star_g + 1;
+            t = star_t + 1;
+            star = Some((star_g, star_t + 1));
+        } else {
+            return false;
+        }
+    }
+    glob[g..].iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_permit_canonical_names() {
+        let cases = [
+            ("llama3.*", "llama3.2:3b", true),
+            ("llama3.*", "LLAMA3.1:8b", true),
+            ("llama3.*", "llama3:8b", false),
+            ("llama3", "library/llama3:latest", true),
+            ("llama3", "llama3:8b", false),
+            ("*", "qwen:0.5b", true),
+            ("*", "gpt-oss:120b-cloud", false),
+            ("*", "gpt-oss:cloud", false),
+            ("gpt-oss:120b-cloud", "gpt-oss:120b-cloud", true),
+            ("*:3b", "llama3.2:3b", true),
+            ("l*3*b", "llama3.2:3b", true),
+            ("l*3*c", "llama3.2:3b", false),
+        ];
+        for (pattern, name, permitted) in cases {
+            let found = ModelPattern::new(pattern).permits(&ModelName::canonical(name));
+            assert_eq!(found, permitted, "{pattern} on {name}");
+        }
+    }
+}

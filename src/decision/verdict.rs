@@ -1,0 +1,267 @@
+//! What is decided: Grant, Answer or Refusal, and the one table from a refusal's reason to its status, public code and label.
+//!
+//! *Why* ([`Reason`]) and *what is told* ([`Code`]) are two enums, recorded together: the log names the reason, the client
+//! learns only the code. An unknown model and a model outside the plan differ in the first and not in the second.
+
+use super::body::BodyFault;
+use super::policy::Server;
+use super::roster::Pool;
+use super::route::Endpoint;
+
+/// The decision on one inquiry. Borrows from the View it was taken on.
+#[derive(Debug, Clone)]
+pub enum Verdict<'v> {
+    /// Let it through, to this server.
+    Allow(Grant<'v>),
+    /// herdgate answers this request itself (catalog).
+    Answer(Answer<'v>),
+    /// Do not let it through.
+    Refuse(Refusal),
+}
+
+/// Permission to pass, and where to.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant<'v> {
+    /// The chosen server.
+    pub server: &'v Server,
+    /// Where the proxy sends the request should the first be unavailable to it.
+    pub server2: Option<&'v Server>,
+    /// The pool that serves the model; absent where the ingress hides bodies.
+    pub pool: Option<&'v Pool>,
+    /// Where the caller stands with its tightest request limit, after this request; absent without one.
+    pub requests: Option<Standing>,
+}
+
+/// Where a caller stands with one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Most that may be taken at once (the burst).
+    pub limit: u64,
+    /// What is left right now.
+    pub remaining: u64,
+    /// Nanoseconds until the whole limit is available again.
+    pub reset_ns: u64,
+}
+
+/// A catalog answer: rendered by `catalog::render` on the same View.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'v> {
+    /// Which catalog endpoint was asked.
+    pub endpoint: Endpoint,
+    /// The caller's plan: the catalog shows only what it may use. Index into the View's plans.
+    pub plan: super::policy::PlanIndex,
+    /// The model asked for by `GET /v1/models/{id}`.
+    pub pool: Option<&'v Pool>,
+    /// `HEAD`: headers and length only.
+    pub head: bool,
+}
+
+/// A refusal: why, what is told, and when to come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why, for the log.
+    pub reason: Reason,
+    /// Whole seconds after which a retry may succeed; only on 429 and 503.
+    pub retry_after_s: Option<u64>,
+    /// The model as the client wrote it (decoded, at most 256 bytes), where the public message names it.
+    pub model: Option<Box<str>>,
+}
+
+impl Refusal {
+    /// A refusal without a time to come back.
+    pub fn new(reason: Reason) -> Refusal {
+        Refusal { reason, retry_after_s: None, model: None }
+    }
+
+    /// The public code.
+    pub fn code(&self) -> Code {
+        self.reason.code()
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.code().status()
+    }
+}
+
+/// Why a request was refused. Never told to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// No credential header at all.
+    NoCredential,
+    /// More than one credential header, or one of them twice.
+    SeveralCredentials,
+    /// A credential that cannot be one: wrong scheme, characters, length or checksum.
+    MalformedCredential,
+    /// No key has this digest.
+    UnknownKey,
+    /// The key is past its `expires`.
+    ExpiredKey,
+    /// The key was revoked.
+    RevokedKey,
+    /// The key's plan does not exist in the running configuration.
+    UnknownPlan,
+    /// No endpoint has this method and path.
+    UnknownRoute,
+    /// A path two servers could read in two ways: `%`, `//`, dot segment, `;`, `\`, control or non-ASCII byte, fragment.
+    UnsafePath,
+    /// The query names `model`, which servers and gateways rank differently against the body.
+    ModelInQuery,
+    /// The endpoint's class is not among the plan's `routes`.
+    RouteNotInPlan,
+    /// No server of the fleet has this model.
+    UnknownModel,
+    /// The model exists or may exist, but the plan does not list it.
+    ModelNotInPlan,
+    /// The ingress shows no body and the plan is limited to some models.
+    BodyHidden,
+    /// The body is a prefix, or larger than the ingress reads.
+    BodyNotVisible,
+    /// The body cannot be read in one way only.
+    Body(BodyFault),
+    /// `Content-Encoding` other than identity.
+    Encoding,
+    /// A request-rate limit is used up.
+    RequestRate,
+    /// No server that has the model is up.
+    NoServer,
+    /// The fleet's models are not known yet.
+    FleetUnknown,
+    /// The verdict would have come after its deadline.
+    DeadlineMissed,
+    /// The proxy's question lacked a fact that every inquiry must carry.
+    MalformedInquiry,
+}
+
+/// The public code of a refusal (`DESIGN.md`, Answers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// 401
+    InvalidApiKey,
+    /// 404
+    ModelNotFound,
+    /// 404
+    UnknownRoute,
+    /// 403
+    NotPermitted,
+    /// 400
+    InvalidBody,
+    /// 400
+    AmbiguousBody,
+    /// 413
+    BodyNotVisible,
+    /// 415
+    UnsupportedEncoding,
+    /// 429
+    RateLimitExceeded,
+    /// 503
+    NoServer,
+    /// 503
+    Overloaded,
+}
+
+impl Code {
+    /// Every code, for metrics and tests.
+    pub const ALL: [Code; 11] = [
+        Code::InvalidApiKey,
+        Code::ModelNotFound,
+        Code::UnknownRoute,
+        Code::NotPermitted,
+        Code::InvalidBody,
+        Code::AmbiguousBody,
+        Code::BodyNotVisible,
+        Code::UnsupportedEncoding,
+        Code::RateLimitExceeded,
+        Code::NoServer,
+        Code::Overloaded,
+    ];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidApiKey => "invalid_api_key",
+            Code::ModelNotFound => "model_not_found",
+            Code::UnknownRoute => "unknown_route",
+            Code::NotPermitted => "not_permitted",
+            Code::InvalidBody => "invalid_body",
+            Code::AmbiguousBody => "ambiguous_body",
+            Code::BodyNotVisible => "body_not_visible",
+            Code::UnsupportedEncoding => "unsupported_encoding",
+            Code::RateLimitExceeded => "rate_limit_exceeded",
+            Code::NoServer => "no_server",
+            Code::Overloaded => "overloaded",
+        }
+    }
+
+    /// The HTTP status (RFC 9110 section 15, RFC 6585 for 429).
+    pub fn status(self) -> u16 {
+        match self {
+            Code::InvalidApiKey => 401,
+            Code::ModelNotFound | Code::UnknownRoute => 404,
+            Code::NotPermitted => 403,
+            Code::InvalidBody | Code::AmbiguousBody => 400,
+            Code::BodyNotVisible => 413,
+            Code::UnsupportedEncoding => 415,
+            Code::RateLimitExceeded => 429,
+            Code::NoServer | Code::Overloaded => 503,
+        }
+    }
+}
+
+impl Reason {
+    /// What the client is told for this reason.
+    pub fn code(&self) -> Code {
+        match self {
+            Reason::NoCredential
+            | Reason::SeveralCredentials
+            | Reason::MalformedCredential
+            | Reason::UnknownKey
+            | Reason::ExpiredKey
+            | Reason::RevokedKey => Code::InvalidApiKey,
+            Reason::UnknownModel | Reason::ModelNotInPlan => Code::ModelNotFound,
+            Reason::UnknownRoute | Reason::UnsafePath => Code::UnknownRoute,
+            Reason::UnknownPlan | Reason::RouteNotInPlan | Reason::BodyHidden => Code::NotPermitted,
+            Reason::ModelInQuery => Code::AmbiguousBody,
+            Reason::Body(fault) => {
+                if fault.is_ambiguous() {
+                    Code::AmbiguousBody
+                } else {
+                    Code::InvalidBody
+                }
+            }
+            Reason::BodyNotVisible => Code::BodyNotVisible,
+            Reason::Encoding => Code::UnsupportedEncoding,
+            Reason::RequestRate => Code::RateLimitExceeded,
+            Reason::NoServer | Reason::FleetUnknown => Code::NoServer,
+            Reason::DeadlineMissed | Reason::MalformedInquiry => Code::Overloaded,
+        }
+    }
+
+    /// A short fixed name for the log and `explain`; a closed set, so it may also be a label.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Reason::NoCredential => "no_credential",
+            Reason::SeveralCredentials => "several_credentials",
+            Reason::MalformedCredential => "malformed_credential",
+            Reason::UnknownKey => "unknown_key",
+            Reason::ExpiredKey => "expired_key",
+            Reason::RevokedKey => "revoked_key",
+            Reason::UnknownPlan => "unknown_plan",
+            Reason::UnknownRoute => "unknown_route",
+            Reason::UnsafePath => "unsafe_path",
+            Reason::ModelInQuery => "model_in_query",
+            Reason::RouteNotInPlan => "route_not_in_plan",
+            Reason::UnknownModel => "unknown_model",
+            Reason::ModelNotInPlan => "model_not_in_plan",
+            Reason::BodyHidden => "body_hidden",
+            Reason::BodyNotVisible => "body_not_visible",
+            Reason::Body(fault) => fault.kind.as_str(),
+            Reason::Encoding => "encoding",
+            Reason::RequestRate => "request_rate",
+            Reason::NoServer => "no_server",
+            Reason::FleetUnknown => "fleet_unknown",
+            Reason::DeadlineMissed => "deadline_missed",
+            Reason::MalformedInquiry => "malformed_inquiry",
+        }
+    }
+}

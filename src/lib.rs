@@ -1,0 +1,15 @@
+//! herdgate decides; HAProxy or nginx carries.
+
+pub mod admin;
+pub mod agent_check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod decision;
+pub mod gate;
+pub mod keys;
+pub mod metrics;
+pub mod nginx;
+pub mod probe;
+pub mod spop;
+pub mod state;

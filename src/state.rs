@@ -1,0 +1,50 @@
+//! The only shared state that decisions read: the current View, swapped whole by one writer at a time.
+
+use crate::decision::fleet::FleetView;
+use crate::decision::keyset::KeySet;
+use crate::decision::policy::Policy;
+use crate::decision::view::View;
+use arc_swap::{ArcSwap, Guard};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Holds the current [`View`].
+#[derive(Default)]
+pub struct State {
+    view: ArcSwap<View>,
+    /// Held while a new View is composed, so that two changes at once cannot lose one another.
+    writer: Mutex<()>,
+}
+
+impl State {
+    /// A state with an empty view, which refuses everything.
+    pub fn new() -> State {
+        State::default()
+    }
+
+    /// The current view. Cheap; hold it for one decision.
+    pub fn view(&self) -> Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    /// Publishes a new policy (configuration reloaded).
+    pub fn publish_policy(&self, policy: Arc<Policy>) {
+        self.publish(|view| View::compose(policy, view.keys.clone(), view.fleet.clone()));
+    }
+
+    /// Publishes new keys (`keys.toml` changed).
+    pub fn publish_keys(&self, keys: Arc<KeySet>) {
+        self.publish(|view| View::compose(view.policy.clone(), keys, view.fleet.clone()));
+    }
+
+    /// Publishes what the probes found.
+    pub fn publish_fleet(&self, fleet: Arc<FleetView>) {
+        self.publish(|view| View::compose(view.policy.clone(), view.keys.clone(), fleet));
+    }
+
+    fn publish(&self, compose: impl FnOnce(&View) -> View) {
+        // Poisoned only if composing panicked, in which case the old view still stands and is sound.
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = compose(&self.view.load());
+        self.view.store(Arc::new(next));
+    }
+}
