@@ -1,16 +1,23 @@
-//! One decision from inquiry to verdict: judge, admit, choose, and write it down. What both ingresses call.
+//! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
 use crate::clock::Clock;
-use crate::decision::inquiry::Inquiry;
+use crate::decision::catalog::{self, Rendered};
+use crate::decision::choose::choose;
+use crate::decision::inquiry::{BodyShown, Inquiry};
+use crate::decision::judge::{Claim, Judged, Judgement, judge};
 use crate::decision::moment::Moment;
-use crate::decision::route::Dialect;
-use crate::decision::verdict::{Reason, Refusal, Verdict};
+use crate::decision::policy::PlanIndex;
+use crate::decision::route::{Dialect, Endpoint, route};
+use crate::decision::verdict::{Answer, Grant, Reason, Refusal, Verdict};
 use crate::decision::view::View;
-use crate::metrics::{Metrics, Port};
+use crate::ledger::memory::MemoryLedger;
+use crate::metrics::{Metrics, Outcome, Port};
+use crate::receipt::Receipts;
 use crate::state::State;
 use std::sync::Arc;
 
-/// Nanoseconds after which a verdict is worth nothing: the proxy's own deadline (`timeout processing 100ms`) is near.
+/// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
+/// shipped SPOE file) is near: an answer is then a refusal, and no limit is taken.
 pub const DEADLINE_NS: u64 = 50_000_000;
 
 /// Everything a decision needs, shared by all connections.
@@ -21,6 +28,8 @@ pub struct Gate {
     pub metrics: Arc<Metrics>,
     /// The process's clock.
     pub clock: Clock,
+    ledger: MemoryLedger,
+    receipts: Receipts,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -28,17 +37,27 @@ pub struct Gate {
 pub struct Decided<'v> {
     /// The verdict.
     pub verdict: Verdict<'v>,
-    /// The public id of this decision (`x-request-id`), 32 lower-case hex digits.
+    /// The public id of this decision (`x-request-id`).
     pub id: Id,
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
 }
 
-/// A random 128-bit identifier.
+/// A random 128-bit identifier, as 32 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id([u8; 32]);
 
 impl Id {
+    fn random() -> Id {
+        let mut digits = [0; 32];
+        let random: [u8; 16] = rand::random();
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(random) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        Id(digits)
+    }
+
     /// The 32 hex digits.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("")
@@ -46,29 +65,189 @@ impl Id {
 }
 
 impl Gate {
-    /// Decides. `received` is when the question was read from the wire: an answer later than [`DEADLINE_NS`] after it is
-    /// a refusal, because the proxy has given up by then.
-    pub fn decide<'v>(
-        &self,
-        _view: &'v View,
-        _inquiry: &Inquiry<'_>,
-        _ingress: Port,
-        _received: Moment,
-    ) -> Decided<'v> {
-        Decided {
-            verdict: Verdict::Refuse(Refusal::new(Reason::FleetUnknown)),
-            id: Id([b'0'; 32]),
-            dialect: Dialect::OpenAi,
-        }
+    /// A gate over this state, with empty books and a receipt key of its own.
+    pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock) -> Gate {
+        Gate { state, metrics, clock, ledger: MemoryLedger::default(), receipts: Receipts::new(rand::random()) }
     }
 
-    /// A receipt that lets the caller of `answer` fetch it from the HTTP port (`/catalog`): printable ASCII, < 200 bytes.
-    pub fn answer_receipt(
-        &self,
-        _answer: &crate::decision::verdict::Answer<'_>,
-        _view: &View,
-        _inquiry: &Inquiry<'_>,
-    ) -> String {
-        String::new()
+    /// Decides, counts and logs. `received` is when the question was read from the wire: an answer later than
+    /// [`DEADLINE_NS`] after it is a refusal.
+    pub fn decide<'v>(&self, view: &'v View, inquiry: &Inquiry<'_>, ingress: Port, received: Moment) -> Decided<'v> {
+        let now = self.clock.now();
+        let decided = self.decide_at(view, inquiry, ingress, received, now);
+        let took_ns = self.clock.now().since(now);
+        self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
+        decided
     }
+
+    /// Decides at a moment handed in.
+    pub fn decide_at<'v>(
+        &self,
+        view: &'v View,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        received: Moment,
+        now: Moment,
+    ) -> Decided<'v> {
+        let id = Id::random();
+        let (judged, verdict) = if now.since(received) >= DEADLINE_NS {
+            // Late work is wasted work: HAProxy does not say that it gave up.
+            let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) };
+            let dialect =
+                route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
+            let judgement = Judgement::Refuse(refusal.clone());
+            (Judged { dialect, endpoint: None, caller: None, judgement }, Verdict::Refuse(refusal))
+        } else {
+            let judged = judge(view, inquiry, now);
+            let verdict = match &judged.judgement {
+                Judgement::Claim(claim) => match self.admit_and_choose(view, claim, now) {
+                    Ok(grant) => Verdict::Allow(grant),
+                    Err(refusal) => Verdict::Refuse(refusal),
+                },
+                Judgement::Answer(answer) => Verdict::Answer(*answer),
+                Judgement::Refuse(refusal) => Verdict::Refuse(refusal.clone()),
+            };
+            (judged, verdict)
+        };
+        log(&id, inquiry, ingress, &judged, &verdict);
+        Decided { verdict, id, dialect: judged.dialect }
+    }
+
+    /// Decides on a question that lacked what every inquiry must carry: always a refusal, logged and counted like any.
+    pub fn refuse_malformed(&self, uid: &[u8], ingress: Port, detail: &'static str) -> Decided<'static> {
+        let id = Id::random();
+        let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) };
+        self.metrics.decision(ingress, Outcome::Refuse(refusal.code()), 0);
+        tracing::warn!(
+            id = id.as_str(),
+            uid = %printable(uid),
+            ingress = ingress.as_str(),
+            detail,
+            "refused: the proxy's question lacks a fact; compare its configuration with the shipped one"
+        );
+        Decided { verdict: Verdict::Refuse(refusal), id, dialect: Dialect::OpenAi }
+    }
+
+    fn admit_and_choose<'v>(&self, view: &'v View, claim: &Claim<'v>, now: Moment) -> Result<Grant<'v>, Refusal> {
+        let pool_key = claim.pool.map_or(0, |pool| pool.key);
+        let admission = self.ledger.admit(&claim.limits, pool_key, now).map_err(|excess| Refusal {
+            retry_after_s: Some(excess.retry_ns.div_ceil(1_000_000_000).max(1)),
+            standing: Some(excess.standing),
+            ..Refusal::new(Reason::RequestRate)
+        })?;
+        choose(view, claim, admission.turn, admission.requests).inspect_err(|_| self.ledger.release(&claim.limits))
+    }
+
+    /// A receipt with which the caller of `answer` can fetch it from the HTTP port (`/catalog`).
+    pub fn answer_receipt(&self, answer: &Answer<'_>, view: &View, inquiry: &Inquiry<'_>) -> String {
+        let plan = view.policy.plans.get(usize::from(answer.plan.0)).map_or("", |plan| &plan.name);
+        self.receipts.issue(plan, inquiry.method, inquiry.target, self.clock.now().unix_ms / 1000)
+    }
+
+    /// The catalog answer a receipt was issued for; `None` where the receipt does not fit the request.
+    pub fn catalog(&self, view: &View, receipt: &str, method: &[u8], target: &[u8]) -> Option<Rendered> {
+        let plan_name = self.receipts.redeem(receipt, method, target, self.clock.now().unix_ms / 1000)?;
+        let position = view.policy.plans.iter().position(|plan| *plan.name == *plan_name)?;
+        let plan = PlanIndex(u16::try_from(position).ok()?);
+        let route = route(method, target).ok().filter(|route| route.endpoint.is_answered_here())?;
+        let pool = match route.model_in_path {
+            None => None,
+            Some(encoded) => {
+                let plan_policy = view.policy.plans.get(position)?;
+                let decoded: Vec<u8> = crate::decision::route::percent_decoded(encoded).collect();
+                let name = String::from_utf8_lossy(&decoded);
+                Some(crate::decision::resolve::resolve(view, plan_policy, plan, &name).ok()?)
+            }
+        };
+        let answer = Answer { endpoint: route.endpoint, plan, pool, head: route.head };
+        Some(catalog::render(view, &answer))
+    }
+
+    /// Forgets the turns of pools that are gone. Called after a View is published.
+    pub fn retain_pools(&self, view: &View) {
+        self.ledger.retain_pools(|key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key));
+    }
+}
+
+fn outcome(verdict: &Verdict<'_>) -> Outcome {
+    match verdict {
+        Verdict::Allow(_) => Outcome::Allow,
+        Verdict::Answer(_) => Outcome::Answer,
+        Verdict::Refuse(refusal) => Outcome::Refuse(refusal.code()),
+    }
+}
+
+/// One line a decision: refusals at INFO, because somebody will ask why; the rest at DEBUG, because the proxy logs them.
+fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdict: &Verdict<'_>) {
+    let caller = judged.caller.map_or("-", |caller| &caller.key.name);
+    let plan = judged.caller.map_or("-", |caller| &caller.plan.name);
+    let endpoint = judged.endpoint.map_or("-", Endpoint::as_str);
+    match verdict {
+        Verdict::Refuse(refusal) => tracing::info!(
+            id = id.as_str(),
+            uid = %printable(inquiry.uid),
+            src = ?inquiry.source,
+            ingress = ingress.as_str(),
+            endpoint,
+            method = %printable(inquiry.method),
+            path = %printable(path_of(inquiry.target)),
+            caller,
+            plan,
+            model = refusal.model.as_deref().map(|model| printable(model.as_bytes()).to_string()),
+            status = refusal.status(),
+            code = refusal.code().as_str(),
+            reason = refusal.reason.as_str(),
+            at_byte = fault_position(refusal),
+            body_bytes = body_bytes(&inquiry.body),
+            "refused"
+        ),
+        Verdict::Allow(grant) => tracing::debug!(
+            id = id.as_str(),
+            uid = %printable(inquiry.uid),
+            src = ?inquiry.source,
+            ingress = ingress.as_str(),
+            endpoint,
+            caller,
+            plan,
+            model = grant.pool.map(|pool| pool.name.as_str()),
+            server = %grant.server.name,
+            server2 = grant.server2.map(|server| &*server.name),
+            "allowed"
+        ),
+        Verdict::Answer(_) => tracing::debug!(
+            id = id.as_str(),
+            uid = %printable(inquiry.uid),
+            src = ?inquiry.source,
+            ingress = ingress.as_str(),
+            endpoint,
+            caller,
+            plan,
+            "answered"
+        ),
+    }
+}
+
+fn fault_position(refusal: &Refusal) -> Option<u64> {
+    match &refusal.reason {
+        Reason::Body(fault) => Some(fault.at),
+        _ => None,
+    }
+}
+
+fn body_bytes(body: &BodyShown<'_>) -> Option<u64> {
+    match body {
+        BodyShown::Bytes { size, .. } => Some(*size),
+        BodyShown::Read(Ok(body)) => Some(body.len),
+        BodyShown::Read(Err(_)) | BodyShown::TooLarge | BodyShown::Hidden => None,
+    }
+}
+
+/// The target without its query, which may carry a key (`?key=…`) and is never logged.
+fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
+}
+
+/// A client's bytes as a log may show them: at most 128, printable ASCII, the rest escaped.
+fn printable(bytes: &[u8]) -> std::slice::EscapeAscii<'_> {
+    bytes.get(..128).unwrap_or(bytes).escape_ascii()
 }

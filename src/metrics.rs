@@ -17,6 +17,19 @@ pub enum Port {
     Control,
 }
 
+impl Port {
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Port::Spop => "spop",
+            Port::Http => "http",
+            Port::AgentCheck => "agent_check",
+            Port::Metrics => "metrics",
+            Port::Control => "control",
+        }
+    }
+}
+
 /// How a decision went: the label pair `outcome`, `code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {

@@ -91,6 +91,11 @@ pub struct BodyFault {
 }
 
 impl BodyFault {
+    /// What the client is told.
+    pub fn public_message(&self) -> String {
+        self.kind.as_str().into()
+    }
+
     /// Whether two parsers could read the body in two ways (`ambiguous_body`) rather than not at all (`invalid_body`).
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.kind, FaultKind::DuplicateKey(_) | FaultKind::CaseVariant(_))

@@ -1,9 +1,199 @@
-//! What a refusal says, in the dialect of its route. (Shape only; being written.)
+//! What a refusal says, in the dialect of its route: one line of JSON, control characters escaped, never a secret or an
+//! address.
 
 use super::route::Dialect;
-use super::verdict::Refusal;
+use super::verdict::{Code, Reason, Refusal};
+use std::fmt::Write;
 
-/// The JSON body of a refusal: one line, control characters escaped.
-pub fn refusal_body(_refusal: &Refusal, _dialect: Dialect) -> String {
-    String::new()
+/// The JSON body of a refusal.
+///
+/// One line without raw control characters or DEL: HAProxy 2.6 rewrites such bytes in `lf-string`.
+pub fn refusal_body(refusal: &Refusal, dialect: Dialect) -> String {
+    let message = message(refusal, dialect);
+    let code = refusal.code();
+    let mut body = String::with_capacity(message.len() + 128);
+    match dialect {
+        Dialect::Ollama => {
+            body.push_str("{\"error\":");
+            push_json_string(&mut body, &message);
+            body.push('}');
+        }
+        Dialect::OpenAi => {
+            body.push_str("{\"error\":{\"message\":");
+            push_json_string(&mut body, &message);
+            // Writing to a String cannot fail.
+            let _ =
+                write!(body, ",\"type\":\"{}\",\"param\":null,\"code\":\"{}\"}}}}", openai_type(code), code.as_str());
+        }
+        Dialect::Anthropic => {
+            let _ = write!(body, "{{\"type\":\"error\",\"error\":{{\"type\":\"{}\",\"message\":", anthropic_type(code));
+            push_json_string(&mut body, &message);
+            body.push_str("}}");
+        }
+    }
+    body
+}
+
+/// What people are told. The same for every reason that must not be told apart.
+fn message(refusal: &Refusal, dialect: Dialect) -> String {
+    let model = refusal.model.as_deref().unwrap_or("");
+    match refusal.code() {
+        Code::InvalidApiKey => "a valid API key is required".into(),
+        Code::ModelNotFound if dialect == Dialect::Ollama => format!("model '{model}' not found"),
+        Code::ModelNotFound => format!("The model `{model}` does not exist or you do not have access to it."),
+        Code::UnknownRoute => "unknown route".into(),
+        Code::NotPermitted => "your plan does not permit this request".into(),
+        Code::InvalidBody | Code::AmbiguousBody => match &refusal.reason {
+            Reason::Body(fault) => fault.public_message(),
+            Reason::ModelInQuery => "the model must be named in the request body, not in the query".into(),
+            _ => "the request body cannot be read".into(),
+        },
+        Code::BodyNotVisible => "the request body is larger than this gateway accepts".into(),
+        Code::UnsupportedEncoding => "the request body must not have a content encoding".into(),
+        Code::RateLimitExceeded => match refusal.retry_after_s {
+            Some(seconds) => format!("rate limit exceeded, try again in {seconds} s"),
+            None => "rate limit exceeded".into(),
+        },
+        Code::NoServer if model.is_empty() => "no server is available right now".into(),
+        Code::NoServer => format!("no server is available for model '{model}' right now"),
+        Code::Overloaded => "the gateway is overloaded, try again".into(),
+    }
+}
+
+/// OpenAI's `error.type` for a code, as its API documents and returns it.
+fn openai_type(code: Code) -> &'static str {
+    match code {
+        Code::NotPermitted => "permission_error",
+        Code::RateLimitExceeded => "requests",
+        Code::NoServer | Code::Overloaded => "server_error",
+        Code::InvalidApiKey
+        | Code::ModelNotFound
+        | Code::UnknownRoute
+        | Code::InvalidBody
+        | Code::AmbiguousBody
+        | Code::BodyNotVisible
+        | Code::UnsupportedEncoding => "invalid_request_error",
+    }
+}
+
+/// Anthropic's `error.type` (its API reference, "Errors": a closed set that its SDK switches on).
+fn anthropic_type(code: Code) -> &'static str {
+    match code {
+        Code::InvalidApiKey => "authentication_error",
+        Code::NotPermitted => "permission_error",
+        Code::ModelNotFound | Code::UnknownRoute => "not_found_error",
+        Code::InvalidBody | Code::AmbiguousBody | Code::UnsupportedEncoding => "invalid_request_error",
+        Code::BodyNotVisible => "request_too_large",
+        Code::RateLimitExceeded => "rate_limit_error",
+        Code::NoServer | Code::Overloaded => "overloaded_error",
+    }
+}
+
+/// Appends a JSON string (RFC 8259 section 7) with every control character and DEL escaped.
+pub fn push_json_string(out: &mut String, text: &str) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            control if control.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(reason: Reason, retry_after_s: Option<u64>, model: Option<&str>, dialect: Dialect, expected: &str) {
+        let refusal = Refusal { retry_after_s, model: model.map(Into::into), ..Refusal::new(reason) };
+        assert_eq!(refusal_body(&refusal, dialect), expected);
+    }
+
+    #[test]
+    fn bodies_speak_the_dialect_of_their_route() {
+        use Dialect::{Anthropic, Ollama, OpenAi};
+        check(Reason::UnknownKey, None, None, Ollama, r#"{"error":"a valid API key is required"}"#);
+        check(
+            Reason::UnknownKey,
+            None,
+            None,
+            OpenAi,
+            r#"{"error":{"message":"a valid API key is required","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#,
+        );
+        check(
+            Reason::UnknownKey,
+            None,
+            None,
+            Anthropic,
+            r#"{"type":"error","error":{"type":"authentication_error","message":"a valid API key is required"}}"#,
+        );
+        check(Reason::UnknownModel, None, Some("x"), Ollama, r#"{"error":"model 'x' not found"}"#);
+        check(
+            Reason::ModelNotInPlan,
+            None,
+            Some("x"),
+            OpenAi,
+            r#"{"error":{"message":"The model `x` does not exist or you do not have access to it.","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#,
+        );
+        check(
+            Reason::RequestRate,
+            Some(7),
+            None,
+            OpenAi,
+            r#"{"error":{"message":"rate limit exceeded, try again in 7 s","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#,
+        );
+        check(
+            Reason::NoServer,
+            Some(5),
+            Some("llama3.2:3b"),
+            Anthropic,
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"no server is available for model 'llama3.2:3b' right now"}}"#,
+        );
+        check(
+            Reason::BodyNotVisible,
+            None,
+            None,
+            Ollama,
+            r#"{"error":"the request body is larger than this gateway accepts"}"#,
+        );
+    }
+
+    #[test]
+    fn one_answer_for_reasons_that_must_not_be_told_apart() {
+        let groups: [&[Reason]; 2] = [
+            &[
+                Reason::NoCredential,
+                Reason::SeveralCredentials,
+                Reason::MalformedCredential,
+                Reason::UnknownKey,
+                Reason::ExpiredKey,
+                Reason::RevokedKey,
+            ],
+            &[Reason::UnknownModel, Reason::ModelNotInPlan],
+        ];
+        for dialect in [Dialect::Ollama, Dialect::OpenAi, Dialect::Anthropic] {
+            for group in groups {
+                let bodies: std::collections::BTreeSet<_> =
+                    group.iter().map(|reason| refusal_body(&Refusal::new(reason.clone()), dialect)).collect();
+                assert_eq!(bodies.len(), 1, "{bodies:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clients_text_cannot_break_out_of_the_line_or_the_string() {
+        let hostile = "a\"b\\c\nd\re\u{0}f\u{7f}g\u{85}h\u{1f999}%[src]$HOME";
+        for dialect in [Dialect::Ollama, Dialect::OpenAi, Dialect::Anthropic] {
+            let refusal = Refusal { model: Some(hostile.into()), ..Refusal::new(Reason::UnknownModel) };
+            let body = refusal_body(&refusal, dialect);
+            assert!(body.chars().all(|character| !character.is_control()), "{body:?}");
+            let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert!(parsed.to_string().contains("%[src]$HOME"), "{parsed}");
+        }
+    }
 }

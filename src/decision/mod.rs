@@ -1,16 +1,20 @@
 //! The decision, pure: facts and the moment go in, a verdict comes out. No async, sockets, files, locks, logging, clock or
 //! environment below this folder; `tests/tidy.rs` holds it to that.
 
+pub mod authenticate;
 pub mod body;
 pub mod catalog;
+pub mod choose;
 pub mod dialect;
 pub mod fleet;
 pub mod inquiry;
+pub mod judge;
 pub mod keyset;
 pub mod limits;
 pub mod moment;
 pub mod name;
 pub mod policy;
+pub mod resolve;
 pub mod roster;
 pub mod route;
 pub mod verdict;

@@ -11,6 +11,8 @@ pub struct Policy {
     pub plans: Vec<Plan>,
     /// Model servers, in the order of the file. [`ServerIndex`] points here.
     pub servers: Vec<Server>,
+    /// Seconds after which a refused caller may find a server back: one probe interval, rounded up.
+    pub recheck_s: u64,
 }
 
 /// Position of a plan in [`Policy::plans`].

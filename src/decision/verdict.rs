@@ -63,6 +63,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// Whole seconds after which a retry may succeed; only on 429 and 503.
     pub retry_after_s: Option<u64>,
+    /// Where the caller stands with the limit that refused it; only on 429.
+    pub standing: Option<Standing>,
     /// The model as the client wrote it (decoded, at most 256 bytes), where the public message names it.
     pub model: Option<Box<str>>,
 }
@@ -70,7 +72,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without a time to come back.
     pub fn new(reason: Reason) -> Refusal {
-        Refusal { reason, retry_after_s: None, model: None }
+        Refusal { reason, retry_after_s: None, standing: None, model: None }
     }
 
     /// The public code.

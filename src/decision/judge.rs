@@ -1,0 +1,181 @@
+//! The first half of a decision: route, authenticate, read the body, resolve the model, name the limits. Pure.
+
+use super::authenticate::{Caller, authenticate};
+use super::body::{Body, BodyFault, BodyReader, FaultKind};
+use super::inquiry::{BodyShown, Inquiry};
+use super::limits::{Limit, Limits};
+use super::moment::Moment;
+use super::resolve::resolve;
+use super::roster::Pool;
+use super::route::{Class, Dialect, Endpoint, Route, percent_decoded, route};
+use super::verdict::{Answer, Reason, Refusal};
+use super::view::View;
+
+/// What judging an inquiry came to, and what is worth writing down of it whatever that is.
+#[derive(Debug, Clone)]
+pub struct Judged<'v> {
+    /// How a refusal must be written.
+    pub dialect: Dialect,
+    /// The endpoint, once known.
+    pub endpoint: Option<Endpoint>,
+    /// The caller, once known.
+    pub caller: Option<Caller<'v>>,
+    /// Claim, answer or refusal.
+    pub judgement: Judgement<'v>,
+}
+
+/// The three ends of judging.
+#[derive(Debug, Clone)]
+pub enum Judgement<'v> {
+    /// May pass, if the limits allow it and a server can take it.
+    Claim(Claim<'v>),
+    /// herdgate answers it.
+    Answer(Answer<'v>),
+    /// May not pass.
+    Refuse(Refusal),
+}
+
+/// A judged request: what it wants, and which limits it must take from.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'v> {
+    /// The pool of its model; `None` where the ingress hides bodies and the plan permits every model.
+    pub pool: Option<&'v Pool>,
+    /// Limits to take from, all or none.
+    pub limits: Limits,
+}
+
+/// Below this many bytes an unfinished document is the client's mistake; above, the proxy's buffer was too small for it.
+/// No HAProxy buffer is this small: `tune.bufsize` defaults to 16 KiB.
+const PREFIX_MIN: usize = 4096;
+
+/// Judges an inquiry: the steps of `DESIGN.md`, in order. Each step can only end the decision or narrow it.
+pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'v> {
+    let route = match route(inquiry.method, inquiry.target) {
+        Ok(route) => route,
+        Err((reason, dialect)) => {
+            let judgement = Judgement::Refuse(Refusal::new(reason));
+            return Judged { dialect, endpoint: None, caller: None, judgement };
+        }
+    };
+    let mut judged = Judged {
+        dialect: route.dialect,
+        endpoint: Some(route.endpoint),
+        caller: None,
+        judgement: Judgement::Refuse(Refusal::new(Reason::NoCredential)),
+    };
+    let caller = match authenticate(view, inquiry, now) {
+        Ok(caller) => caller,
+        Err(reason) => {
+            judged.judgement = Judgement::Refuse(Refusal::new(reason));
+            return judged;
+        }
+    };
+    judged.caller = Some(caller);
+    judged.judgement = match permitted(view, inquiry, &route, caller) {
+        Ok(judgement) => judgement,
+        Err(refusal) => Judgement::Refuse(refusal),
+    };
+    judged
+}
+
+fn permitted<'v>(
+    view: &'v View,
+    inquiry: &Inquiry<'_>,
+    route: &Route<'_>,
+    caller: Caller<'v>,
+) -> Result<Judgement<'v>, Refusal> {
+    let allowed = match route.endpoint.class() {
+        Class::Inference => caller.plan.routes.inference,
+        Class::Catalog => caller.plan.routes.catalog,
+        Class::Admin => false,
+    };
+    if !allowed {
+        return Err(Refusal::new(Reason::RouteNotInPlan));
+    }
+    if route.endpoint.is_answered_here() {
+        return answer(view, route, caller).map(Judgement::Answer);
+    }
+    let limits = match route.endpoint.class() {
+        Class::Inference => limits_of(caller)?,
+        _ => Limits::default(),
+    };
+    if matches!(inquiry.body, BodyShown::Hidden) {
+        // Without a body the model is unknown: only a plan that may use every model may pass.
+        let everything = caller.plan.models.iter().any(|pattern| pattern.permits_all());
+        return if everything {
+            Ok(Judgement::Claim(Claim { pool: None, limits }))
+        } else {
+            Err(Refusal::new(Reason::BodyHidden))
+        };
+    }
+    if inquiry.encoding.is_some_and(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::new(Reason::Encoding));
+    }
+    let body = read(&inquiry.body)?;
+    let model = requested_model(&body, route.endpoint)?;
+    let pool = resolve(view, caller.plan, caller.plan_index, model)?;
+    Ok(Judgement::Claim(Claim { pool: Some(pool), limits }))
+}
+
+fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<Answer<'v>, Refusal> {
+    let pool = match route.model_in_path {
+        None => None,
+        Some(encoded) => {
+            let decoded: Vec<u8> = percent_decoded(encoded).collect();
+            let name = String::from_utf8_lossy(&decoded);
+            Some(resolve(view, caller.plan, caller.plan_index, &name)?)
+        }
+    };
+    Ok(Answer { endpoint: route.endpoint, plan: caller.plan_index, pool, head: route.head })
+}
+
+/// Reads the body as far as the ingress shows it. A prefix is never decided on.
+fn read(shown: &BodyShown<'_>) -> Result<Body, Refusal> {
+    let body_fault = |fault: BodyFault| Refusal::new(Reason::Body(fault));
+    match shown {
+        BodyShown::Bytes { seen, size } => {
+            if u64::try_from(seen.len()).unwrap_or(u64::MAX) < *size {
+                return Err(Refusal::new(Reason::BodyNotVisible));
+            }
+            let mut reader = BodyReader::new();
+            reader.push(seen);
+            reader.finish().map_err(|fault| match fault.kind {
+                // Where the size is unknown (chunked), a document that does not end is how a full buffer shows.
+                FaultKind::Incomplete if seen.len() >= PREFIX_MIN => Refusal::new(Reason::BodyNotVisible),
+                _ => body_fault(fault),
+            })
+        }
+        BodyShown::Read(result) => (*result).clone().map_err(body_fault),
+        BodyShown::TooLarge | BodyShown::Hidden => Err(Refusal::new(Reason::BodyNotVisible)),
+    }
+}
+
+/// The model a server would act on. `/api/show` falls back to `name` where `model` is absent or empty (Ollama
+/// `server/routes.go`, `cmp.Or(req.Model, req.Name)`).
+fn requested_model(body: &Body, endpoint: Endpoint) -> Result<&str, Refusal> {
+    let model = body.model.as_ref().and_then(|watched| watched.value.as_ref());
+    let name = body.name.as_ref().and_then(|watched| watched.value.as_ref());
+    let text = match model {
+        Some(text) if !text.as_str().is_empty() => Some(text),
+        _ if endpoint == Endpoint::Show && name.is_some() => name,
+        other => other,
+    };
+    match text {
+        Some(text) if text.cut => {
+            Err(Refusal { model: Some(text.as_str().into()), ..Refusal::new(Reason::UnknownModel) })
+        }
+        Some(text) => Ok(text.as_str()),
+        None => Err(Refusal::new(Reason::Body(BodyFault { at: body.len, kind: FaultKind::WrongType("model") }))),
+    }
+}
+
+fn limits_of(caller: Caller<'_>) -> Result<Limits, Refusal> {
+    let mut limits = Limits::default();
+    for (position, quota) in caller.plan.requests.iter().enumerate() {
+        let position = u8::try_from(position).unwrap_or(u8::MAX);
+        if !limits.push(Limit { scope: caller.key.scope, position, quota: *quota }) {
+            return Err(Refusal::new(Reason::RequestRate));
+        }
+    }
+    Ok(limits)
+}

@@ -1,0 +1,33 @@
+//! Step 4: the requested name → the pool the caller may use.
+//!
+//! A model that does not exist and one outside the plan get the same answer, so that a caller cannot list what it may not
+//! use; the reason in the log tells them apart.
+
+use super::name::{ModelName, NameBuffer};
+use super::policy::{Plan, PlanIndex};
+use super::roster::Pool;
+use super::verdict::{Reason, Refusal};
+use super::view::View;
+
+/// Finds the pool for a model name as the client wrote it.
+pub fn resolve<'v>(view: &'v View, plan: &Plan, index: PlanIndex, requested: &str) -> Result<&'v Pool, Refusal> {
+    let mut buffer = NameBuffer::default();
+    let canonical = buffer.canonical(requested);
+    let reason = match canonical.and_then(|name| view.roster.get(name)) {
+        Some(pool) if pool.permits(index) => return Ok(pool),
+        Some(_) => Reason::ModelNotInPlan,
+        None => {
+            let name = ModelName::canonical(requested);
+            let permitted = canonical.is_some() && plan.models.iter().any(|pattern| pattern.permits(&name));
+            if permitted && view.roster.incomplete { Reason::FleetUnknown } else { Reason::UnknownModel }
+        }
+    };
+    let retry_after_s = (reason == Reason::FleetUnknown).then_some(view.policy.recheck_s);
+    Err(Refusal { retry_after_s, model: Some(shown(requested)), ..Refusal::new(reason) })
+}
+
+/// A client's model name as an answer may repeat it: cut to a length, at a character.
+fn shown(requested: &str) -> Box<str> {
+    let end = (0..=requested.len().min(super::name::NAME_MAX)).rev().find(|&at| requested.is_char_boundary(at));
+    requested.get(..end.unwrap_or(0)).unwrap_or("").into()
+}

@@ -1,0 +1,119 @@
+//! Receipts: what lets HAProxy fetch, from herdgate's HTTP port, an answer that herdgate decided on over SPOP.
+//!
+//! Scheme. The HTTP port must not show a catalog to whoever reaches it, and the second hop carries no credential (HAProxy
+//! has removed it). So the verdict `answer` comes with a receipt: `v1.<expiry>.<plan>.<mac>`, with the mac an HMAC-SHA-256
+//! cut to 128 bits over version, expiry, plan, method and target under a key drawn at start. It cannot be made without the
+//! key, serves only the request it was made for, and dies within seconds. Another herdgate's receipt is refused: HAProxy
+//! must send the second hop to the process it asked.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// Seconds a receipt lives. HAProxy redeems it within the same request.
+pub const LIFETIME_S: i64 = 30;
+
+/// Makes and checks receipts under one key.
+pub struct Receipts {
+    /// Padded with zeroes to SHA-256's block, as HMAC itself would (RFC 2104 section 2).
+    key: [u8; 64],
+}
+
+impl std::fmt::Debug for Receipts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Receipts(redacted)")
+    }
+}
+
+impl Receipts {
+    /// Receipts under this key.
+    pub fn new(key: [u8; 32]) -> Receipts {
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&key);
+        Receipts { key: block }
+    }
+
+    /// A receipt for one request of a caller on `plan`. ASCII without spaces; the plan's name travels as hex.
+    pub fn issue(&self, plan: &str, method: &[u8], target: &[u8], now_unix_s: i64) -> String {
+        let expiry = now_unix_s.saturating_add(LIFETIME_S);
+        let plan_hex = hex(plan.as_bytes());
+        let mac = self.mac(expiry, &plan_hex, method, target);
+        format!("v1.{expiry}.{plan_hex}.{}", hex(&mac))
+    }
+
+    /// The plan a receipt was issued for, if it is ours, unexpired and for this request.
+    pub fn redeem(&self, receipt: &str, method: &[u8], target: &[u8], now_unix_s: i64) -> Option<String> {
+        let mut parts = receipt.split('.');
+        let (version, expiry, plan_hex, mac) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        if version != "v1" || parts.next().is_some() || receipt.len() > 1024 {
+            return None;
+        }
+        let expiry_s: i64 = expiry.parse().ok()?;
+        let expected = hex(&self.mac(expiry_s, plan_hex, method, target));
+        if !bool::from(expected.as_bytes().ct_eq(mac.as_bytes())) || now_unix_s >= expiry_s {
+            return None;
+        }
+        String::from_utf8(unhex(plan_hex)?).ok()
+    }
+
+    fn mac(&self, expiry: i64, plan_hex: &str, method: &[u8], target: &[u8]) -> [u8; 16] {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&self.key.into());
+        // Lengths first, so that no two requests give the same bytes.
+        mac.update(format!("v1.{expiry}.{plan_hex}.{}.{}.", method.len(), target.len()).as_bytes());
+        mac.update(method);
+        mac.update(target);
+        let full = mac.finalize().into_bytes();
+        let mut cut = [0; 16];
+        cut.copy_from_slice(&full[..16]);
+        cut
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_serves_its_own_request_only_and_not_for_long() {
+        let receipts = Receipts::new([7; 32]);
+        let receipt = receipts.issue("team", b"GET", b"/api/tags", 1000);
+        let cases: [(&str, &[u8], &[u8], i64, Option<&str>); 9] = [
+            (&receipt, b"GET", b"/api/tags", 1000, Some("team")),
+            (&receipt, b"GET", b"/api/tags", 1000 + LIFETIME_S - 1, Some("team")),
+            (&receipt, b"GET", b"/api/tags", 1000 + LIFETIME_S, None),
+            (&receipt, b"HEAD", b"/api/tags", 1000, None),
+            (&receipt, b"GET", b"/v1/models", 1000, None),
+            ("", b"GET", b"/api/tags", 1000, None),
+            ("v1.9999999999.7465616d.00000000000000000000000000000000", b"GET", b"/api/tags", 1000, None),
+            ("v1.9999999999.7465616d.", b"GET", b"/api/tags", 1000, None),
+            ("v1.x.y.z.w", b"GET", b"/api/tags", 1000, None),
+        ];
+        for (receipt, method, target, now, plan) in cases {
+            assert_eq!(receipts.redeem(receipt, method, target, now).as_deref(), plan, "{receipt} {now}");
+        }
+        assert_eq!(Receipts::new([8; 32]).redeem(&receipt, b"GET", b"/api/tags", 1000), None, "another key");
+    }
+
+    #[test]
+    fn changing_any_byte_of_a_receipt_spoils_it() {
+        let receipts = Receipts::new([7; 32]);
+        let receipt = receipts.issue("team", b"GET", b"/", 1000);
+        for at in 0..receipt.len() {
+            let mut bytes = receipt.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(receipts.redeem(&changed, b"GET", b"/", 1000), None, "{changed}");
+        }
+    }
+}
