@@ -44,7 +44,7 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
         Code::UnknownRoute => "unknown route".into(),
         Code::NotPermitted => "your plan does not permit this request".into(),
         Code::InvalidBody | Code::AmbiguousBody => match &refusal.reason {
-            Reason::Body(fault) => fault.public_message(),
+            Reason::Body(fault) => fault.public_message().to_string(),
             Reason::ModelInQuery => "the model must be named in the request body, not in the query".into(),
             _ => "the request body cannot be read".into(),
         },

@@ -1,0 +1,72 @@
+//! JSON numbers: their grammar (RFC 8259 section 6), byte by byte, with what servers take a whole number to be.
+
+use super::text::Text;
+
+/// Longest number acted on, in bytes; an `i64` needs 20, a double as any printer writes it 25.
+pub const NUMBER_MAX: usize = 32;
+
+/// How much of a number was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Number {
+    Minus,
+    Zero,
+    Whole,
+    Point,
+    Fraction,
+    Exponent,
+    ExponentSign,
+    ExponentDigits,
+}
+
+impl Number {
+    /// The state after the first byte of a value, if a number can begin so.
+    pub(super) fn begin(byte: u8) -> Option<Number> {
+        match byte {
+            b'-' => Some(Number::Minus),
+            b'0' => Some(Number::Zero),
+            b'1'..=b'9' => Some(Number::Whole),
+            _ => None,
+        }
+    }
+
+    /// The state after one more byte, if it can belong to the number.
+    pub(super) fn then(self, byte: u8) -> Option<Number> {
+        use Number::*;
+        match (self, byte) {
+            (Minus, b'0') => Some(Zero),
+            (Minus, b'1'..=b'9') | (Whole, b'0'..=b'9') => Some(Whole),
+            (Zero | Whole, b'.') => Some(Point),
+            (Point | Fraction, b'0'..=b'9') => Some(Fraction),
+            (Zero | Whole | Fraction, b'e' | b'E') => Some(Exponent),
+            (Exponent, b'+' | b'-') => Some(ExponentSign),
+            (Exponent | ExponentSign | ExponentDigits, b'0'..=b'9') => Some(ExponentDigits),
+            _ => None,
+        }
+    }
+
+    /// Whether the number may end here.
+    pub(super) fn may_end(self) -> bool {
+        matches!(self, Number::Zero | Number::Whole | Number::Fraction | Number::ExponentDigits)
+    }
+}
+
+/// What Go's `encoding/json` reads into an `int`: digits with an optional minus sign, in the range of an `i64`.
+pub(super) fn integer(written: &Text<NUMBER_MAX>) -> Option<i64> {
+    if written.cut { None } else { written.as_str().parse().ok() }
+}
+
+/// What Ollama's `Options.FromMap` (`api/types.go`) reads: a double, then `int64(t)`. Only whole numbers that a double
+/// holds exactly are taken; Ollama would round or cut the others off, another server might not.
+pub(super) fn whole_double(written: &Text<NUMBER_MAX>) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let double = finite_double(written)?;
+    (double.trunc() == double && double.abs() <= EXACT).then_some(double as i64)
+}
+
+/// The number as a double, where it is in a double's range (Go refuses what is not).
+pub(super) fn finite_double(written: &Text<NUMBER_MAX>) -> Option<f64> {
+    if written.cut {
+        return None;
+    }
+    written.as_str().parse::<f64>().ok().filter(|double| double.is_finite())
+}

@@ -1,0 +1,203 @@
+//! The keys that matter, and which spelling of a key some server takes for one of them.
+//!
+//! Go's `encoding/json` falls back to matching names under Unicode simple folding, so `MODEL`, `model` with U+017F for
+//! an `s` or U+212A for a `k`, raw or escaped, reach the same field. Other servers compare exactly. A spelling that
+//! folds to a watched name without being it is therefore read in two ways, whichever value it carries.
+
+/// Where a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At depth 1.
+    Top,
+    /// In `options`.
+    Options,
+    /// In `stream_options`.
+    StreamOptions,
+    /// In an element of `messages`.
+    Message,
+}
+
+/// A key that matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(super) enum Key {
+    Model,
+    Name,
+    Stream,
+    StreamOptions,
+    KeepAlive,
+    Options,
+    MaxTokens,
+    MaxCompletionTokens,
+    MaxOutputTokens,
+    NPredict,
+    N,
+    BestOf,
+    Raw,
+    Template,
+    NumCtx,
+    NumPredict,
+    IncludeUsage,
+    /// The conversation: its strings are prompt, and `images` may stand in its elements.
+    Messages,
+    /// Another part of the prompt.
+    Prompt,
+    /// An array of images.
+    Images,
+}
+
+/// What a watched value may be, `null` aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A string; `null` is refused.
+    Name,
+    /// A string or `null`.
+    OptionalName,
+    /// `true`, `false` or `null`.
+    Flag,
+    /// A number or `null`.
+    Number,
+    /// A number, a string or `null`.
+    Duration,
+    /// An object or `null`.
+    Object,
+    /// Anything: it is counted, not read.
+    Any,
+}
+
+impl Key {
+    /// The name as it must be spelled.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Key::Model => "model",
+            Key::Name => "name",
+            Key::Stream => "stream",
+            Key::StreamOptions => "stream_options",
+            Key::KeepAlive => "keep_alive",
+            Key::Options => "options",
+            Key::MaxTokens => "max_tokens",
+            Key::MaxCompletionTokens => "max_completion_tokens",
+            Key::MaxOutputTokens => "max_output_tokens",
+            Key::NPredict => "n_predict",
+            Key::N => "n",
+            Key::BestOf => "best_of",
+            Key::Raw => "raw",
+            Key::Template => "template",
+            Key::NumCtx => "num_ctx",
+            Key::NumPredict => "num_predict",
+            Key::IncludeUsage => "include_usage",
+            Key::Messages => "messages",
+            Key::Prompt => "prompt",
+            Key::Images => "images",
+        }
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Key::Model => Kind::Name,
+            Key::Name => Kind::OptionalName,
+            Key::Stream | Key::Raw | Key::IncludeUsage => Kind::Flag,
+            Key::StreamOptions | Key::Options => Kind::Object,
+            Key::KeepAlive => Kind::Duration,
+            Key::MaxTokens | Key::MaxCompletionTokens | Key::MaxOutputTokens => Kind::Number,
+            Key::NPredict | Key::N | Key::BestOf | Key::NumCtx | Key::NumPredict => Kind::Number,
+            Key::Template | Key::Messages | Key::Prompt | Key::Images => Kind::Any,
+        }
+    }
+
+    /// Whether the key may stand once only, in its one spelling. The others are only counted, and a second one counts too.
+    pub(super) fn is_watched(self) -> bool {
+        !matches!(self, Key::Messages | Key::Prompt | Key::Images)
+    }
+
+    /// Whether strings below the key are prompt.
+    pub(super) fn is_prompt(self) -> bool {
+        matches!(self, Key::Messages | Key::Prompt | Key::Template)
+    }
+
+    fn find(place: Place, folded: &[u8]) -> Option<Key> {
+        let key = match (place, folded) {
+            (Place::Top, b"model") => Key::Model,
+            (Place::Top, b"name") => Key::Name,
+            (Place::Top, b"stream") => Key::Stream,
+            (Place::Top, b"stream_options") => Key::StreamOptions,
+            (Place::Top, b"keep_alive") => Key::KeepAlive,
+            (Place::Top, b"options") => Key::Options,
+            (Place::Top, b"max_tokens") => Key::MaxTokens,
+            (Place::Top, b"max_completion_tokens") => Key::MaxCompletionTokens,
+            (Place::Top, b"max_output_tokens") => Key::MaxOutputTokens,
+            (Place::Top, b"n_predict") => Key::NPredict,
+            (Place::Top, b"n") => Key::N,
+            (Place::Top, b"best_of") => Key::BestOf,
+            (Place::Top, b"raw") => Key::Raw,
+            (Place::Top, b"template") => Key::Template,
+            (Place::Top, b"messages") => Key::Messages,
+            (Place::Top, b"prompt" | b"input" | b"system" | b"suffix" | b"tools" | b"instructions") => Key::Prompt,
+            (Place::Top | Place::Message, b"images") => Key::Images,
+            (Place::Options, b"num_ctx") => Key::NumCtx,
+            (Place::Options, b"num_predict") => Key::NumPredict,
+            (Place::StreamOptions, b"include_usage") => Key::IncludeUsage,
+            _ => return None,
+        };
+        Some(key)
+    }
+}
+
+/// Room for the longest watched key, `max_completion_tokens`.
+const LONGEST: usize = 21;
+
+/// A key as it is being read, folded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spelling {
+    folded: [u8; LONGEST],
+    len: u8,
+    /// Nothing had to be folded.
+    exact: bool,
+    /// Too long, or with a character that no watched key has.
+    foreign: bool,
+}
+
+impl Spelling {
+    pub(super) fn new() -> Spelling {
+        Spelling { folded: [0; LONGEST], len: 0, exact: true, foreign: false }
+    }
+
+    pub(super) fn push(&mut self, char: char) {
+        // The only characters beyond ASCII that fold to ASCII letters (Unicode CaseFolding.txt, status C).
+        let folded = match char {
+            '\u{17F}' => 's',
+            '\u{212A}' => 'k',
+            _ => char.to_ascii_lowercase(),
+        };
+        self.exact &= folded == char;
+        match (self.folded.get_mut(usize::from(self.len)), u8::try_from(folded)) {
+            (Some(slot), Ok(byte)) if byte.is_ascii() => {
+                *slot = byte;
+                self.len += 1;
+            }
+            _ => self.foreign = true,
+        }
+    }
+
+    /// The key this is or folds to, and whether it is spelled exactly so.
+    pub(super) fn key(&self, place: Place) -> Option<(Key, bool)> {
+        if self.foreign {
+            return None;
+        }
+        Key::find(place, self.folded.get(..usize::from(self.len))?).map(|key| (key, self.exact))
+    }
+}
+
+/// The watched keys that were met.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen(u32);
+
+impl Seen {
+    /// Notes the key; false where it was there already.
+    pub(super) fn note(&mut self, key: Key) -> bool {
+        let bit = 1u32 << key as u32;
+        let fresh = self.0 & bit == 0;
+        self.0 |= bit;
+        fresh
+    }
+}
