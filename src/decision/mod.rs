@@ -11,6 +11,7 @@ pub mod limits;
 pub mod moment;
 pub mod name;
 pub mod policy;
+pub mod reset;
 pub mod roster;
 pub mod route;
 pub mod verdict;
