@@ -15,6 +15,7 @@ pub mod moment;
 pub mod name;
 pub mod policy;
 pub mod resolve;
+pub mod reset;
 pub mod roster;
 pub mod route;
 pub mod verdict;

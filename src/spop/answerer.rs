@@ -1,0 +1,59 @@
+//! Who answers a NOTIFY: the seam between the conversation and the decision.
+
+use super::ack::AckWriter;
+use super::notify::Messages;
+use super::translate::{Malformed, inquiry, put_refusal, put_verdict};
+use super::wire::WireError;
+use crate::decision::moment::Moment;
+use crate::decision::route::Dialect;
+use crate::decision::verdict::{Reason, Refusal, Verdict};
+use crate::gate::Gate;
+use crate::metrics::{Outcome, Port};
+
+/// Answers questions. Shared by all connections, and called from many threads at once.
+pub trait Answerer: Send + Sync + 'static {
+    /// This moment, on the clock that [`Answerer::answer`] measures by.
+    fn now(&self) -> Moment;
+
+    /// Fills in the answer to one NOTIFY that was read at `received`, and tells what was wrong with the question, if
+    /// anything was, for the log. Every question gets at least one variable.
+    fn answer(
+        &self,
+        messages: Result<Messages<'_>, WireError>,
+        received: Moment,
+        ack: &mut AckWriter<'_>,
+    ) -> Option<Malformed>;
+}
+
+impl Answerer for Gate {
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn answer(
+        &self,
+        messages: Result<Messages<'_>, WireError>,
+        received: Moment,
+        ack: &mut AckWriter<'_>,
+    ) -> Option<Malformed> {
+        let inquiry = match messages.map_err(Malformed::Unreadable).and_then(inquiry) {
+            Ok(inquiry) => inquiry,
+            Err(malformed) => {
+                // Judged here and nowhere else, so counted here: without method and target there is nothing to decide on.
+                let refusal = Refusal::new(Reason::MalformedInquiry);
+                put_refusal(ack, &refusal, Dialect::OpenAi);
+                let ns = self.clock.now().since(received);
+                self.metrics.decision(Port::Spop, Outcome::Refuse(refusal.code()), ns);
+                return Some(malformed);
+            }
+        };
+        let view = self.state.view();
+        let decided = self.decide(&view, &inquiry, Port::Spop, received);
+        let receipt = match &decided.verdict {
+            Verdict::Answer(answer) => Some(self.answer_receipt(answer, &view, &inquiry)),
+            Verdict::Allow(_) | Verdict::Refuse(_) => None,
+        };
+        put_verdict(ack, &decided, receipt.as_deref());
+        None
+    }
+}

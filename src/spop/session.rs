@@ -1,0 +1,250 @@
+//! The conversation on one connection, as a state machine without input or output of its own.
+//!
+//! The one rule for driving it: call [`Session::step`] on what was received until it answers [`Step::Incomplete`] or
+//! [`Step::Closed`], dropping what it consumed each time, then send what was appended to `out` with one write. Answers
+//! may be appended at any time and in any order with [`Session::ack`].
+//!
+//! Two kinds of fault are kept apart. Where the stream of frames cannot be trusted (size, header, order, fragments) the
+//! session appends a DISCONNECT and closes. Where a NOTIFY is well framed but its payload makes no sense, it is handed on
+//! as such and answered like any other, because a DISCONNECT would fail up to 20 neighbours on the same connection.
+
+use super::ack::{AckError, AckWriter, write_ack};
+use super::disconnect::{Disconnect, write_disconnect};
+use super::frame::{Frame, FrameError, Kind, Split, split};
+use super::hello::{Agreed, FRAME_SIZE_MIN, HaproxyHello};
+use super::notify::Messages;
+use super::status::Status;
+use super::wire::WireError;
+
+/// Largest frame size agreed to, in bytes: room for `tune.bufsize 1048576` and a little more.
+pub const FRAME_SIZE_CAP: u32 = 1024 * 1024 + 64 * 1024;
+
+/// Largest HAPROXY-HELLO, in bytes; a real one has less than 200.
+const HELLO_MAX: u32 = 16 * 1024;
+
+/// One connection's conversation.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    cap: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Nothing but HAPROXY-HELLO may come.
+    AwaitingHello,
+    /// NOTIFYs and ACKs pass.
+    Running(Agreed),
+    /// Nothing is read or sent any more.
+    Closed,
+}
+
+/// What the received bytes begin with.
+pub enum Step<'a> {
+    /// A frame, already acted upon.
+    Frame {
+        /// Bytes to drop from the front of the input.
+        consumed: usize,
+        /// What it was.
+        event: Event<'a>,
+    },
+    /// Part of a frame.
+    Incomplete {
+        /// Bytes the whole frame takes; bounded by the frame size agreed on.
+        needed: usize,
+    },
+    /// The conversation is over: send what was appended, then close. Input left over does not matter.
+    Closed,
+}
+
+/// What a frame meant.
+pub enum Event<'a> {
+    /// HAProxy said HELLO, and our answer was appended. After a health check the session is closed.
+    Hello {
+        /// What holds from now on.
+        agreed: Agreed,
+        /// What HAProxy offered, in bytes; above `agreed.max_frame_size` only where it exceeded our cap.
+        offered: u32,
+        /// Whether this was only a check.
+        healthcheck: bool,
+    },
+    /// A question. Answer it with [`Session::ack`].
+    Notify {
+        /// To be handed back with the answer.
+        ticket: Ticket,
+        /// What is asked, or why it cannot be read; either way it is to be answered.
+        messages: Result<Messages<'a>, WireError>,
+    },
+    /// A frame to pass over: of an unknown type, or one that HAProxy has aborted.
+    Skipped,
+    /// HAProxy said goodbye, and so did we. The session is closed.
+    Goodbye {
+        /// Its reason, where it could be read.
+        status: Option<u64>,
+    },
+    /// The peer does not speak the protocol; a DISCONNECT was appended. The session is closed.
+    Fault(Fault),
+}
+
+/// Permission to answer one NOTIFY, once.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "every NOTIFY is answered, or its request waits for the proxy's timeout"]
+pub struct Ticket {
+    stream: u64,
+    frame: u64,
+}
+
+/// Why a conversation was ended by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Bytes that are no frame.
+    Framing(FrameError),
+    /// A frame of a kind that may not come at this point, or never from HAProxy.
+    OutOfPlace(Kind),
+    /// A HELLO with a stream-id or frame-id.
+    HelloIdentifiers,
+    /// A frame without FIN, or the continuation of one.
+    Fragment,
+    /// A HELLO that cannot be agreed to.
+    Hello(Status),
+    /// The peer stopped in the middle of a frame, or did not say HELLO.
+    Silent,
+}
+
+impl Fault {
+    /// What the peer is told.
+    pub fn status(self) -> Status {
+        match self {
+            Fault::Framing(FrameError::TooBig { .. }) => Status::TooBig,
+            Fault::Framing(_) | Fault::OutOfPlace(_) | Fault::HelloIdentifiers => Status::Invalid,
+            Fault::Fragment => Status::FragmentationUnsupported,
+            Fault::Hello(status) => status,
+            Fault::Silent => Status::Timeout,
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::Framing(error) => error.fmt(f),
+            Fault::OutOfPlace(kind) => write!(f, "a frame of type {} out of place", kind.number()),
+            Fault::HelloIdentifiers => f.write_str("a HELLO with a stream-id or frame-id"),
+            Fault::Fragment => f.write_str("a fragment, which was not announced"),
+            Fault::Hello(status) => write!(f, "HELLO: {}", status.as_str()),
+            Fault::Silent => f.write_str("nothing, where a frame was due"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// An answer that was not appended, and the permission to try again.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// The NOTIFY that still waits.
+    pub ticket: Ticket,
+    /// Why.
+    pub error: AckError,
+}
+
+impl Session {
+    /// A session that agrees to frames of at most `cap` bytes (at least 256).
+    pub fn new(cap: u32) -> Session {
+        Session { state: State::AwaitingHello, cap: cap.max(FRAME_SIZE_MIN) }
+    }
+
+    /// Whether HELLO has been exchanged and nothing ended the conversation since.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, State::Running(_))
+    }
+
+    /// Whether the conversation is over.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Takes the first frame of `input`; appends to `out` what the protocol itself demands (HELLO, DISCONNECT), always
+    /// whole frames.
+    pub fn step<'i>(&mut self, input: &'i [u8], out: &mut Vec<u8>) -> Step<'i> {
+        let max = match self.state {
+            State::AwaitingHello => HELLO_MAX.min(self.cap),
+            State::Running(agreed) => agreed.max_frame_size,
+            State::Closed => return Step::Closed,
+        };
+        match split(input, max) {
+            Ok(Split::Incomplete { needed }) => Step::Incomplete { needed },
+            Ok(Split::Whole { frame, consumed }) => {
+                let event = self.frame(frame, out).unwrap_or_else(|fault| self.fault(fault, out));
+                Step::Frame { consumed, event }
+            }
+            Err(error) => Step::Frame { consumed: input.len(), event: self.fault(Fault::Framing(error), out) },
+        }
+    }
+
+    /// Appends the answer to one NOTIFY, or nothing and the reason. After the conversation has ended there is nobody to
+    /// answer, and nothing is appended.
+    pub fn ack(&self, ticket: Ticket, out: &mut Vec<u8>, fill: impl FnOnce(&mut AckWriter<'_>)) -> Result<(), Unsent> {
+        let State::Running(agreed) = self.state else { return Ok(()) };
+        write_ack(out, ticket.stream, ticket.frame, agreed.max_frame_size, fill)
+            .map_err(|error| Unsent { ticket, error })
+    }
+
+    /// Ends the conversation because we stop. Before HELLO there is none, and no frame but AGENT-HELLO may come first.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.is_running() {
+            write_disconnect(out, Kind::AgentDisconnect, Status::Normal);
+        }
+        self.state = State::Closed;
+    }
+
+    /// Ends the conversation because the peer let too much time pass.
+    pub fn time_out(&mut self, out: &mut Vec<u8>) -> Fault {
+        if !self.is_closed() {
+            self.fault(Fault::Silent, out);
+        }
+        Fault::Silent
+    }
+
+    fn frame<'i>(&mut self, frame: Frame<'i>, out: &mut Vec<u8>) -> Result<Event<'i>, Fault> {
+        let flags = frame.header.flags;
+        match (frame.header.kind, self.state) {
+            (Kind::HaproxyDisconnect, _) => {
+                write_disconnect(out, Kind::AgentDisconnect, Status::Normal);
+                self.state = State::Closed;
+                Ok(Event::Goodbye { status: Disconnect::parse(frame.payload).ok().and_then(|bye| bye.status) })
+            }
+            (Kind::HaproxyHello, State::AwaitingHello) => self.hello(frame, out),
+            // HAProxy aborts a frame it has begun to send; whatever it was, nobody waits for it any more.
+            (Kind::Notify | Kind::Unset, State::Running(_)) if flags.abort() => Ok(Event::Skipped),
+            (Kind::Unset, State::Running(_)) => Err(Fault::Fragment),
+            (Kind::Notify, State::Running(_)) if !flags.fin() => Err(Fault::Fragment),
+            (Kind::Notify, State::Running(_)) => {
+                let ticket = Ticket { stream: frame.header.stream, frame: frame.header.frame };
+                Ok(Event::Notify { ticket, messages: Messages::new(frame.payload) })
+            }
+            (Kind::Other(_), _) => Ok(Event::Skipped),
+            (kind, _) => Err(Fault::OutOfPlace(kind)),
+        }
+    }
+
+    fn hello<'i>(&mut self, frame: Frame<'i>, out: &mut Vec<u8>) -> Result<Event<'i>, Fault> {
+        if !frame.header.flags.fin() {
+            return Err(Fault::Fragment);
+        }
+        if frame.header.stream != 0 || frame.header.frame != 0 {
+            return Err(Fault::HelloIdentifiers);
+        }
+        let hello = HaproxyHello::parse(frame.payload).map_err(Fault::Hello)?;
+        let agreed = hello.agree(self.cap).map_err(Fault::Hello)?;
+        agreed.write(out);
+        self.state = if hello.healthcheck { State::Closed } else { State::Running(agreed) };
+        Ok(Event::Hello { agreed, offered: hello.max_frame_size, healthcheck: hello.healthcheck })
+    }
+
+    fn fault<'i>(&mut self, fault: Fault, out: &mut Vec<u8>) -> Event<'i> {
+        write_disconnect(out, Kind::AgentDisconnect, fault.status());
+        self.state = State::Closed;
+        Event::Fault(fault)
+    }
+}

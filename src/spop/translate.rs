@@ -1,0 +1,246 @@
+//! Between HAProxy's words and ours: the arguments of message `request` become an inquiry, a verdict becomes variables.
+//!
+//! Nothing here is guessed. An argument that a decision needs and that is absent, of another type, given twice or in
+//! contradiction to its neighbour makes the whole question malformed, and it is refused: the configuration that sends
+//! such a question is not the one herdgate ships, and half of a fact about a credential is worse than none.
+
+use super::ack::{AckWriter, Scope};
+use super::notify::Messages;
+use super::variable::Variable;
+use super::wire::{Value, WireError};
+use crate::decision::dialect::refusal_body;
+use crate::decision::inquiry::{BodyShown, Field, Inquiry};
+use crate::decision::reset::Reset;
+use crate::decision::route::Dialect;
+use crate::decision::verdict::{Code, Grant, Refusal, Verdict};
+use crate::gate::Decided;
+use crate::variable;
+use std::net::IpAddr;
+
+/// The message that asks (`spoe-message request`).
+const MESSAGE: &[u8] = b"request";
+
+/// Seconds above which a client is told not to retry by itself: the SDKs would otherwise do so at once.
+const RETRY_ALONE_MAX_S: u64 = 60;
+
+/// Why a question cannot be put. Names the argument and never its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// The payload cannot be read.
+    Unreadable(WireError),
+    /// No message `request`.
+    NoRequest,
+    /// More than one message `request`.
+    SeveralRequests,
+    /// An argument that must be there is absent, null or empty.
+    Missing(&'static str),
+    /// An argument given twice.
+    Repeated(&'static str),
+    /// An argument of a type it cannot have, or a negative count.
+    WrongType(&'static str),
+    /// A header value whose count says there is none.
+    Contradiction(&'static str),
+}
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Malformed::Unreadable(error) => write!(f, "NOTIFY payload: {error}"),
+            Malformed::NoRequest => f.write_str("no message `request`"),
+            Malformed::SeveralRequests => f.write_str("more than one message `request`"),
+            Malformed::Missing(name) => write!(f, "argument `{name}` is missing"),
+            Malformed::Repeated(name) => write!(f, "argument `{name}` is given twice"),
+            Malformed::WrongType(name) => write!(f, "argument `{name}` has a wrong type"),
+            Malformed::Contradiction(name) => write!(f, "argument `{name}` contradicts its count"),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// The arguments herdgate knows; any other is passed over, unnamed ones included. `Some(Null)` is a fetch that failed.
+#[derive(Default)]
+struct Arguments<'a> {
+    uid: Option<Value<'a>>,
+    method: Option<Value<'a>>,
+    target: Option<Value<'a>>,
+    src: Option<Value<'a>>,
+    authorization: Option<Value<'a>>,
+    authorization_n: Option<Value<'a>>,
+    x_api_key: Option<Value<'a>>,
+    x_api_key_n: Option<Value<'a>>,
+    api_key: Option<Value<'a>>,
+    api_key_n: Option<Value<'a>>,
+    encoding: Option<Value<'a>>,
+    body: Option<Value<'a>>,
+    body_len: Option<Value<'a>>,
+    body_size: Option<Value<'a>>,
+}
+
+impl<'a> Arguments<'a> {
+    fn collect(arguments: super::notify::Arguments<'a>) -> Result<Arguments<'a>, Malformed> {
+        let mut found = Arguments::default();
+        for (name, value) in arguments {
+            let (slot, name) = match name {
+                b"uid" => (&mut found.uid, "uid"),
+                b"method" => (&mut found.method, "method"),
+                b"target" => (&mut found.target, "target"),
+                b"src" => (&mut found.src, "src"),
+                b"authorization" => (&mut found.authorization, "authorization"),
+                b"authorization_n" => (&mut found.authorization_n, "authorization_n"),
+                b"x_api_key" => (&mut found.x_api_key, "x_api_key"),
+                b"x_api_key_n" => (&mut found.x_api_key_n, "x_api_key_n"),
+                b"api_key" => (&mut found.api_key, "api_key"),
+                b"api_key_n" => (&mut found.api_key_n, "api_key_n"),
+                b"encoding" => (&mut found.encoding, "encoding"),
+                b"body" => (&mut found.body, "body"),
+                b"body_len" => (&mut found.body_len, "body_len"),
+                b"body_size" => (&mut found.body_size, "body_size"),
+                _ => continue,
+            };
+            if slot.replace(value).is_some() {
+                return Err(Malformed::Repeated(name));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What a NOTIFY asks. Messages of other names are passed over: one ACK answers all of them.
+pub fn inquiry(messages: Messages<'_>) -> Result<Inquiry<'_>, Malformed> {
+    let mut requests = messages.filter(|message| message.name == MESSAGE);
+    let request = requests.next().ok_or(Malformed::NoRequest)?;
+    if requests.next().is_some() {
+        return Err(Malformed::SeveralRequests);
+    }
+    let found = Arguments::collect(request.arguments())?;
+    Ok(Inquiry {
+        uid: text(found.uid, "uid")?.unwrap_or_default(),
+        method: required(found.method, "method")?,
+        target: required(found.target, "target")?,
+        source: address(found.src, "src")?,
+        authorization: field(found.authorization, found.authorization_n, "authorization")?,
+        x_api_key: field(found.x_api_key, found.x_api_key_n, "x_api_key")?,
+        api_key: field(found.api_key, found.api_key_n, "api_key")?,
+        // An empty Content-Encoding lists no coding (RFC 9110 section 8.4), and is how some versions show none at all.
+        encoding: text(found.encoding, "encoding")?.filter(|encoding| !encoding.is_empty()),
+        body: body(found.body, found.body_len, found.body_size)?,
+    })
+}
+
+fn text<'a>(value: Option<Value<'a>>, name: &'static str) -> Result<Option<&'a [u8]>, Malformed> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.bytes().map(Some).ok_or(Malformed::WrongType(name)),
+    }
+}
+
+fn required<'a>(value: Option<Value<'a>>, name: &'static str) -> Result<&'a [u8], Malformed> {
+    text(value, name)?.filter(|text| !text.is_empty()).ok_or(Malformed::Missing(name))
+}
+
+fn number(value: Option<Value<'_>>, name: &'static str) -> Result<Option<u64>, Malformed> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.unsigned().map(Some).ok_or(Malformed::WrongType(name)),
+    }
+}
+
+/// Null where the client came over a unix socket.
+fn address(value: Option<Value<'_>>, name: &'static str) -> Result<Option<IpAddr>, Malformed> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.address().map(Some).ok_or(Malformed::WrongType(name)),
+    }
+}
+
+/// A credential header. Its count is required with it, because without it a second credential would go unseen.
+fn field<'a>(value: Option<Value<'a>>, count: Option<Value<'_>>, name: &'static str) -> Result<Field<'a>, Malformed> {
+    let count = number(count, name)?;
+    let value = text(value, name)?;
+    match (value, count) {
+        (None | Some(b""), None | Some(0)) => Ok(Field::default()),
+        (Some(_), None) => Err(Malformed::Missing(name)),
+        (Some(_), Some(0)) => Err(Malformed::Contradiction(name)),
+        (value, Some(count)) => Ok(Field { value, count: u32::try_from(count).unwrap_or(u32::MAX) }),
+    }
+}
+
+/// The body, null and empty alike. Sizes are required with it, or a prefix could pass for the whole.
+fn body<'a>(
+    body: Option<Value<'a>>,
+    len: Option<Value<'_>>,
+    size: Option<Value<'_>>,
+) -> Result<BodyShown<'a>, Malformed> {
+    let seen = text(body, "body")?.unwrap_or_default();
+    let (len, size) = (number(len, "body_len")?, number(size, "body_size")?);
+    if !seen.is_empty() && len.is_none() {
+        return Err(Malformed::Missing("body_len"));
+    }
+    if !seen.is_empty() && size.is_none() {
+        return Err(Malformed::Missing("body_size"));
+    }
+    let size = size.unwrap_or(0).max(len.unwrap_or(0)).max(seen.len() as u64);
+    Ok(BodyShown::Bytes { seen, size })
+}
+
+/// Sets the variables of a verdict. `receipt` is what fetches an answer of our own; other verdicts have none.
+pub fn put_verdict(ack: &mut AckWriter<'_>, decided: &Decided<'_>, receipt: Option<&str>) {
+    match &decided.verdict {
+        Verdict::Allow(grant) => put_grant(ack, grant),
+        Verdict::Answer(_) => put_text(ack, variable!("verdict"), "answer"),
+        Verdict::Refuse(refusal) => put_refusal(ack, refusal, decided.dialect),
+    }
+    put_text(ack, variable!("id"), decided.id.as_str());
+    if let Some(receipt) = receipt {
+        put_text(ack, variable!("receipt"), receipt);
+    }
+}
+
+fn put_grant(ack: &mut AckWriter<'_>, grant: &Grant<'_>) {
+    put_text(ack, variable!("verdict"), "allow");
+    put_text(ack, variable!("server"), &grant.server.name);
+    if let Some(server2) = grant.server2 {
+        put_text(ack, variable!("server2"), &server2.name);
+    }
+    if let Some(pool) = grant.pool {
+        put_text(ack, variable!("model"), pool.name.as_str());
+    }
+    if let Some(standing) = grant.requests {
+        put_number(ack, variable!("limit_requests"), standing.limit);
+        put_number(ack, variable!("remaining_requests"), standing.remaining);
+        put_text(ack, variable!("reset_requests"), Reset::new(standing.reset_ns).as_str());
+    }
+}
+
+/// Sets the variables of a refusal, its body included.
+pub fn put_refusal(ack: &mut AckWriter<'_>, refusal: &Refusal, dialect: Dialect) {
+    put_code(ack, refusal.code());
+    put_text(ack, variable!("body"), &refusal_body(refusal, dialect));
+    if let Some(seconds) = refusal.retry_after_s {
+        put_number(ack, variable!("retry_after"), seconds);
+        if seconds > RETRY_ALONE_MAX_S {
+            put_text(ack, variable!("should_retry"), "false");
+        }
+    }
+}
+
+/// Sets what refuses a request and nothing more: for a verdict whose variables exceed the frame size agreed on.
+pub fn put_bare_refusal(ack: &mut AckWriter<'_>) {
+    put_code(ack, Code::Overloaded);
+}
+
+fn put_code(ack: &mut AckWriter<'_>, code: Code) {
+    put_text(ack, variable!("verdict"), "refuse");
+    put_number(ack, variable!("status"), u64::from(code.status()));
+    put_text(ack, variable!("code"), code.as_str());
+}
+
+fn put_text(ack: &mut AckWriter<'_>, name: Variable<'_>, text: &str) {
+    ack.set(Scope::Transaction, name, Value::String(text.as_bytes()));
+}
+
+/// HAProxy's integers are signed.
+fn put_number(ack: &mut AckWriter<'_>, name: Variable<'_>, number: u64) {
+    ack.set(Scope::Transaction, name, Value::Int64(i64::try_from(number).unwrap_or(i64::MAX)));
+}
