@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The `herdgate` command.
+
+fn main() -> std::process::ExitCode {
+    herdgate::cli::run(std::env::args_os())
+}

@@ -1,1 +1,191 @@
-//! (being written)
+//! The command line: what there is to say, and who does it.
+
+mod check;
+mod key;
+mod serve;
+mod status;
+
+use crate::config::problem::Problems;
+use crate::config::{self, Config};
+use crate::keys::write::WriteFault;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "herdgate",
+    version,
+    about = "Decides, for HAProxy and nginx, which request may reach which model server"
+)]
+struct Cli {
+    /// Configuration file; "-" is standard input [default: ./herdgate.toml, then /etc/herdgate/herdgate.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Serve,
+    /// Check the configuration and the key file; name every problem
+    Check(JsonFlag),
+    /// Ask the running daemon how it is
+    Status(JsonFlag),
+    /// Make, list, revoke and import API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct JsonFlag {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key; its secret is shown once
+    New {
+        /// Whose key it is: shown in logs and reports
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        terms: Terms,
+        /// Print the secret and nothing else
+        #[arg(long)]
+        print: bool,
+    },
+    /// List the keys
+    List {
+        /// Only live keys that expire within this time, such as 14d
+        #[arg(long, value_name = "DURATION")]
+        expiring: Option<String>,
+        #[command(flatten)]
+        json: JsonFlag,
+    },
+    /// Revoke a key; takes effect within a second
+    Revoke {
+        /// The key's name
+        name: String,
+    },
+    /// Take over secrets from standard input, one a line: "SECRET", or "NAME SECRET"
+    Import {
+        /// For lines without a name: the name is this prefix and a number
+        #[arg(long, value_name = "PREFIX", default_value = "imported-")]
+        name_prefix: String,
+        #[command(flatten)]
+        terms: Terms,
+    },
+}
+
+/// What holds for a new key.
+#[derive(Debug, Args)]
+struct Terms {
+    /// Its plan; may be left out where there is only one
+    #[arg(long)]
+    plan: Option<String>,
+    /// Its team (not supported yet)
+    #[arg(long)]
+    team: Option<String>,
+    /// When it expires: after a duration (14d), or at a time (2027-01-31T12:00:00Z)
+    #[arg(long, value_name = "WHEN")]
+    expires: Option<String>,
+}
+
+/// Why a command did not end well.
+#[derive(Debug)]
+enum Failure {
+    /// The command line or the configuration is at fault: exit status 2.
+    Usage(String),
+    /// The files have these problems: exit status 2.
+    Problems(Vec<Problems>),
+    /// The command's own finding is negative: exit status 1.
+    Finding(String),
+    /// Output could not be written: exit status 1, or 0 where the reader merely left.
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(fault: io::Error) -> Failure {
+        Failure::Output(fault)
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Failure {
+        Failure::Problems(vec![problems])
+    }
+}
+
+impl From<WriteFault> for Failure {
+    fn from(fault: WriteFault) -> Failure {
+        match fault {
+            WriteFault::Problems(problems) => problems.into(),
+            WriteFault::Refused(what) => Failure::Finding(what),
+            WriteFault::Io(..) => Failure::Usage(fault.to_string()),
+        }
+    }
+}
+
+/// Runs the command that `arguments` (the program's name first) ask for. Exit status: 0 well, 1 the command's finding is
+/// negative, 2 usage or configuration.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(fault) => {
+            // Where even this cannot be printed, the exit status still tells.
+            let _ = fault.print();
+            return ExitCode::from(u8::try_from(fault.exit_code()).unwrap_or(2));
+        }
+    };
+    let mut out = io::stdout().lock();
+    let result = dispatch(cli, &mut out).and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Output(fault)) if fault.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(fault)) => complain(1, &format_args!("herdgate: cannot write the output: {fault}\n")),
+        Err(Failure::Finding(what)) => complain(1, &format_args!("herdgate: {what}\n")),
+        Err(Failure::Usage(what)) => complain(2, &format_args!("herdgate: {what}\n")),
+        Err(Failure::Problems(files)) => {
+            files.iter().map(|problems| complain(2, problems)).next_back().unwrap_or(ExitCode::from(2))
+        }
+    }
+}
+
+fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
+    let config = match cli.config {
+        Some(path) => path,
+        None => default_config()?,
+    };
+    match cli.command {
+        Command::Serve => serve::run(&config),
+        Command::Check(JsonFlag { json }) => check::run(&config, json, out),
+        Command::Status(JsonFlag { json }) => status::run(&config, json, out),
+        Command::Key(command) => key::run(command, &config, out),
+    }
+}
+
+fn complain(status: u8, what: &dyn fmt::Display) -> ExitCode {
+    // Nobody listens on a closed standard error.
+    let _ = write!(io::stderr(), "{what}");
+    ExitCode::from(status)
+}
+
+/// The configuration file where none is named.
+fn default_config() -> Result<PathBuf, Failure> {
+    const PLACES: [&str; 2] = ["herdgate.toml", "/etc/herdgate/herdgate.toml"];
+    PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+        Failure::Usage(format!("there is no {} and no {}; name a file with --config", PLACES[0], PLACES[1]))
+    })
+}
+
+fn load(path: &Path) -> Result<Config, Failure> {
+    config::load(path).map_err(Failure::from)
+}

@@ -1,0 +1,76 @@
+//! `herdgate check`: names every problem of the configuration and the key file.
+
+use super::Failure;
+use crate::config::problem::{Position, Problem, Problems};
+use crate::config::{self, Config};
+use crate::keys;
+use crate::keys::file::Entry;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+
+pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    let counts = match config::load(path) {
+        Ok(config) => {
+            let keys = check_keys(&config).unwrap_or_else(|problems| {
+                found.push(problems);
+                0
+            });
+            (config.policy.servers.len(), config.policy.plans.len(), keys)
+        }
+        Err(problems) => {
+            found.push(problems);
+            (0, 0, 0)
+        }
+    };
+    let (servers, plans, keys) = counts;
+    if json {
+        let problems: Vec<Value> = found.iter().flat_map(as_json).collect();
+        let ok = found.is_empty();
+        let report = match ok {
+            true => json!({"ok": ok, "servers": servers, "plans": plans, "keys": keys, "problems": problems}),
+            false => json!({"ok": ok, "problems": problems}),
+        };
+        writeln!(out, "{report}")?;
+        // They stand in the report.
+        return if ok { Ok(()) } else { Err(Failure::Problems(Vec::new())) };
+    }
+    if !found.is_empty() {
+        return Err(Failure::Problems(found));
+    }
+    writeln!(out, "ok: {}, {}, {}", count(servers, "server"), count(plans, "plan"), count(keys, "key"))?;
+    Ok(())
+}
+
+/// Reads the key file against the plans of the configuration; answers the number of keys.
+fn check_keys(config: &Config) -> Result<usize, Problems> {
+    let file = &config.settings.keys_file;
+    let set = keys::load(file)?;
+    let is_plan = |name: &str| config.policy.plans.iter().any(|plan| &*plan.name == name);
+    if set.plans().iter().all(|plan| is_plan(plan)) {
+        return Ok(set.len());
+    }
+    let lost: Vec<Entry> = keys::file::entries(file)?.into_iter().filter(|entry| !is_plan(&entry.plan)).collect();
+    let left_out = lost.len().saturating_sub(config::problem::PROBLEMS_MAX);
+    let items = lost.iter().take(config::problem::PROBLEMS_MAX).map(|entry| Problem {
+        position: Some(Position { line: entry.line, column: 1 }),
+        what: format!("key \"{}\" is on plan \"{}\", which is not configured", entry.name, entry.plan),
+        hint: Some("add the plan, or revoke the key and make another".to_owned()),
+        excerpt: None,
+    });
+    Err(Problems { file: file.display().to_string(), items: items.collect(), left_out })
+}
+
+fn as_json(problems: &Problems) -> Vec<Value> {
+    let place = |problem: &Problem| problem.position.map(|Position { line, column }| (line, column)).unzip();
+    let one = |problem: &Problem| {
+        let (line, column) = place(problem);
+        json!({"file": problems.file, "line": line, "column": column, "what": problem.what, "hint": problem.hint})
+    };
+    problems.items.iter().map(one).collect()
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,297 @@
+//! The file, checked and turned into settings and the policy that decisions read.
+
+use super::file::{File, Table};
+use super::problem::{Findings, Problems};
+use super::quantity::{COUNT_MAX, Rate};
+use super::server;
+use super::settings::{Address, Listen, ProbeSettings, Settings};
+use super::value::{Value, Written};
+use crate::decision::limits::{LIMITS_MAX, Quota};
+use crate::decision::name::NAME_MAX;
+use crate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server};
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most `[[server]]` tables.
+pub const SERVERS_MAX: usize = 1_000;
+
+/// Most `[plans.NAME]` tables.
+pub const PLANS_MAX: usize = 65_535;
+
+/// Longest name of a server or plan, in bytes.
+pub const NAME_LENGTH_MAX: usize = 64;
+
+/// Longest path of a unix socket, in bytes (`sun_path` of unix(7), less the closing zero).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Bounds of a probe interval.
+const INTERVAL_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+
+/// A good configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// What the process is run with.
+    pub settings: Settings,
+    /// What decisions read.
+    pub policy: Policy,
+}
+
+/// Compiles `source`, the text of the file called `file`; paths in it are relative to `base`.
+///
+/// # Errors
+/// Every problem of the text, in its order.
+pub fn compile(source: &str, file: &str, base: &Path) -> Result<Config, Problems> {
+    let mut findings = Findings::new(source);
+    let written = File::read(source, &mut findings);
+    let mut compiler = Compiler { findings: &mut findings, base };
+    let policy = Policy { plans: compiler.plans(&written), servers: compiler.servers(&written) };
+    let settings = compiler.settings(&written);
+    match settings {
+        Some(settings) if findings.is_empty() => Ok(Config { settings, policy }),
+        _ => Err(findings.into_problems(file)),
+    }
+}
+
+struct Compiler<'c, 's> {
+    findings: &'c mut Findings<'s>,
+    base: &'c Path,
+}
+
+impl Compiler<'_, '_> {
+    fn plans(&mut self, file: &File) -> Vec<Plan> {
+        let plans: Vec<Plan> = file.all("plans").map(|table| self.plan(table)).collect();
+        if plans.is_empty() {
+            let hint = "without a plan no key may do anything; begin with [plans.team] and models = [\"*\"]";
+            self.findings.missing(0..0, "there is no [plans.NAME]".to_owned(), Some(hint.to_owned()));
+        } else if let Some(table) = file.all("plans").nth(PLANS_MAX) {
+            self.findings.key(table.at.clone(), format!("more than {PLANS_MAX} plans"), None);
+        }
+        plans
+    }
+
+    fn plan(&mut self, table: &Table) -> Plan {
+        let name = table.name.as_deref().unwrap_or_default();
+        self.check_name("plan", name, &table.at);
+        Plan {
+            name: name.into(),
+            models: self
+                .models(table, "a plan without models may do nothing; [\"*\"] is every model of the fleet")
+                .iter()
+                .map(|model| ModelPattern::new(model))
+                .collect(),
+            routes: self.routes(table),
+            requests: self.quotas(table),
+        }
+    }
+
+    /// `models` of a plan or a server.
+    fn models(&mut self, table: &Table, hint_if_empty: &str) -> Vec<Arc<str>> {
+        let Some((Value::Texts(models), at)) = table.get("models") else { return Vec::new() };
+        if models.is_empty() {
+            self.findings.value(at, "\"models\" is an empty list".to_owned(), Some(hint_if_empty.to_owned()));
+        }
+        for (model, at) in &models {
+            if model.len() > NAME_MAX {
+                self.findings.value(at.clone(), format!("a model name has at most {NAME_MAX} bytes"), None);
+            }
+        }
+        models.into_iter().map(|(model, _)| model.trim().into()).collect()
+    }
+
+    fn routes(&mut self, table: &Table) -> RouteClasses {
+        let Some((Value::Texts(routes), at)) = table.get("routes") else { return RouteClasses::default() };
+        if routes.is_empty() {
+            let hint = "leave it out for \"inference\" and \"catalog\"";
+            self.findings.value(at, "\"routes\" is an empty list".to_owned(), Some(hint.to_owned()));
+        }
+        let has = |class: &str| routes.iter().any(|(route, _)| route == class);
+        RouteClasses { inference: has("inference"), catalog: has("catalog") }
+    }
+
+    fn quotas(&mut self, table: &Table) -> Vec<Quota> {
+        let burst = match table.get("burst") {
+            Some((Value::Integer(burst), at)) => u64::try_from(burst).ok().and_then(NonZeroU64::new).zip(Some(at)),
+            _ => None,
+        };
+        let quota = |rate: Rate, burst| Quota { count: rate.count, period_ns: rate.period_ns, burst };
+        match (table.get("requests"), burst) {
+            (Some((Value::Rate(rate), _)), burst) => vec![quota(rate, burst.map_or(rate.count, |(burst, _)| burst))],
+            (Some((Value::Rates(rates), at)), burst) => {
+                if let Some((_, at)) = burst {
+                    let hint = "of a list, each rate's own count is its burst; leave \"burst\" out";
+                    let what = "\"burst\" goes with a single rate, and \"requests\" is a list";
+                    self.findings.value(at, what.to_owned(), Some(hint.to_owned()));
+                }
+                if rates.is_empty() {
+                    let hint = "leave it out for no limit";
+                    self.findings.value(at, "\"requests\" is an empty list".to_owned(), Some(hint.to_owned()));
+                } else if rates.len() > LIMITS_MAX {
+                    self.findings.value(at, format!("\"requests\" has more than {LIMITS_MAX} rates"), None);
+                }
+                rates.into_iter().map(|rate| quota(rate, rate.count)).collect()
+            }
+            (_, Some((_, at))) if !table.has("requests") => {
+                let what = "\"burst\" without \"requests\"";
+                self.findings.missing(at, what.to_owned(), Some("add requests = \"60/min\"".to_owned()));
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn servers(&mut self, file: &File) -> Vec<Server> {
+        let mut servers: Vec<Server> = Vec::new();
+        for table in file.all("server") {
+            if servers.len() == SERVERS_MAX {
+                self.findings.key(table.at.clone(), format!("more than {SERVERS_MAX} servers"), None);
+                break;
+            }
+            let server = self.server(table);
+            if !server.name.is_empty()
+                && servers.iter().any(|other| other.name == server.name)
+                && let Some((_, at)) = table.get("name")
+            {
+                let hint = "each server is one backend in haproxy.cfg, one upstream in nginx.conf";
+                self.findings.value(at, format!("a second server called \"{}\"", server.name), Some(hint.to_owned()));
+            }
+            servers.push(server);
+        }
+        if servers.is_empty() {
+            let hint = "every request would be refused; begin with [[server]], name and url";
+            self.findings.missing(0..0, "there is no [[server]]".to_owned(), Some(hint.to_owned()));
+        }
+        servers
+    }
+
+    fn server(&mut self, table: &Table) -> Server {
+        let name = match table.get("name") {
+            Some((Value::Text(name), at)) => {
+                self.check_name("server", &name, &at);
+                name
+            }
+            _ => String::new(),
+        };
+        let url = match table.get("url") {
+            Some((Value::Text(url), at)) => match server::base_url(&url) {
+                Ok(url) => url,
+                Err(fault) => {
+                    self.findings.value(at, format!("\"url\" {}", fault.what), Some(fault.hint.to_owned()));
+                    String::new()
+                }
+            },
+            _ => String::new(),
+        };
+        let number = |key| match table.get(key) {
+            Some((Value::Integer(number), _)) => Some(number),
+            _ => None,
+        };
+        Server {
+            name: name.into(),
+            url: url.into(),
+            kind: match table.get("kind") {
+                Some((Value::Text(kind), _)) => server::kind(&kind),
+                _ => server::kind(""),
+            },
+            maxconn: number("maxconn").and_then(|maxconn| u32::try_from(maxconn).ok()),
+            weight: number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
+            models: self.models(table, "leave it out to discover the models"),
+        }
+    }
+
+    /// Names go into proxy configurations, headers, metrics and logs; these characters are safe in all of them.
+    fn check_name(&mut self, what: &str, name: &str, at: &Range<usize>) {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if name.is_empty() || name.len() > NAME_LENGTH_MAX || !name.chars().all(fits) {
+            let shown: String = name.escape_debug().take(NAME_LENGTH_MAX).collect();
+            let hint = format!("1 to {NAME_LENGTH_MAX} letters, digits, \"_\", \".\" or \"-\"");
+            self.findings.value(at.clone(), format!("\"{shown}\" cannot be the name of a {what}"), Some(hint));
+        }
+    }
+
+    fn settings(&mut self, file: &File) -> Option<Settings> {
+        Some(Settings {
+            listen: self.listen(file.all("listen").next()?),
+            keys_file: self.keys_file(file.all("keys").next()?)?,
+            probe: self.probe(file.all("probe").next()?)?,
+            agent_check_proxies: integer(file.all("agent_check").next()?, "proxies")?,
+        })
+    }
+
+    fn listen(&mut self, table: &Table) -> Listen {
+        let mut open: Vec<(&'static str, Address)> = Vec::new();
+        let mut address = |name: &'static str| {
+            let (Value::Address(written), at) = table.get(name)? else { return None };
+            let address = match written {
+                Written::Off => return None,
+                Written::Tcp(address) => Address::Tcp(address),
+                Written::Unix(path) => Address::Unix(self.base.join(path)),
+            };
+            if let Address::Unix(path) = &address
+                && path.as_os_str().len() > SOCKET_PATH_MAX
+            {
+                let what = format!("the path of \"{name}\" is longer than {SOCKET_PATH_MAX} bytes, the system's limit");
+                self.findings.value(at.clone(), what, Some("use a shorter absolute path".to_owned()));
+            }
+            if let Some((other, _)) = open.iter().find(|(_, other)| other.clashes_with(&address)) {
+                let what = format!("\"{name}\" and \"{other}\" listen on the same address, {address}");
+                let hint = "give one of them another port, or \"off\"; the defaults are 9901 to 9905";
+                self.findings.value(at, what, Some(hint.to_owned()));
+            }
+            open.push((name, address.clone()));
+            Some(address)
+        };
+        let listen = Listen {
+            spop: address("spop"),
+            http: address("http"),
+            agent_check: address("agent_check"),
+            metrics: address("metrics"),
+            control: address("control"),
+        };
+        let off = |name| matches!(table.get(name), Some((Value::Address(Written::Off), _)));
+        if off("spop") && off("http") {
+            let what = "\"spop\" and \"http\" are both off: no proxy could ask";
+            let at = table.get("http").map_or(0..0, |(_, at)| at);
+            self.findings.value(at, what.to_owned(), Some("HAProxy asks on spop, nginx on http".to_owned()));
+        }
+        listen
+    }
+
+    fn keys_file(&mut self, table: &Table) -> Option<PathBuf> {
+        let (Value::Text(file), at) = table.get("file")? else { return None };
+        if file.ends_with('/') {
+            self.findings.value(at, "\"file\" must be a file name, not a folder".to_owned(), None);
+        }
+        Some(self.base.join(file))
+    }
+
+    fn probe(&mut self, table: &Table) -> Option<ProbeSettings> {
+        let mut interval = |name: &str| {
+            let (Value::Duration(interval), at) = table.get(name)? else { return None };
+            if !INTERVAL_RANGE.contains(&interval) {
+                self.findings.value(at.clone(), format!("\"{name}\" must be from 100ms to 1h"), None);
+            }
+            Some((interval, at))
+        };
+        let ((fast_interval, fast_at), (interval, at)) = (interval("fast_interval")?, interval("interval")?);
+        if fast_interval > interval {
+            let place = if table.has("fast_interval") { fast_at } else { at };
+            let what = format!("\"fast_interval\" ({fast_interval:?}) is longer than \"interval\" ({interval:?})");
+            let hint = "it is the time to the next probe after a failed one";
+            self.findings.value(place, what, Some(hint.to_owned()));
+        }
+        Some(ProbeSettings { interval, fast_interval, rise: integer(table, "rise")?, fall: integer(table, "fall")? })
+    }
+}
+
+fn integer(table: &Table, name: &str) -> Option<u32> {
+    match table.get(name)? {
+        (Value::Integer(number), _) => u32::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+// A quota's spacing is its period over its count, which must be at least a nanosecond.
+const _: () = assert!(COUNT_MAX <= 1_000_000_000);

@@ -1,0 +1,274 @@
+//! The file as written: every table checked against the schema, with the place of everything in it.
+
+use super::problem::Findings;
+use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape, quoted};
+use super::spelling;
+use super::value::{self, Value};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// The tables of one file that this version acts on. A [`Shape::Single`] section that the file lacks is there, empty.
+#[derive(Debug, Default)]
+pub struct File {
+    tables: Vec<Table>,
+}
+
+/// One table of the file.
+#[derive(Debug)]
+pub struct Table {
+    /// Its section.
+    pub section: &'static Section,
+    /// The operator's name for it (`[plans.NAME]`).
+    pub name: Option<String>,
+    /// The place of its header or name.
+    pub at: Range<usize>,
+    fields: Vec<Field>,
+}
+
+#[derive(Debug)]
+struct Field {
+    key: &'static Key,
+    value: Value,
+    at: Range<usize>,
+}
+
+impl File {
+    /// Reads `source`. Everything wrong with it goes to `findings`; what could be read is answered regardless, so that
+    /// one mistake does not hide the next.
+    pub fn read(source: &str, findings: &mut Findings<'_>) -> File {
+        let (document, errors) = DeTable::parse_recoverable(source);
+        for error in errors {
+            findings.syntax(error.span().unwrap_or(0..0), error.message().to_owned());
+        }
+        let mut file = File::default();
+        for (name, value) in in_order(document.get_ref()) {
+            match SECTIONS.iter().find(|section| section.name == &**name.get_ref()) {
+                Some(section) => file.read_section(section, name.span(), value, findings),
+                None => unknown_section(name, value, findings),
+            }
+        }
+        for section in SECTIONS.iter().filter(|section| section.shape == Shape::Single && section.enforced) {
+            if file.all(section.name).next().is_none() {
+                file.tables.push(Table { section, name: None, at: 0..0, fields: Vec::new() });
+            }
+        }
+        file
+    }
+
+    /// The tables of a section, in the order of the file.
+    pub fn all(&self, section: &str) -> impl Iterator<Item = &Table> {
+        self.tables.iter().filter(move |table| table.section.name == section)
+    }
+
+    fn read_section(
+        &mut self,
+        section: &'static Section,
+        at: Range<usize>,
+        value: &Spanned<DeValue<'_>>,
+        findings: &mut Findings<'_>,
+    ) {
+        if !section.enforced {
+            findings.key(at.clone(), format!("{} is not supported yet", section.header(None)), None);
+        }
+        let tables = self.tables.len();
+        match (section.shape, value.get_ref()) {
+            (Shape::Single, DeValue::Table(table)) => self.add(section, None, at, table, findings),
+            (Shape::Free, DeValue::Table(table)) => {
+                for (value, key) in table.values().flat_map(|value| section.keys.iter().map(move |key| (value, key))) {
+                    value::read(&Key { name: section.name, ..*key }, value, findings);
+                }
+            }
+            (Shape::Named, DeValue::Table(names)) => {
+                for (name, value) in in_order(names) {
+                    match value.get_ref() {
+                        DeValue::Table(table) => {
+                            self.add(section, Some(name.get_ref().to_string()), name.span(), table, findings);
+                        }
+                        _ => {
+                            let what = format!("{:?} in [{}] must be a table", name.get_ref(), section.name);
+                            let hint = format!("each one has a name: {}", section.header(None));
+                            findings.key(name.span(), what, Some(hint));
+                        }
+                    }
+                }
+            }
+            (Shape::Repeated, DeValue::Array(items)) => {
+                for item in items.iter() {
+                    match item.get_ref() {
+                        DeValue::Table(table) => self.add(section, None, item.span(), table, findings),
+                        _ => wrong_shape(section, item.span(), findings),
+                    }
+                }
+            }
+            _ => wrong_shape(section, at, findings),
+        }
+        if !section.enforced {
+            self.tables.truncate(tables);
+        }
+    }
+
+    fn add(
+        &mut self,
+        section: &'static Section,
+        name: Option<String>,
+        at: Range<usize>,
+        table: &DeTable<'_>,
+        findings: &mut Findings<'_>,
+    ) {
+        let place = section.header(name.as_deref());
+        let fields = read_fields(section.keys, &place, section.enforced, table, findings);
+        for key in section.keys.iter().filter(|key| key.default == Fallback::Required) {
+            if !table.keys().any(|name| &**name.get_ref() == key.name) {
+                findings.missing(at.clone(), format!("{place} needs \"{}\"", key.name), Some(key.kind.phrase()));
+            }
+        }
+        self.tables.push(Table { section, name, at, fields });
+    }
+}
+
+impl Table {
+    /// The value of a key, the schema's default where the file has none (or none that could be read, which is a problem
+    /// already), and its place.
+    pub fn get(&self, name: &str) -> Option<(Value, Range<usize>)> {
+        if let Some(field) = self.fields.iter().find(|field| field.key.name == name) {
+            return Some((field.value.clone(), field.at.clone()));
+        }
+        let key = self.section.keys.iter().find(|key| key.name == name)?;
+        Some((default_value(key)?, self.at.clone()))
+    }
+
+    /// Whether the file itself has this key, with a value that could be read.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| field.key.name == name)
+    }
+
+    /// The section's header as the file has it.
+    pub fn header(&self) -> String {
+        self.section.header(self.name.as_deref())
+    }
+}
+
+/// The default of a key, read by the same reader as the file. `None` where it has none.
+pub fn default_value(key: &Key) -> Option<Value> {
+    let Fallback::Value(written) = key.default else { return None };
+    // Strings stand in the schema without quotes.
+    let quoted = format!("\"{written}\"");
+    let text = match key.kind {
+        Kind::Integer(..) | Kind::Number | Kind::Bool | Kind::Texts | Kind::Choices(_) => written,
+        _ => &quoted,
+    };
+    value::read(key, &DeValue::parse(text).ok()?, &mut Findings::new(text))
+}
+
+fn read_fields(
+    keys: &'static [Key],
+    place: &str,
+    enforced: bool,
+    table: &DeTable<'_>,
+    findings: &mut Findings<'_>,
+) -> Vec<Field> {
+    let mut fields = Vec::new();
+    for (name, value) in in_order(table) {
+        let Some(key) = keys.iter().find(|key| key.name == &**name.get_ref()) else {
+            unknown_key(name, keys, place, findings);
+            continue;
+        };
+        if enforced && !key.enforced {
+            findings.key(name.span(), format!("\"{}\" in {place} is not supported yet", key.name), None);
+        }
+        match (&key.kind, value.get_ref()) {
+            (Kind::Table(inner), DeValue::Table(table)) => {
+                read_fields(inner, &format!("\"{}\" of {place}", key.name), false, table, findings);
+            }
+            (Kind::Sections(section), DeValue::Array(items)) => {
+                for item in items.iter() {
+                    match item.get_ref() {
+                        DeValue::Table(table) => {
+                            read_fields(section.keys, &section.header(None), false, table, findings);
+                        }
+                        _ => wrong_shape(section, item.span(), findings),
+                    }
+                }
+            }
+            _ => {
+                if let Some(value_read) = value::read(key, value, findings) {
+                    fields.push(Field { key, value: value_read, at: value.span() });
+                }
+            }
+        }
+    }
+    fields
+}
+
+fn wrong_shape(section: &Section, at: Range<usize>, findings: &mut Findings<'_>) {
+    let what = format!("\"{}\" must be written as {}", section.name, section.header(None));
+    findings.key(at, what, None);
+}
+
+fn unknown_section(
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+    findings: &mut Findings<'_>,
+) {
+    let known = SECTIONS.iter().map(|section| section.name);
+    let is_table = match value.get_ref() {
+        DeValue::Table(_) => true,
+        DeValue::Array(items) => items.iter().next().is_some_and(|item| item.get_ref().is_table()),
+        _ => false,
+    };
+    let what = match is_table {
+        true => format!("unknown section [{}]", name.get_ref().escape_debug()),
+        false => format!("unknown key \"{}\" outside of any section", name.get_ref().escape_debug()),
+    };
+    let hint = match (spelling::nearest(name.get_ref(), known.clone()), home_of(name.get_ref())) {
+        (Some(near), _) if is_table => format!("did you mean \"{near}\"?"),
+        (_, Some(home)) if !is_table => format!("it belongs to {home}"),
+        _ => format!("known: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    findings.key(name.span(), what, Some(hint));
+}
+
+fn unknown_key(
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    keys: &'static [Key],
+    place: &str,
+    findings: &mut Findings<'_>,
+) {
+    let known = keys.iter().map(|key| key.name);
+    let hint = match (spelling::nearest(name.get_ref(), known.clone()), home_of(name.get_ref())) {
+        (Some(near), _) => format!("did you mean \"{near}\"?"),
+        (None, Some(home)) => format!("it belongs to {home}"),
+        (None, None) => format!("known: {}", quoted(known)),
+    };
+    findings.key(name.span(), format!("unknown key \"{}\" in {place}", name.get_ref().escape_debug()), Some(hint));
+}
+
+/// The section that has a key of this name.
+fn home_of(name: &str) -> Option<String> {
+    let has = |section: &&Section| section.shape != Shape::Free && section.keys.iter().any(|key| key.name == name);
+    SECTIONS.iter().find(has).map(|section| section.header(None))
+}
+
+/// The entries of a table in the order of the file.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_of_the_schema_is_of_its_own_kind() {
+        let keys = SECTIONS.iter().flat_map(|section| section.keys);
+        let mut checked = 0;
+        for key in keys.filter(|key| matches!(key.default, Fallback::Value(_))) {
+            assert!(default_value(key).is_some(), "{}", key.name);
+            checked += 1;
+        }
+        assert!(checked > 20, "{checked}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Takes up a changed configuration while the daemon runs; a bad one changes nothing.
+
+use super::compile::Config;
+use super::problem::Problems;
+use super::settings::Settings;
+use super::watch::FileWatch;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// Time between two looks at the file.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Follows the file until dropped: on SIGHUP, and when it changed, it is read again. A good one goes to `publish`, a bad
+/// one to the log. `watch` must be older than the reading of `running`, the settings the process was started with.
+///
+/// # Errors
+/// Where the signal handler cannot be installed.
+pub async fn follow(mut watch: FileWatch, running: Settings, mut publish: impl FnMut(Config)) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let due = tokio::select! {
+            received = hangup.recv() => received.is_some(),
+            _ = tick.tick() => {
+                // On a file system that hangs, a look may block; it must not block the decisions.
+                match tokio::task::spawn_blocking(move || { let due = watch.look(); (watch, due) }).await {
+                    Ok((returned, due)) => { watch = returned; due }
+                    Err(fault) => return Err(std::io::Error::other(fault)),
+                }
+            }
+        };
+        if due {
+            let path = watch.path().to_owned();
+            match read_again(path).await {
+                Ok(config) => {
+                    for setting in needs_restart(&running, &config.settings) {
+                        warn!(setting, "takes effect after a restart");
+                    }
+                    info!(
+                        file = %watch.path().display(),
+                        servers = config.policy.servers.len(),
+                        plans = config.policy.plans.len(),
+                        "configuration reloaded"
+                    );
+                    publish(config);
+                }
+                Err(problems) => log_refused(&problems),
+            }
+        }
+    }
+}
+
+async fn read_again(path: PathBuf) -> Result<Config, Problems> {
+    let file = path.display().to_string();
+    let load = move || super::load(Path::new(&path));
+    match tokio::task::spawn_blocking(load).await {
+        Ok(result) => result,
+        Err(fault) => Err(Problems::whole_file(&file, format!("could not be read: {fault}"), None)),
+    }
+}
+
+fn log_refused(problems: &Problems) {
+    error!(file = %problems.file, problems = problems.count(), "configuration refused; the last good one stays");
+    for problem in &problems.items {
+        let (line, column) = problem.position.map_or((0, 0), |position| (position.line, position.column));
+        error!(file = %problems.file, line, column, hint = problem.hint.as_deref(), "{}", problem.what);
+    }
+}
+
+/// The settings that differ and that a running process cannot take up, as they are called in the file.
+pub fn needs_restart(running: &Settings, new: &Settings) -> Vec<&'static str> {
+    let (old_listen, new_listen) = (&running.listen, &new.listen);
+    [
+        ("listen.spop", old_listen.spop != new_listen.spop),
+        ("listen.http", old_listen.http != new_listen.http),
+        ("listen.agent_check", old_listen.agent_check != new_listen.agent_check),
+        ("listen.metrics", old_listen.metrics != new_listen.metrics),
+        ("listen.control", old_listen.control != new_listen.control),
+        ("keys.file", running.keys_file != new.keys_file),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}

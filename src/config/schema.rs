@@ -1,0 +1,423 @@
+//! The configuration's schema: every section and key, its kind, default and meaning, in one table that the reader, the
+//! defaults and `docs/configuration.md` are made from.
+
+use super::quantity::COUNT_MAX;
+
+/// A section of the file.
+#[derive(Debug)]
+pub struct Section {
+    /// Its name, `[name]`.
+    pub name: &'static str,
+    /// How it is written.
+    pub shape: Shape,
+    /// Whether this version acts on it. What it does not act on is an error, never ignored.
+    pub enforced: bool,
+    /// What it is for.
+    pub doc: &'static str,
+    /// Its keys, in the order of the documentation.
+    pub keys: &'static [Key],
+}
+
+/// How a section is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `[probe]`: once.
+    Single,
+    /// `[plans.NAME]`: once for each name.
+    Named,
+    /// `[[server]]`: any number of times.
+    Repeated,
+    /// `[aliases]`: each key is a name of the operator's; the only entry of `keys` says what its value is.
+    Free,
+}
+
+impl Section {
+    /// The section's header in the file; `name` stands for itself where there is one.
+    pub fn header(&self, name: Option<&str>) -> String {
+        match self.shape {
+            Shape::Single | Shape::Free => format!("[{}]", self.name),
+            Shape::Named => format!("[{}.{}]", self.name, name.unwrap_or("NAME")),
+            Shape::Repeated => format!("[[{}]]", self.name),
+        }
+    }
+}
+
+/// A key of a section.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// What holds where it is absent.
+    pub default: Fallback,
+    /// Whether this version acts on it.
+    pub enforced: bool,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+/// What holds where a key is absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// The key must be given.
+    Required,
+    /// Nothing: `doc` says what that means.
+    Nothing,
+    /// This value, written as in the file.
+    Value(&'static str),
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Any string.
+    Text,
+    /// A list of strings.
+    Texts,
+    /// A file, relative to the configuration file.
+    Path,
+    /// `"IP:PORT"`, `"unix:/path"` or `"off"`.
+    Address,
+    /// `"unix:/path"` or `"off"`.
+    Socket,
+    /// A model server's base URL.
+    Url,
+    /// A whole number between two bounds, both included.
+    Integer(i64, i64),
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Bool,
+    /// `"250ms"`, `"5s"`, `"10m"`, `"24h"`, `"14d"`.
+    Duration,
+    /// `"60/min"`.
+    Rate,
+    /// One rate, or a list of them.
+    Rates,
+    /// A list of `"2M/day"`, `"40M/month"`.
+    Budgets,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of these words.
+    Choices(&'static [Word]),
+    /// A whole number, or this word.
+    IntegerOr(&'static str),
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// Tables of this section inside this one: `[[issuer.rule]]`.
+    Sections(&'static Section),
+}
+
+/// A word of [`Kind::Choices`].
+#[derive(Debug)]
+pub struct Word {
+    /// The word.
+    pub word: &'static str,
+    /// Whether this version acts on it.
+    pub enforced: bool,
+}
+
+impl Kind {
+    /// What a value of this kind is, for a message: "must be …".
+    pub fn phrase(&self) -> String {
+        match self {
+            Kind::Text => "a string".to_owned(),
+            Kind::Texts => "a list of strings".to_owned(),
+            Kind::Path => "a file name".to_owned(),
+            Kind::Address => "an address: \"IP:PORT\", \"unix:/path\" or \"off\"".to_owned(),
+            Kind::Socket => "a unix socket: \"unix:/path\" or \"off\"".to_owned(),
+            Kind::Url => "a URL: \"http://HOST:PORT\"".to_owned(),
+            Kind::Integer(low, high) => format!("a whole number from {low} to {high}"),
+            Kind::Number => "a number".to_owned(),
+            Kind::Bool => "true or false".to_owned(),
+            Kind::Duration => "a duration: \"250ms\", \"5s\", \"10m\", \"24h\" or \"14d\"".to_owned(),
+            Kind::Rate => "a rate: \"60/min\", \"5/s\", \"1000/h\" or \"10000/day\"".to_owned(),
+            Kind::Rates => "a rate such as \"60/min\", or a list of rates".to_owned(),
+            Kind::Budgets => "a list of budgets: \"2M/day\", \"40M/month\"".to_owned(),
+            Kind::Choice(words) => format!("one of {}", quoted(words.iter().copied())),
+            Kind::Choices(words) => format!("a list of {}", quoted(words.iter().map(|word| word.word))),
+            Kind::IntegerOr(word) => format!("a whole number or \"{word}\""),
+            Kind::Table(_) => "a table".to_owned(),
+            Kind::Sections(_) => "a list of tables".to_owned(),
+        }
+    }
+}
+
+/// Words in quotes with commas between them.
+pub fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// The section called `name`.
+pub fn section(name: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.name == name)
+}
+
+const fn key(name: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Key {
+    Key { name, kind, default, enforced: true, doc }
+}
+
+const fn later(name: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Key {
+    Key { name, kind, default, enforced: false, doc }
+}
+
+use Fallback::{Nothing, Required, Value};
+
+/// Largest whole number a limit may be.
+const MANY: i64 = COUNT_MAX as i64;
+
+/// Every section, in the order of the documentation.
+pub static SECTIONS: &[Section] = &[
+    Section {
+        name: "listen",
+        shape: Shape::Single,
+        enforced: true,
+        doc: "Where herdgate listens. Changes take effect after a restart.",
+        keys: &[
+            key("spop", Kind::Address, Value("127.0.0.1:9901"), "HAProxy asks here (SPOP)."),
+            key("http", Kind::Address, Value("127.0.0.1:9902"), "nginx asks here: handoff, auth_request, catalog."),
+            key("agent_check", Kind::Address, Value("127.0.0.1:9903"), "HAProxy's agent-check asks here."),
+            later("usage", Kind::Texts, Nothing, "Usage lines come in here: `udp:IP:PORT`, `unix:/path`."),
+            key(
+                "metrics",
+                Kind::Address,
+                Value("127.0.0.1:9905"),
+                "`/metrics`, `/status`, `/livez`, `/readyz`; read-only.",
+            ),
+            key(
+                "control",
+                Kind::Socket,
+                Value("unix:herdgate.sock"),
+                "Commands that talk to the running daemon come in here. Mode 0660.",
+            ),
+            later("relay", Kind::Address, Nothing, "Large bodies are judged here."),
+        ],
+    },
+    Section {
+        name: "server",
+        shape: Shape::Repeated,
+        enforced: true,
+        doc: "A model server. At least one, at most 1,000.",
+        keys: &[
+            key(
+                "name",
+                Kind::Text,
+                Required,
+                "The backend's name in haproxy.cfg, the upstream's in nginx.conf: up to 64 letters, digits, `_`, `.`, `-`.",
+            ),
+            key("url", Kind::Url, Required, "Base URL, which probes use. Link-local addresses are refused."),
+            key(
+                "kind",
+                Kind::Choice(&["ollama", "openai"]),
+                Value("ollama"),
+                "`openai` is vLLM, llama.cpp, LocalAI, TGI.",
+            ),
+            later("slots", Kind::Integer(1, 1024), Nothing, "Parallel requests per loaded model: OLLAMA_NUM_PARALLEL."),
+            key(
+                "maxconn",
+                Kind::Integer(1, 1_000_000),
+                Nothing,
+                "Requests this server may have at once, all models. Absent: not bounded by herdgate.",
+            ),
+            key("weight", Kind::Integer(0, 256), Value("100"), "Share in the rotation. 0 takes no new requests."),
+            key("models", Kind::Texts, Nothing, "Models it serves, where it cannot be asked. Absent: discovered."),
+            later("preload", Kind::Texts, Nothing, "Models kept loaded."),
+            later("key_file", Kind::Path, Nothing, "The server's own key."),
+        ],
+    },
+    Section {
+        name: "aliases",
+        shape: Shape::Free,
+        enforced: false,
+        doc: "Names of your own for models.",
+        keys: &[later("NAME", Kind::Texts, Nothing, "The first is meant, the rest are fallbacks.")],
+    },
+    Section {
+        name: "models",
+        shape: Shape::Named,
+        enforced: false,
+        doc: "What holds for one model on every server.",
+        keys: &[
+            later("digest", Kind::Text, Nothing, "The content every server must have: `sha256:…`."),
+            later(
+                "cost",
+                Kind::Table(&[
+                    later("input", Kind::Number, Value("1.0"), "Weight of a prompt token."),
+                    later("output", Kind::Number, Value("1.0"), "Weight of a generated token."),
+                ]),
+                Nothing,
+                "What a token counts for in budgets.",
+            ),
+            later("num_ctx", Kind::IntegerOr("loaded"), Nothing, "`loaded` keeps callers from forcing a reload."),
+        ],
+    },
+    Section {
+        name: "plans",
+        shape: Shape::Named,
+        enforced: true,
+        doc: "What the callers on a plan may do. At least one, at most 65,535.",
+        keys: &[
+            key("models", Kind::Texts, Required, "Model names, or patterns in which `*` stands for any characters."),
+            key(
+                "routes",
+                Kind::Choices(&[
+                    Word { word: "inference", enforced: true },
+                    Word { word: "catalog", enforced: true },
+                    Word { word: "admin", enforced: false },
+                ]),
+                Value("[\"inference\", \"catalog\"]"),
+                "Route classes it may use. `admin` only by name.",
+            ),
+            key(
+                "requests",
+                Kind::Rates,
+                Nothing,
+                "Request rate of each caller; of a list, all must hold. Absent: no limit.",
+            ),
+            key(
+                "burst",
+                Kind::Integer(1, MANY),
+                Nothing,
+                "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
+            ),
+            later("tokens", Kind::Rate, Nothing, "Token rate of each caller."),
+            later("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of one caller at a time."),
+            later("budget", Kind::Budgets, Nothing, "Tokens by calendar day or month."),
+            later("max_output", Kind::Integer(1, MANY), Nothing, "Most tokens one answer may have."),
+            later("max_context", Kind::Integer(1, MANY), Nothing, "Largest context a caller may ask for."),
+            later(
+                "over",
+                Kind::Choice(&["refuse", "clamp"]),
+                Value("refuse"),
+                "What happens to a request that asks for more than a bound.",
+            ),
+            later("keep_alive", Kind::Text, Nothing, "Longest a caller may ask for: a duration, `deny` or `allow`."),
+            later("priority", Kind::Choice(&["normal", "high", "low"]), Value("normal"), "Place in the proxy's queue."),
+            later("shadow", Kind::Bool, Value("false"), "Count and log, do not refuse."),
+        ],
+    },
+    Section {
+        name: "teams",
+        shape: Shape::Named,
+        enforced: false,
+        doc: "Limits that several callers share.",
+        keys: &[later("plan", Kind::Text, Required, "The plan whose limits the team's callers share.")],
+    },
+    Section {
+        name: "auth",
+        shape: Shape::Single,
+        enforced: false,
+        doc: "Credentials.",
+        keys: &[
+            later("failures", Kind::Rate, Nothing, "Failed credentials per address."),
+            later("cors_origins", Kind::Texts, Nothing, "Origins whose preflight requests are answered."),
+            later("anonymous", Kind::Text, Nothing, "The plan of callers without a credential."),
+        ],
+    },
+    Section {
+        name: "keys",
+        shape: Shape::Single,
+        enforced: true,
+        doc: "API keys. The file is read again within a second of a change.",
+        keys: &[key(
+            "file",
+            Kind::Path,
+            Value("keys.toml"),
+            "Written by `herdgate key`; holds digests only. Mode 0600.",
+        )],
+    },
+    Section {
+        name: "issuer",
+        shape: Shape::Repeated,
+        enforced: false,
+        doc: "An OpenID provider whose tokens are accepted.",
+        keys: &[
+            later("issuer", Kind::Text, Required, "Its identifier; discovery finds the rest."),
+            later("jwks_uri", Kind::Text, Nothing, "Its key set."),
+            later("audience", Kind::Text, Required, "The `aud` a token must carry."),
+            later("algorithms", Kind::Texts, Nothing, "Signature algorithms accepted."),
+            later("user_claim", Kind::Text, Value("sub"), "The claim that names the user."),
+            later("plan", Kind::Text, Nothing, "The plan of its users."),
+            later("max_users", Kind::Integer(1, MANY), Value("10000"), "Most users with books of their own."),
+            later("ca_file", Kind::Path, Nothing, "Certificates to trust for this issuer."),
+            later("proxy", Kind::Text, Nothing, "Proxy to reach it through."),
+            later("rule", Kind::Sections(&ISSUER_RULE), Nothing, "Plans by claim."),
+        ],
+    },
+    Section {
+        name: "ledger",
+        shape: Shape::Single,
+        enforced: false,
+        doc: "The quota books.",
+        keys: &[
+            later("path", Kind::Path, Value("herdgate.db"), "The database."),
+            later("secret_file", Kind::Path, Value("herdgate.secret"), "Key of receipts; shared by replicas."),
+            later("store", Kind::Text, Value("local"), "`local`, or `redis://…`."),
+            later("replicas", Kind::Integer(1, 1000), Value("1"), "herdgates that share the store."),
+            later(
+                "on_store_down",
+                Kind::Choice(&["local", "allow", "deny"]),
+                Value("local"),
+                "What happens while the store is away.",
+            ),
+            later("keep", Kind::Duration, Value("400d"), "How long records are kept."),
+            later("max_stream", Kind::Duration, Value("1h"), "Longest a stream lives in the books."),
+        ],
+    },
+    Section {
+        name: "probe",
+        shape: Shape::Single,
+        enforced: true,
+        doc: "How servers are probed.",
+        keys: &[
+            key("interval", Kind::Duration, Value("5s"), "Time between two probes of a server: `100ms` to `1h`."),
+            key(
+                "fast_interval",
+                Kind::Duration,
+                Value("1s"),
+                "Time to the next probe after a failed one: `100ms` to `interval`.",
+            ),
+            later("deep_interval", Kind::Duration, Value("60s"), "Time between two generations of one token."),
+            later("deep_timeout", Kind::Duration, Value("10s"), "Deadline of such a generation."),
+            later("idle", Kind::Duration, Value("10m"), "A model idle longer than this is not probed by generation."),
+            key("rise", Kind::Integer(1, 100), Value("2"), "Successes in a row that bring a server up."),
+            key("fall", Kind::Integer(1, 100), Value("3"), "Failures in a row that take a server down."),
+        ],
+    },
+    Section {
+        name: "agent_check",
+        shape: Shape::Single,
+        enforced: true,
+        doc: "What HAProxy's agent-check is told.",
+        keys: &[key(
+            "proxies",
+            Kind::Integer(1, 1000),
+            Value("1"),
+            "HAProxy processes that share a server's `maxconn`.",
+        )],
+    },
+    Section {
+        name: "queue",
+        shape: Shape::Single,
+        enforced: false,
+        doc: "Waiting for a free server.",
+        keys: &[
+            later("timeout", Kind::Duration, Value("60s"), "Longest a request waits."),
+            later("shed_wait", Kind::Duration, Value("30s"), "Expected wait above which low priority is refused."),
+        ],
+    },
+];
+
+static ISSUER_RULE: Section = Section {
+    name: "issuer.rule",
+    shape: Shape::Repeated,
+    enforced: false,
+    doc: "A plan for the users with one claim.",
+    keys: &[
+        later("claim", Kind::Text, Required, "The claim."),
+        later("value", Kind::Text, Required, "Its value, or one of its values."),
+        later("plan", Kind::Text, Required, "The plan of users who have it."),
+        later("team", Kind::Text, Nothing, "Their team."),
+    ],
+};

@@ -1,0 +1,126 @@
+//! Settings of the process, as opposed to the policy that decisions read: addresses, files, intervals.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the process is run with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where herdgate listens.
+    pub listen: Listen,
+    /// The key file, relative to the working directory or absolute.
+    pub keys_file: PathBuf,
+    /// How servers are probed.
+    pub probe: ProbeSettings,
+    /// HAProxy processes that share a server's `maxconn`, 1 to 1,000.
+    pub agent_check_proxies: u32,
+}
+
+/// The listeners; `None` is switched off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// SPOP, for HAProxy.
+    pub spop: Option<Address>,
+    /// nginx handoff, auth_request, catalog.
+    pub http: Option<Address>,
+    /// HAProxy's agent-check.
+    pub agent_check: Option<Address>,
+    /// Metrics and status, read-only.
+    pub metrics: Option<Address>,
+    /// The unix socket of herdgate's own commands.
+    pub control: Option<Address>,
+}
+
+impl Listen {
+    /// The listeners that are on, by their name in `[listen]`.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &Address)> {
+        [
+            ("spop", &self.spop),
+            ("http", &self.http),
+            ("agent_check", &self.agent_check),
+            ("metrics", &self.metrics),
+            ("control", &self.control),
+        ]
+        .into_iter()
+        .filter_map(|(name, address)| Some((name, address.as_ref()?)))
+    }
+}
+
+/// `[probe]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeSettings {
+    /// Time between two probes of a server that is well.
+    pub interval: Duration,
+    /// Time between two probes of a server that failed the last one; at most `interval`.
+    pub fast_interval: Duration,
+    /// Successes in a row that bring a server up, 1 to 100.
+    pub rise: u32,
+    /// Failures in a row that take a server down, 1 to 100.
+    pub fall: u32,
+}
+
+/// Where a listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// TCP address and port; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// Path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether two listeners could not both be open: the same socket path, or the same port on the same or on every
+    /// address of that family (an IPv6 wildcard takes IPv4 too).
+    pub fn clashes_with(&self, other: &Address) -> bool {
+        match (self, other) {
+            (Address::Unix(one), Address::Unix(two)) => one == two,
+            (Address::Tcp(one), Address::Tcp(two)) => {
+                let covers = |wide: IpAddr, narrow: IpAddr| {
+                    wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) || wide == narrow
+                };
+                one.port() != 0
+                    && one.port() == two.port()
+                    && (covers(one.ip(), two.ip()) || covers(two.ip(), one.ip()))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    /// As it is written in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_clash_on_the_same_port_of_overlapping_addresses() {
+        let cases = [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("0.0.0.0:1", "127.0.0.2:1", true),
+            ("[::]:1", "127.0.0.2:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ];
+        for (one, two, clash) in cases {
+            let (one, two) = (Address::Tcp(one.parse().unwrap()), Address::Tcp(two.parse().unwrap()));
+            assert_eq!(one.clashes_with(&two), clash, "{one} and {two}");
+            assert_eq!(two.clashes_with(&one), clash, "{two} and {one}");
+        }
+        let socket = Address::Unix("a".into());
+        assert!(socket.clashes_with(&socket.clone()));
+        assert!(!socket.clashes_with(&Address::Unix("b".into())));
+    }
+}

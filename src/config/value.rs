@@ -1,0 +1,260 @@
+//! One value of the file, read as the kind its schema entry asks for.
+
+use super::problem::Findings;
+use super::quantity::{self, Rate};
+use super::schema::{Key, Kind, Word, quoted};
+use super::spelling;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeArray, DeValue};
+
+/// Longest string acted on, in bytes.
+const TEXT_MAX: usize = 4096;
+
+/// A value that is of its kind. Kinds that nothing in this version acts on are checked and read as `Checked`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Text, path, URL, or one word of a choice.
+    Text(String),
+    /// A list of strings, each with its place.
+    Texts(Vec<(String, Range<usize>)>),
+    /// An address as written.
+    Address(Written),
+    /// A whole number within its bounds.
+    Integer(i64),
+    /// A duration.
+    Duration(Duration),
+    /// One rate.
+    Rate(Rate),
+    /// A list of rates.
+    Rates(Vec<Rate>),
+    /// Well-formed, and not acted on.
+    Checked,
+}
+
+/// An address as the file has it: a relative socket path is not yet taken from the file's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// `"off"`
+    Off,
+    /// `"127.0.0.1:9901"`
+    Tcp(SocketAddr),
+    /// `"unix:herdgate.sock"`
+    Unix(PathBuf),
+}
+
+/// Reads `value` as `key.kind`; what is wrong with it goes to `findings`.
+pub fn read(key: &Key, value: &Spanned<DeValue<'_>>, findings: &mut Findings<'_>) -> Option<Value> {
+    let mut reader = Reader { name: key.name, kind: &key.kind, findings };
+    reader.read(value)
+}
+
+struct Reader<'r, 's> {
+    name: &'r str,
+    kind: &'r Kind,
+    findings: &'r mut Findings<'s>,
+}
+
+impl Reader<'_, '_> {
+    fn read(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        match *self.kind {
+            Kind::Text | Kind::Path | Kind::Url => self.text(value).map(|text| Value::Text(text.to_owned())),
+            Kind::Texts => {
+                self.list(value, |reader, item| Some((reader.text(item)?.to_owned(), item.span()))).map(Value::Texts)
+            }
+            Kind::Address => self.address(value).map(Value::Address),
+            Kind::Socket => match self.address(value)? {
+                Written::Tcp(_) => self.wrong(value, Some("anyone who can reach a TCP port could command the daemon")),
+                written => Some(Value::Address(written)),
+            },
+            Kind::Integer(low, high) => match integer(value.get_ref()).filter(|number| (low..=high).contains(number)) {
+                Some(number) => Some(Value::Integer(number)),
+                None => self.wrong(value, None),
+            },
+            Kind::Number => match value.get_ref() {
+                DeValue::Integer(_) | DeValue::Float(_) => Some(Value::Checked),
+                _ => self.wrong(value, None),
+            },
+            Kind::Bool => match value.get_ref() {
+                DeValue::Boolean(_) => Some(Value::Checked),
+                _ => self.wrong(value, Some("without quotes")),
+            },
+            Kind::Duration => self.quantity(value, quantity::duration).map(Value::Duration),
+            Kind::Rate => self.quantity(value, quantity::rate).map(Value::Rate),
+            Kind::Rates => match value.get_ref() {
+                DeValue::Array(_) => {
+                    self.list(value, |reader, item| reader.quantity(item, quantity::rate)).map(Value::Rates)
+                }
+                _ => self.quantity(value, quantity::rate).map(Value::Rate),
+            },
+            Kind::Budgets => {
+                self.list(value, |reader, item| reader.quantity(item, quantity::budget)).map(|_| Value::Checked)
+            }
+            Kind::Choice(words) => self.choice(value, words),
+            Kind::Choices(words) => self.choices(value, words),
+            Kind::IntegerOr(word) => match value.get_ref() {
+                DeValue::Integer(_) => Some(Value::Checked),
+                DeValue::String(text) if &**text == word => Some(Value::Checked),
+                _ => self.wrong(value, None),
+            },
+            // The reader of the file walks into tables before it asks for values.
+            Kind::Table(_) | Kind::Sections(_) => self.wrong(value, None),
+        }
+    }
+
+    /// Reports that `value` is not of this kind.
+    fn wrong<T>(&mut self, value: &Spanned<DeValue<'_>>, hint: Option<&str>) -> Option<T> {
+        let found = match value.get_ref() {
+            DeValue::String(text) if text.chars().count() <= 60 => format!("{text:?}"),
+            DeValue::Integer(number) => number.to_string(),
+            other => article(other.type_str()),
+        };
+        let what = format!("\"{}\" must be {}, not {}", self.name, self.kind.phrase(), concealed(&found));
+        self.findings.value(value.span(), what, hint.map(str::to_owned));
+        None
+    }
+
+    fn text<'v>(&mut self, value: &'v Spanned<DeValue<'_>>) -> Option<&'v str> {
+        let Some(text) = value.get_ref().as_str() else { return self.wrong(value, Some("in quotes")) };
+        let fault = if text.trim().is_empty() {
+            "is empty"
+        } else if text.len() > TEXT_MAX {
+            "is too long: at most 4,096 bytes"
+        } else if text.chars().any(char::is_control) {
+            "holds a control character"
+        } else {
+            return Some(text);
+        };
+        self.findings.value(value.span(), format!("\"{}\" {fault}", self.name), None);
+        None
+    }
+
+    fn list<T>(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        mut item: impl FnMut(&mut Self, &Spanned<DeValue<'_>>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let DeValue::Array(array) = value.get_ref() else {
+            return self
+                .wrong(value, value.get_ref().is_str().then_some("in square brackets, also where it is only one"));
+        };
+        let (items, array): (_, &DeArray<'_>) = (array.len(), array);
+        let read: Vec<T> = array.iter().filter_map(|value| item(self, value)).collect();
+        (read.len() == items).then_some(read)
+    }
+
+    fn quantity<T>(&mut self, value: &Spanned<DeValue<'_>>, parse: fn(&str) -> Option<T>) -> Option<T> {
+        match value.get_ref() {
+            DeValue::String(text) => match parse(text) {
+                Some(quantity) => Some(quantity),
+                None => self.wrong(value, quantity_hint(self.kind, text).as_deref()),
+            },
+            DeValue::Integer(_) if matches!(self.kind, Kind::Duration) => {
+                self.wrong(value, Some("add a unit and quotes: \"5s\""))
+            }
+            DeValue::Integer(_) => self.wrong(value, Some("add a period and quotes: \"60/min\"")),
+            _ => self.wrong(value, None),
+        }
+    }
+
+    fn address(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Written> {
+        let text = self.text(value)?;
+        if text == "off" {
+            return Some(Written::Off);
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" | "/" => self.wrong(value, Some("the path is missing")),
+                path => Some(Written::Unix(path.into())),
+            };
+        }
+        match text.parse() {
+            Ok(address) => Some(Written::Tcp(address)),
+            Err(_) => {
+                let hint = if text.starts_with('/') {
+                    format!("for a unix socket write \"unix:{text}\"")
+                } else if let Some(port) = text.strip_prefix(':').or_else(|| text.strip_prefix("localhost:")) {
+                    format!("write \"127.0.0.1:{port}\"")
+                } else {
+                    "the address in numbers, then \":\" and the port; IPv6 in brackets: \"[::1]:9901\"".to_owned()
+                };
+                self.wrong(value, Some(&hint))
+            }
+        }
+    }
+
+    fn choice(&mut self, value: &Spanned<DeValue<'_>>, words: &'static [&'static str]) -> Option<Value> {
+        let text = self.text(value)?;
+        if words.contains(&text) {
+            return Some(Value::Text(text.to_owned()));
+        }
+        let hint = spelling::nearest(text, words.iter().copied()).map(|word| format!("did you mean \"{word}\"?"));
+        self.wrong(value, hint.as_deref())
+    }
+
+    fn choices(&mut self, value: &Spanned<DeValue<'_>>, words: &'static [Word]) -> Option<Value> {
+        self.list(value, |reader, item| {
+            let text = reader.text(item)?;
+            match words.iter().find(|word| word.word == text) {
+                Some(word) if word.enforced => Some((text.to_owned(), item.span())),
+                Some(_) => {
+                    reader.findings.value(
+                        item.span(),
+                        format!("\"{text}\" in \"{}\" is not supported yet", reader.name),
+                        None,
+                    );
+                    None
+                }
+                None => {
+                    let known = words.iter().map(|word| word.word);
+                    let hint = match spelling::nearest(text, known.clone()) {
+                        Some(word) => format!("did you mean \"{word}\"?"),
+                        None => format!("known: {}", quoted(known)),
+                    };
+                    let what = format!("unknown word {} in \"{}\"", concealed(&format!("{text:?}")), reader.name);
+                    reader.findings.value(item.span(), what, Some(hint));
+                    None
+                }
+            }
+        })
+        .map(Value::Texts)
+    }
+}
+
+/// What to write in place of a quantity that cannot be read.
+fn quantity_hint(kind: &Kind, text: &str) -> Option<String> {
+    if matches!(kind, Kind::Duration) {
+        return text.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("add a unit: \"{text}s\""));
+    }
+    let (count, period) = text.split_once('/')?;
+    if count.trim() == "0" {
+        return Some("at least 1: leave a model or a route out of the plan to forbid it".to_owned());
+    }
+    let period = match period.trim() {
+        "m" | "minute" | "mins" => "min",
+        "sec" | "second" => "s",
+        "hour" | "hr" => "h",
+        "d" => "day",
+        period => period,
+    };
+    let corrected = format!("{}/{period}", count.trim());
+    quantity::rate(&corrected).map(|_| format!("write \"{corrected}\""))
+}
+
+/// A quoted value as a message may show it: one that may be a credential is not shown.
+fn concealed(shown: &str) -> &str {
+    if shown.contains("hg_") || shown.contains('@') { "this" } else { shown }
+}
+
+fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let number = value.as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+fn article(type_name: &str) -> String {
+    let article = if type_name.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {type_name}")
+}

@@ -1,0 +1,49 @@
+//! Takes up a changed key file while the daemon runs; a bad one changes nothing.
+
+use super::file;
+use crate::config::problem::Problems;
+use crate::config::watch::FileWatch;
+use crate::decision::keyset::KeySet;
+use std::time::Duration;
+use tracing::{error, info, warn};
+
+/// Time between two looks at the file: a change is seen at the first, taken up at the second, within a second in all.
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Follows the key file until dropped and hands each good one to `publish`. `watch` must be older than the first reading.
+///
+/// # Errors
+/// Where a look at the file panicked.
+pub async fn follow(mut watch: FileWatch, mut publish: impl FnMut(KeySet)) -> std::io::Result<()> {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // Reading 100,000 keys takes a good part of a second, and a file system may hang: neither may delay a decision.
+        let look = tokio::task::spawn_blocking(move || {
+            let changed = watch.look().then(|| file::load(watch.path()));
+            (watch, changed)
+        });
+        let (returned, changed) = look.await.map_err(std::io::Error::other)?;
+        watch = returned;
+        match changed {
+            Some(Ok(keys)) => {
+                if keys.is_empty() {
+                    warn!(file = %watch.path().display(), "no keys: every credential is refused");
+                }
+                info!(file = %watch.path().display(), keys = keys.len(), "keys reloaded");
+                publish(keys);
+            }
+            Some(Err(problems)) => log_refused(&problems),
+            None => {}
+        }
+    }
+}
+
+fn log_refused(problems: &Problems) {
+    error!(file = %problems.file, problems = problems.count(), "key file refused; the last good one stays");
+    for problem in &problems.items {
+        let (line, column) = problem.position.map_or((0, 0), |position| (position.line, position.column));
+        error!(file = %problems.file, line, column, hint = problem.hint.as_deref(), "{}", problem.what);
+    }
+}

@@ -1,0 +1,181 @@
+//! Changes `keys.toml`: one writer at a time, and a reader sees the old file or the new one, never a part.
+//!
+//! Scheme. The writer holds a lock on `keys.toml.lock` beside the file (never removed: a lock on a removed file excludes
+//! nobody). It reads the file, refuses to touch one with problems, edits the text so that comments and order stay, writes
+//! the result to a new file of mode 0600 in the same folder, syncs it, renames it over the old one, and syncs the folder.
+
+use super::date;
+use super::file::{self, Entry};
+use crate::config::problem::Problems;
+use crate::decision::keyset::Digest;
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+/// Why the file was not changed.
+#[derive(Debug)]
+pub enum WriteFault {
+    /// The file as it is has problems.
+    Problems(Problems),
+    /// The system refused.
+    Io(PathBuf, io::Error),
+    /// The change makes no sense on this file.
+    Refused(String),
+}
+
+impl std::fmt::Display for WriteFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            WriteFault::Problems(problems) => problems.fmt(f),
+            WriteFault::Io(path, fault) => write!(f, "{}: {fault}", path.display()),
+            WriteFault::Refused(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for WriteFault {}
+
+/// Adds keys at the end of the file, all or none.
+///
+/// # Errors
+/// Also where a name or digest is there already.
+pub fn append(path: &Path, new: &[Entry]) -> Result<(), WriteFault> {
+    change(path, |text, entries| {
+        let mut names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let mut digests: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
+        for entry in new {
+            if !names.insert(&entry.name) {
+                return Err(WriteFault::Refused(format!("there is already a key named \"{}\"", entry.name)));
+            }
+            if !digests.insert(entry.digest) {
+                return Err(WriteFault::Refused(format!("the secret of \"{}\" is there already", entry.name)));
+            }
+        }
+        let mut text = text.to_owned();
+        for entry in new {
+            if !text.is_empty() {
+                text.push_str(if text.ends_with('\n') { "\n" } else { "\n\n" });
+            }
+            text.push_str(&block(entry));
+        }
+        Ok(Some(text))
+    })
+}
+
+/// Marks every key of this name revoked. Answers how many were not before.
+///
+/// # Errors
+/// Also where there is no key of this name.
+pub fn revoke(path: &Path, name: &str, now_unix_ms: i64) -> Result<usize, WriteFault> {
+    let mut revoked = 0;
+    change(path, |text, entries| {
+        if !entries.iter().any(|entry| entry.name == name) {
+            return Err(WriteFault::Refused(format!("there is no key named \"{}\"", name.escape_debug())));
+        }
+        let live = entries.iter().filter(|entry| entry.name == name && entry.revoked_unix_ms.is_none());
+        let after: Vec<usize> = live.map(|entry| entry.line).collect();
+        revoked = after.len();
+        if after.is_empty() {
+            return Ok(None);
+        }
+        let mut edited = String::with_capacity(text.len().saturating_add(64));
+        for (number, line) in (1_usize..).zip(text.split_inclusive('\n')) {
+            edited.push_str(line);
+            if after.contains(&number) {
+                if !line.ends_with('\n') {
+                    edited.push('\n');
+                }
+                edited.push_str(&format!("revoked = {}\n", date::format(now_unix_ms)));
+            }
+        }
+        Ok(Some(edited))
+    })?;
+    Ok(revoked)
+}
+
+/// A `[[key]]` table as it stands in the file.
+fn block(entry: &Entry) -> String {
+    let mut text = format!(
+        "[[key]]\nname = \"{}\"\nplan = \"{}\"\nsha256 = \"{}\"\ncreated = {}\n",
+        entry.name,
+        entry.plan,
+        entry.digest.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        date::format(entry.created_unix_ms),
+    );
+    if let Some(expires) = entry.expires_unix_ms {
+        text.push_str(&format!("expires = {}\n", date::format(expires)));
+    }
+    text
+}
+
+/// Runs `edit` on the file's text and entries and puts what it answers in the file's place.
+fn change(
+    path: &Path,
+    edit: impl FnOnce(&str, &[Entry]) -> Result<Option<String>, WriteFault>,
+) -> Result<(), WriteFault> {
+    // Through a symbolic link the file it points at is replaced, not the link.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let io_fault = |at: &Path| {
+        let at = at.to_owned();
+        move |fault| WriteFault::Io(at, fault)
+    };
+    let lock_path = beside(&path, "lock");
+    let lock = owner_only().create(true).write(true).truncate(false).open(&lock_path).map_err(io_fault(&lock_path))?;
+    lock.lock().map_err(io_fault(&lock_path))?;
+    let entries = file::entries(&path).map_err(WriteFault::Problems)?;
+    let mut text = String::new();
+    let mut owner = None;
+    match File::open(&path) {
+        Ok(mut old) => {
+            let metadata = old.metadata().map_err(io_fault(&path))?;
+            owner = Some((metadata.uid(), metadata.gid()));
+            old.read_to_string(&mut text).map_err(io_fault(&path))?;
+        }
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+        Err(fault) => return Err(io_fault(&path)(fault)),
+    }
+    let Some(edited) = edit(&text, &entries)? else { return Ok(()) };
+    // What is written must be what is meant, whatever the file looked like.
+    file::read(edited.as_bytes(), &path.display().to_string(), |_| Ok(())).map_err(WriteFault::Problems)?;
+    let new_path = beside(&path, "new");
+    replace(&path, &new_path, edited.as_bytes(), owner).map_err(|fault| {
+        let _ = std::fs::remove_file(&new_path);
+        WriteFault::Io(path.clone(), fault)
+    })
+}
+
+fn replace(path: &Path, new_path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+    // Left over from a writer that died; the lock says that none is at work.
+    match std::fs::remove_file(new_path) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
+        _ => {}
+    }
+    let mut new = owner_only().create_new(true).write(true).open(new_path)?;
+    if let Some((uid, gid)) = owner {
+        let mine = new.metadata()?;
+        // Where root edits the daemon's file, the daemon must still be able to read it.
+        if (mine.uid(), mine.gid()) != (uid, gid) {
+            fchown(&new, Some(uid), Some(gid))?;
+        }
+    }
+    new.write_all(bytes)?;
+    new.sync_all()?;
+    std::fs::rename(new_path, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn owner_only() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
