@@ -1,6 +1,7 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What both ingresses call.
 
 use crate::clock::Clock;
+use crate::decision::catalog::Rendered;
 use crate::decision::inquiry::Inquiry;
 use crate::decision::moment::Moment;
 use crate::decision::route::Dialect;
@@ -46,6 +47,11 @@ impl Id {
 }
 
 impl Gate {
+    /// A gate over this state.
+    pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock) -> Gate {
+        Gate { state, metrics, clock }
+    }
+
     /// Decides. `received` is when the question was read from the wire: an answer later than [`DEADLINE_NS`] after it is
     /// a refusal, because the proxy has given up by then.
     pub fn decide<'v>(
@@ -70,5 +76,18 @@ impl Gate {
         _inquiry: &Inquiry<'_>,
     ) -> String {
         String::new()
+    }
+    /// Decides on a question that lacked what every inquiry must carry: always a refusal, logged and counted like any.
+    pub fn refuse_malformed(&self, _uid: &[u8], _ingress: Port, _detail: &'static str) -> Decided<'static> {
+        Decided {
+            verdict: Verdict::Refuse(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) }),
+            id: Id([b'0'; 32]),
+            dialect: Dialect::OpenAi,
+        }
+    }
+
+    /// The catalog answer a receipt was issued for; `None` where the receipt does not fit the request.
+    pub fn catalog(&self, _view: &View, _receipt: &str, _method: &[u8], _target: &[u8]) -> Option<Rendered> {
+        None
     }
 }
