@@ -1,1 +1,274 @@
-//! (being written)
+//! The metrics port and the control socket: `/metrics`, `/status`, `/livez`, `/readyz`. Read-only, and without secrets.
+
+use crate::clock::Clock;
+use crate::decision::fleet::ServerState;
+use crate::decision::moment::Moment;
+use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
+use crate::decision::view::View;
+use crate::http::{self, Answer};
+use crate::listen::{self, Bound, Door};
+use crate::metrics::{Metrics, Port};
+use crate::state::State;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use tokio_util::sync::CancellationToken;
+
+/// Most connections at once: scrapers, probes and people.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Permission of the control socket's file: its owner and group.
+pub const CONTROL_MODE: u32 = 0o660;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What the two ports show.
+pub struct Admin {
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    started: Moment,
+    /// Milliseconds since 1970; 0 until a configuration was loaded.
+    config_loaded_unix_ms: AtomicI64,
+    keys_loaded: AtomicBool,
+}
+
+impl Admin {
+    /// Not ready yet; the process's age counts from here.
+    pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock) -> Admin {
+        let started = clock.now();
+        Admin {
+            state,
+            metrics,
+            clock,
+            started,
+            config_loaded_unix_ms: AtomicI64::new(0),
+            keys_loaded: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that a configuration was published now, at start or by a reload.
+    pub fn config_loaded(&self) {
+        self.config_loaded_unix_ms.store(self.clock.now().unix_ms, Ordering::Release);
+    }
+
+    /// Notes that keys were published.
+    pub fn keys_loaded(&self) {
+        self.keys_loaded.store(true, Ordering::Release);
+    }
+
+    /// Why requests cannot be decided on yet; `Ok` once they can.
+    fn readiness(&self, view: &View) -> Result<(), String> {
+        if self.config_loaded_unix_ms.load(Ordering::Acquire) == 0 {
+            return Err("the configuration is not loaded yet".into());
+        }
+        if !self.keys_loaded.load(Ordering::Acquire) {
+            return Err("the keys are not loaded yet".into());
+        }
+        let unknown: Vec<&str> = view
+            .policy
+            .servers
+            .iter()
+            .filter(|server| state_of(view, server) == ServerState::Unknown)
+            .map(|server| &*server.name)
+            .collect();
+        if unknown.is_empty() { Ok(()) } else { Err(format!("not probed to an end yet: {}", unknown.join(", "))) }
+    }
+}
+
+/// Answers on `port` ([`Port::Metrics`] or [`Port::Control`]) until `stop`.
+pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: CancellationToken) {
+    let door = Door { port, connections_max: CONNECTIONS_MAX, metrics: admin.metrics.clone() };
+    let ending = stop.clone();
+    listen::serve(bound, door, stop, |stream, peer| {
+        let admin = admin.clone();
+        let ending = ending.clone();
+        async move {
+            http::serve(stream, peer, ending, |request| {
+                let answer = answer(&admin, request.method(), request.uri().path());
+                std::future::ready(answer)
+            })
+            .await;
+        }
+    })
+    .await;
+}
+
+fn answer(admin: &Admin, method: &Method, path: &str) -> Answer {
+    let route: fn(&Admin, &View) -> Answer = match path {
+        "/metrics" => metrics,
+        "/status" => status,
+        "/livez" => |_, _| plain(StatusCode::OK, TEXT, "alive\n"),
+        "/readyz" => |admin, view| match admin.readiness(view) {
+            Ok(()) => plain(StatusCode::OK, TEXT, "ready\n"),
+            Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
+        },
+        _ => return plain(StatusCode::NOT_FOUND, TEXT, "unknown path\n"),
+    };
+    if method != Method::GET && method != Method::HEAD {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, TEXT, "read-only\n");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    route(admin, &admin.state.view())
+}
+
+fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn metrics(admin: &Admin, view: &View) -> Answer {
+    match admin.metrics.render(view) {
+        Ok(text) => plain(StatusCode::OK, OPENMETRICS, text),
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    }
+}
+
+fn status(admin: &Admin, view: &View) -> Answer {
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: admin.clock.now().since(admin.started) / 1_000_000_000,
+        config_loaded_unix_ms: admin.config_loaded_unix_ms.load(Ordering::Acquire),
+        not_ready: admin.readiness(view).err(),
+        keys: view.keys.len(),
+        servers: view.policy.servers.iter().map(|server| ServerStatus::new(view, server)).collect(),
+        plans: view.policy.plans.iter().map(PlanStatus::new).collect(),
+    };
+    match serde_json::to_vec(&status) {
+        Ok(body) => plain(StatusCode::OK, JSON, body),
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    }
+}
+
+fn state_of(view: &View, server: &Server) -> ServerState {
+    view.fleet.servers.get(&server.name).map_or(ServerState::Unknown, |seen| seen.state)
+}
+
+/// `/status`. Extended, never renamed: scripts read it.
+#[derive(Serialize)]
+struct Status<'v> {
+    version: &'static str,
+    uptime_s: u64,
+    config_loaded_unix_ms: i64,
+    /// Why `/readyz` says 503; absent where it says 200.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_ready: Option<String>,
+    keys: usize,
+    servers: Vec<ServerStatus<'v>>,
+    plans: Vec<PlanStatus<'v>>,
+}
+
+/// Without the URL, which may hold a password.
+#[derive(Serialize)]
+struct ServerStatus<'v> {
+    name: &'v str,
+    kind: &'static str,
+    state: &'static str,
+    weight: u16,
+    maxconn: Option<u32>,
+    failure: Option<FailureStatus<'v>>,
+    version: Option<&'v str>,
+    models: Vec<&'v str>,
+    loaded: Vec<LoadedStatus<'v>>,
+}
+
+#[derive(Serialize)]
+struct FailureStatus<'v> {
+    kind: &'static str,
+    detail: &'v str,
+}
+
+#[derive(Serialize)]
+struct LoadedStatus<'v> {
+    name: &'v str,
+    size_vram: u64,
+    context_length: u64,
+    expires_at: &'v str,
+}
+
+#[derive(Serialize)]
+struct PlanStatus<'v> {
+    name: &'v str,
+    models: Vec<&'v str>,
+    routes: Vec<&'static str>,
+    requests: Vec<QuotaStatus>,
+}
+
+#[derive(Serialize)]
+struct QuotaStatus {
+    count: u64,
+    period_ms: u64,
+    burst: u64,
+}
+
+impl<'v> ServerStatus<'v> {
+    fn new(view: &'v View, server: &'v Server) -> ServerStatus<'v> {
+        let seen = view.fleet.servers.get(&server.name);
+        let inventory = seen.map(|seen| &*seen.inventory);
+        let failure = seen.and_then(|seen| seen.failure.as_deref());
+        let loaded = inventory.map_or(&[][..], |inventory| &inventory.loaded);
+        ServerStatus {
+            name: &server.name,
+            kind: match server.kind {
+                ServerKind::Ollama => "ollama",
+                ServerKind::OpenAi => "openai",
+            },
+            state: state_of(view, server).as_str(),
+            weight: server.weight,
+            maxconn: server.maxconn,
+            failure: failure.map(|failure| FailureStatus { kind: failure.kind, detail: &failure.detail }),
+            version: inventory.and_then(|inventory| inventory.version.as_deref()),
+            models: inventory
+                .map_or(&[][..], |inventory| &inventory.models)
+                .iter()
+                .map(|model| &*model.listed)
+                .collect(),
+            loaded: loaded
+                .iter()
+                .map(|model| LoadedStatus {
+                    name: &model.listed,
+                    size_vram: model.size_vram,
+                    context_length: model.context_length,
+                    expires_at: &model.expires_at,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl<'v> PlanStatus<'v> {
+    fn new(plan: &'v Plan) -> PlanStatus<'v> {
+        let routes = [("inference", plan.routes.inference), ("catalog", plan.routes.catalog)];
+        PlanStatus {
+            name: &plan.name,
+            models: plan
+                .models
+                .iter()
+                .map(|pattern| match pattern {
+                    ModelPattern::Exact(name) => name.as_str(),
+                    ModelPattern::Glob(glob) => glob,
+                })
+                .collect(),
+            routes: routes.into_iter().filter_map(|(name, permitted)| permitted.then_some(name)).collect(),
+            requests: plan
+                .requests
+                .iter()
+                .map(|quota| QuotaStatus {
+                    count: quota.count.get(),
+                    period_ms: quota.period_ns.get() / 1_000_000,
+                    burst: quota.burst.get(),
+                })
+                .collect(),
+        }
+    }
+}

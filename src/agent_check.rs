@@ -1,1 +1,118 @@
-//! (being written)
+//! Answers HAProxy's agent-check: the whole state of the one server its line names.
+//!
+//! HAProxy keeps whatever a reply does not mention, for ever, and also when herdgate is gone. So every reply is complete; a
+//! server is reported down only where the probes proved it, never because herdgate has just started; and the words `ready`,
+//! `drain` and `maint` are never sent, because they undo what an operator did by hand.
+
+use crate::decision::fleet::ServerState;
+use crate::decision::policy::Server;
+use crate::decision::view::View;
+use crate::listen::{Bound, Door, Peer, serve as accept};
+use crate::metrics::{Metrics, Port};
+use crate::state::State;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+/// Longest line read, in bytes; a longer one names no server.
+const LINE_MAX: usize = 256;
+
+/// How long the line may take. HAProxy sends it at once, or (`agent-send` absent) never.
+const LINE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long the peer may take to read the reply and close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most connections at once: 500 servers checked by eight proxies in the same instant.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Answers until `stop`. `proxies` is how many HAProxy processes share each server's `maxconn`.
+pub async fn serve(bound: Bound, state: Arc<State>, metrics: Arc<Metrics>, proxies: u32, stop: CancellationToken) {
+    let door = Door { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
+    accept(bound, door, stop, |stream, peer| answer(stream, peer, state.clone(), proxies)).await;
+}
+
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, peer: Peer, state: Arc<State>, proxies: u32) {
+    let mut line = [0; LINE_MAX];
+    let sent = read_line(&mut stream, &mut line).await;
+    let reply = match sent {
+        Sent::Line(name) => reply(&state.view(), name, proxies),
+        Sent::TooLong => {
+            tracing::info!(%peer, "agent-check: a line of more than {LINE_MAX} bytes");
+            UNKNOWN_SERVER.to_owned()
+        }
+    };
+    // A peer that resets after the reply is how HAProxy closes; there is nobody to tell about a failed write.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
+        stream.write_all(reply.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closing with unread bytes would reset the connection, and the peer might lose the reply.
+        let mut rest = [0; LINE_MAX];
+        while stream.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    })
+    .await;
+}
+
+enum Sent<'l> {
+    /// What came before the end of the line, of the stream, or of the patience.
+    Line(&'l [u8]),
+    TooLong,
+}
+
+async fn read_line<'l, S: AsyncRead + Unpin>(stream: &mut S, line: &'l mut [u8; LINE_MAX]) -> Sent<'l> {
+    let mut len = 0;
+    let mut end = None;
+    let _ = tokio::time::timeout(LINE_TIMEOUT, async {
+        while let Some(room) = line.get_mut(len..).filter(|room| !room.is_empty()) {
+            let Ok(count @ 1..) = stream.read(room).await else { break };
+            end = room.iter().take(count).position(|byte| matches!(byte, b'\r' | b'\n')).map(|at| len + at);
+            len += count;
+            if end.is_some() {
+                break;
+            }
+        }
+    })
+    .await;
+    match (end, len) {
+        (Some(end), _) => Sent::Line(line.get(..end).unwrap_or_default()),
+        (None, LINE_MAX) => Sent::TooLong,
+        (None, len) => Sent::Line(line.get(..len).unwrap_or_default()),
+    }
+}
+
+const UNKNOWN_SERVER: &str = "down #unknown-server\n";
+
+/// The reply to a line, newline included: `up 100%`, `up 100% maxconn:N`, `up 0%` or `down #KIND`. An empty line stands for
+/// the only server; where there are several it is answered `up`, which changes nothing.
+///
+/// Weights are a share in herdgate's own rotation and not HAProxy's (it has one backend a server): only 0, which takes
+/// the server out, is passed on. `maxconn` is per HAProxy process, so each is told its share, at least 1 (0 would mean
+/// unlimited).
+pub fn reply(view: &View, name: &[u8], proxies: u32) -> String {
+    let servers = &view.policy.servers;
+    let server = match (name.trim_ascii(), servers.as_slice()) {
+        (b"", [only]) => only,
+        (b"", [_, _, ..]) => return "up\n".to_owned(),
+        (name, servers) => match servers.iter().find(|server| server.name.as_bytes() == name) {
+            Some(server) => server,
+            None => return UNKNOWN_SERVER.to_owned(),
+        },
+    };
+    match view.fleet.servers.get(&server.name) {
+        Some(seen) if seen.state == ServerState::Down => {
+            format!("down #{}\n", seen.failure.as_ref().map_or("probe", |failure| failure.kind))
+        }
+        // Not proven down, also where it was never probed.
+        _ => up(server, proxies),
+    }
+}
+
+fn up(server: &Server, proxies: u32) -> String {
+    let weight = if server.weight == 0 { 0 } else { 100 };
+    match server.maxconn {
+        Some(maxconn) => format!("up {weight}% maxconn:{}\n", (maxconn / proxies.max(1)).max(1)),
+        None => format!("up {weight}%\n"),
+    }
+}

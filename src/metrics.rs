@@ -1,6 +1,18 @@
-//! Every metric: its name, labels and help text, in one place. (Shape only here; written on its own branch.)
+//! Every metric: its name, labels and help text, in one place.
+//!
+//! Recording is an addition or three to atomics in arrays indexed by closed enums: no lock, no look-up, no allocation, and
+//! no label that a client can choose. All series exist from the start, so their number never grows with traffic. What the
+//! View knows (servers, keys) is read from it at the scrape.
 
+use crate::decision::fleet::ServerState;
 use crate::decision::verdict::Code;
+use crate::decision::view::View;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Which port a connection came in on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +30,11 @@ pub enum Port {
 }
 
 impl Port {
+    /// Every port.
+    pub const ALL: [Port; 5] = [Port::Spop, Port::Http, Port::AgentCheck, Port::Metrics, Port::Control];
+    /// The ports that decisions come in on.
+    const INGRESSES: [Port; 2] = [Port::Spop, Port::Http];
+
     /// The label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,6 +58,38 @@ pub enum Outcome {
     Refuse(Code),
 }
 
+/// Allow, answer, and one for each code.
+const OUTCOMES: usize = 2 + Code::ALL.len();
+
+impl Outcome {
+    fn all() -> impl Iterator<Item = Outcome> {
+        [Outcome::Allow, Outcome::Answer].into_iter().chain(Code::ALL.into_iter().map(Outcome::Refuse))
+    }
+
+    fn position(self) -> usize {
+        match self {
+            Outcome::Allow => 0,
+            Outcome::Answer => 1,
+            Outcome::Refuse(code) => 2 + code as usize,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Outcome::Allow => "allow",
+            Outcome::Answer => "answer",
+            Outcome::Refuse(_) => "refuse",
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Outcome::Allow | Outcome::Answer => "none",
+            Outcome::Refuse(code) => code.as_str(),
+        }
+    }
+}
+
 /// SPOP frames, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Frame {
@@ -56,23 +105,295 @@ pub enum Frame {
     DisconnectSent,
 }
 
-/// All metrics of the process.
+impl Frame {
+    /// Every kind.
+    pub const ALL: [Frame; 5] =
+        [Frame::Hello, Frame::Notify, Frame::Ack, Frame::DisconnectReceived, Frame::DisconnectSent];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Frame::Hello => "hello",
+            Frame::Notify => "notify",
+            Frame::Ack => "ack",
+            Frame::DisconnectReceived => "disconnect_received",
+            Frame::DisconnectSent => "disconnect_sent",
+        }
+    }
+}
+
+/// Upper bounds of the duration buckets in nanoseconds, 1 µs to 100 ms.
+const BOUNDS_NS: [u64; 16] = [
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+];
+
+/// Durations in buckets; the last bucket is for what exceeds every bound.
 #[derive(Debug, Default)]
-pub struct Metrics {}
+struct Durations {
+    buckets: [AtomicU64; BOUNDS_NS.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Durations {
+    fn record(&self, ns: u64) {
+        let position = BOUNDS_NS.partition_point(|bound| *bound < ns);
+        if let Some(bucket) = self.buckets.get(position) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+/// What is counted for one ingress.
+#[derive(Debug, Default)]
+struct Decisions {
+    outcomes: [AtomicU64; OUTCOMES],
+    durations: Durations,
+}
+
+/// What is counted for one port.
+#[derive(Debug, Default)]
+struct Connections {
+    open: AtomicI64,
+    total: AtomicU64,
+    rejected: AtomicU64,
+}
+
+/// All metrics of the process. Relaxed throughout: each number stands alone, and none guards other memory.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    decisions: [Decisions; Port::INGRESSES.len()],
+    connections: [Connections; Port::ALL.len()],
+    frames: [AtomicU64; Frame::ALL.len()],
+    reloads_ok: AtomicU64,
+    reloads_failed: AtomicU64,
+}
 
 impl Metrics {
     /// Fresh metrics, all zero.
     pub fn new() -> Metrics {
         Metrics::default()
     }
-    /// Counts a decision; `ns` is what it took, in nanoseconds.
-    pub fn decision(&self, _ingress: Port, _outcome: Outcome, _ns: u64) {}
+
+    /// Counts a decision; `ns` is what it took, in nanoseconds. Only SPOP and HTTP decide.
+    pub fn decision(&self, ingress: Port, outcome: Outcome, ns: u64) {
+        let Some(decisions) = self.decisions.get(ingress as usize) else { return };
+        if let Some(count) = decisions.outcomes.get(outcome.position()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        decisions.durations.record(ns);
+    }
+
     /// Counts a connection opened.
-    pub fn connection_opened(&self, _port: Port) {}
+    pub fn connection_opened(&self, port: Port) {
+        let connections = &self.connections[port as usize];
+        connections.open.fetch_add(1, Ordering::Relaxed);
+        connections.total.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a connection closed.
-    pub fn connection_closed(&self, _port: Port) {}
+    pub fn connection_closed(&self, port: Port) {
+        self.connections[port as usize].open.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Counts a connection turned away at the cap.
-    pub fn connection_rejected(&self, _port: Port) {}
+    pub fn connection_rejected(&self, port: Port) {
+        self.connections[port as usize].rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a SPOP frame.
-    pub fn frame(&self, _frame: Frame) {}
+    pub fn frame(&self, frame: Frame) {
+        self.frames[frame as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a reload of the configuration; `ok` is false where the old one was kept.
+    pub fn config_reload(&self, ok: bool) {
+        let count = if ok { &self.reloads_ok } else { &self.reloads_failed };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything as OpenMetrics text, with what this View says of servers and keys.
+    ///
+    /// # Errors
+    /// None in practice: writing to a `String` does not fail.
+    pub fn render(&self, view: &View) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scrape(self.families(view))));
+        let mut text = String::with_capacity(16 * 1024);
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+
+    fn families(&self, view: &View) -> Vec<Family> {
+        let mut decided = Vec::new();
+        let mut took = Vec::new();
+        for (ingress, decisions) in Port::INGRESSES.into_iter().zip(&self.decisions) {
+            for (outcome, count) in Outcome::all().zip(&decisions.outcomes) {
+                let labels =
+                    vec![("ingress", ingress.as_str()), ("outcome", outcome.label()), ("code", outcome.code())];
+                decided.push(Sample::new(&labels, Value::Counter(load(count))));
+            }
+            let buckets = decisions.durations.buckets.iter().map(load).collect();
+            let value = Value::Durations { buckets, sum_ns: load(&decisions.durations.sum_ns) };
+            took.push(Sample::new(&[("ingress", ingress.as_str())], value));
+        }
+        let ports = || Port::ALL.into_iter().zip(&self.connections);
+        let port_samples = |value: &dyn Fn(&Connections) -> Value| {
+            ports().map(|(port, connections)| Sample::new(&[("port", port.as_str())], value(connections))).collect()
+        };
+        let frames = Frame::ALL
+            .into_iter()
+            .zip(&self.frames)
+            .map(|(frame, count)| Sample::new(&[("kind", frame.as_str())], Value::Counter(load(count))))
+            .collect();
+        let state_of = |name: &str| view.fleet.servers.get(name).map_or(ServerState::Unknown, |server| server.state);
+        let servers = ServerState::ALL
+            .into_iter()
+            .map(|state| {
+                let count = view.policy.servers.iter().filter(|server| state_of(&server.name) == state).count();
+                Sample::new(&[("state", state.as_str())], Value::gauge(count))
+            })
+            .collect();
+        let server_up = view
+            .policy
+            .servers
+            .iter()
+            .map(|server| {
+                let up = state_of(&server.name) == ServerState::Up;
+                Sample::new(&[("server", &server.name)], Value::Gauge(i64::from(up)))
+            })
+            .collect();
+        let reloads = [("ok", &self.reloads_ok), ("failed", &self.reloads_failed)]
+            .map(|(result, count)| Sample::new(&[("result", result)], Value::Counter(load(count))))
+            .into();
+        let build = Sample::new(&[], Value::Info(vec![("version".into(), env!("CARGO_PKG_VERSION").into())]));
+        vec![
+            Family { name: "herdgate_decisions", help: "Decisions by ingress, outcome and public code", of: decided },
+            Family {
+                name: "herdgate_decision_duration_seconds",
+                help: "Time a decision took, from the question read to the verdict",
+                of: took,
+            },
+            Family {
+                name: "herdgate_connections",
+                help: "Connections open now",
+                of: port_samples(&|connections| Value::Gauge(connections.open.load(Ordering::Relaxed))),
+            },
+            Family {
+                // Not `herdgate_connections_total`: in OpenMetrics that would be a second family of the gauge's name.
+                name: "herdgate_connections_accepted",
+                help: "Connections accepted",
+                of: port_samples(&|connections| Value::Counter(load(&connections.total))),
+            },
+            Family {
+                name: "herdgate_connections_rejected",
+                help: "Connections turned away because too many were open",
+                of: port_samples(&|connections| Value::Counter(load(&connections.rejected))),
+            },
+            Family { name: "herdgate_spop_frames", help: "SPOP frames by kind", of: frames },
+            Family { name: "herdgate_servers", help: "Model servers by state", of: servers },
+            Family { name: "herdgate_server_up", help: "1 where the model server takes requests", of: server_up },
+            Family { name: "herdgate_config_reloads", help: "Reloads of the configuration by result", of: reloads },
+            Family {
+                name: "herdgate_keys",
+                help: "API keys loaded, revoked and expired ones included",
+                of: vec![Sample::new(&[], Value::gauge(view.keys.len()))],
+            },
+            Family { name: "herdgate_build", help: "The running version", of: vec![build] },
+        ]
+    }
+}
+
+fn load(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+type Labels = Vec<(String, String)>;
+
+#[derive(Debug)]
+enum Value {
+    Counter(u64),
+    Gauge(i64),
+    Durations { buckets: Vec<u64>, sum_ns: u64 },
+    Info(Labels),
+}
+
+impl Value {
+    fn gauge(count: usize) -> Value {
+        Value::Gauge(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    fn kind(&self) -> MetricType {
+        match self {
+            Value::Counter(_) => MetricType::Counter,
+            Value::Gauge(_) => MetricType::Gauge,
+            Value::Durations { .. } => MetricType::Histogram,
+            Value::Info(_) => MetricType::Info,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Sample {
+    labels: Labels,
+    value: Value,
+}
+
+impl Sample {
+    fn new(labels: &[(&str, &str)], value: Value) -> Sample {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Sample { labels, value }
+    }
+}
+
+/// One metric name. Counters are named without the `_total` that the text form adds, infos without `_info`.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    of: Vec<Sample>,
+}
+
+/// The numbers of one moment, for the encoder.
+#[derive(Debug)]
+struct Scrape(Vec<Family>);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for Family { name, help, of } in &self.0 {
+            let Some(first) = of.first() else { continue };
+            let mut family = encoder.encode_descriptor(name, help, None, first.value.kind())?;
+            for sample in of {
+                let mut metric = family.encode_family(&sample.labels)?;
+                match &sample.value {
+                    Value::Counter(count) => metric.encode_counter::<NoLabelSet, u64, f64>(count, None)?,
+                    Value::Gauge(number) => metric.encode_gauge(number)?,
+                    Value::Info(info) => metric.encode_info(info)?,
+                    Value::Durations { buckets, sum_ns } => {
+                        let bounds = BOUNDS_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
+                        let counted: Vec<_> = bounds.zip(buckets.iter().copied()).collect();
+                        // The sum of the buckets and not a counter of its own, so that the two never disagree.
+                        let count = buckets.iter().fold(0_u64, |sum, bucket| sum.saturating_add(*bucket));
+                        metric.encode_histogram::<NoLabelSet>(*sum_ns as f64 / 1e9, count, &counted, None)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }

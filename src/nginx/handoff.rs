@@ -1,0 +1,132 @@
+//! `/handoff`: nginx sends the whole request, and gets a refusal, a catalog answer, or where to send it on.
+//!
+//! The body is read to its end before any answer, also where the answer is already known: nginx is still sending, and a
+//! client that uploads 20 MB would see 502 in place of its refusal.
+
+use super::reply;
+use super::request::{Facts, UID, once};
+use crate::decision::body::{Body, BodyFault, BodyReader};
+use crate::decision::inquiry::BodyShown;
+use crate::decision::verdict::Verdict;
+use crate::decision::view::View;
+use crate::decision::{catalog, dialect};
+use crate::gate::{Decided, Gate};
+use crate::http::Answer;
+use crate::metrics::Port;
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use std::time::Duration;
+
+/// Largest body judged, in bytes. Four images of 12 MB in base64; reading it costs time and no memory.
+const BODY_MAX: u64 = 64 << 20;
+
+/// Largest body drained, in bytes, so that its sender sees the refusal. Past it the connection is closed.
+const DRAIN_MAX: u64 = 1 << 30;
+
+/// Longest silence within a body. nginx has buffered it already (`proxy_request_buffering on`), so none is expected.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Longest time a body may take in all.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
+
+/// The named location that streams to `X-Herdgate-Server`.
+const GRANTED: HeaderValue = HeaderValue::from_static("@herdgate_server");
+
+/// Reads the body, decides and answers.
+pub async fn answer<B>(gate: &Gate, request: Request<B>) -> Answer
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
+    let (head, body) = request.into_parts();
+    let upload = tokio::time::timeout(BODY_TIMEOUT, read(body)).await.unwrap_or(Upload::Unfinished);
+    // The question is complete now; the time its body took is the proxy's.
+    let received = gate.clock.now();
+    let view = gate.state.view();
+    let shown = match &upload {
+        Upload::Whole(result) => Some(BodyShown::Read(result)),
+        Upload::TooLarge | Upload::Endless => Some(BodyShown::TooLarge),
+        Upload::Unfinished => None,
+    };
+    let malformed = |detail| gate.refuse_malformed(once(&head.headers, &UID).unwrap_or_default(), Port::Http, detail);
+    let decided = match (shown, Facts::read(&head.headers)) {
+        (Some(shown), Ok(facts)) => gate.decide(&view, &facts.inquiry(shown), Port::Http, received),
+        (None, _) => malformed("the body did not arrive whole and in time"),
+        (_, Err(detail)) => malformed(detail),
+    };
+    let mut answer = say(&decided, &view);
+    if matches!(upload, Upload::Endless | Upload::Unfinished) {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// How an upload ended.
+#[derive(Debug)]
+enum Upload {
+    /// Read to its end.
+    Whole(Result<Body, BodyFault>),
+    /// Drained to its end, but longer than [`BODY_MAX`].
+    TooLarge,
+    /// Longer than [`DRAIN_MAX`]: the rest was not waited for.
+    Endless,
+    /// Broken off, or too slow.
+    Unfinished,
+}
+
+async fn read<B>(mut body: B) -> Upload
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
+    let mut reader = BodyReader::new();
+    let mut len = 0_u64;
+    loop {
+        let frame = match tokio::time::timeout(SILENCE_MAX, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) if len > BODY_MAX => return Upload::TooLarge,
+            Ok(None) => return Upload::Whole(reader.finish()),
+            Ok(Some(Err(_))) | Err(_) => return Upload::Unfinished,
+        };
+        // Trailers carry nothing that is read here.
+        let Ok(data) = frame.into_data() else { continue };
+        len = len.saturating_add(data.remaining() as u64);
+        if len > DRAIN_MAX {
+            return Upload::Endless;
+        }
+        if len <= BODY_MAX {
+            reader.push(&data);
+        }
+    }
+}
+
+/// Verdict → answer. hyper leaves the body of an answer to HEAD out and keeps its length.
+fn say(decided: &Decided<'_>, view: &View) -> Answer {
+    let mut answer = match &decided.verdict {
+        Verdict::Allow(grant) => {
+            let mut answer = reply::answer(200, "");
+            if reply::add_grant(&mut answer, grant) {
+                answer.headers_mut().insert(X_ACCEL_REDIRECT, GRANTED);
+                answer
+            } else {
+                reply::answer(503, "")
+            }
+        }
+        Verdict::Answer(asked) => {
+            let rendered = catalog::render(view, asked);
+            let mut answer = reply::answer(200, rendered.body);
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(rendered.content_type));
+            answer
+        }
+        Verdict::Refuse(refusal) => {
+            let mut answer = reply::answer(refusal.status(), dialect::refusal_body(refusal, decided.dialect));
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            reply::add_refusal(&mut answer, refusal);
+            answer
+        }
+    };
+    reply::add_id(&mut answer, &decided.id);
+    answer
+}

@@ -1,0 +1,41 @@
+//! The HTTP port: who may connect, and which path is whose.
+
+use super::{auth_request, catalog, handoff};
+use crate::gate::Gate;
+use crate::http::{self, Answer};
+use crate::listen::{self, Bound, Door};
+use crate::metrics::Port;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Most connections at once. A proxy opens one for each request it has waiting, and keeps some.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Answers on the HTTP port until `stop`.
+pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
+    let door = Door { port: Port::Http, connections_max: CONNECTIONS_MAX, metrics: gate.metrics.clone() };
+    let ending = stop.clone();
+    listen::serve(bound, door, stop, |stream, peer| {
+        let gate = gate.clone();
+        let ending = ending.clone();
+        async move { http::serve(stream, peer, ending, |request| answer(gate.clone(), request)).await }
+    })
+    .await;
+}
+
+async fn answer(gate: Arc<Gate>, request: Request<Incoming>) -> Answer {
+    match request.uri().path() {
+        "/handoff" => handoff::answer(&gate, request).await,
+        "/auth" => auth_request::answer(&gate, request.headers()),
+        "/catalog" => catalog::answer(&gate, request.headers()),
+        _ => {
+            let mut answer = Response::new(Full::new(Bytes::from_static(b"unknown path\n")));
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+            answer
+        }
+    }
+}
