@@ -111,8 +111,8 @@ impl Scheduler {
         options: RunnerOptions,
         keep_alive: Option<KeepAlive>,
     ) -> Result<Lease, Busy> {
-        let queued = Held::queued(&self.stats);
         let pending = Pending::enter(self)?;
+        let queued = Held::queued(&self.stats);
         let turn = self.turn.lock().await;
         let mut victim = None;
         let (mut lease, loads, slots) = loop {
