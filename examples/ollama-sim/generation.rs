@@ -1,0 +1,201 @@
+//! The generation itself: prompt time, then one token each `1/rate` seconds, until the bound or until the client leaves.
+
+use crate::reply::{self, Reply};
+use crate::scheduler::Lease;
+use crate::stats::{Flight, Stats};
+use bytes::Bytes;
+use herdgate::clock::Clock;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// What the tokens say, over and over; each is one token, some of several bytes a character.
+const WORDS: [&str; 16] = [
+    "The",
+    " herd",
+    " walks",
+    " slowly",
+    " over",
+    " größe",
+    " hills",
+    ",",
+    " and",
+    " 漢字",
+    " shepherds",
+    " count",
+    " 🦙",
+    " at",
+    " the",
+    " gate",
+];
+
+/// How long tokens take.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Generated tokens a second; zero is as fast as possible.
+    pub tokens_per_second: f64,
+    /// Prompt tokens a second; zero is as fast as possible.
+    pub prompt_tokens_per_second: f64,
+}
+
+impl Pace {
+    /// Time that `tokens` of a prompt take.
+    pub fn prompt(self, tokens: u64) -> Duration {
+        span(tokens as f64, self.prompt_tokens_per_second)
+    }
+}
+
+fn span(tokens: f64, rate: f64) -> Duration {
+    if rate > 0.0 { Duration::try_from_secs_f64(tokens / rate).unwrap_or(Duration::ZERO) } else { Duration::ZERO }
+}
+
+/// What a finished generation reports; durations in nanoseconds.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// `stop`, `length`, `load` or `unload`.
+    pub reason: &'static str,
+    /// When it ended, milliseconds since 1970.
+    pub unix_ms: i64,
+    pub total_ns: u64,
+    pub load_ns: u64,
+    pub prompt_tokens: u64,
+    pub prompt_ns: u64,
+    pub tokens: u64,
+    pub generation_ns: u64,
+}
+
+/// Writes an answer in its dialect.
+pub trait Script: Send {
+    /// The stream's `Content-Type`.
+    fn stream_type(&self) -> &'static str;
+    /// One token of a stream.
+    fn token(&mut self, text: &str, unix_ms: i64) -> String;
+    /// The end of a stream.
+    fn done(&mut self, outcome: &Outcome) -> String;
+    /// A whole answer instead of a stream.
+    fn whole(&mut self, text: &str, outcome: &Outcome) -> Reply;
+}
+
+/// A generation about to begin: the model is loaded and a slot is held.
+pub struct Job {
+    pub clock: Clock,
+    pub stats: Arc<Stats>,
+    pub pace: Pace,
+    pub flight: Flight,
+    pub lease: Lease,
+    /// Canonical name, for the counters.
+    pub model: String,
+    pub prompt_tokens: u64,
+    /// Tokens to generate.
+    pub tokens: u64,
+    /// Why it ends there: `stop` or `length`.
+    pub reason: &'static str,
+    /// When the request arrived and when its model was ready, on the monotonic clock.
+    pub arrived_ns: u64,
+    pub ready_ns: u64,
+    pub script: Box<dyn Script>,
+}
+
+impl Job {
+    /// Generates everything, then answers. Dropping the future is the client leaving.
+    pub async fn whole(self) -> Reply {
+        let mut text = String::new();
+        let mut run = self.begin().await;
+        while let Some(word) = run.next().await {
+            text.push_str(word);
+        }
+        let (outcome, mut script) = run.end();
+        script.whole(&text, &outcome)
+    }
+
+    /// Answers with a stream once the first token is there, as Ollama does, and generates on while it is read.
+    pub async fn stream(self) -> Reply {
+        let content_type = self.script.stream_type();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let closed = sender.clone();
+        tokio::spawn(async move {
+            let write = async move {
+                let mut run = self.begin().await;
+                while let Some(word) = run.next().await {
+                    let piece = run.write(word);
+                    if sender.send(piece).await.is_err() {
+                        return;
+                    }
+                }
+                // The slot is free and the counters are right before the client sees the end.
+                let (outcome, mut script) = run.end();
+                let _ = sender.send(Bytes::from(script.done(&outcome))).await;
+            };
+            tokio::select! {
+                () = write => {}
+                () = closed.closed() => {}
+            }
+        });
+        match receiver.recv().await {
+            Some(first) => reply::stream(content_type, first, receiver),
+            None => reply::empty(500),
+        }
+    }
+
+    async fn begin(self) -> Run {
+        tokio::time::sleep(self.pace.prompt(self.prompt_tokens)).await;
+        self.stats.tokens(&self.model, self.prompt_tokens, 0);
+        let evaluated_ns = self.clock.now().mono_ns;
+        let gap = span(1.0, self.pace.tokens_per_second);
+        let mut ticks = (gap > Duration::ZERO).then(|| tokio::time::interval(gap));
+        if let Some(ticks) = &mut ticks {
+            ticks.tick().await; // the first tick is now, the first token one gap later
+        }
+        Run { job: self, evaluated_ns, ticks, made: 0 }
+    }
+}
+
+struct Run {
+    job: Job,
+    evaluated_ns: u64,
+    /// Keeps the schedule: a late token does not delay the next.
+    ticks: Option<tokio::time::Interval>,
+    made: u64,
+}
+
+impl Run {
+    async fn next(&mut self) -> Option<&'static str> {
+        if self.made >= self.job.tokens {
+            return None;
+        }
+        match &mut self.ticks {
+            Some(ticks) => {
+                ticks.tick().await;
+            }
+            None => tokio::task::yield_now().await,
+        }
+        self.job.stats.tokens(&self.job.model, 0, 1);
+        let at = usize::try_from(self.made % WORDS.len() as u64).unwrap_or(0);
+        self.made += 1;
+        WORDS.get(at).copied()
+    }
+
+    fn write(&mut self, word: &str) -> Bytes {
+        let now = self.job.clock.now().unix_ms;
+        Bytes::from(self.job.script.token(word, now))
+    }
+
+    /// Gives the slot back and reports.
+    fn end(self) -> (Outcome, Box<dyn Script>) {
+        let now = self.job.clock.now();
+        let outcome = Outcome {
+            reason: self.job.reason,
+            unix_ms: now.unix_ms,
+            total_ns: now.mono_ns.saturating_sub(self.job.arrived_ns),
+            load_ns: self.job.ready_ns.saturating_sub(self.job.arrived_ns),
+            prompt_tokens: self.job.prompt_tokens,
+            prompt_ns: self.evaluated_ns.saturating_sub(self.job.ready_ns),
+            tokens: self.made,
+            generation_ns: now.mono_ns.saturating_sub(self.evaluated_ns),
+        };
+        let Job { flight, lease, script, .. } = self.job;
+        drop(lease);
+        flight.landed();
+        (outcome, script)
+    }
+}
