@@ -1,2 +1,263 @@
 //! The composition root: builds the state, starts every listener and loop, and drains on a signal. The only place that
 //! wires.
+
+use crate::admin::{self, Admin};
+use crate::clock::Clock;
+use crate::config::watch::FileWatch;
+use crate::config::{self, Address, Config, Problems, Settings};
+use crate::gate::Gate;
+use crate::listen::{self, Bound};
+use crate::metrics::{Metrics, Port};
+use crate::probe::{self, Client, Schedule};
+use crate::state::State;
+use crate::{agent_check, keys, nginx, spop};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Most open files to ask the system for: 16,384 SPOP and 4,096 HTTP connections, the fleet, and room.
+const FILES_WANTED: u64 = 32_768;
+
+/// How long open connections may take to end after the signal to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Mode of unix sockets that a proxy connects to: owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Why the daemon did not start, or stopped by itself.
+#[derive(Debug)]
+pub enum ServeFault {
+    /// The configuration or the key file has problems.
+    Problems(Problems),
+    /// The system refused something.
+    System {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl ServeFault {
+    fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ServeFault {
+        let doing = doing.into();
+        move |error| ServeFault::System { doing, error }
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Where the files have problems, or a listener cannot be bound: nothing has been served then.
+pub fn run(path: &Path) -> Result<(), ServeFault> {
+    let clock = Clock::new();
+    let started = clock.now();
+    // Before the first reading, so that a change in between is seen.
+    let config_watch = (!config::is_stdin(path)).then(|| FileWatch::new(path));
+    let Config { settings, policy } = config::load(path).map_err(ServeFault::Problems)?;
+    let keys_watch = FileWatch::new(&settings.keys_file);
+    let keys = keys::load(&settings.keys_file).map_err(ServeFault::Problems)?;
+    if keys.is_empty() {
+        tracing::warn!(file = %settings.keys_file.display(), "no keys: every credential is refused; see `herdgate key new`");
+    }
+
+    let state = Arc::new(State::new());
+    let key_count = keys.len();
+    state.publish_policy(Arc::new(policy));
+    state.publish_keys(Arc::new(keys));
+    let metrics = Arc::new(Metrics::new());
+    let gate = Arc::new(Gate::new(state.clone(), metrics.clone(), clock.clone()));
+    let admin = Arc::new(Admin::new(state.clone(), metrics.clone(), clock.clone()));
+    admin.config_loaded();
+    admin.keys_loaded();
+    raise_file_limit();
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeFault::system("starting the runtime"))?;
+    runtime.block_on(async {
+        let wiring = Wiring { gate, admin, metrics, state, stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let bound = Ports::bind(&settings).await?;
+        let stopping = stop_signals()?;
+        wiring.listen(bound, &settings);
+        wiring.follow(config_watch, keys_watch, settings)?;
+        let ms = clock.now().since(started) / 1_000_000;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), keys = key_count, started_in_ms = ms, "serving");
+        // Outside of systemd there is nobody to notify.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        stopping.await;
+        tracing::info!("stopping: no new connections, open ones are drained");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        wiring.drain().await;
+        Ok(())
+    })
+}
+
+/// The listeners, all bound before any serves: a daemon that is half up would be worse than one that says what is wrong.
+struct Ports {
+    spop: Option<Bound>,
+    http: Option<Bound>,
+    agent_check: Option<Bound>,
+    metrics: Option<Bound>,
+    control: Option<Bound>,
+}
+
+impl Ports {
+    async fn bind(settings: &Settings) -> Result<Ports, ServeFault> {
+        let bind = |name: &'static str, address: &Option<Address>| match address {
+            None => Ok(None),
+            Some(address) => {
+                let bound = listen::bind(address, SOCKET_MODE)
+                    .map_err(ServeFault::system(format!("listening on {address} ([listen] {name})")))?;
+                tracing::info!(port = name, %address, "listening");
+                Ok(Some(bound))
+            }
+        };
+        let listen = &settings.listen;
+        Ok(Ports {
+            spop: bind("spop", &listen.spop)?,
+            http: bind("http", &listen.http)?,
+            agent_check: bind("agent_check", &listen.agent_check)?,
+            metrics: bind("metrics", &listen.metrics)?,
+            control: bind("control", &listen.control)?,
+        })
+    }
+}
+
+/// What every task is given a share of.
+struct Wiring {
+    gate: Arc<Gate>,
+    admin: Arc<Admin>,
+    metrics: Arc<Metrics>,
+    state: Arc<State>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Wiring {
+    fn listen(&self, ports: Ports, settings: &Settings) {
+        let stop = || self.stop.clone();
+        if let Some(bound) = ports.spop {
+            self.tasks.spawn(spop::listener::serve(bound, self.gate.clone(), stop(), spop::limits::Limits::default()));
+        }
+        if let Some(bound) = ports.http {
+            self.tasks.spawn(nginx::listener::serve(bound, self.gate.clone(), stop()));
+        }
+        if let Some(bound) = ports.agent_check {
+            let (state, metrics) = (self.state.clone(), self.metrics.clone());
+            self.tasks.spawn(agent_check::serve(bound, state, metrics, settings.agent_check_proxies, stop()));
+        }
+        if let Some(bound) = ports.metrics {
+            self.tasks.spawn(admin::serve(bound, self.admin.clone(), Port::Metrics, stop()));
+        }
+        if let Some(bound) = ports.control {
+            self.tasks.spawn(admin::serve(bound, self.admin.clone(), Port::Control, stop()));
+        }
+    }
+
+    /// Starts the loops that keep the View current: the probes, the configuration and the keys.
+    fn follow(
+        &self,
+        config_watch: Option<FileWatch>,
+        keys_watch: FileWatch,
+        settings: Settings,
+    ) -> Result<(), ServeFault> {
+        let client = Client::new().map_err(|error| ServeFault::System {
+            doing: "setting up the probes".to_owned(),
+            error: io::Error::other(error),
+        })?;
+        let (schedule, scheduled) = watch::channel(schedule(&settings));
+        self.tasks.spawn(probe::run(self.state.clone(), client, scheduled, self.stop.clone()));
+
+        let (state, admin) = (self.state.clone(), self.admin.clone());
+        self.follow_until_stopped(
+            "keys",
+            keys::watch::follow(keys_watch, move |keys| {
+                state.publish_keys(Arc::new(keys));
+                admin.keys_loaded();
+            }),
+        );
+
+        let Some(config_watch) = config_watch else { return Ok(()) };
+        let (state, gate, admin, metrics) =
+            (self.state.clone(), self.gate.clone(), self.admin.clone(), self.metrics.clone());
+        self.follow_until_stopped(
+            "configuration",
+            config::reload::follow(config_watch, settings, move |reloaded| {
+                metrics.config_reload(reloaded.is_some());
+                let Some(Config { settings, policy }) = reloaded else { return };
+                state.publish_policy(Arc::new(policy));
+                gate.retain_pools(&state.view());
+                admin.config_loaded();
+                // After the policy, so that the probes find the new servers.
+                schedule.send_replace(self::schedule(&settings));
+            }),
+        );
+        Ok(())
+    }
+
+    fn follow_until_stopped(
+        &self,
+        what: &'static str,
+        following: impl Future<Output = io::Result<()>> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                ended = following => {
+                    if let Err(error) = ended {
+                        tracing::error!(what, %error, "changes are no longer followed; restart to take them up");
+                    }
+                }
+            }
+        });
+    }
+
+    async fn drain(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("connections were still open after {} s and were cut", DRAIN.as_secs());
+        }
+    }
+}
+
+fn schedule(settings: &Settings) -> Schedule {
+    let config::settings::ProbeSettings { interval, fast_interval, rise, fall } = settings.probe.clone();
+    Schedule { interval, fast_interval, rise, fall }
+}
+
+/// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served.
+fn stop_signals() -> Result<impl Future<Output = ()>, ServeFault> {
+    let install = |kind| signal(kind).map_err(ServeFault::system("installing signal handlers"));
+    let (mut terminate, mut interrupt) = (install(SignalKind::terminate())?, install(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Raises the limit of open files as far as wanted and allowed, and says where that is not far enough.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    if soft >= FILES_WANTED {
+        return;
+    }
+    let wanted = FILES_WANTED.min(hard);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    if raised.is_err() || wanted < FILES_WANTED {
+        let got = if raised.is_ok() { wanted } else { soft };
+        tracing::warn!(limit = got, wanted = FILES_WANTED, "few open files are allowed; raise LimitNOFILE");
+    }
+}

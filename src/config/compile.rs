@@ -47,10 +47,13 @@ pub fn compile(source: &str, file: &str, base: &Path) -> Result<Config, Problems
     let mut findings = Findings::new(source);
     let written = File::read(source, &mut findings);
     let mut compiler = Compiler { findings: &mut findings, base };
-    let policy = Policy { plans: compiler.plans(&written), servers: compiler.servers(&written) };
+    let (plans, servers) = (compiler.plans(&written), compiler.servers(&written));
     let settings = compiler.settings(&written);
     match settings {
-        Some(settings) if findings.is_empty() => Ok(Config { settings, policy }),
+        Some(settings) if findings.is_empty() => {
+            let recheck_s = settings.probe.interval.as_secs_f64().ceil() as u64;
+            Ok(Config { policy: Policy { plans, servers, recheck_s }, settings })
+        }
         _ => Err(findings.into_problems(file)),
     }
 }
