@@ -2,6 +2,8 @@
 //!
 //! One test in a binary of its own, because the counting allocator counts for the whole process.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
+
 use herdgate::decision::policy::{Server, ServerKind};
 use herdgate::decision::verdict::{Grant, Standing, Verdict};
 use herdgate::decision::view::View;
