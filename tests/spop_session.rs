@@ -1,5 +1,7 @@
 //! The SPOP conversation without sockets: this test plays HAProxy, byte by byte where that matters.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
+
 use herdgate::spop::ack::{AckError, Action, Actions, Scope};
 use herdgate::spop::disconnect::{Disconnect, write_disconnect};
 use herdgate::spop::frame::{Flags, Frame, Header, Kind, Split, split, write};

@@ -1,5 +1,7 @@
 //! The SPOP codec against bytes written down from the protocol's definition, and against another implementation of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
+
 use herdgate::spop::ack::{AckError, Action, Actions, Scope, write_ack};
 use herdgate::spop::disconnect::{Disconnect, write_disconnect};
 use herdgate::spop::frame::{Flags, FrameError, Header, Kind, Split, split, write};

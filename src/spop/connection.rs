@@ -263,12 +263,9 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
     /// Answers what has already arrived, then says goodbye.
     async fn finish(&mut self) -> io::Result<()> {
         for _ in 0..FINISH_READS {
-            let read = tokio::select! {
-                biased;
-                read = self.stream.read_buf(&mut self.input) => read?,
-                () = std::future::ready(()) => break,
-            };
-            if read == 0 || self.answer().await? == Next::Close {
+            let read = timeout(self.shared.limits.quiet, self.stream.read_buf(&mut self.input));
+            let Ok(read) = read.await else { break };
+            if read? == 0 || self.answer().await? == Next::Close {
                 return Ok(());
             }
         }

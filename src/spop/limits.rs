@@ -18,6 +18,8 @@ pub struct Limits {
     pub stalled_ticks: u32,
     /// For one batch of answers to be taken by the peer.
     pub write: Duration,
+    /// Silence after which, once we stop, everything the peer has sent is taken to have arrived.
+    pub quiet: Duration,
     /// For the peer to take our last frame and close.
     pub linger: Duration,
 }
@@ -32,6 +34,7 @@ impl Default for Limits {
             tick: Duration::from_secs(1),
             stalled_ticks: 10,
             write: Duration::from_secs(5),
+            quiet: Duration::from_millis(20),
             linger: Duration::from_millis(250),
         }
     }
