@@ -2,7 +2,7 @@
 
 use herdgate::config::compile::compile;
 use herdgate::config::problem::{Position, Problems};
-use herdgate::config::reload::needs_restart;
+use herdgate::config::reload::{follow, needs_restart};
 use herdgate::config::settings::Address;
 use herdgate::config::watch::FileWatch;
 use herdgate::config::{Config, document};
@@ -11,6 +11,7 @@ use herdgate::decision::policy::{RouteClasses, ServerKind};
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config");
@@ -202,6 +203,47 @@ fn a_changed_file_is_noticed_once_and_only_when_it_has_settled() {
     fs::remove_file(&path).unwrap();
     assert!(!watch.look());
     assert!(watch.look(), "gone");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Waits until `condition` holds, at most ten seconds.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{what} did not happen"));
+}
+
+#[tokio::test]
+async fn a_changed_configuration_is_taken_up_and_so_it_is_on_sighup() {
+    let folder = scratch("follow");
+    let path = folder.join("herdgate.toml");
+    let good = fs::read_to_string(Path::new(FOLDER).join("good/minimal.toml")).unwrap();
+    fs::write(&path, &good).unwrap();
+    let watch = FileWatch::new(&path);
+    let running = herdgate::config::load(&path).unwrap().settings;
+    let published = Arc::new(Mutex::new(Vec::new()));
+    let sink = published.clone();
+    let follower = tokio::spawn(follow(watch, running, move |config| {
+        sink.lock().unwrap().push(config.policy.plans.len());
+    }));
+    let seen = || published.lock().unwrap().clone();
+    fs::write(&path, format!("{good}\n[plans.second]\nmodels = [\"*\"]\n")).unwrap();
+    until("the change", || seen() == [2]).await;
+
+    // The handler is there by now. Nothing changed on disk, and yet the file is read again.
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
+    until("the reload on SIGHUP", || seen() == [2, 2]).await;
+
+    fs::write(&path, format!("{good}\n[plans.second]\n")).unwrap();
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
+    fs::write(folder.join("new"), &good).unwrap();
+    fs::rename(folder.join("new"), &path).unwrap();
+    until("the return of the good file", || seen().last() == Some(&1)).await;
+    assert!(seen().iter().all(|plans| [1, 2].contains(plans)));
+    follower.abort();
     fs::remove_dir_all(folder).unwrap();
 }
 
