@@ -66,7 +66,7 @@ struct Compiler<'c, 's> {
 impl Compiler<'_, '_> {
     fn plans(&mut self, file: &File) -> Vec<Plan> {
         let plans: Vec<Plan> = file.all("plans").map(|table| self.plan(table)).collect();
-        if plans.is_empty() {
+        if plans.is_empty() && !file.mentions("plans") {
             let hint = "without a plan no key may do anything; begin with [plans.team] and models = [\"*\"]";
             self.findings.missing(0..0, "there is no [plans.NAME]".to_owned(), Some(hint.to_owned()));
         } else if let Some(table) = file.all("plans").nth(PLANS_MAX) {
@@ -162,7 +162,7 @@ impl Compiler<'_, '_> {
             }
             servers.push(server);
         }
-        if servers.is_empty() {
+        if servers.is_empty() && !file.mentions("server") {
             let hint = "every request would be refused; begin with [[server]], name and url";
             self.findings.missing(0..0, "there is no [[server]]".to_owned(), Some(hint.to_owned()));
         }
@@ -241,6 +241,9 @@ impl Compiler<'_, '_> {
             if let Some((other, _)) = open.iter().find(|(_, other)| other.clashes_with(&address)) {
                 let what = format!("\"{name}\" and \"{other}\" listen on the same address, {address}");
                 let hint = "give one of them another port, or \"off\"; the defaults are 9901 to 9905";
+                // Where one is a default, the other is the one somebody wrote.
+                let written = if table.has(name) { name } else { other };
+                let at = table.get(written).map_or(at, |(_, at)| at);
                 self.findings.value(at, what, Some(hint.to_owned()));
             }
             open.push((name, address.clone()));

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 #[derive(Debug, Default)]
 pub struct File {
     tables: Vec<Table>,
+    mentioned: Vec<&'static str>,
 }
 
 /// One table of the file.
@@ -39,12 +40,25 @@ impl File {
     pub fn read(source: &str, findings: &mut Findings<'_>) -> File {
         let (document, errors) = DeTable::parse_recoverable(source);
         for error in errors {
-            findings.syntax(error.span().unwrap_or(0..0), error.message().to_owned());
+            let at = error.span().unwrap_or(0..0);
+            let text = source.get(at.clone()).unwrap_or_default();
+            // Two of the reader's messages leave the operator guessing.
+            let what = match error.message() {
+                "duplicate key" if text.len() <= 64 => format!("\"{}\" is there already", text.escape_debug()),
+                message if message.starts_with("string values must be quoted") && text.is_empty() => {
+                    "the value is missing".to_owned()
+                }
+                message => message.to_owned(),
+            };
+            findings.syntax(at, what);
         }
         let mut file = File::default();
         for (name, value) in in_order(document.get_ref()) {
             match SECTIONS.iter().find(|section| section.name == &**name.get_ref()) {
-                Some(section) => file.read_section(section, name.span(), value, findings),
+                Some(section) => {
+                    file.mentioned.push(section.name);
+                    file.read_section(section, name.span(), value, findings);
+                }
                 None => unknown_section(name, value, findings),
             }
         }
@@ -59,6 +73,11 @@ impl File {
     /// The tables of a section, in the order of the file.
     pub fn all(&self, section: &str) -> impl Iterator<Item = &Table> {
         self.tables.iter().filter(move |table| table.section.name == section)
+    }
+
+    /// Whether the file has this section in any form, even one that could not be read.
+    pub fn mentions(&self, section: &str) -> bool {
+        self.mentioned.contains(&section)
     }
 
     fn read_section(

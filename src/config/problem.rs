@@ -1,7 +1,7 @@
 //! What is wrong with a file: where, what, and what to try.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// Most problems reported for one file. A file of garbage could hold millions; the count of the rest is told.
 pub const PROBLEMS_MAX: usize = 200;
@@ -89,8 +89,8 @@ fn write_problem(f: &mut fmt::Formatter<'_>, file: &str, problem: &Problem) -> f
 pub struct Findings<'s> {
     source: &'s str,
     line_starts: Vec<usize>,
-    /// Lines the TOML reader could not read; what follows from them is not reported a second time.
-    broken_lines: Vec<usize>,
+    /// Lines, first to last, that the TOML reader could not read; what follows from them is not reported a second time.
+    broken: Vec<RangeInclusive<usize>>,
     found: Vec<(Position, Problem)>,
 }
 
@@ -101,7 +101,7 @@ impl<'s> Findings<'s> {
         Findings {
             source,
             line_starts: std::iter::once(0).chain(starts).collect(),
-            broken_lines: Vec::new(),
+            broken: Vec::new(),
             found: Vec::new(),
         }
     }
@@ -110,16 +110,26 @@ impl<'s> Findings<'s> {
     pub fn syntax(&mut self, at: Range<usize>, what: String) {
         let position = self.position(at.start);
         // One broken line often fails in several ways; the first says enough.
-        if !self.broken_lines.contains(&position.line) && self.broken_lines.len() <= PROBLEMS_MAX {
-            self.broken_lines.push(position.line);
-            self.push(position, what, None, true);
+        if self.is_broken(position) || self.broken.len() > PROBLEMS_MAX {
+            return;
         }
+        let is_header = |line: usize| self.line(line).is_some_and(|line| line.trim_start().starts_with('['));
+        let last = match is_header(position.line) {
+            // The table under a broken header is not known for what it is.
+            true => (position.line..=self.line_starts.len())
+                .take_while(|line| *line == position.line || !is_header(*line))
+                .last()
+                .unwrap_or(position.line),
+            false => position.line,
+        };
+        self.push(position, what, None, true);
+        self.broken.push(position.line..=last);
     }
 
     /// A problem with the value (or table) at `at`.
     pub fn value(&mut self, at: Range<usize>, what: String, hint: Option<String>) {
         let position = self.position(at.start);
-        if !self.broken_lines.contains(&position.line) {
+        if !self.is_broken(position) {
             self.push(position, what, hint, true);
         }
     }
@@ -127,14 +137,21 @@ impl<'s> Findings<'s> {
     /// A problem with a key. Its value is not shown: under a key we do not know it may be a secret.
     pub fn key(&mut self, at: Range<usize>, what: String, hint: Option<String>) {
         let position = self.position(at.start);
-        if !self.broken_lines.contains(&position.line) {
+        if !self.is_broken(position) {
             self.push(position, what, hint, false);
         }
     }
 
-    /// Something the file lacks. Not reported in a broken file, where it may be there but unreadable.
+    /// Something that the table at `at`, or the whole file (an empty range), lacks. Not reported in a broken file, where it may be there but unreadable.
     pub fn missing(&mut self, at: Range<usize>, what: String, hint: Option<String>) {
-        if self.broken_lines.is_empty() {
+        if !self.broken.is_empty() {
+            return;
+        }
+        if at.is_empty() {
+            let position = Some(Position { line: 1, column: 1 });
+            let problem = Problem { position, what, hint, excerpt: None };
+            self.found.push((Position { line: 1, column: 1 }, problem));
+        } else {
             self.value(at, what, hint);
         }
     }
@@ -165,9 +182,17 @@ impl<'s> Findings<'s> {
         Position { line: line.max(1), column: column.saturating_add(1) }
     }
 
+    fn is_broken(&self, position: Position) -> bool {
+        self.broken.iter().any(|lines| lines.contains(&position.line))
+    }
+
+    fn line(&self, number: usize) -> Option<&'s str> {
+        let start = *self.line_starts.get(number.checked_sub(1)?)?;
+        self.source.get(start..)?.lines().next()
+    }
+
     fn excerpt(&self, position: Position, show_value: bool) -> Option<String> {
-        let start = *self.line_starts.get(position.line.checked_sub(1)?)?;
-        let line = self.source.get(start..)?.lines().next()?;
+        let line = self.line(position.line)?;
         let printable: String = masked(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let shown = match printable.split_once('=') {
             Some((key, _)) if !show_value => format!("{key}= …"),

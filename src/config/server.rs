@@ -38,7 +38,7 @@ pub fn base_url(written: &str) -> Result<String, UrlFault> {
         return Err(fault("must begin with http:// or https://", EXAMPLE));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(fault("holds a credential", "a server's own key belongs into a file of its own (key_file)"));
+        return Err(fault("holds a credential", "leave it out; a server's own key (key_file) is not supported yet"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(fault("has a query or a fragment", "only scheme, host and port"));

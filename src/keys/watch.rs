@@ -20,11 +20,11 @@ pub async fn follow(mut watch: FileWatch, mut publish: impl FnMut(KeySet)) -> st
     loop {
         tick.tick().await;
         // Reading 100,000 keys takes a good part of a second, and a file system may hang: neither may delay a decision.
-        let look = tokio::task::spawn_blocking(move || {
-            let changed = watch.look().then(|| file::load(watch.path()));
+        let looking = tokio::task::spawn_blocking(move || {
+            let changed = look(&mut watch);
             (watch, changed)
         });
-        let (returned, changed) = look.await.map_err(std::io::Error::other)?;
+        let (returned, changed) = looking.await.map_err(std::io::Error::other)?;
         watch = returned;
         match changed {
             Some(Ok(keys)) => {
@@ -38,6 +38,11 @@ pub async fn follow(mut watch: FileWatch, mut publish: impl FnMut(KeySet)) -> st
             None => {}
         }
     }
+}
+
+/// Looks at the file once and reads it where it changed.
+pub fn look(watch: &mut FileWatch) -> Option<Result<KeySet, Problems>> {
+    watch.look().then(|| file::load(watch.path()))
 }
 
 fn log_refused(problems: &Problems) {
