@@ -473,6 +473,12 @@ fn a_client_that_leaves_ends_its_generation() {
         assert_eq!(stats["generating"], 0);
         assert!(stats["models"]["m:latest"]["tokens_out"].as_u64().unwrap() < 100, "{stats}");
     }
+    // Long before the next token, which a mere failing write would wait for.
+    let slow = Sim::start("--model m --tokens-per-second 0.01");
+    let client = slow.send(&slow.address, "POST", "/api/generate", br#"{"model":"m","prompt":"x"}"#);
+    slow.wait("the generation", |stats| stats["generating"] == 1);
+    drop(client);
+    slow.wait("the abort", |stats| stats["aborts"] == 1 && stats["generating"] == 0);
     // During a load: nothing stays in memory.
     let client = sim.send(&sim.address, "POST", "/api/generate", br#"{"model":"n"}"#);
     sim.wait("the load", |stats| stats["loads"] == 2);

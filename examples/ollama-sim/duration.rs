@@ -74,6 +74,6 @@ impl KeepAlive {
     }
 
     fn of_ns(ns: f64) -> KeepAlive {
-        if ns < 0.0 || ns > 9.2e18 { KeepAlive::Forever } else { KeepAlive::For(ns as u64) }
+        if (0.0..=9.2e18).contains(&ns) { KeepAlive::For(ns as u64) } else { KeepAlive::Forever }
     }
 }

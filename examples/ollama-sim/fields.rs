@@ -135,8 +135,7 @@ impl<'a> Fields<'a> {
         let null_leaves =
             self.keys == Keys::Folded && matches!(kind, Some(Kind::Text | Kind::Bool | Kind::Int | Kind::Float));
         self.occurrences(name)
-            .filter(|value| !null_leaves || **value != Json::Null)
-            .last()
+            .fold(None, |last, value| if null_leaves && *value == Json::Null { last } else { Some(value) })
             .filter(|value| **value != Json::Null)
     }
 
@@ -207,12 +206,7 @@ impl<'a> Fields<'a> {
 
     /// An entry of a map by its exact key, whatever its type; the last one counts, `null` included.
     pub fn entry(&self, key: &str) -> Option<&'a Json> {
-        self.objects
-            .iter()
-            .flat_map(|members| members.iter())
-            .filter(|(name, _)| name == key)
-            .last()
-            .map(|(_, value)| value)
+        self.objects.iter().flat_map(|members| members.iter()).rfind(|(name, _)| name == key).map(|(_, value)| value)
     }
 
     /// How long the model shall stay in memory, where the request says so.

@@ -105,6 +105,12 @@ impl Name {
         valid.then_some(name)
     }
 
+    /// A name that is not read at all, as vLLM takes it.
+    pub fn verbatim(written: &str) -> Name {
+        let (host, namespace, tag) = (HOST.to_owned(), NAMESPACE.to_owned(), TAG.to_owned());
+        Name { host, namespace, model: written.to_owned(), tag }
+    }
+
     /// The name in short form, parts as written: host and namespace only where they are not the implied ones.
     pub fn short(&self) -> String {
         let mut short = String::new();

@@ -219,7 +219,11 @@ impl Counters {
 }
 
 fn cut(text: &mut String) {
-    text.truncate(text.floor_char_boundary(TEXT_MAX));
+    let mut end = TEXT_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
 }
 
 /// Which gauge a [`Held`] keeps up.

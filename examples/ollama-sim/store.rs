@@ -118,9 +118,11 @@ impl Store {
     pub fn new(models: &[(String, Option<String>)], exact: bool) -> Result<Store, String> {
         let mut shelf = Shelf::default();
         for (index, (written, digest)) in models.iter().enumerate() {
-            let name = Name::parse(written);
-            let name = if exact { name.or_else(|| Name::parse("exact")) } else { name };
+            let name = if exact { Some(Name::verbatim(written)) } else { Name::parse(written) };
             let name = name.ok_or_else(|| format!("not a model name: {written:?}"))?;
+            if shelf.models.iter().any(|model| model.name.key() == name.key()) {
+                return Err(format!("model given twice: {written:?}"));
+            }
             let short = if exact { written.clone() } else { name.short() };
             let before = i64::try_from(index).unwrap_or(0).saturating_mul(60_000);
             shelf.models.push(Model::new(name, short, digest.clone(), FIRST_WRITTEN_MS - before));
