@@ -1,0 +1,27 @@
+# A bare `make` lists the targets. What takes more than three lines is a script in tests/tools.
+
+.DEFAULT_GOAL := help
+.PHONY: help tools build test demo lint check-versions
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+
+tools: ## install what tests and demo need and this machine lacks (uses apt-get, debootstrap, pip; sudo where not root)
+	@tests/tools/install.sh
+
+build: ## build herdgate and the examples
+	cargo build --bins --examples
+
+test: tools build ## run every test, on real HAProxy and nginx; the last line is the sum
+	@tests/tools/run.sh
+
+demo: tools build ## show the main job on real proxies and end by itself (STAY=1: stay up)
+	@STAY=$(STAY) cargo run --quiet --example demo
+
+lint: ## formatting, clippy without warnings, licences and sources of dependencies
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: licences not checked"; fi
+
+check-versions: ## print the versions of the proxies and clients that tests run on
+	@tests/tools/versions.sh
