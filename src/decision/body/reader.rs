@@ -171,7 +171,8 @@ impl BodyReader {
     fn between(&mut self, mut expect: Expect, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
         while let Some(&byte) = bytes.get(at) {
             let here = self.before + at as u64;
-            match expect.token(byte, self.nest.in_object()) {
+            let token = expect.token(byte, self.nest.in_object());
+            match token {
                 Token::Space => {}
                 Token::Colon => expect = Expect::Value,
                 Token::Comma => expect = if self.nest.in_object() { Expect::Key } else { Expect::Value },
@@ -180,17 +181,14 @@ impl BodyReader {
                     expect = if object { Expect::FirstKey } else { Expect::FirstElement };
                 }
                 Token::Close => expect = self.close(here),
-                Token::Key => {
-                    self.begin_key(here);
-                    return Ok(at + 1);
-                }
-                Token::Text => {
-                    self.begin_text(here)?;
-                    return Ok(at + 1);
-                }
-                Token::Scalar => {
-                    self.begin_scalar(byte, here)?;
-                    return Ok(at + 1);
+                // What a token begins is read right here, since mostly it ends in this slice too.
+                Token::Key | Token::Text | Token::Scalar => {
+                    at = self.begin(byte, token, bytes, at)?;
+                    match self.state {
+                        State::Between(next) => expect = next,
+                        _ => return Ok(at),
+                    }
+                    continue;
                 }
                 Token::Wrong => return Err(self.fault_at(at, FaultKind::Syntax)),
             }
@@ -198,6 +196,30 @@ impl BodyReader {
         }
         self.state = State::Between(expect);
         Ok(at)
+    }
+
+    /// Reads a key, string, number or word from its first byte on, as far as the slice goes.
+    fn begin(&mut self, byte: u8, token: Token, bytes: &[u8], at: usize) -> Result<usize, BodyFault> {
+        let here = self.before + at as u64;
+        let role = match token {
+            Token::Key => self.begin_key(),
+            Token::Text => self.begin_text(here)?,
+            _ => {
+                self.begin_scalar(byte, here)?;
+                return match self.state {
+                    State::Number(number) => self.count(number, bytes, at + 1),
+                    State::Word(word) => self.word(word, bytes, at + 1),
+                    _ => Ok(at + 1),
+                };
+            }
+        };
+        self.start = here;
+        self.state = State::Text(role);
+        if role.is_decoded() {
+            self.decoder = Decoder::default();
+            return self.decode(role, bytes, at + 1);
+        }
+        self.pass(role, bytes, at + 1)
     }
 
     fn open(&mut self, object: bool, here: u64) -> Result<(), BodyFault> {
@@ -242,7 +264,7 @@ impl BodyReader {
         Expect::Next
     }
 
-    fn begin_key(&mut self, here: u64) {
+    fn begin_key(&mut self) -> Role {
         let place = match (self.nest.depth(), self.inside) {
             (1, _) => Some(Place::Top),
             (2, Some((Key::Options, _))) => Some(Place::Options),
@@ -251,17 +273,12 @@ impl BodyReader {
             _ => None,
         };
         self.key = None;
+        let Some(place) = place else { return Role::PlainKey };
         self.spelling = Spelling::new();
-        self.begin_string(here, place.map_or(Role::PlainKey, Role::Key));
+        Role::Key(place)
     }
 
-    fn begin_string(&mut self, here: u64, role: Role) {
-        self.start = here;
-        self.decoder = Decoder::default();
-        self.state = State::Text(role);
-    }
-
-    fn begin_text(&mut self, here: u64) -> Result<(), BodyFault> {
+    fn begin_text(&mut self, here: u64) -> Result<Role, BodyFault> {
         let role = match self.key.map(|key| (key, key.kind())) {
             Some((key, Kind::Name | Kind::OptionalName | Kind::Duration)) => {
                 self.text.clear();
@@ -276,8 +293,7 @@ impl BodyReader {
             Some((key, _)) => return Err(BodyFault { at: here, kind: FaultKind::WrongType(key.name()) }),
         };
         self.prefix = 0;
-        self.begin_string(here, role);
-        Ok(())
+        Ok(role)
     }
 
     fn begin_scalar(&mut self, byte: u8, here: u64) -> Result<(), BodyFault> {
@@ -331,7 +347,22 @@ impl BodyReader {
 
     /// Reads a string character by character, for as long as its characters matter.
     fn decode(&mut self, role: Role, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
+        if role == Role::Probed && self.prefix == 0 && bytes.get(at).is_some_and(|byte| !b"d\\".contains(byte)) {
+            self.state = State::Text(Role::Plain);
+            return self.pass(Role::Plain, bytes, at);
+        }
         while let Some(&byte) = bytes.get(at) {
+            if self.escape == Escape::No && !self.decoder.is_pending() && role != Role::Probed {
+                let rest = bytes.get(at..).unwrap_or_default();
+                let plain = match role {
+                    Role::Key(_) => self.spelling.push_plain(rest),
+                    _ => self.text.push_plain(rest),
+                };
+                if plain > 0 {
+                    at += plain;
+                    continue;
+                }
+            }
             let char = match (self.escape, byte) {
                 (Escape::No, b'"') => {
                     self.decoder.end();

@@ -4,6 +4,8 @@
 //! an `s` or U+212A for a `k`, raw or escaped, reach the same field. Other servers compare exactly. A spelling that
 //! folds to a watched name without being it is therefore read in two ways, whichever value it carries.
 
+use super::scan::is_content;
+
 /// Where a key stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -160,6 +162,26 @@ pub(super) struct Spelling {
 impl Spelling {
     pub(super) fn new() -> Spelling {
         Spelling { folded: [0; LONGEST], len: 0, exact: true, foreign: false }
+    }
+
+    /// Adds the ASCII content at the start of `bytes`; gives its length.
+    pub(super) fn push_plain(&mut self, bytes: &[u8]) -> usize {
+        let mut plain = 0;
+        for &byte in bytes {
+            if !byte.is_ascii() || !is_content(byte) {
+                break;
+            }
+            plain += 1;
+            self.exact &= !byte.is_ascii_uppercase();
+            match self.folded.get_mut(usize::from(self.len)) {
+                Some(slot) => {
+                    *slot = byte.to_ascii_lowercase();
+                    self.len += 1;
+                }
+                None => self.foreign = true,
+            }
+        }
+        plain
     }
 
     pub(super) fn push(&mut self, char: char) {
