@@ -4,7 +4,7 @@ use super::number::{self, NUMBER_MAX, Number};
 use super::scan;
 use super::syntax::{Expect, Nest, Token, Word};
 use super::text::{Decoder, Escape, Text};
-use super::watch::{Key, Kind, Place, Seen, Spelling};
+use super::watch::{self, Key, Kind, Place, Seen, Spelling};
 use super::{Body, BodyFault, FaultKind, KeepAlive, Watched};
 use crate::decision::name::NAME_MAX;
 
@@ -202,7 +202,16 @@ impl BodyReader {
     fn begin(&mut self, byte: u8, token: Token, bytes: &[u8], at: usize) -> Result<usize, BodyFault> {
         let here = self.before + at as u64;
         let role = match token {
-            Token::Key => self.begin_key(),
+            Token::Key => {
+                self.start = here;
+                let place = self.place();
+                if let Some(word) = watch::plain_word(bytes.get(at + 1..).unwrap_or_default()) {
+                    self.end_key(place, place.and_then(|place| Key::find(place, word)).map(|key| (key, true)))?;
+                    return Ok(at + word.len() + 2);
+                }
+                self.spelling = Spelling::new();
+                place.map_or(Role::PlainKey, Role::Key)
+            }
             Token::Text => self.begin_text(here)?,
             _ => {
                 self.begin_scalar(byte, here)?;
@@ -264,18 +273,15 @@ impl BodyReader {
         Expect::Next
     }
 
-    fn begin_key(&mut self) -> Role {
-        let place = match (self.nest.depth(), self.inside) {
+    /// Where a key stands, if it may be one that matters.
+    fn place(&self) -> Option<Place> {
+        match (self.nest.depth(), self.inside) {
             (1, _) => Some(Place::Top),
             (2, Some((Key::Options, _))) => Some(Place::Options),
             (2, Some(_)) => Some(Place::StreamOptions),
             (3, _) if self.in_messages => Some(Place::Message),
             _ => None,
-        };
-        self.key = None;
-        let Some(place) = place else { return Role::PlainKey };
-        self.spelling = Spelling::new();
-        Role::Key(place)
+        }
     }
 
     fn begin_text(&mut self, here: u64) -> Result<Role, BodyFault> {
@@ -419,13 +425,10 @@ impl BodyReader {
     /// Ends a string at the offset of its closing quote.
     fn end_string(&mut self, role: Role, quote: u64) -> Result<(), BodyFault> {
         match role {
-            Role::PlainKey => {
-                self.state = State::Between(Expect::Colon);
-                return Ok(());
-            }
+            Role::PlainKey => return self.end_key(None, None),
             Role::Key(place) => {
-                self.state = State::Between(Expect::Colon);
-                return self.end_key(place);
+                let found = if self.decoder.is_broken() { None } else { self.spelling.key(place) };
+                return self.end_key(Some(place), found);
             }
             Role::Captured(key) => self.note_text(key, quote + 1),
             Role::Image => self.body.images = self.body.images.saturating_add(1),
@@ -436,8 +439,9 @@ impl BodyReader {
         Ok(())
     }
 
-    fn end_key(&mut self, place: Place) -> Result<(), BodyFault> {
-        let found = if self.decoder.is_broken() { None } else { self.spelling.key(place) };
+    /// Ends a key with what it is, if it matters, and whether it is spelled exactly so.
+    fn end_key(&mut self, place: Option<Place>, found: Option<(Key, bool)>) -> Result<(), BodyFault> {
+        self.state = State::Between(Expect::Colon);
         if let Some((key, exact)) = found
             && key.is_watched()
         {
@@ -451,7 +455,7 @@ impl BodyReader {
             }
         }
         self.key = found.map(|(key, _)| key);
-        if place == Place::Top {
+        if place == Some(Place::Top) {
             self.in_messages = self.key == Some(Key::Messages);
             self.in_prompt = self.key.is_some_and(Key::is_prompt);
         }

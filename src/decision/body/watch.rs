@@ -117,7 +117,8 @@ impl Key {
         matches!(self, Key::Messages | Key::Prompt | Key::Template)
     }
 
-    fn find(place: Place, folded: &[u8]) -> Option<Key> {
+    /// The key of this exact name.
+    pub(super) fn find(place: Place, folded: &[u8]) -> Option<Key> {
         let key = match (place, folded) {
             (Place::Top, b"model") => Key::Model,
             (Place::Top, b"name") => Key::Name,
@@ -143,6 +144,14 @@ impl Key {
         };
         Some(key)
     }
+}
+
+/// The key that `bytes` begin with up to its closing quote, where it is in them and of characters that stand for
+/// themselves in every spelling: most keys are.
+pub(super) fn plain_word(bytes: &[u8]) -> Option<&[u8]> {
+    let plain = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    let (word, rest) = bytes.split_at_checked(bytes.iter().take_while(plain).count())?;
+    rest.starts_with(b"\"").then_some(word)
 }
 
 /// Room for the longest watched key, `max_completion_tokens`.
