@@ -267,9 +267,12 @@ fn noted(source: &[u8], body: &Body) -> BTreeMap<&'static str, (String, String)>
     noted
 }
 
+/// A body, and of each watched field its name, its JSON text and its value in words.
+type Reading<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)]);
+
 #[test]
 fn every_watched_value_is_read_with_its_exact_span() {
-    let cases: &[(&str, &[(&str, &str, &str)])] = &[
+    let cases: &[Reading] = &[
         (r#"{"model" : "a\u0062" }"#, &[("model", r#""a\u0062""#, "ab")]),
         (r#"{"name":null}"#, &[("name", "null", "null")]),
         (r#"{"name":"x","model":"y"}"#, &[("name", "\"x\"", "x"), ("model", "\"y\"", "y")]),
@@ -562,7 +565,7 @@ fn valid_body() -> impl Strategy<Value = (Vec<u8>, String)> {
             members.push(("stream".to_owned(), Value::from(stream)));
             members.push(("max_tokens".to_owned(), Value::from(tokens)));
             let write = |value: &Value| match pretty {
-                true => serde_json::to_string_pretty(value).unwrap(),
+                true => format!("{value:#}"),
                 false => value.to_string(),
             };
             // Written here, because a serde_json object would sort its keys and drop duplicates.

@@ -4,7 +4,7 @@ use super::number::{self, NUMBER_MAX, Number};
 use super::scan;
 use super::syntax::{Expect, Nest, Token, Word};
 use super::text::{Decoder, Escape, Text};
-use super::watch::{Key, Kind, Place, Seen, Spelling};
+use super::watch::{self, Key, Kind, Place, Seen, Spelling};
 use super::{Body, BodyFault, FaultKind, KeepAlive, Watched};
 use crate::decision::name::NAME_MAX;
 
@@ -171,7 +171,8 @@ impl BodyReader {
     fn between(&mut self, mut expect: Expect, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
         while let Some(&byte) = bytes.get(at) {
             let here = self.before + at as u64;
-            match expect.token(byte, self.nest.in_object()) {
+            let token = expect.token(byte, self.nest.in_object());
+            match token {
                 Token::Space => {}
                 Token::Colon => expect = Expect::Value,
                 Token::Comma => expect = if self.nest.in_object() { Expect::Key } else { Expect::Value },
@@ -180,17 +181,14 @@ impl BodyReader {
                     expect = if object { Expect::FirstKey } else { Expect::FirstElement };
                 }
                 Token::Close => expect = self.close(here),
-                Token::Key => {
-                    self.begin_key(here);
-                    return Ok(at + 1);
-                }
-                Token::Text => {
-                    self.begin_text(here)?;
-                    return Ok(at + 1);
-                }
-                Token::Scalar => {
-                    self.begin_scalar(byte, here)?;
-                    return Ok(at + 1);
+                // What a token begins is read right here, since mostly it ends in this slice too.
+                Token::Key | Token::Text | Token::Scalar => {
+                    at = self.begin(byte, token, bytes, at)?;
+                    match self.state {
+                        State::Between(next) => expect = next,
+                        _ => return Ok(at),
+                    }
+                    continue;
                 }
                 Token::Wrong => return Err(self.fault_at(at, FaultKind::Syntax)),
             }
@@ -198,6 +196,39 @@ impl BodyReader {
         }
         self.state = State::Between(expect);
         Ok(at)
+    }
+
+    /// Reads a key, string, number or word from its first byte on, as far as the slice goes.
+    fn begin(&mut self, byte: u8, token: Token, bytes: &[u8], at: usize) -> Result<usize, BodyFault> {
+        let here = self.before + at as u64;
+        let role = match token {
+            Token::Key => {
+                self.start = here;
+                let place = self.place();
+                if let Some(word) = watch::plain_word(bytes.get(at + 1..).unwrap_or_default()) {
+                    self.end_key(place, place.and_then(|place| Key::find(place, word)).map(|key| (key, true)))?;
+                    return Ok(at + word.len() + 2);
+                }
+                self.spelling = Spelling::new();
+                place.map_or(Role::PlainKey, Role::Key)
+            }
+            Token::Text => self.begin_text(here)?,
+            _ => {
+                self.begin_scalar(byte, here)?;
+                return match self.state {
+                    State::Number(number) => self.count(number, bytes, at + 1),
+                    State::Word(word) => self.word(word, bytes, at + 1),
+                    _ => Ok(at + 1),
+                };
+            }
+        };
+        self.start = here;
+        self.state = State::Text(role);
+        if role.is_decoded() {
+            self.decoder = Decoder::default();
+            return self.decode(role, bytes, at + 1);
+        }
+        self.pass(role, bytes, at + 1)
     }
 
     fn open(&mut self, object: bool, here: u64) -> Result<(), BodyFault> {
@@ -242,26 +273,18 @@ impl BodyReader {
         Expect::Next
     }
 
-    fn begin_key(&mut self, here: u64) {
-        let place = match (self.nest.depth(), self.inside) {
+    /// Where a key stands, if it may be one that matters.
+    fn place(&self) -> Option<Place> {
+        match (self.nest.depth(), self.inside) {
             (1, _) => Some(Place::Top),
             (2, Some((Key::Options, _))) => Some(Place::Options),
             (2, Some(_)) => Some(Place::StreamOptions),
             (3, _) if self.in_messages => Some(Place::Message),
             _ => None,
-        };
-        self.key = None;
-        self.spelling = Spelling::new();
-        self.begin_string(here, place.map_or(Role::PlainKey, Role::Key));
+        }
     }
 
-    fn begin_string(&mut self, here: u64, role: Role) {
-        self.start = here;
-        self.decoder = Decoder::default();
-        self.state = State::Text(role);
-    }
-
-    fn begin_text(&mut self, here: u64) -> Result<(), BodyFault> {
+    fn begin_text(&mut self, here: u64) -> Result<Role, BodyFault> {
         let role = match self.key.map(|key| (key, key.kind())) {
             Some((key, Kind::Name | Kind::OptionalName | Kind::Duration)) => {
                 self.text.clear();
@@ -276,8 +299,7 @@ impl BodyReader {
             Some((key, _)) => return Err(BodyFault { at: here, kind: FaultKind::WrongType(key.name()) }),
         };
         self.prefix = 0;
-        self.begin_string(here, role);
-        Ok(())
+        Ok(role)
     }
 
     fn begin_scalar(&mut self, byte: u8, here: u64) -> Result<(), BodyFault> {
@@ -331,7 +353,22 @@ impl BodyReader {
 
     /// Reads a string character by character, for as long as its characters matter.
     fn decode(&mut self, role: Role, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
+        if role == Role::Probed && self.prefix == 0 && bytes.get(at).is_some_and(|byte| !b"d\\".contains(byte)) {
+            self.state = State::Text(Role::Plain);
+            return self.pass(Role::Plain, bytes, at);
+        }
         while let Some(&byte) = bytes.get(at) {
+            if self.escape == Escape::No && !self.decoder.is_pending() && role != Role::Probed {
+                let rest = bytes.get(at..).unwrap_or_default();
+                let plain = match role {
+                    Role::Key(_) => self.spelling.push_plain(rest),
+                    _ => self.text.push_plain(rest),
+                };
+                if plain > 0 {
+                    at += plain;
+                    continue;
+                }
+            }
             let char = match (self.escape, byte) {
                 (Escape::No, b'"') => {
                     self.decoder.end();
@@ -388,13 +425,10 @@ impl BodyReader {
     /// Ends a string at the offset of its closing quote.
     fn end_string(&mut self, role: Role, quote: u64) -> Result<(), BodyFault> {
         match role {
-            Role::PlainKey => {
-                self.state = State::Between(Expect::Colon);
-                return Ok(());
-            }
+            Role::PlainKey => return self.end_key(None, None),
             Role::Key(place) => {
-                self.state = State::Between(Expect::Colon);
-                return self.end_key(place);
+                let found = if self.decoder.is_broken() { None } else { self.spelling.key(place) };
+                return self.end_key(Some(place), found);
             }
             Role::Captured(key) => self.note_text(key, quote + 1),
             Role::Image => self.body.images = self.body.images.saturating_add(1),
@@ -405,8 +439,9 @@ impl BodyReader {
         Ok(())
     }
 
-    fn end_key(&mut self, place: Place) -> Result<(), BodyFault> {
-        let found = if self.decoder.is_broken() { None } else { self.spelling.key(place) };
+    /// Ends a key with what it is, if it matters, and whether it is spelled exactly so.
+    fn end_key(&mut self, place: Option<Place>, found: Option<(Key, bool)>) -> Result<(), BodyFault> {
+        self.state = State::Between(Expect::Colon);
         if let Some((key, exact)) = found
             && key.is_watched()
         {
@@ -420,7 +455,7 @@ impl BodyReader {
             }
         }
         self.key = found.map(|(key, _)| key);
-        if place == Place::Top {
+        if place == Some(Place::Top) {
             self.in_messages = self.key == Some(Key::Messages);
             self.in_prompt = self.key.is_some_and(Key::is_prompt);
         }

@@ -4,39 +4,85 @@
 //! is content. Blocks are compared by loops of fixed length without branches, which the compiler turns into vector
 //! instructions; no `unsafe` is needed for it.
 
-/// Bytes looked at in one step.
-const BLOCK: usize = 64;
-
 /// The first position at or after `from` where something other than content or a complete, valid escape stands: a quote,
 /// a control character, an escape that is invalid or not wholly in `bytes`, or the end of `bytes`.
+///
+/// Three gaits: [`walk`] for short strings and whatever the others do not take, [`is_tame`] for text, [`is_dense`] for
+/// images.
 pub(super) fn skim(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
-    'blocks: while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
-        let mut marks = marks(block);
-        if marks == 0 {
-            at += BLOCK;
-            at += calm(bytes.get(at..).unwrap_or_default());
-            continue;
-        }
-        loop {
-            // At most 63, since a mark is left.
-            let offset = marks.trailing_zeros() as usize;
-            let escape = escape_len(bytes.get(at + offset..).unwrap_or_default());
-            if escape == 0 {
-                return at + offset;
-            }
-            let next = offset + escape;
-            if next >= BLOCK {
-                at += next;
-                continue 'blocks;
-            }
-            marks &= u64::MAX << next;
-            if marks == 0 {
-                at += BLOCK;
-                continue 'blocks;
+    // Most strings are short, and a quote soon ends them.
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>())
+        && at - from < SHORT
+    {
+        let plain = first_mark(eight);
+        at += plain;
+        if plain < 8 {
+            match escape_len(bytes.get(at..).unwrap_or_default()) {
+                0 => return at,
+                escape => at += escape,
             }
         }
     }
+    let (mut try_dense_at, mut wait) = (at, STRIDE);
+    loop {
+        if at >= try_dense_at {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let strides = rest.as_chunks::<STRIDE>().0.iter().take_while(|stride| is_dense(stride)).count();
+            // Text is not dense, so each vain look makes the next one rarer.
+            wait = if strides == 0 { wait.saturating_mul(2) } else { STRIDE };
+            at += strides * STRIDE;
+            try_dense_at = at.saturating_add(wait);
+        }
+        let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) else {
+            return walk_end(bytes, at);
+        };
+        // Where a whole escape `\\` ends just before the block, its second half must not pass for the start of another.
+        let before = at.checked_sub(1).and_then(|before| bytes.get(before..)?.first_chunk::<BLOCK>());
+        if let Some(before) = before
+            && before[0] != b'\\'
+            && is_tame(before, block)
+        {
+            at += BLOCK - usize::from(block[BLOCK - 1] == b'\\');
+            continue;
+        }
+        match walk(bytes, at, block) {
+            Ok(next) => at = next,
+            Err(stop) => return stop,
+        }
+    }
+}
+
+/// A string of less than this is looked at in small steps only.
+const SHORT: usize = 32;
+
+/// Bytes of a block.
+const BLOCK: usize = 64;
+
+/// Bytes looked at in one step while nothing but an image comes.
+const STRIDE: usize = 512;
+
+/// Walks through one block from mark to mark: `Ok` with the position after it and after an escape across its end, `Err`
+/// with the position to stop at.
+fn walk(bytes: &[u8], at: usize, block: &[u8; BLOCK]) -> Result<usize, usize> {
+    let mut marks = marks(block);
+    while marks != 0 {
+        // At most 63, since a mark is left.
+        let offset = marks.trailing_zeros() as usize;
+        let next = match escape_len(bytes.get(at + offset..).unwrap_or_default()) {
+            0 => return Err(at + offset),
+            escape => offset + escape,
+        };
+        if next >= BLOCK {
+            return Ok(at + next);
+        }
+        marks &= u64::MAX << next;
+    }
+    Ok(at + BLOCK)
+}
+
+/// Walks byte by byte through what is less than a block.
+fn walk_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = bytes.get(at) {
         if is_content(byte) {
             at += 1;
@@ -50,8 +96,20 @@ pub(super) fn skim(bytes: &[u8], from: usize) -> usize {
     at
 }
 
+/// How many of 8 bytes are content before the first that is not.
+fn first_mark(eight: &[u8; 8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let bytes = u64::from_le_bytes(*eight);
+    // The high bit of each byte that is below a bound: a borrow may spoil the bytes above the first such, never below.
+    let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes & HIGHS;
+    let quote = below(bytes ^ (ONES * 0x22), 1);
+    let backslash = below(bytes ^ (ONES * 0x5C), 1);
+    (below(bytes, 0x20) | quote | backslash).trailing_zeros() as usize / 8
+}
+
 /// Whether the byte is content that stands for itself.
-fn is_content(byte: u8) -> bool {
+pub(super) fn is_content(byte: u8) -> bool {
     byte >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
@@ -64,17 +122,7 @@ fn escape_len(rest: &[u8]) -> usize {
     }
 }
 
-/// Bytes at the start of `bytes`, in whole strides, that are all content. May stop short of the first byte that is not.
-fn calm(bytes: &[u8]) -> usize {
-    let (strides, _) = bytes.as_chunks::<STRIDE>();
-    strides.iter().take_while(|stride| is_calm(stride)).count() * STRIDE
-}
-
-/// Bytes looked at in one step while nothing but content comes, as in an image.
-const STRIDE: usize = 128;
-
 /// One bit a byte, lowest first: set where the byte is not content.
-#[inline(always)]
 fn marks(block: &[u8; BLOCK]) -> u64 {
     // Two passes, so that the comparisons are done on many bytes at once.
     let flags = block.map(|byte| u8::from(!is_content(byte)));
@@ -88,23 +136,38 @@ fn marks(block: &[u8; BLOCK]) -> u64 {
     marks
 }
 
-/// Whether all bytes are content. Without an early end, so that many bytes are compared at once; and by the least of
-/// all, which costs less than comparing each. Exchanging 0x20 and 0x22 makes quote and control characters one range.
-#[inline(always)]
-fn is_calm<const N: usize>(bytes: &[u8; N]) -> bool {
-    let mut least = ([u8::MAX; LANES], [u8::MAX; LANES]);
-    let (rows, _) = bytes.as_chunks::<LANES>();
-    for row in rows {
-        for lane in 0..LANES {
-            least.0[lane] = least.0[lane].min(row[lane] ^ 0x02);
-            least.1[lane] = least.1[lane].min(row[lane] ^ b'\\');
-        }
+/// Whether all bytes are content or one of the usual short escapes. `before` is the block as it stands one byte earlier.
+///
+/// Each byte is judged by the one before it: after a backslash only `n`, `r`, `t` or a quote, a quote only after a
+/// backslash. A doubled backslash or another escape is not tame; a backslash at the very end is the caller's to look at.
+fn is_tame(before: &[u8; BLOCK], block: &[u8; BLOCK]) -> bool {
+    let mut wild = 0;
+    for (&before, &byte) in before.iter().zip(block) {
+        let (escaped, quote) = (before == b'\\', byte == b'"');
+        let short = (byte == b'n') | (byte == b't') | (byte == b'r');
+        wild |= u8::from((escaped ^ quote) & !short) | u8::from(byte < 0x20);
     }
-    least.0.iter().zip(&least.1).fold(true, |calm, (&low, &slashed)| calm & (low > 0x20) & (slashed > 0))
+    wild == 0
 }
 
-/// Bytes in a register of every x86-64 and aarch64 processor.
-const LANES: usize = 16;
+/// Whether all bytes are content that stands for itself, and above 0x22, as all of base64 is.
+///
+/// That bound takes one operation, the least of several bytes; rows are combined before they are compared, which keeps
+/// the chain of dependent operations short.
+fn is_dense(stride: &[u8; STRIDE]) -> bool {
+    const ROW: usize = STRIDE / 8;
+    let mut sparse = 0;
+    for column in 0..ROW {
+        let (mut least, mut slashed) = (u8::MAX, u8::MAX);
+        for row in 0..8 {
+            let byte = stride[column + row * ROW];
+            least = least.min(byte);
+            slashed = slashed.min(byte ^ b'\\');
+        }
+        sparse |= u8::from(least <= 0x22) | u8::from(slashed == 0);
+    }
+    sparse == 0
+}
 
 #[cfg(test)]
 mod tests {
@@ -114,23 +177,33 @@ mod tests {
     fn every_byte_is_judged_alike_at_every_place_of_a_block() {
         for byte in 0..=u8::MAX {
             let want = !is_content(byte);
+            for place in 0..8 {
+                let mut bytes = [b'a'; 8];
+                bytes[place] = byte;
+                assert_eq!(first_mark(&bytes), if want { place } else { 8 }, "{byte:#x} at {place}");
+            }
             for place in 0..BLOCK {
                 let mut bytes = [b'a'; BLOCK];
                 bytes[place] = byte;
-                let expected = u64::from(want) << place;
-                assert_eq!(marks(&bytes), expected, "{byte:#x} at {place}");
+                assert_eq!(marks(&bytes), u64::from(want) << place, "{byte:#x} at {place}");
+                let tame = is_tame(&[b'a'; BLOCK], &bytes);
+                assert_eq!(tame, !want || byte == b'\\', "{byte:#x} at {place}");
+                let mut before = [b'a'; BLOCK];
+                before[place] = b'\\';
+                let tame = is_tame(&before, &bytes);
+                assert_eq!(tame, b"nrt\"".contains(&byte), "{byte:#x} after a backslash at {place}");
             }
             for place in 0..STRIDE {
                 let mut bytes = [0xC3; STRIDE];
                 bytes[place] = byte;
-                assert_eq!(is_calm(&bytes), !want, "{byte:#x} at {place}");
+                assert_eq!(is_dense(&bytes), !want && byte > 0x22, "{byte:#x} at {place}");
             }
         }
     }
 
     #[test]
     fn skimming_stops_where_a_walk_byte_by_byte_would_stop() {
-        let walk = |bytes: &[u8]| {
+        let plod = |bytes: &[u8]| {
             let mut at = 0;
             while at < bytes.len() {
                 at += match bytes[at] {
@@ -145,15 +218,33 @@ mod tests {
         };
         let endings: [&[u8]; 9] =
             [b"", b"\"", b"\\\"", b"\\", b"\\u00e9\\n\"", b"\\u00e", b"\\u00eg\"", b"\\\\\\\"\"", b"\n"];
-        for length in 0..300 {
+        for length in (0..300).chain(500..800) {
             for ending in endings {
                 for after in [0, 1, 63, 64, 200] {
                     let mut bytes = vec![b'x'; length];
                     bytes.extend(ending);
                     bytes.extend(vec![b'"'; after]);
-                    assert_eq!(skim(&bytes, 0), walk(&bytes), "{length} x, then {ending:?}, then {after} quotes");
+                    assert_eq!(skim(&bytes, 0), plod(&bytes), "{length} x, then {ending:?}, then {after} quotes");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn text_of_every_mixture_is_skimmed_as_byte_by_byte() {
+        let pieces: [&str; 12] =
+            ["a", "b c", "\\n", "\\\"", "\\\\", "\\u00e9", "\\/", "é", "llama llama llama", "\\t", "n", "\\f"];
+        let mut state = 1u32;
+        for _ in 0..3000 {
+            let mut text = String::new();
+            for _ in 0..state % 200 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                text.push_str(pieces[(state >> 16) as usize % pieces.len()]);
+            }
+            state = state.wrapping_add(0x9E37);
+            let length = text.len();
+            text.push_str(["\"", "\n", "\\x", ""][state as usize % 4]);
+            assert_eq!(skim(text.as_bytes(), 0), length, "{text:?}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Strings: their escapes (RFC 8259 section 7), decoded piece by piece into text on the stack.
 
+use super::scan::is_content;
+
 /// A decoded string of at most `N` bytes, on the stack.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {
@@ -31,6 +33,20 @@ impl<const N: usize> Text<N> {
 
     pub(super) fn clear(&mut self) {
         (self.len, self.cut) = (0, false);
+    }
+
+    /// Adds the ASCII content at the start of `bytes`; gives its length.
+    pub(super) fn push_plain(&mut self, bytes: &[u8]) -> usize {
+        let plain = bytes.iter().take_while(|byte| byte.is_ascii() && is_content(**byte)).count();
+        let start = usize::from(self.len);
+        let taken = if self.cut { 0 } else { plain.min(N - start) };
+        if let (Some(room), Some(bytes)) = (self.bytes.get_mut(start..start + taken), bytes.get(..taken)) {
+            room.copy_from_slice(bytes);
+            // At most N, which fits.
+            self.len += taken as u16;
+        }
+        self.cut |= taken < plain;
+        plain
     }
 
     pub(super) fn push(&mut self, char: char) {
@@ -184,7 +200,12 @@ impl Decoder {
 
     /// Marks the end of the string, at which nothing may be pending.
     pub(super) fn end(&mut self) {
-        self.broken |= self.left != 0 || self.high != 0;
+        self.broken |= self.is_pending();
+    }
+
+    /// Whether a character was begun and not ended.
+    pub(super) fn is_pending(&self) -> bool {
+        self.left != 0 || self.high != 0
     }
 
     /// Whether what was read is not text.

@@ -4,6 +4,8 @@
 //! an `s` or U+212A for a `k`, raw or escaped, reach the same field. Other servers compare exactly. A spelling that
 //! folds to a watched name without being it is therefore read in two ways, whichever value it carries.
 
+use super::scan::is_content;
+
 /// Where a key stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -115,7 +117,8 @@ impl Key {
         matches!(self, Key::Messages | Key::Prompt | Key::Template)
     }
 
-    fn find(place: Place, folded: &[u8]) -> Option<Key> {
+    /// The key of this exact name.
+    pub(super) fn find(place: Place, folded: &[u8]) -> Option<Key> {
         let key = match (place, folded) {
             (Place::Top, b"model") => Key::Model,
             (Place::Top, b"name") => Key::Name,
@@ -143,6 +146,14 @@ impl Key {
     }
 }
 
+/// The key that `bytes` begin with up to its closing quote, where it is in them and of characters that stand for
+/// themselves in every spelling: most keys are.
+pub(super) fn plain_word(bytes: &[u8]) -> Option<&[u8]> {
+    let plain = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    let (word, rest) = bytes.split_at_checked(bytes.iter().take_while(plain).count())?;
+    rest.starts_with(b"\"").then_some(word)
+}
+
 /// Room for the longest watched key, `max_completion_tokens`.
 const LONGEST: usize = 21;
 
@@ -160,6 +171,26 @@ pub(super) struct Spelling {
 impl Spelling {
     pub(super) fn new() -> Spelling {
         Spelling { folded: [0; LONGEST], len: 0, exact: true, foreign: false }
+    }
+
+    /// Adds the ASCII content at the start of `bytes`; gives its length.
+    pub(super) fn push_plain(&mut self, bytes: &[u8]) -> usize {
+        let mut plain = 0;
+        for &byte in bytes {
+            if !byte.is_ascii() || !is_content(byte) {
+                break;
+            }
+            plain += 1;
+            self.exact &= !byte.is_ascii_uppercase();
+            match self.folded.get_mut(usize::from(self.len)) {
+                Some(slot) => {
+                    *slot = byte.to_ascii_lowercase();
+                    self.len += 1;
+                }
+                None => self.foreign = true,
+            }
+        }
+        plain
     }
 
     pub(super) fn push(&mut self, char: char) {
