@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -22,6 +23,12 @@ const BACKLOG: u32 = 4096;
 
 /// How long connections may go on after the stop before they are cut.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// A peer that vanished without FIN is noticed after 60 + 4 x 15 s; until then idle connections of a proxy's pool stay open.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// Pause after a failed accept. Such failures (out of file descriptors) last, and the loop must not spin on them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -103,8 +110,10 @@ impl Bound {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Answers are written whole; waiting to fill a segment would only delay them.
-                stream.set_nodelay(true)?;
+                // Answers are written whole; waiting to fill a segment would only delay them. A socket that refuses
+                // either option is already closed, which the first read will tell.
+                let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
                 Ok((Stream::Tcp(stream), Peer(Some(address))))
             }
             Socket::Unix(listener) => {
@@ -207,6 +216,8 @@ where
     let places = Arc::new(Semaphore::new(door.connections_max));
     let inside = TaskTracker::new();
     let cut = CancellationToken::new();
+    // Whether the last connection was turned away: told once a spell, for an attacker must not fill the log.
+    let mut full = false;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -222,9 +233,13 @@ where
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             door.metrics.connection_rejected(door.port);
-            tracing::debug!(port = door.port.as_str(), %peer, "turned away: too many connections");
+            if !std::mem::replace(&mut full, true) {
+                let (port, connections) = (door.port.as_str(), door.connections_max);
+                tracing::warn!(port, connections, %peer, "full: connections are turned away");
+            }
             continue;
         };
+        full = false;
         let counted = Counted::new(&door);
         let connection = handle(stream, peer);
         let cut = cut.clone();

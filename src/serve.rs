@@ -4,9 +4,9 @@
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::watch::FileWatch;
-use crate::config::{self, Address, Config, Problems, Settings};
+use crate::config::{self, Config, Problems, Settings};
 use crate::gate::Gate;
-use crate::listen::{self, Bound};
+use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
 use crate::probe::{self, Client, Schedule};
 use crate::state::State;

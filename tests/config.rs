@@ -3,7 +3,7 @@
 use herdgate::config::compile::compile;
 use herdgate::config::problem::{Position, Problems};
 use herdgate::config::reload::{follow, needs_restart};
-use herdgate::config::settings::Address;
+use herdgate::listen::Address;
 use herdgate::config::watch::FileWatch;
 use herdgate::config::{Config, document};
 use herdgate::decision::name::ModelName;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
 use herdgate::decision::moment::Moment;
+use herdgate::listen::{Address, Bound, bind};
 use herdgate::metrics::Metrics;
 use herdgate::spop::ack::{AckWriter, Action, Actions, Scope};
 use herdgate::spop::answerer::Answerer;
@@ -12,7 +13,7 @@ use herdgate::spop::disconnect::{Disconnect, write_disconnect};
 use herdgate::spop::frame::{Flags, Header, Kind, Split, split, write};
 use herdgate::spop::hello::HaproxyHello;
 use herdgate::spop::limits::Limits;
-use herdgate::spop::listener::{Listener, serve_with};
+use herdgate::spop::listener::serve_with;
 use herdgate::spop::notify::{Messages, write_notify};
 use herdgate::spop::status::Status;
 use herdgate::spop::translate::Malformed;
@@ -304,9 +305,9 @@ async fn a_unix_socket_has_its_mode_replaces_only_a_stale_file_and_goes_at_the_e
     for mode in [0o660, 0o600] {
         // Somebody died here without removing it.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let listener = Listener::unix(&path, mode).await.unwrap();
+        let listener = bind(&Address::Unix(path.clone()), mode).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
-        let taken = Listener::unix(&path, mode).await.map(drop).map_err(|error| error.kind());
+        let taken = bind(&Address::Unix(path.clone()), mode).map(drop).map_err(|error| error.kind());
         assert_eq!(taken, Err(io::ErrorKind::AddrInUse));
         let server = Server::serve(listener, Limits::default());
         let mut client = Client { stream: UnixStream::connect(&path).await.unwrap(), input: Vec::new() };
@@ -318,7 +319,7 @@ async fn a_unix_socket_has_its_mode_replaces_only_a_stale_file_and_goes_at_the_e
         assert!(!path.exists());
     }
     std::fs::write(&path, b"a file of somebody's").unwrap();
-    let taken = Listener::unix(&path, 0o660).await.map(drop).map_err(|error| error.kind());
+    let taken = bind(&Address::Unix(path.clone()), 0o660).map(drop).map_err(|error| error.kind());
     assert_eq!(taken, Err(io::ErrorKind::AlreadyExists));
     assert!(path.exists());
 }
@@ -364,11 +365,14 @@ struct Server {
 
 impl Server {
     fn start(limits: Limits) -> Server {
-        Server::serve(Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(), limits)
+        Server::serve(bind(&Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))), 0o660).unwrap(), limits)
     }
 
-    fn serve(listener: Listener, limits: Limits) -> Server {
-        let address = listener.address().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+    fn serve(listener: Bound, limits: Limits) -> Server {
+        let address = match listener.address().unwrap() {
+            Address::Tcp(address) => address,
+            Address::Unix(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
         let shutdown = CancellationToken::new();
         let answerer = Arc::new(Echo { asked: AtomicU32::new(0) });
         let metrics = Arc::new(Metrics::new());

@@ -4,7 +4,8 @@ use super::file::{File, Table};
 use super::problem::{Findings, Problems};
 use super::quantity::{COUNT_MAX, Rate};
 use super::server;
-use super::settings::{Address, Listen, ProbeSettings, Settings};
+use super::settings::{Listen, ProbeSettings, Settings, clash};
+use crate::listen::Address;
 use super::value::{Value, Written};
 use crate::decision::limits::{LIMITS_MAX, Quota};
 use crate::decision::name::NAME_MAX;
@@ -238,7 +239,7 @@ impl Compiler<'_, '_> {
                 let what = format!("the path of \"{name}\" is longer than {SOCKET_PATH_MAX} bytes, the system's limit");
                 self.findings.value(at.clone(), what, Some("use a shorter absolute path".to_owned()));
             }
-            if let Some((other, _)) = open.iter().find(|(_, other)| other.clashes_with(&address)) {
+            if let Some((other, _)) = open.iter().find(|(_, other)| clash(other, &address)) {
                 let what = format!("\"{name}\" and \"{other}\" listen on the same address, {address}");
                 let hint = "give one of them another port, or \"off\"; the defaults are 9901 to 9905";
                 // Where one is a default, the other is the one somebody wrote.

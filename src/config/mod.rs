@@ -15,7 +15,7 @@ pub mod watch;
 
 pub use compile::Config;
 pub use problem::{Problem, Problems};
-pub use settings::{Address, Settings};
+pub use settings::Settings;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,7 +1,7 @@
 //! Settings of the process, as opposed to the policy that decisions read: addresses, files, intervals.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use crate::listen::Address;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,41 +61,20 @@ pub struct ProbeSettings {
     pub fall: u32,
 }
 
-/// Where a listener is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// TCP address and port; port 0 lets the system choose.
-    Tcp(SocketAddr),
-    /// Path of a unix socket.
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// Whether two listeners could not both be open: the same socket path, or the same port on the same or on every
-    /// address of that family (an IPv6 wildcard takes IPv4 too).
-    pub fn clashes_with(&self, other: &Address) -> bool {
-        match (self, other) {
-            (Address::Unix(one), Address::Unix(two)) => one == two,
-            (Address::Tcp(one), Address::Tcp(two)) => {
-                let covers = |wide: IpAddr, narrow: IpAddr| {
-                    wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) || wide == narrow
-                };
-                one.port() != 0
-                    && one.port() == two.port()
-                    && (covers(one.ip(), two.ip()) || covers(two.ip(), one.ip()))
-            }
-            _ => false,
+/// Whether two listeners could not both be open: the same socket path, or the same port on the same or on every address of
+/// that family (an IPv6 wildcard takes IPv4 too).
+pub fn clash(one: &Address, other: &Address) -> bool {
+    match (one, other) {
+        (Address::Unix(one), Address::Unix(two)) => one == two,
+        (Address::Tcp(one), Address::Tcp(two)) => {
+            let covers = |wide: IpAddr, narrow: IpAddr| {
+                wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) || wide == narrow
+            };
+            one.port() != 0
+                && one.port() == two.port()
+                && (covers(one.ip(), two.ip()) || covers(two.ip(), one.ip()))
         }
-    }
-}
-
-impl fmt::Display for Address {
-    /// As it is written in the file.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp(address) => address.fmt(f),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
+        _ => false,
     }
 }
 
@@ -116,11 +95,11 @@ mod tests {
         ];
         for (one, two, clash) in cases {
             let (one, two) = (Address::Tcp(one.parse().unwrap()), Address::Tcp(two.parse().unwrap()));
-            assert_eq!(one.clashes_with(&two), clash, "{one} and {two}");
-            assert_eq!(two.clashes_with(&one), clash, "{two} and {one}");
+            assert_eq!(clash(&one, &two), clash, "{one} and {two}");
+            assert_eq!(clash(&two, &one), clash, "{two} and {one}");
         }
         let socket = Address::Unix("a".into());
-        assert!(socket.clashes_with(&socket.clone()));
-        assert!(!socket.clashes_with(&Address::Unix("b".into())));
+        assert!(clash(&socket, &socket));
+        assert!(!clash(&socket, &Address::Unix("b".into())));
     }
 }

@@ -1,6 +1,6 @@
 //! The HAProxy ingress: SPOP frames in, variables out.
 //!
-//! In flow order: [`listener`] accepts (on a [`socket_file`], within [`limits`]), [`connection`] reads and writes,
+//! In flow order: [`listener`] accepts (within [`limits`]), [`connection`] reads and writes,
 //! [`session`] holds the conversation, [`frame`] cuts frames ([`hello`], [`notify`], [`ack`], [`disconnect`] are their
 //! payloads, [`wire`] the pieces of those), [`answerer`] is the seam to the decision, and [`translate`] turns a NOTIFY
 //! into an inquiry and a verdict into variables. Codec, session and translation are pure. Facts about HAProxy name their
@@ -17,7 +17,6 @@ pub mod limits;
 pub mod listener;
 pub mod notify;
 pub mod session;
-pub mod socket_file;
 pub mod status;
 pub mod translate;
 pub mod variable;
