@@ -1,10 +1,12 @@
 //! API keys: their form, their file, and what takes effect when it changes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it also reads clock and switch
 
 use herdgate::config::watch::FileWatch;
 use herdgate::decision::keyset::KeySet;
 use herdgate::keys::file::{self, Entry, scope};
 use herdgate::keys::secret::{self, LENGTH, Secret, looks_malformed};
 use herdgate::keys::{self, date, watch, write};
+use proptest::prelude::*;
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
@@ -387,6 +389,38 @@ fn a_bad_key_file_is_seen_and_not_taken_up() {
     scratch.keys(&block("bob", "team", &hex(&numbered(2).digest().0)));
     assert!(watch::look(&mut watch).is_none());
     assert_eq!(watch::look(&mut watch).unwrap().unwrap().len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever bytes a key file is changed to, there is an answer, and no key it did not hold.
+    #[test]
+    fn no_mutation_of_a_key_file_panics(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..3), 1..8),
+    ) {
+        let text: String = (0..4).map(|i| block(&format!("k{i}"), "team", &hex(&numbered(i).digest().0))).collect();
+        let mut bytes = text.into_bytes();
+        for (at, byte, how) in edits {
+            let at = at.index(bytes.len());
+            match how {
+                0 => bytes[at] = byte,
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, byte),
+            }
+        }
+        let lines = bytes.split(|byte| *byte == b'\n').count();
+        let mut keys = 0;
+        match file::read(&bytes[..], "keys.toml", |_| { keys += 1; Ok(()) }) {
+            Ok(()) => prop_assert!(keys <= 4),
+            Err(problems) => {
+                prop_assert!(!problems.items.is_empty());
+                for problem in problems.items {
+                    prop_assert!((1..=lines).contains(&problem.position.unwrap().line));
+                }
+            }
+        }
+    }
 }
 
 /// Prints what loading costs; the machine decides on times, so only counts are asserted.

@@ -62,7 +62,7 @@ async fn embed(sim: &Sim, handler: Handler, body: &[u8]) -> Result<Reply, Reply>
     let ready = sim.clock.now();
     let tokens: u64 = texts.iter().map(|text| prompt_tokens(text.len())).sum();
     let pace = Pace { tokens_per_second: 0.0, prompt_tokens_per_second: sim.settings.prompt_tokens_per_second };
-    tokio::time::sleep(pace.prompt(tokens)).await;
+    pace.prompt(tokens).await;
     sim.stats.tokens(&model.short.to_ascii_lowercase(), tokens, 0);
     drop(lease);
     let wanted = fields.int("dimensions").and_then(|wanted| usize::try_from(wanted).ok()).filter(|wanted| *wanted > 0);

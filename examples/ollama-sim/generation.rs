@@ -39,9 +39,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Time that `tokens` of a prompt take.
-    pub fn prompt(self, tokens: u64) -> Duration {
-        span(tokens as f64, self.prompt_tokens_per_second)
+    /// Waits as long as `tokens` of a prompt take.
+    pub async fn prompt(self, tokens: u64) {
+        pause(span(tokens as f64, self.prompt_tokens_per_second)).await;
+    }
+}
+
+/// Waits; not at all for no time, where a timer would still take a millisecond.
+pub async fn pause(time: Duration) {
+    if time > Duration::ZERO {
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -138,7 +145,7 @@ impl Job {
     }
 
     async fn begin(self) -> Run {
-        tokio::time::sleep(self.pace.prompt(self.prompt_tokens)).await;
+        self.pace.prompt(self.prompt_tokens).await;
         self.stats.tokens(&self.model, self.prompt_tokens, 0);
         let evaluated_ns = self.clock.now().mono_ns;
         let gap = span(1.0, self.pace.tokens_per_second);

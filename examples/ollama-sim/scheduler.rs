@@ -5,6 +5,7 @@
 //! is loaded a request waits for a slot, in Ollama without limit.
 
 use crate::duration::KeepAlive;
+use crate::generation::pause;
 use crate::stats::{Event, Held, Stats};
 use crate::store::Model;
 use herdgate::clock::Clock;
@@ -127,7 +128,7 @@ impl Scheduler {
         drop((turn, pending));
         if loads {
             let mut load = Load { scheduler: self.clone(), id: lease.id, complete: false };
-            tokio::time::sleep(self.rules.load).await;
+            pause(self.rules.load).await;
             load.complete = true;
         }
         lease.slot = Some(self.slot(lease.id, slots).await?);

@@ -23,7 +23,8 @@ pub async fn follow(mut watch: FileWatch, running: Settings, mut publish: impl F
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let due = tokio::select! {
-            received = hangup.recv() => received.is_some(),
+            // Standard input was read to its end at the start; there is nothing to read again.
+            received = hangup.recv() => received.is_some() && !super::is_stdin(watch.path()),
             _ = tick.tick() => {
                 // On a file system that hangs, a look may block; it must not block the decisions.
                 match tokio::task::spawn_blocking(move || { let due = watch.look(); (watch, due) }).await {

@@ -2,6 +2,7 @@
 //! defaults and `docs/configuration.md` are made from.
 
 use super::quantity::COUNT_MAX;
+use Fallback::{Nothing, Required, Value};
 
 /// A section of the file.
 #[derive(Debug)]
@@ -161,8 +162,6 @@ const fn key(name: &'static str, kind: Kind, default: Fallback, doc: &'static st
 const fn later(name: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Key {
     Key { name, kind, default, enforced: false, doc }
 }
-
-use Fallback::{Nothing, Required, Value};
 
 /// Largest whole number a limit may be.
 const MANY: i64 = COUNT_MAX as i64;

@@ -104,7 +104,10 @@ fn open(path: &Path) -> Result<Option<File>, Problems> {
     let (metadata, file) = match opened {
         Ok(opened) => opened,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(fault) => return Err(fail(format!("cannot be read: {fault}"), None)),
+        Err(fault) => {
+            let hint = "it must belong to the user herdgate runs as";
+            return Err(fail(format!("cannot be read: {fault}"), Some(hint)));
+        }
     };
     if !metadata.is_file() {
         return Err(fail("is not a file".to_owned(), None));
