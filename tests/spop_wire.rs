@@ -281,7 +281,7 @@ fn variable_names_are_those_haproxy_takes() {
 
 #[test]
 fn the_check_hello_of_haproxy_is_read() {
-    // The constant of HAProxy's `option spop-check`: a frame of 78 bytes, whatever `tune.bufsize` is.
+    // What `option spop-check` sends at default settings: a frame of 78 bytes, without engine-id.
     let bytes = "00 00 00 4e 01 00 00 00 01 00 00 \
         12 73 75 70 70 6f 72 74 65 64 2d 76 65 72 73 69 6f 6e 73 08 03 32 2e 30 \
         0e 6d 61 78 2d 66 72 61 6d 65 2d 73 69 7a 65 03 fc f0 06 \

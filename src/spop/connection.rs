@@ -178,7 +178,7 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                         }
                         Event::Hello { agreed, offered, healthcheck } => {
                             self.shared.metrics.frame(Frame::Hello);
-                            if agreed.max_frame_size < offered {
+                            if agreed.max_frame_size < offered && !healthcheck {
                                 self.complain("max-frame-size lowered", &agreed.max_frame_size);
                             }
                             tracing::debug!(
