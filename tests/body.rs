@@ -468,14 +468,14 @@ fn the_json_test_suite_is_accepted_and_refused_as_it_says() {
                 *counts.entry("y_ accepted bare, being objects").or_default() += u32::from(object);
             }
             b'n' => {
+                // No file becomes valid by being a member's value: one that closes the object leaves our brace over.
                 assert!(bare.is_err(), "{name}");
                 assert!(inside.is_err(), "{name} as a value");
                 *counts.entry("n_ refused in both forms").or_default() += 1;
             }
             _ => {
-                // Either is right; but what is not even JSON for serde_json, bad UTF-8 aside, is not for us.
-                let accepted = inside.is_ok();
-                let key = if accepted { "i_ accepted as a value" } else { "i_ refused as a value" };
+                // Either is right; counted only.
+                let key = if inside.is_ok() { "i_ accepted as a value" } else { "i_ refused as a value" };
                 *counts.entry(key).or_default() += 1;
             }
         }
