@@ -409,6 +409,22 @@ fn a_template_counts_unless_it_is_null() {
 }
 
 #[test]
+fn a_string_ends_where_it_ends_however_its_last_escape_lies() {
+    for length in 0..700 {
+        for (ending, ends) in
+            [(r"\\", true), (r"\\\\", true), (r"\n", true), (r"\u005c", true), (r#"\""#, true), (r"\", false)]
+        {
+            let filler = "a b".repeat(length).chars().take(length).collect::<String>();
+            // White space after it, so that a quote taken for an escaped one would be followed by nothing suspicious.
+            let source = format!(r#"{{"x":"{filler}{ending}"{:200},"model":"m","n":"{filler}"}}"#, "");
+            // Where the string ends, the text after it is keys, and a text is no count; else the quotes are out of step.
+            let want = if ends { FaultKind::WrongType("n") } else { FaultKind::Syntax };
+            assert_eq!(read(source.as_bytes()).unwrap_err().kind, want, "{source}");
+        }
+    }
+}
+
+#[test]
 fn the_reader_knows_when_the_document_has_ended() {
     let source = br#" {"model":"m","x":[1]} "#;
     let mut reader = BodyReader::new();
@@ -468,14 +484,14 @@ fn the_json_test_suite_is_accepted_and_refused_as_it_says() {
                 *counts.entry("y_ accepted bare, being objects").or_default() += u32::from(object);
             }
             b'n' => {
+                // No file becomes valid by being a member's value: one that closes the object leaves our brace over.
                 assert!(bare.is_err(), "{name}");
                 assert!(inside.is_err(), "{name} as a value");
                 *counts.entry("n_ refused in both forms").or_default() += 1;
             }
             _ => {
-                // Either is right; but what is not even JSON for serde_json, bad UTF-8 aside, is not for us.
-                let accepted = inside.is_ok();
-                let key = if accepted { "i_ accepted as a value" } else { "i_ refused as a value" };
+                // Either is right; counted only.
+                let key = if inside.is_ok() { "i_ accepted as a value" } else { "i_ refused as a value" };
                 *counts.entry(key).or_default() += 1;
             }
         }

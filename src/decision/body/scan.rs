@@ -141,11 +141,17 @@ fn marks(block: &[u8; BLOCK]) -> u64 {
 /// Each byte is judged by the one before it: after a backslash only `n`, `r`, `t` or a quote, a quote only after a
 /// backslash. A doubled backslash or another escape is not tame; a backslash at the very end is the caller's to look at.
 fn is_tame(before: &[u8; BLOCK], block: &[u8; BLOCK]) -> bool {
+    const ROW: usize = BLOCK / 4;
     let mut wild = 0;
-    for (&before, &byte) in before.iter().zip(block) {
-        let (escaped, quote) = (before == b'\\', byte == b'"');
-        let short = (byte == b'n') | (byte == b't') | (byte == b'r');
-        wild |= u8::from((escaped ^ quote) & !short) | u8::from(byte < 0x20);
+    for column in 0..ROW {
+        let (mut least, mut astray) = (u8::MAX, false);
+        for row in 0..4 {
+            let (before, byte) = (before[column + row * ROW], block[column + row * ROW]);
+            let short = (byte == b'n') | (byte == b't') | (byte == b'r');
+            astray |= ((before == b'\\') ^ (byte == b'"')) & !short;
+            least = least.min(byte);
+        }
+        wild |= u8::from(astray) | u8::from(least < 0x20);
     }
     wild == 0
 }

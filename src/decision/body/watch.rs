@@ -21,7 +21,6 @@ pub(super) enum Place {
 
 /// A key that matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub(super) enum Key {
     Model,
     Name,
