@@ -1,6 +1,7 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
 use crate::clock::Clock;
+use crate::complaint::Complaints;
 use crate::decision::catalog::{self, Rendered};
 use crate::decision::choose::choose;
 use crate::decision::inquiry::{BodyShown, Inquiry};
@@ -30,6 +31,7 @@ pub struct Gate {
     pub clock: Clock,
     ledger: MemoryLedger,
     receipts: Receipts,
+    complaints: Complaints,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -67,7 +69,14 @@ impl Id {
 impl Gate {
     /// A gate over this state, with empty books and a receipt key of its own.
     pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock) -> Gate {
-        Gate { state, metrics, clock, ledger: MemoryLedger::default(), receipts: Receipts::new(rand::random()) }
+        Gate {
+            state,
+            metrics,
+            clock,
+            ledger: MemoryLedger::default(),
+            receipts: Receipts::new(rand::random()),
+            complaints: Complaints::default(),
+        }
     }
 
     /// Decides, counts and logs. `received` is when the question was read from the wire: an answer later than
@@ -113,19 +122,18 @@ impl Gate {
         Decided { verdict, id, dialect: judged.dialect }
     }
 
-    /// Decides on a question that lacked what every inquiry must carry: always a refusal, logged and counted like any.
-    pub fn refuse_malformed(&self, uid: &[u8], ingress: Port, detail: &'static str) -> Decided<'static> {
-        let id = Id::random();
+    /// Decides on a question that lacked what every inquiry must carry: always a refusal, counted like any. The ingress
+    /// logs what was wrong and who asked, through [`Gate::complaint`] or a limiter of its own.
+    pub fn refuse_malformed(&self, ingress: Port) -> Decided<'static> {
         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) };
         self.metrics.decision(ingress, Outcome::Refuse(refusal.code()), 0);
-        tracing::warn!(
-            id = id.as_str(),
-            uid = %printable(uid),
-            ingress = ingress.as_str(),
-            detail,
-            "refused: the proxy's question lacks a fact; compare its configuration with the shipped one"
-        );
-        Decided { verdict: Verdict::Refuse(refusal), id, dialect: Dialect::OpenAi }
+        Decided { verdict: Verdict::Refuse(refusal), id: Id::random(), dialect: Dialect::OpenAi }
+    }
+
+    /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
+    /// that is configured wrongly must not fill the disk.
+    pub fn complaint(&self) -> Option<u64> {
+        self.complaints.admit(self.clock.now())
     }
 
     fn admit_and_choose<'v>(&self, view: &'v View, claim: &Claim<'v>, now: Moment) -> Result<Grant<'v>, Refusal> {

@@ -1,6 +1,7 @@
 //! Accepts connections on a TCP or unix address, at most so many at once, until told to stop.
 
 use crate::metrics::{Metrics, Port};
+use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +12,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -25,10 +25,8 @@ const BACKLOG: u32 = 4096;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A peer that vanished without FIN is noticed after 60 + 4 x 15 s; until then idle connections of a proxy's pool stay open.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(15))
-    .with_retries(4);
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// Pause after a failed accept. Such failures (out of file descriptors) last, and the loop must not spin on them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -3,8 +3,8 @@
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
-use crate::config::watch::FileWatch;
 use crate::config::{self, Config, Problems, Settings};
+use crate::file_watch::FileWatch;
 use crate::gate::Gate;
 use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
@@ -147,7 +147,7 @@ impl Wiring {
             self.tasks.spawn(spop::listener::serve(bound, self.gate.clone(), stop(), spop::limits::Limits::default()));
         }
         if let Some(bound) = ports.http {
-            self.tasks.spawn(nginx::listener::serve(bound, self.gate.clone(), stop()));
+            self.tasks.spawn(nginx::serve(bound, self.gate.clone(), stop()));
         }
         if let Some(bound) = ports.agent_check {
             let (state, metrics) = (self.state.clone(), self.metrics.clone());

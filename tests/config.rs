@@ -1,14 +1,15 @@
 //! The configuration: every mistake is named with its place, all at once, and a good file means what it says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it also reads clock and switch
 
+use herdgate::config::Config;
 use herdgate::config::compile::compile;
-use herdgate::config::problem::{Position, Problems};
 use herdgate::config::reload::{follow, needs_restart};
-use herdgate::listen::Address;
-use herdgate::config::watch::FileWatch;
 use herdgate::config::{Config, document};
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{RouteClasses, ServerKind};
+use herdgate::file_watch::FileWatch;
+use herdgate::listen::Address;
+use herdgate::problem::{Position, Problems};
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -228,7 +229,7 @@ async fn a_changed_configuration_is_taken_up_and_so_it_is_on_sighup() {
     let published = Arc::new(Mutex::new(Vec::new()));
     let sink = published.clone();
     let follower = tokio::spawn(follow(watch, running, move |config| {
-        sink.lock().unwrap().push(config.policy.plans.len());
+        sink.lock().unwrap().extend(config.map(|config: Config| config.policy.plans.len()));
     }));
     let seen = || published.lock().unwrap().clone();
     fs::write(&path, format!("{good}\n[plans.second]\nmodels = [\"*\"]\n")).unwrap();

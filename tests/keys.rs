@@ -1,8 +1,8 @@
 //! API keys: their form, their file, and what takes effect when it changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it also reads clock and switch
 
-use herdgate::config::watch::FileWatch;
 use herdgate::decision::keyset::KeySet;
+use herdgate::file_watch::FileWatch;
 use herdgate::keys::file::{self, Entry, scope};
 use herdgate::keys::secret::{self, LENGTH, Secret, looks_malformed};
 use herdgate::keys::{self, date, watch, write};

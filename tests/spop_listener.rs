@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
+use herdgate::complaint::Complaints;
 use herdgate::decision::moment::Moment;
 use herdgate::listen::{Address, Bound, bind};
 use herdgate::metrics::Metrics;
 use herdgate::spop::ack::{AckWriter, Action, Actions, Scope};
 use herdgate::spop::answerer::Answerer;
-use herdgate::spop::complaint::Complaints;
 use herdgate::spop::connection::{Shared, run};
 use herdgate::spop::disconnect::{Disconnect, write_disconnect};
 use herdgate::spop::frame::{Flags, Header, Kind, Split, split, write};

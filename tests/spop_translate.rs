@@ -292,7 +292,7 @@ fn assert_body(body: BodyShown<'_>, expected: &[u8], expected_size: u64) {
 }
 
 fn gate() -> Gate {
-    Gate { state: Arc::default(), metrics: Arc::new(Metrics::new()), clock: Default::default() }
+    Gate::new(Arc::default(), Arc::new(Metrics::new()), Default::default())
 }
 
 fn roster(model: &str, server: &Server) -> Roster {
@@ -310,5 +310,5 @@ fn roster(model: &str, server: &Server) -> Roster {
     let inventory = Inventory { models: vec![model], ..Inventory::default() };
     let view = ServerView { state: ServerState::Up, inventory: Arc::new(inventory), failure: None };
     let fleet = FleetView { servers: [(server.name.clone(), view)].into() };
-    Roster::new(&Policy { plans: Vec::new(), servers: vec![server.clone()] }, &fleet)
+    Roster::new(&Policy { plans: Vec::new(), servers: vec![server.clone()], recheck_s: 5 }, &fleet)
 }

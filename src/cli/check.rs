@@ -1,10 +1,10 @@
 //! `herdgate check`: names every problem of the configuration and the key file.
 
 use super::Failure;
-use crate::config::problem::{Position, Problem, Problems};
 use crate::config::{self, Config};
 use crate::keys;
 use crate::keys::file::Entry;
+use crate::problem::{Position, Problem, Problems};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -52,8 +52,8 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
         return Ok(set.len());
     }
     let lost: Vec<Entry> = keys::file::entries(file)?.into_iter().filter(|entry| !is_plan(&entry.plan)).collect();
-    let left_out = lost.len().saturating_sub(config::problem::PROBLEMS_MAX);
-    let items = lost.iter().take(config::problem::PROBLEMS_MAX).map(|entry| Problem {
+    let left_out = lost.len().saturating_sub(crate::problem::PROBLEMS_MAX);
+    let items = lost.iter().take(crate::problem::PROBLEMS_MAX).map(|entry| Problem {
         position: Some(Position { line: entry.line, column: 1 }),
         what: format!("key \"{}\" is on plan \"{}\", which is not configured", entry.name, entry.plan),
         hint: Some("add the plan, or revoke the key and make another".to_owned()),

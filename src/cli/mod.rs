@@ -5,10 +5,10 @@ mod key;
 mod serve;
 mod status;
 
-use crate::config::problem::Problems;
 use crate::config::{self, Config};
 use crate::keys::write::WriteFault;
-use clap::{Args, Parser, Subcommand};
+use crate::problem::Problems;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
@@ -32,14 +32,40 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon
-    Serve,
+    Serve(Logging),
     /// Check the configuration and the key file; name every problem
     Check(JsonFlag),
     /// Ask the running daemon how it is
-    Status(JsonFlag),
+    Status {
+        #[command(flatten)]
+        json: JsonFlag,
+        /// Again every second, until stopped
+        #[arg(long)]
+        watch: bool,
+    },
     /// Make, list, revoke and import API keys
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+/// What the daemon writes to standard error.
+#[derive(Debug, Clone, Copy, Args)]
+struct Logging {
+    /// Least severe level written; grants are "debug"
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: Level,
+    /// One JSON object a line
+    #[arg(long)]
+    log_json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -165,9 +191,9 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         None => default_config()?,
     };
     match cli.command {
-        Command::Serve => serve::run(&config),
+        Command::Serve(logging) => serve::run(&config, logging),
         Command::Check(JsonFlag { json }) => check::run(&config, json, out),
-        Command::Status(JsonFlag { json }) => status::run(&config, json, out),
+        Command::Status { json, watch } => status::run(&config, json.json, watch, out),
         Command::Key(command) => key::run(command, &config, out),
     }
 }

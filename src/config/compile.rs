@@ -1,15 +1,15 @@
 //! The file, checked and turned into settings and the policy that decisions read.
 
 use super::file::{File, Table};
-use super::problem::{Findings, Problems};
 use super::quantity::{COUNT_MAX, Rate};
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
-use crate::listen::Address;
 use super::value::{Value, Written};
 use crate::decision::limits::{LIMITS_MAX, Quota};
 use crate::decision::name::NAME_MAX;
 use crate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server};
+use crate::listen::Address;
+use crate::problem::{Findings, Problems};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,6 @@
 pub mod compile;
 pub mod document;
 pub mod file;
-pub mod problem;
 pub mod quantity;
 pub mod reload;
 pub mod schema;
@@ -11,10 +10,9 @@ pub mod server;
 pub mod settings;
 pub mod spelling;
 pub mod value;
-pub mod watch;
 
+pub use crate::problem::{Problem, Problems};
 pub use compile::Config;
-pub use problem::{Problem, Problems};
 pub use settings::Settings;
 
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! Takes up a changed configuration while the daemon runs; a bad one changes nothing.
 
 use super::compile::Config;
-use super::problem::Problems;
 use super::settings::Settings;
-use super::watch::FileWatch;
+use crate::file_watch::FileWatch;
+use crate::problem::Problems;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,12 +12,16 @@ use tracing::{error, info, warn};
 /// Time between two looks at the file.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Follows the file until dropped: on SIGHUP, and when it changed, it is read again. A good one goes to `publish`, a bad
-/// one to the log. `watch` must be older than the reading of `running`, the settings the process was started with.
+/// Follows the file until dropped: on SIGHUP, and when it changed, it is read again. A good one goes to `publish`; a
+/// bad one to the log, and `publish` is told `None`. `watch` must be older than the reading of `running`, the settings the process was started with.
 ///
 /// # Errors
 /// Where the signal handler cannot be installed.
-pub async fn follow(mut watch: FileWatch, running: Settings, mut publish: impl FnMut(Config)) -> std::io::Result<()> {
+pub async fn follow(
+    mut watch: FileWatch,
+    running: Settings,
+    mut publish: impl FnMut(Option<Config>),
+) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -46,9 +50,12 @@ pub async fn follow(mut watch: FileWatch, running: Settings, mut publish: impl F
                         plans = config.policy.plans.len(),
                         "configuration reloaded"
                     );
-                    publish(config);
+                    publish(Some(config));
                 }
-                Err(problems) => log_refused(&problems),
+                Err(problems) => {
+                    log_refused(&problems);
+                    publish(None);
+                }
             }
         }
     }

@@ -70,9 +70,7 @@ pub fn clash(one: &Address, other: &Address) -> bool {
             let covers = |wide: IpAddr, narrow: IpAddr| {
                 wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) || wide == narrow
             };
-            one.port() != 0
-                && one.port() == two.port()
-                && (covers(one.ip(), two.ip()) || covers(two.ip(), one.ip()))
+            one.port() != 0 && one.port() == two.port() && (covers(one.ip(), two.ip()) || covers(two.ip(), one.ip()))
         }
         _ => false,
     }
@@ -93,10 +91,10 @@ mod tests {
             ("0.0.0.0:1", "[::1]:1", false),
             ("127.0.0.1:0", "127.0.0.1:0", false),
         ];
-        for (one, two, clash) in cases {
+        for (one, two, expected) in cases {
             let (one, two) = (Address::Tcp(one.parse().unwrap()), Address::Tcp(two.parse().unwrap()));
-            assert_eq!(clash(&one, &two), clash, "{one} and {two}");
-            assert_eq!(clash(&two, &one), clash, "{two} and {one}");
+            assert_eq!(clash(&one, &two), expected, "{one} and {two}");
+            assert_eq!(clash(&two, &one), expected, "{two} and {one}");
         }
         let socket = Address::Unix("a".into());
         assert!(clash(&socket, &socket));

@@ -1,9 +1,9 @@
 //! One value of the file, read as the kind its schema entry asks for.
 
-use super::problem::Findings;
 use super::quantity::{self, Rate};
 use super::schema::{Key, Kind, Word, quoted};
 use super::spelling;
+use crate::problem::Findings;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;

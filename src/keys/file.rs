@@ -5,9 +5,9 @@
 //! is ever shown in a problem, because a secret may have been pasted where its digest belongs.
 
 use super::date;
-use crate::config::problem::{PROBLEMS_MAX, Position, Problem, Problems};
 use crate::decision::keyset::{Digest, Key, KeySet};
 use crate::decision::limits::Scope;
+use crate::problem::{PROBLEMS_MAX, Position, Problem, Problems};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! Takes up a changed key file while the daemon runs; a bad one changes nothing.
 
 use super::file;
-use crate::config::problem::Problems;
-use crate::config::watch::FileWatch;
 use crate::decision::keyset::KeySet;
+use crate::file_watch::FileWatch;
+use crate::problem::Problems;
 use std::time::Duration;
 use tracing::{error, info, warn};
 

@@ -6,8 +6,8 @@
 
 use super::date;
 use super::file::{self, Entry};
-use crate::config::problem::Problems;
 use crate::decision::keyset::Digest;
+use crate::problem::Problems;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -1,7 +1,7 @@
 //! `/auth`: nginx's `auth_request`, which knows three answers (2xx, 401, 403) and shows no body.
 
 use super::reply;
-use super::request::{Facts, UID, once};
+use super::request::{Facts, malformed};
 use crate::decision::inquiry::BodyShown;
 use crate::decision::verdict::Verdict;
 use crate::gate::Gate;
@@ -24,7 +24,7 @@ pub fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
     let inquiry = facts.as_ref().map(|facts| facts.inquiry(BodyShown::Hidden));
     let decided = match &inquiry {
         Ok(inquiry) => gate.decide(&view, inquiry, Port::Http, received),
-        Err(detail) => gate.refuse_malformed(once(headers, &UID).unwrap_or_default(), Port::Http, detail),
+        Err(detail) => malformed(gate, headers, detail),
     };
     let mut answer = match (&decided.verdict, &inquiry) {
         (Verdict::Allow(grant), _) => {

@@ -4,7 +4,7 @@
 //! client that uploads 20 MB would see 502 in place of its refusal.
 
 use super::reply;
-use super::request::{Facts, UID, once};
+use super::request::{Facts, malformed};
 use crate::decision::body::{Body, BodyFault, BodyReader};
 use crate::decision::inquiry::BodyShown;
 use crate::decision::verdict::Verdict;
@@ -51,11 +51,10 @@ where
         Upload::TooLarge | Upload::Endless => Some(BodyShown::TooLarge),
         Upload::Unfinished => None,
     };
-    let malformed = |detail| gate.refuse_malformed(once(&head.headers, &UID).unwrap_or_default(), Port::Http, detail);
     let decided = match (shown, Facts::read(&head.headers)) {
         (Some(shown), Ok(facts)) => gate.decide(&view, &facts.inquiry(shown), Port::Http, received),
-        (None, _) => malformed("the body did not arrive whole and in time"),
-        (_, Err(detail)) => malformed(detail),
+        (None, _) => malformed(gate, &head.headers, "the body did not arrive whole and in time"),
+        (_, Err(detail)) => malformed(gate, &head.headers, detail),
     };
     let mut answer = say(&decided, &view);
     if matches!(upload, Upload::Endless | Upload::Unfinished) {

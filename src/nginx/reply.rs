@@ -1,6 +1,7 @@
 //! Verdict → the headers that nginx copies or passes on.
 
-use crate::decision::verdict::{Grant, Refusal};
+use crate::decision::reset::Reset;
+use crate::decision::verdict::{Grant, Refusal, Standing};
 use crate::gate::Id;
 use crate::http::Answer;
 use bytes::Bytes;
@@ -37,16 +38,21 @@ pub fn add_id(answer: &mut Answer, id: &Id) {
 /// Adds what a grant says. False where a server's name cannot be a header value, and the grant cannot be given.
 #[must_use]
 pub fn add_grant(answer: &mut Answer, grant: &Grant<'_>) -> bool {
-    if let Some(standing) = grant.requests {
-        answer.headers_mut().insert(LIMIT, standing.limit.into());
-        answer.headers_mut().insert(REMAINING, standing.remaining.into());
-        add(answer, RESET, &go_duration(standing.reset_ns));
-    }
+    add_standing(answer, grant.requests);
     grant.server2.is_none_or(|server| add(answer, SERVER2, &server.name)) && add(answer, SERVER, &grant.server.name)
 }
 
-/// Adds when to come back, and for 401 how to authenticate.
+/// Adds where the caller stands with its tightest request limit.
+fn add_standing(answer: &mut Answer, standing: Option<Standing>) {
+    let Some(standing) = standing else { return };
+    answer.headers_mut().insert(LIMIT, standing.limit.into());
+    answer.headers_mut().insert(REMAINING, standing.remaining.into());
+    add(answer, RESET, Reset::new(standing.reset_ns).as_str());
+}
+
+/// Adds when to come back, where the caller stands, and for 401 how to authenticate.
 pub fn add_refusal(answer: &mut Answer, refusal: &Refusal) {
+    add_standing(answer, refusal.standing);
     if let Some(seconds) = refusal.retry_after_s {
         answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         if seconds > RETRY_MAX_S {
@@ -69,55 +75,10 @@ pub fn add(answer: &mut Answer, name: HeaderName, value: &str) -> bool {
     }
 }
 
-/// A duration as Go writes it (`time.Duration.String`), which is the form of OpenAI's reset headers: `6m0s`, `1.5s`,
-/// `20ms`.
-fn go_duration(ns: u64) -> String {
-    let (below_second, unit) = match ns {
-        0 => return "0s".into(),
-        1..1_000 => (1, "ns"),
-        1_000..1_000_000 => (1_000, "µs"),
-        1_000_000..1_000_000_000 => (1_000_000, "ms"),
-        _ => (1_000_000_000, "s"),
-    };
-    let seconds = ns / 1_000_000_000;
-    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    let whole = if below_second == 1_000_000_000 { seconds % 60 } else { ns / below_second };
-    let digits = below_second.ilog10() as usize;
-    let fraction = if digits == 0 { String::new() } else { format!(".{:0digits$}", ns % below_second) };
-    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
-    match (hours, minutes) {
-        (0, 0) => format!("{whole}{fraction}{unit}"),
-        (0, _) => format!("{minutes}m{whole}{fraction}{unit}"),
-        _ => format!("{hours}h{minutes}m{whole}{fraction}{unit}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decision::verdict::Reason;
-
-    #[test]
-    fn durations_are_written_as_go_writes_them() {
-        let cases = [
-            (0, "0s"),
-            (1, "1ns"),
-            (1_100, "1.1µs"),
-            (20_000_000, "20ms"),
-            (2_200_000, "2.2ms"),
-            (1_000_000_000, "1s"),
-            (1_500_000_000, "1.5s"),
-            (60_000_000_000, "1m0s"),
-            (360_000_000_000, "6m0s"),
-            (245_001_000_000, "4m5.001s"),
-            (18_367_001_000_000, "5h6m7.001s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (59_999_999_999, "59.999999999s"),
-        ];
-        for (ns, expected) in cases {
-            assert_eq!(go_duration(ns), expected, "{ns}");
-        }
-    }
 
     #[test]
     fn refusals_say_when_to_come_back_and_how_to_authenticate() {

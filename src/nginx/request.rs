@@ -1,6 +1,8 @@
 //! Request headers → the facts of an inquiry.
 
 use crate::decision::inquiry::{BodyShown, Field, Inquiry};
+use crate::gate::{Decided, Gate};
+use crate::metrics::Port;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderName};
 use std::net::IpAddr;
@@ -69,6 +71,17 @@ impl<'h> Facts<'h> {
             body,
         }
     }
+}
+
+/// The refusal of a question that lacks a fact, told to the log at most once a second.
+pub fn malformed(gate: &Gate, headers: &HeaderMap, detail: &'static str) -> Decided<'static> {
+    let decided = gate.refuse_malformed(Port::Http);
+    if let Some(passed_over) = gate.complaint() {
+        let uid = once(headers, &UID).unwrap_or_default();
+        let uid = uid.get(..64).unwrap_or(uid).escape_ascii();
+        tracing::warn!(id = decided.id.as_str(), %uid, detail, passed_over, "HTTP port: a question that cannot be put");
+    }
+    decided
 }
 
 /// The value of a header that stands exactly once and is not empty.

@@ -2,13 +2,12 @@
 
 use super::ack::AckWriter;
 use super::notify::Messages;
-use super::translate::{Malformed, inquiry, put_refusal, put_verdict};
+use super::translate::{Malformed, inquiry, put_verdict};
 use super::wire::WireError;
 use crate::decision::moment::Moment;
-use crate::decision::route::Dialect;
-use crate::decision::verdict::{Reason, Refusal, Verdict};
+use crate::decision::verdict::Verdict;
 use crate::gate::Gate;
-use crate::metrics::{Outcome, Port};
+use crate::metrics::Port;
 
 /// Answers questions. Shared by all connections, and called from many threads at once.
 pub trait Answerer: Send + Sync + 'static {
@@ -39,11 +38,7 @@ impl Answerer for Gate {
         let inquiry = match messages.map_err(Malformed::Unreadable).and_then(inquiry) {
             Ok(inquiry) => inquiry,
             Err(malformed) => {
-                // Judged here and nowhere else, so counted here: without method and target there is nothing to decide on.
-                let refusal = Refusal::new(Reason::MalformedInquiry);
-                put_refusal(ack, &refusal, Dialect::OpenAi);
-                let ns = self.clock.now().since(received);
-                self.metrics.decision(Port::Spop, Outcome::Refuse(refusal.code()), ns);
+                put_verdict(ack, &self.refuse_malformed(Port::Spop), None);
                 return Some(malformed);
             }
         };

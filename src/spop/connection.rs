@@ -5,10 +5,10 @@
 //! and shrink when the connection falls idle, because HAProxy keeps many connections open.
 
 use super::answerer::Answerer;
-use super::complaint::Complaints;
 use super::limits::Limits;
 use super::session::{Event, Session, Step, Unsent};
 use super::translate::put_bare_refusal;
+use crate::complaint::Complaints;
 use crate::metrics::{Frame, Metrics};
 use std::fmt::Display;
 use std::io;

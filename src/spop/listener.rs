@@ -1,9 +1,9 @@
 //! Serves SPOP on a bound address: one task a connection, behind a door that bounds how many there are.
 
 use super::answerer::Answerer;
-use super::complaint::Complaints;
 use super::connection::{Shared, run};
 use super::limits::Limits;
+use crate::complaint::Complaints;
 use crate::gate::Gate;
 use crate::listen::{self, Bound, Door};
 use crate::metrics::{Metrics, Port};

@@ -8,7 +8,6 @@
 
 pub mod ack;
 pub mod answerer;
-pub mod complaint;
 pub mod connection;
 pub mod disconnect;
 pub mod frame;

@@ -12,7 +12,7 @@ use crate::decision::dialect::refusal_body;
 use crate::decision::inquiry::{BodyShown, Field, Inquiry};
 use crate::decision::reset::Reset;
 use crate::decision::route::Dialect;
-use crate::decision::verdict::{Code, Grant, Refusal, Verdict};
+use crate::decision::verdict::{Code, Grant, Refusal, Standing, Verdict};
 use crate::gate::Decided;
 use crate::variable;
 use std::net::IpAddr;
@@ -206,11 +206,15 @@ fn put_grant(ack: &mut AckWriter<'_>, grant: &Grant<'_>) {
     if let Some(pool) = grant.pool {
         put_text(ack, variable!("model"), pool.name.as_str());
     }
-    if let Some(standing) = grant.requests {
-        put_number(ack, variable!("limit_requests"), standing.limit);
-        put_number(ack, variable!("remaining_requests"), standing.remaining);
-        put_text(ack, variable!("reset_requests"), Reset::new(standing.reset_ns).as_str());
-    }
+    put_standing(ack, grant.requests);
+}
+
+/// Where the caller stands with its tightest request limit.
+fn put_standing(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
+    let Some(standing) = standing else { return };
+    put_number(ack, variable!("limit_requests"), standing.limit);
+    put_number(ack, variable!("remaining_requests"), standing.remaining);
+    put_text(ack, variable!("reset_requests"), Reset::new(standing.reset_ns).as_str());
 }
 
 /// Sets the variables of a refusal, its body included.
@@ -223,6 +227,7 @@ pub fn put_refusal(ack: &mut AckWriter<'_>, refusal: &Refusal, dialect: Dialect)
             put_text(ack, variable!("should_retry"), "false");
         }
     }
+    put_standing(ack, refusal.standing);
 }
 
 /// Sets what refuses a request and nothing more: for a verdict whose variables exceed the frame size agreed on.
