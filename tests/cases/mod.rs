@@ -1,0 +1,34 @@
+//! What must hold through every proxy. Each function starts its own servers, herdgate and proxy, and asserts.
+
+// Each test binary uses a part.
+#![allow(dead_code)]
+
+pub mod answers;
+pub mod bodies;
+pub mod faults;
+pub mod headers;
+pub mod paths;
+pub mod sdks;
+pub mod servers;
+pub mod streams;
+
+use crate::harness::client::Request;
+use crate::harness::fleet::SHARED_MODEL;
+
+/// A short whole answer of a model.
+pub fn short_chat(model: &str) -> Request {
+    let body = serde_json::json!({
+        "model": model, "stream": false, "options": { "num_predict": 1 },
+        "messages": [{ "role": "user", "content": "hello" }],
+    });
+    Request::post("/api/chat", body.to_string())
+}
+
+/// A stream of so many tokens, one line each.
+pub fn stream(tokens: u32) -> Request {
+    let body = serde_json::json!({
+        "model": SHARED_MODEL, "stream": true, "options": { "num_predict": tokens },
+        "messages": [{ "role": "user", "content": "hello" }],
+    });
+    Request::post("/api/chat", body.to_string())
+}

@@ -1,0 +1,171 @@
+//! Simulated model servers, and what each of them saw.
+
+use super::client::{self, Request};
+use super::process::{Process, built};
+use super::scratch::Scratch;
+use super::{Fault, port};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// What health checks and probes ask for, of HAProxy and of herdgate. Nothing a client asks for ends up there: model
+/// lists are answered by herdgate.
+const PROBES: [&str; 6] = ["root", "tags", "ps", "version", "v1_models", "health"];
+
+/// One simulated server.
+#[derive(Debug)]
+pub struct Simulator {
+    /// Its name, in herdgate.toml and in the proxies.
+    pub name: &'static str,
+    /// The models it has.
+    pub models: &'static [&'static str],
+    /// Where it listens, also while it is stopped.
+    pub address: SocketAddr,
+    tokens_per_second: u32,
+    output: PathBuf,
+    process: Option<Process>,
+}
+
+/// One request as a simulator saw it.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Seen {
+    /// Method.
+    pub method: String,
+    /// Path and query as received.
+    pub path: String,
+    /// Lower-case names and values.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// The handler's name.
+    pub handler: String,
+    /// The model asked for, canonical.
+    pub model: String,
+    /// Status answered; 0 where the client left.
+    pub status: u16,
+}
+
+/// A simulator's own counters.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub struct Counters {
+    /// Requests by handler.
+    pub handlers: BTreeMap<String, u64>,
+    /// Everything except `/sim/*`.
+    pub requests: u64,
+    /// Clients that left before their answer was complete.
+    pub aborts: u64,
+    /// The last two hundred.
+    pub recent: Vec<Seen>,
+}
+
+impl Counters {
+    /// Requests that were no probes.
+    pub fn asked(&self) -> u64 {
+        self.requests
+            - self.handlers.iter().filter(|(name, _)| PROBES.contains(&name.as_str())).map(|(_, n)| n).sum::<u64>()
+    }
+
+    /// The last of those.
+    pub fn asked_recently(&self) -> impl Iterator<Item = &Seen> {
+        self.recent.iter().filter(|seen| !PROBES.contains(&seen.handler.as_str()))
+    }
+}
+
+impl Simulator {
+    /// Starts it, or starts it again at the same address with all counters zero.
+    pub fn start(&mut self) -> Result<(), Fault> {
+        let mut command = Command::new(built("ollama-sim")?);
+        command.args(["--listen", &self.address.to_string(), "--name", self.name, "--num-parallel", "64"]);
+        command.args(["--tokens-per-second", &self.tokens_per_second.to_string(), "--prompt-tokens-per-second", "0"]);
+        for model in self.models {
+            command.args(["--model", model]);
+        }
+        let mut process = Process::start(self.name, command, &self.output)?;
+        let address = self.address;
+        process.wait_until_ready(Duration::from_secs(10), |_| std::net::TcpStream::connect(address).is_ok())?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Ends it: connections are refused from here on.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Its counters; all zero while it is stopped.
+    pub fn counters(&self) -> Result<Counters, Fault> {
+        if !self.runs() {
+            return Ok(Counters::default());
+        }
+        let request = Request::get("/sim/stats").header("Host", "localhost").header("Connection", "close");
+        let answer = client::send(self.address, &request)?;
+        serde_json::from_slice(&answer.body).map_err(|fault| format!("{}: /sim/stats: {fault}", self.name))
+    }
+}
+
+/// Three servers: the first two share a model, the third has one that the team's plan does not allow.
+#[derive(Debug)]
+pub struct Fleet {
+    /// In the order of the configuration.
+    pub servers: Vec<Simulator>,
+}
+
+/// On the first two servers.
+pub const SHARED_MODEL: &str = "llama3.2:3b";
+/// On the first only.
+pub const SINGLE_MODEL: &str = "qwen2.5:0.5b";
+/// On the third only, and outside the team's plan.
+pub const FOREIGN_MODEL: &str = "mistral:7b";
+
+impl Fleet {
+    /// Starts them. 20 tokens a second are 50 ms apart.
+    pub fn start(scratch: &Scratch, tokens_per_second: u32) -> Result<Fleet, Fault> {
+        let list: [(&'static str, &'static [&'static str]); 3] =
+            [("ollama1", &[SHARED_MODEL, SINGLE_MODEL]), ("ollama2", &[SHARED_MODEL]), ("ollama3", &[FOREIGN_MODEL])];
+        let mut servers = Vec::new();
+        for (name, models) in list {
+            let output = scratch.join(&format!("{name}.log"));
+            let mut server =
+                Simulator { name, models, address: port::free()?, tokens_per_second, output, process: None };
+            server.start()?;
+            servers.push(server);
+        }
+        Ok(Fleet { servers })
+    }
+
+    /// A server by name.
+    pub fn server(&mut self, name: &str) -> Result<&mut Simulator, Fault> {
+        self.servers.iter_mut().find(|server| server.name == name).ok_or_else(|| format!("no server {name}"))
+    }
+
+    /// The counters of all, in order.
+    pub fn counters(&self) -> Result<Vec<Counters>, Fault> {
+        self.servers.iter().map(Simulator::counters).collect()
+    }
+
+    /// Requests of clients that reached any server.
+    pub fn asked(&self) -> Result<u64, Fault> {
+        Ok(self.counters()?.iter().map(Counters::asked).sum())
+    }
+
+    /// Those requests, as far as the servers remember them.
+    pub fn seen(&self) -> Result<Vec<Seen>, Fault> {
+        Ok(self
+            .counters()?
+            .iter()
+            .flat_map(|counters| counters.asked_recently().cloned().collect::<Vec<_>>())
+            .collect())
+    }
+
+    /// Clients that left, as the servers saw it.
+    pub fn aborts(&self) -> Result<u64, Fault> {
+        Ok(self.counters()?.iter().map(|counters| counters.aborts).sum())
+    }
+}

@@ -1,0 +1,172 @@
+//! herdgate itself: its configuration, its keys, its process.
+
+use super::client::{self, Request};
+use super::fleet::{FOREIGN_MODEL, Fleet, SHARED_MODEL, SINGLE_MODEL};
+use super::process::{Process, built};
+use super::scratch::Scratch;
+use super::{Fault, port};
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// Where herdgate listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// `[listen] spop`
+    pub spop: SocketAddr,
+    /// `[listen] http`
+    pub http: SocketAddr,
+    /// `[listen] agent_check`
+    pub agent_check: SocketAddr,
+    /// `[listen] metrics`
+    pub metrics: SocketAddr,
+}
+
+impl Ports {
+    /// Free ones.
+    pub fn free() -> Result<Ports, Fault> {
+        Ok(Ports { spop: port::free()?, http: port::free()?, agent_check: port::free()?, metrics: port::free()? })
+    }
+}
+
+/// The secrets of one key per plan.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Models of the first two servers, no limit that a test meets.
+    pub team: String,
+    /// The same models, three requests at once and one more a second.
+    pub slow: String,
+    /// All models.
+    pub all: String,
+}
+
+/// Requests the `slow` plan lets through at once.
+pub const SLOW_BURST: usize = 3;
+
+/// herdgate, running or not.
+#[derive(Debug)]
+pub struct Herdgate {
+    /// Where it listens.
+    pub ports: Ports,
+    /// Its keys.
+    pub keys: Keys,
+    config: PathBuf,
+    output: PathBuf,
+    process: Option<Process>,
+}
+
+impl Herdgate {
+    /// Writes the configuration and makes the keys; does not start it.
+    pub fn new(scratch: &Scratch, fleet: &Fleet) -> Result<Herdgate, Fault> {
+        let ports = Ports::free()?;
+        let config = scratch.write("herdgate.toml", &configuration(&ports, fleet))?;
+        let output = scratch.join("herdgate.log");
+        let keys = Keys { team: String::new(), slow: String::new(), all: String::new() };
+        let mut herdgate = Herdgate { ports, keys, config, output, process: None };
+        herdgate.keys =
+            Keys { team: herdgate.new_key("team")?, slow: herdgate.new_key("slow")?, all: herdgate.new_key("all")? };
+        Ok(herdgate)
+    }
+
+    /// Makes a key of a plan and returns its secret.
+    fn new_key(&self, plan: &str) -> Result<String, Fault> {
+        let mut command = Command::new(built("herdgate")?);
+        command.args(["key", "new", "--name", plan, "--plan", plan, "--print", "--config"]).arg(&self.config);
+        let made = command.output().map_err(|fault| format!("herdgate key new: {fault}"))?;
+        let printed = String::from_utf8_lossy(&made.stdout);
+        let secret = printed.split_whitespace().find(|word| word.starts_with("hg_"));
+        match secret {
+            Some(secret) if made.status.success() => Ok(secret.to_owned()),
+            _ => Err(format!("herdgate key new: {}: {printed}{}", made.status, String::from_utf8_lossy(&made.stderr))),
+        }
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    pub fn start(&mut self) -> Result<(), Fault> {
+        let mut command = Command::new(built("herdgate")?);
+        command.args(["serve", "--config"]).arg(&self.config);
+        let mut process = Process::start("herdgate", command, &self.output)?;
+        let metrics = self.ports.metrics;
+        process.wait_until_ready(Duration::from_secs(15), |_| {
+            client::send(metrics, &Request::get("/readyz").header("Connection", "close"))
+                .is_ok_and(|answer| answer.status == 200)
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// The running process.
+    pub fn process(&mut self) -> Result<&mut Process, Fault> {
+        self.process.as_mut().ok_or_else(|| "herdgate does not run".to_owned())
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill();
+        }
+        self.process = None;
+    }
+
+    /// What it has printed, over all its runs.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// The file it reads.
+    pub fn config(&self) -> &std::path::Path {
+        &self.config
+    }
+}
+
+fn configuration(ports: &Ports, fleet: &Fleet) -> String {
+    let Ports { spop, http, agent_check, metrics } = ports;
+    let mut text = format!(
+        r#"[listen]
+spop = "{spop}"
+http = "{http}"
+agent_check = "{agent_check}"
+metrics = "{metrics}"
+control = "unix:herdgate.sock"
+
+[keys]
+file = "keys.toml"
+
+[probe]
+interval = "500ms"
+fast_interval = "200ms"
+rise = 2
+fall = 2
+
+[plans.team]
+models = ["{SHARED_MODEL}", "{SINGLE_MODEL}"]
+routes = ["inference", "catalog"]
+
+[plans.slow]
+models = ["{SHARED_MODEL}", "{SINGLE_MODEL}"]
+routes = ["inference", "catalog"]
+requests = "60/min"
+burst = {SLOW_BURST}
+
+[plans.all]
+models = ["*", "{FOREIGN_MODEL}"]
+routes = ["inference", "catalog"]
+"#
+    );
+    for server in &fleet.servers {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n[[server]]\nname = \"{}\"\nurl = \"http://{}\"\nkind = \"ollama\"\nmaxconn = 64\n",
+            server.name, server.address
+        );
+    }
+    text
+}

@@ -1,0 +1,120 @@
+//! Everything together: servers, herdgate and one proxy in front.
+
+use super::Fault;
+use super::client::{self, Request, Response};
+use super::deadline::wait_until;
+use super::fleet::Fleet;
+use super::haproxy::{HaProxy, Version};
+use super::herdgate::{Herdgate, Keys};
+use super::nginx::{Mode, Nginx};
+use super::scratch::Scratch;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Which proxy stands in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    /// HAProxy.
+    HaProxy(Version),
+    /// nginx.
+    Nginx(Mode),
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub enum Proxy {
+    /// HAProxy.
+    HaProxy(HaProxy),
+    /// nginx.
+    Nginx(Nginx),
+}
+
+impl Proxy {
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Proxy::HaProxy(proxy) => proxy.address,
+            Proxy::Nginx(proxy) => proxy.address,
+        }
+    }
+
+    /// Log lines: of HAProxy since the last call, of nginx since its start.
+    pub fn log_lines(&self) -> Vec<String> {
+        match self {
+            Proxy::HaProxy(proxy) => proxy.log_lines(),
+            Proxy::Nginx(proxy) => proxy.log_lines(),
+        }
+    }
+}
+
+/// The parts, ended in this order.
+#[derive(Debug)]
+pub struct Stack {
+    /// The proxy.
+    pub proxy: Proxy,
+    /// herdgate.
+    pub herdgate: Herdgate,
+    /// The servers.
+    pub fleet: Fleet,
+    /// The files of the run.
+    pub scratch: Scratch,
+}
+
+/// Tokens of the simulators, 50 ms apart.
+pub const TOKENS_PER_SECOND: u32 = 20;
+
+impl Stack {
+    /// Starts everything on the shipped files, and waits until a model list comes through.
+    pub fn start(front: Front) -> Result<Stack, Fault> {
+        Stack::start_without(&[], front)
+    }
+
+    /// The same with `lines` taken out of the proxy's file.
+    pub fn start_without(lines: &[&str], front: Front) -> Result<Stack, Fault> {
+        let scratch = Scratch::new()?;
+        let fleet = Fleet::start(&scratch, TOKENS_PER_SECOND)?;
+        let mut herdgate = Herdgate::new(&scratch, &fleet)?;
+        herdgate.start()?;
+        let ports = &herdgate.ports;
+        let proxy = match (front, lines.first()) {
+            (Front::HaProxy(version), None) => Proxy::HaProxy(HaProxy::start(version, &scratch, ports, &fleet)?),
+            (Front::HaProxy(version), Some(line)) => {
+                Proxy::HaProxy(HaProxy::start_without(line, version, &scratch, ports, &fleet)?)
+            }
+            (Front::Nginx(mode), _) => Proxy::Nginx(Nginx::start_without(lines, mode, &scratch, ports, &fleet)?),
+        };
+        let stack = Stack { proxy, herdgate, fleet, scratch };
+        if !matches!(front, Front::Nginx(Mode::AuthRequest)) {
+            stack.wait_for_service()?;
+        }
+        Ok(stack)
+    }
+
+    /// Waits until a model list comes through.
+    pub fn wait_for_service(&self) -> Result<(), Fault> {
+        let mut last = String::new();
+        let list = Request::get("/v1/models").key(&self.keys().team).header("Connection", "close");
+        wait_until("a model list", Duration::from_secs(15), || match self.send(&list) {
+            Ok(answer) if answer.status == 200 => true,
+            Ok(answer) => {
+                last = format!("{} {}", answer.status, answer.text());
+                false
+            }
+            Err(fault) => {
+                last = fault;
+                false
+            }
+        })
+        .map_err(|fault| format!("{fault}; last: {last}"))
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Keys {
+        &self.herdgate.keys
+    }
+
+    /// Sends a request through the proxy.
+    pub fn send(&self, request: &Request) -> Result<Response, Fault> {
+        client::send(self.proxy.address(), request)
+    }
+}
