@@ -1,7 +1,6 @@
 //! The configuration: every mistake is named with its place, all at once, and a good file means what it says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it also reads clock and switch
 
-use herdgate::config::Config;
 use herdgate::config::compile::compile;
 use herdgate::config::reload::{follow, needs_restart};
 use herdgate::config::{Config, document};

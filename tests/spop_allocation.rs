@@ -25,7 +25,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[test]
 fn ten_thousand_questions_are_answered_without_an_allocation() {
-    let gate = Gate { state: Arc::default(), metrics: Arc::new(Metrics::new()), clock: Default::default() };
+    let gate = Gate::new(Arc::default(), Arc::new(Metrics::new()), Default::default());
     let view = View::default();
     let server = Server {
         name: "gpu1".into(),
