@@ -337,8 +337,10 @@ fn a_reader_sees_the_old_file_or_the_new_one_and_two_writers_lose_nothing() {
                 })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let written: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        // Before a writer's failure is looked at: the reader must end either way.
         done.store(true, Ordering::Release);
+        written.into_iter().for_each(|result| result.unwrap());
         reader.join().unwrap()
     });
     assert!(reads > 0);
