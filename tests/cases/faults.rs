@@ -2,7 +2,8 @@
 //! and service returns by itself.
 
 use super::short_chat;
-use crate::harness::client::{Request, Response};
+use crate::harness::client::{self, Request, Response};
+use crate::harness::deadline::wait_until;
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::stack::{Front, Stack};
 use std::io::{Read, Write};
@@ -61,7 +62,7 @@ pub fn absent(front: Front) {
 /// Stopped by a signal: it listens and never answers; then continued.
 pub fn stopped(front: Front) {
     let mut stack = Stack::start(front).unwrap();
-    stack.herdgate.process().unwrap().pause();
+    stack.herdgate.process().unwrap().pause().unwrap();
     let struck = all_503("stopped", ask(&stack));
     println!("stopped: struck {struck} times");
     assert_eq!(stack.fleet.asked().unwrap(), 0);
@@ -80,7 +81,7 @@ pub fn killed_under_load(front: Front) {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = crate::harness::client::send(address, &request);
+                    let answer = client::send(address, &request);
                     match answer.as_ref().map(|answer| answer.status) {
                         Ok(200) => passed.fetch_add(1, Ordering::Relaxed),
                         Ok(503) => refused.fetch_add(1, Ordering::Relaxed),
@@ -91,9 +92,9 @@ pub fn killed_under_load(front: Front) {
         }
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         let limit = Duration::from_secs(15);
-        let load = crate::harness::deadline::wait_until("some load", limit, || count(&passed) >= 20);
+        let load = wait_until("some load", limit, || count(&passed) >= 20);
         stack.herdgate.kill();
-        let strikes = crate::harness::deadline::wait_until("some strikes", limit, || count(&refused) >= 20);
+        let strikes = wait_until("some strikes", limit, || count(&refused) >= 20);
         stop.store(true, Ordering::Relaxed);
         load.and(strikes).unwrap();
     });
@@ -116,10 +117,16 @@ pub fn garbage(front: Front, answers: &[&'static [u8]], judge: fn(&str, Vec<Resu
         let what = format!("garbage {number}");
         let ports = stack.herdgate.ports;
         let listeners = [Garbage::listen(ports.spop, answer), Garbage::listen(ports.http, answer)];
-        let asked = judge(&what, ask(&stack));
-        let struck: usize = listeners.iter().map(|listener| listener.struck.load(Ordering::Relaxed)).sum();
+        // A proxy that has noticed the fault asks no more, except by its own checks: go on until it did.
+        let mut asked = 0;
+        let mut struck: usize = 0;
+        wait_until("the fault strikes", Duration::from_secs(10), || {
+            asked += judge(&what, ask(&stack));
+            struck = listeners.iter().map(|listener| listener.struck.load(Ordering::Relaxed)).sum();
+            struck > 0
+        })
+        .unwrap();
         println!("{what}: {asked} requests, struck {struck} times");
-        assert!(struck > 0, "{what} was never asked");
     }
     assert_eq!(stack.fleet.asked().unwrap(), 0);
     stack.herdgate.start().unwrap();

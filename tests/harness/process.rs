@@ -62,9 +62,20 @@ impl Process {
         }
     }
 
-    /// SIGSTOP: it exists, listens, and does nothing.
-    pub fn pause(&self) {
+    /// SIGSTOP: it exists, listens, and does nothing. Returns when every thread has come to a stop, which the signal
+    /// alone does not wait for.
+    pub fn pause(&self) -> Result<(), Fault> {
         self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait_until("every thread has stopped", Duration::from_secs(5), || {
+            std::fs::read_dir(&tasks).is_ok_and(|tasks| {
+                tasks.flatten().all(|task| {
+                    // "PID (NAME) STATE …" (proc(5)); the name may hold anything, a closing bracket included.
+                    let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+                })
+            })
+        })
     }
 
     /// SIGCONT.
