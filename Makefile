@@ -16,7 +16,7 @@ test: tools build ## run every test, on real HAProxy and nginx; the last line is
 	@tests/tools/run.sh
 
 demo: tools build ## show the main job on real proxies and end by itself (STAY=1: stay up)
-	@STAY=$(STAY) cargo run --quiet --example demo
+	@cargo run --quiet --example demo -- $(if $(STAY),--stay)
 
 lint: ## formatting, clippy without warnings, licences and sources of dependencies
 	cargo fmt --check

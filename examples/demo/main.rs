@@ -43,9 +43,12 @@ fn run(stay: bool) -> Result<usize, Fault> {
     let haproxy = HaProxy::start(Version::Debian, &scratch, &herdgate.ports, &fleet)?;
     let nginx = Nginx::start(Mode::Handoff, &scratch, &herdgate.ports, &fleet)?;
     println!("  {:<9} {:<22} {}", "haproxy", haproxy.address.to_string(), Version::Debian.line()?);
-    println!("  {:<9} {:<22} {}", "nginx", nginx.address.to_string(), Nginx::version()?);
+    println!("  {:<9} {:<22} {}", "nginx", nginx.address.to_string(), Nginx::line()?);
     println!("\nKeys: one on plan `team` ({SHARED_MODEL}, {SINGLE_MODEL}), one on plan `slow` (the same models,");
-    println!("60/min with a burst of {}). The fleet also has {FOREIGN_MODEL}, which neither may use.", harness::herdgate::SLOW_BURST);
+    println!(
+        "60/min with a burst of {}). The fleet also has {FOREIGN_MODEL}, which neither may use.",
+        harness::herdgate::SLOW_BURST
+    );
 
     let mut stage = Stage::new(fleet, herdgate);
     for (name, proxy) in [("HAProxy", Proxy::HaProxy(haproxy)), ("nginx", Proxy::Nginx(nginx))] {
@@ -71,6 +74,7 @@ fn wait_for_interrupt(stage: &Stage, nginx: &Proxy) -> Result<(), Fault> {
     println!("  nginx    http://{}", nginx.address());
     println!("  metrics  http://{}/metrics, /status", stage.herdgate.ports.metrics);
     println!("  key      {}", stage.herdgate.keys.team);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|fault| fault.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|fault| fault.to_string())?;
     runtime.block_on(tokio::signal::ctrl_c()).map_err(|fault| fault.to_string())
 }

@@ -58,6 +58,11 @@ impl Request {
         self
     }
 
+    /// The request in one line, without its headers.
+    pub fn summary(&self) -> String {
+        format!("{} {}  {}", self.method, self.target, String::from_utf8_lossy(&self.body)).trim_end().to_owned()
+    }
+
     fn head(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {

@@ -65,15 +65,18 @@ impl Herdgate {
         let output = scratch.join("herdgate.log");
         let keys = Keys { team: String::new(), slow: String::new(), all: String::new() };
         let mut herdgate = Herdgate { ports, keys, config, output, process: None };
-        herdgate.keys =
-            Keys { team: herdgate.new_key("team")?, slow: herdgate.new_key("slow")?, all: herdgate.new_key("all")? };
+        herdgate.keys = Keys {
+            team: herdgate.new_key("team", "team")?,
+            slow: herdgate.new_key("slow", "slow")?,
+            all: herdgate.new_key("all", "all")?,
+        };
         Ok(herdgate)
     }
 
     /// Makes a key of a plan and returns its secret.
-    fn new_key(&self, plan: &str) -> Result<String, Fault> {
+    pub fn new_key(&self, name: &str, plan: &str) -> Result<String, Fault> {
         let mut command = Command::new(built("herdgate")?);
-        command.args(["key", "new", "--name", plan, "--plan", plan, "--print", "--config"]).arg(&self.config);
+        command.args(["key", "new", "--name", name, "--plan", plan, "--print", "--config"]).arg(&self.config);
         let made = command.output().map_err(|fault| format!("herdgate key new: {fault}"))?;
         let printed = String::from_utf8_lossy(&made.stdout);
         let secret = printed.split_whitespace().find(|word| word.starts_with("hg_"));
@@ -86,7 +89,7 @@ impl Herdgate {
     /// Starts it and waits until it says that it is ready.
     pub fn start(&mut self) -> Result<(), Fault> {
         let mut command = Command::new(built("herdgate")?);
-        command.args(["serve", "--config"]).arg(&self.config);
+        command.args(["serve", "--log", "debug", "--config"]).arg(&self.config);
         let mut process = Process::start("herdgate", command, &self.output)?;
         let metrics = self.ports.metrics;
         process.wait_until_ready(Duration::from_secs(15), |_| {
