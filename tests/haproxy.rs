@@ -62,6 +62,8 @@ on_both_versions! {
     without_http_no_delay_tokens_arrive_in_bursts =>
         |front| streams::without_these_lines_tokens_arrive_in_bursts(front, &["option http-no-delay"]);
     a_client_that_leaves_is_noticed_by_the_server => streams::a_client_that_leaves_is_noticed_by_the_server;
+    a_client_that_leaves_before_the_answer_is_noticed_by_the_server =>
+        streams::a_client_that_leaves_before_the_answer_is_noticed_by_the_server;
     a_stopped_server_is_avoided_and_then_back => servers::a_stopped_server_is_avoided_and_then_back;
     bodies_of_100_and_200_kb_pass_whole_with_the_model_last =>
         |front| bodies::bodies_pass_whole_with_the_model_last(front, &[100_000, 200_000, 260_000]);

@@ -8,10 +8,11 @@ mod harness;
 
 /// Main mode: herdgate sees the body.
 mod debian_nginx_1_22_handoff {
-    use super::cases::{answers, bodies, faults, headers, paths, sdks, servers, streams};
+    use super::cases::{answers, bodies, faults, headers, paths, sdks, servers, short_chat, streams};
     use super::harness::client::Response;
+    use super::harness::fleet::SHARED_MODEL;
     use super::harness::nginx::{Mode, Nginx};
-    use super::harness::stack::Front;
+    use super::harness::stack::{Front, Stack};
 
     const FRONT: Front = Front::Nginx(Mode::Handoff);
 
@@ -76,6 +77,30 @@ mod debian_nginx_1_22_handoff {
     #[test]
     fn a_client_that_leaves_is_noticed_by_the_server() {
         streams::a_client_that_leaves_is_noticed_by_the_server(FRONT);
+    }
+
+    #[test]
+    fn a_client_that_leaves_before_the_answer_is_noticed_by_the_server() {
+        streams::a_client_that_leaves_before_the_answer_is_noticed_by_the_server(FRONT);
+    }
+
+    /// Before anyone has noticed that the first choice is gone: nothing was sent, so the second is tried, by its own name.
+    #[test]
+    fn a_refused_connection_goes_to_the_second_choice() {
+        let mut stack = Stack::start(FRONT).unwrap();
+        let request = short_chat(SHARED_MODEL).key(&stack.keys().team).header("Connection", "close");
+        stack.fleet.server("ollama1").unwrap().stop();
+        for _ in 0..4 {
+            let answer = stack.send(&request).unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        let second = stack.fleet.server("ollama2").unwrap();
+        let (address, seen) = (second.address.to_string(), second.counters().unwrap());
+        for request in seen.asked_recently() {
+            assert!(request.headers.contains(&("host".to_owned(), address.clone())), "{:?}", request.headers);
+        }
+        let hops = |line: &String| line.split(" status=").nth(1).unwrap_or_default().starts_with("200 : 502 : 200");
+        assert!(stack.proxy.log_lines().iter().any(hops), "no request met the stopped server");
     }
 
     #[test]

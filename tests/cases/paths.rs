@@ -4,7 +4,7 @@ use crate::harness::client::Request;
 use crate::harness::stack::{Front, Stack};
 
 /// Each would reach a handler a plan never allows, or an allowed one by a way around the table, if anything in between
-/// decoded or tidied it (`research`: Ollama's gin matches the decoded path).
+/// decoded or tidied it: Ollama routes on the decoded path.
 const TARGETS: [(&str, &str); 30] = [
     ("POST", "/api/pull"),
     ("POST", "//api/pull"),

@@ -1,8 +1,9 @@
 //! Streams: tokens arrive as they are written, and a client that leaves is noticed.
 
 use super::stream;
-use crate::harness::client::Conversation;
+use crate::harness::client::{Conversation, Request};
 use crate::harness::deadline::wait_until;
+use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::stack::{Front, Stack};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -31,6 +32,17 @@ pub fn without_these_lines_tokens_arrive_in_bursts(front: Front, lines: &[&str])
     let stack = Stack::start_without(lines, front).unwrap();
     let median = median_gap_ms(&stack);
     assert!(!GAP_MS.contains(&median), "median gap {median} ms without {lines:?}");
+}
+
+/// The same before the first byte of an answer: this is what HAProxy's abortonclose is for.
+pub fn a_client_that_leaves_before_the_answer_is_noticed_by_the_server(front: Front) {
+    let stack = Stack::start(front).unwrap();
+    let body = format!(r#"{{"model":"{SHARED_MODEL}","prompt":"x","stream":false,"options":{{"num_predict":400}}}}"#);
+    let request = Request::post("/api/generate", body).key(&stack.keys().team);
+    let conversation = Conversation::start(stack.proxy.address(), &request).unwrap();
+    wait_until("a server works on it", Duration::from_secs(5), || stack.fleet.asked() == Ok(1)).unwrap();
+    conversation.leave();
+    wait_until("the server sees the abort", Duration::from_secs(3), || stack.fleet.aborts() == Ok(1)).unwrap();
 }
 
 /// The server sees the abort, so that the GPU is free again.

@@ -7,25 +7,26 @@ cd "$(dirname "$0")/../.."
 mkdir -p target/tools
 log=target/tools/test.log
 # --no-fail-fast, so that the sum is of everything; doc tests are a second run, because --all-targets leaves them out.
-# End-to-end tests measure gaps between tokens: the binaries run one after another, and so do the tests inside those.
+# --show-output, because tests that pass say what they measured: gaps, versions, how often a fault struck.
 {
-    cargo test --no-fail-fast --all-targets -- "$@"
+    cargo test --no-fail-fast --all-targets -- --show-output "$@"
     first=$?
     cargo test --no-fail-fast --doc
     second=$?
     echo "cargo exit status: $first $second"
 } 2>&1 | tee "$log"
 
-tests/tools/versions.sh || echo "a version is missing"
+versions=0
+tests/tools/versions.sh || versions=1
 
 # `test result: ok. 12 passed; 0 failed; …` of each binary.
 read -r passed failed < <(awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i - 1); if ($i ~ /^failed/) f += $(i - 1) } }
     END { print p + 0, f + 0 }' "$log")
-# A binary that aborts, or does not build, prints no result line: it counts as one failure.
+# A binary that aborts, or does not build, prints no result line: it counts as one failure. So does a missing version.
 if ! grep -q '^cargo exit status: 0 0$' "$log" && [ "$failed" = 0 ]; then
     failed=1
 fi
-if [ "$passed" = 0 ] && [ "$failed" = 0 ]; then
+if [ "$failed" = 0 ] && { [ "$passed" = 0 ] || [ "$versions" != 0 ]; }; then
     failed=1
 fi
 echo "$passed passed, $failed failed"
