@@ -1,1 +1,295 @@
-//! (being written)
+//! Asks every server in turn what it has, and publishes what is known of the fleet: the sole writer of it.
+//!
+//! One task a server asks and sends a report; one owner takes the reports in, keeps each server's track, and publishes a
+//! new [`FleetView`] where something changed. So tracks need no lock, and no view shows half a change.
+
+mod fetch;
+mod json;
+mod ollama;
+mod openai;
+mod schedule;
+
+pub use fetch::Client;
+pub use ollama::{parse_ps, parse_tags, parse_version};
+pub use openai::parse_models;
+pub use schedule::Schedule;
+
+use crate::decision::fleet::{Failure, FleetView, Inventory, Model, ServerState, ServerTrack, ServerView, Transition};
+use crate::decision::name::ModelName;
+use crate::decision::policy::{Server, ServerKind};
+use crate::state::State;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Reports waiting to be taken in; a full queue makes the probes wait, which is all the pressure needed.
+const REPORTS_MAX: usize = 256;
+
+/// What a parser made of one answer.
+#[derive(Debug, Default, PartialEq)]
+pub struct Parsed<T> {
+    /// The entries that could be read.
+    pub entries: Vec<T>,
+    /// How many could not, or were more than are taken.
+    pub skipped: usize,
+}
+
+/// Probes until `stop`. After a new policy was published, send the schedule again (changed or not): the list of servers is
+/// read anew then. A server whose name, URL, kind and configured models stayed keeps its track and its connection.
+pub async fn run(state: Arc<State>, client: Client, mut schedule: watch::Receiver<Schedule>, stop: CancellationToken) {
+    let (reports_in, mut reports) = mpsc::channel(REPORTS_MAX);
+    let mut fleet = Fleet { tracked: BTreeMap::new(), client, reports_in, generation: 0, stop: stop.clone() };
+    let mut now = schedule.borrow_and_update().clone();
+    fleet.reconcile(&state, &now);
+    let mut reloadable = true;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = schedule.changed(), if reloadable => {
+                // Nobody can reload once the sender is gone; the probes go on as they are.
+                reloadable = changed.is_ok();
+                now = schedule.borrow_and_update().clone();
+                fleet.reconcile(&state, &now);
+            }
+            Some(report) = reports.recv() => {
+                if fleet.take(report, &now) {
+                    state.publish_fleet(Arc::new(fleet.view()));
+                }
+            }
+        }
+    }
+}
+
+/// One probe's outcome, from the task of one server.
+struct Report {
+    server: Arc<str>,
+    /// Which task sent it: the last report of a task that was replaced must not count for its successor.
+    generation: u64,
+    outcome: Result<Inventory, Failure>,
+}
+
+/// One server as it is probed.
+struct Tracked {
+    target: Target,
+    track: ServerTrack,
+    generation: u64,
+    schedule: watch::Sender<Schedule>,
+    /// Ends the task when this is dropped.
+    _task: DropGuard,
+}
+
+/// What makes a server the same one over a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    name: Arc<str>,
+    url: Arc<str>,
+    kind: ServerKind,
+    models: Vec<Arc<str>>,
+}
+
+impl Target {
+    fn new(server: &Server) -> Target {
+        let Server { name, url, kind, models, .. } = server;
+        Target { name: name.clone(), url: url.clone(), kind: *kind, models: models.clone() }
+    }
+}
+
+/// The owner of all tracks.
+struct Fleet {
+    tracked: BTreeMap<Arc<str>, Tracked>,
+    client: Client,
+    reports_in: mpsc::Sender<Report>,
+    generation: u64,
+    stop: CancellationToken,
+}
+
+impl Fleet {
+    /// Brings the tasks in line with the configured servers, and publishes where servers came or went.
+    fn reconcile(&mut self, state: &State, schedule: &Schedule) {
+        let view = state.view();
+        let mut before = std::mem::take(&mut self.tracked);
+        let mut changed = false;
+        for server in &view.policy.servers {
+            let target = Target::new(server);
+            let tracked = match before.remove(&server.name) {
+                Some(tracked) if tracked.target == target => {
+                    tracked.schedule.send_replace(schedule.clone());
+                    tracked
+                }
+                _ => {
+                    changed = true;
+                    self.start(target, schedule)
+                }
+            };
+            self.tracked.insert(server.name.clone(), tracked);
+        }
+        changed |= !before.is_empty();
+        drop(view);
+        if changed {
+            state.publish_fleet(Arc::new(self.view()));
+        }
+    }
+
+    fn start(&mut self, target: Target, schedule: &Schedule) -> Tracked {
+        self.generation = self.generation.wrapping_add(1);
+        let stop = self.stop.child_token();
+        let (sender, receiver) = watch::channel(schedule.clone());
+        let probe = Probe {
+            target: target.clone(),
+            generation: self.generation,
+            client: self.client.clone(),
+            schedule: receiver,
+            reports: self.reports_in.clone(),
+        };
+        let ended = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = probe.run() => {}
+            }
+        });
+        Tracked {
+            target,
+            track: ServerTrack::default(),
+            generation: self.generation,
+            schedule: sender,
+            _task: stop.drop_guard(),
+        }
+    }
+
+    /// Takes a report in; true where readers would see a difference.
+    fn take(&mut self, report: Report, schedule: &Schedule) -> bool {
+        let Some(tracked) = self.tracked.get_mut(&report.server) else { return false };
+        if tracked.generation != report.generation {
+            return false;
+        }
+        let before = tracked.track.view();
+        let transition = tracked.track.report(report.outcome, schedule.rise, schedule.fall);
+        let after = tracked.track.view();
+        if let Some(transition) = transition {
+            log(&report.server, transition, &after);
+        }
+        !same(&before, &after)
+    }
+
+    fn view(&self) -> FleetView {
+        let servers = self.tracked.iter().map(|(name, tracked)| (name.clone(), tracked.track.view())).collect();
+        FleetView { servers }
+    }
+}
+
+fn same(a: &ServerView, b: &ServerView) -> bool {
+    a.state == b.state && Arc::ptr_eq(&a.inventory, &b.inventory) && a.failure == b.failure
+}
+
+fn log(server: &str, Transition { from, to }: Transition, seen: &ServerView) {
+    let (from, state) = (from.as_str(), to.as_str());
+    match (&seen.failure, to) {
+        (Some(failure), _) => {
+            tracing::warn!(
+                server,
+                from,
+                state,
+                failure = failure.kind,
+                detail = &*failure.detail,
+                "server changed state"
+            );
+        }
+        (None, ServerState::Up) => {
+            let Inventory { models, loaded, version } = &*seen.inventory;
+            let version = version.as_deref();
+            tracing::info!(
+                server,
+                from,
+                state,
+                models = models.len(),
+                loaded = loaded.len(),
+                version,
+                "server changed state"
+            );
+        }
+        (None, _) => tracing::warn!(server, from, state, "server changed state"),
+    }
+}
+
+/// The task of one server.
+struct Probe {
+    target: Target,
+    generation: u64,
+    client: Client,
+    schedule: watch::Receiver<Schedule>,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Probe {
+    async fn run(mut self) {
+        let mut skipped_before = 0;
+        loop {
+            let timeout = self.schedule.borrow().timeout();
+            let outcome = match tokio::time::timeout(timeout, self.ask()).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(fetch::failure("timeout", format!("no complete answer within {timeout:?}"))),
+            };
+            let failing = outcome.is_err();
+            let outcome = outcome.map(|(inventory, skipped)| {
+                // Told when the number changes, not with every probe.
+                if skipped != skipped_before {
+                    tracing::warn!(server = &*self.target.name, skipped, "entries of the model list could not be read");
+                    skipped_before = skipped;
+                }
+                inventory
+            });
+            let report = Report { server: self.target.name.clone(), generation: self.generation, outcome };
+            if self.reports.send(report).await.is_err() {
+                return;
+            }
+            let pause = self.schedule.borrow_and_update().pause(failing, rand::random());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // A reload may have shortened the interval; asking once more is cheaper than working out what is left.
+                changed = self.schedule.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the server has, and how many entries of its lists were skipped.
+    async fn ask(&self) -> Result<(Inventory, usize), Failure> {
+        let Target { url, kind, models, .. } = &self.target;
+        if !models.is_empty() {
+            let path = match kind {
+                ServerKind::Ollama => ollama::TAGS,
+                ServerKind::OpenAi => openai::MODELS,
+            };
+            self.client.alive(url, path).await?;
+            return Ok((configured(models), 0));
+        }
+        match kind {
+            ServerKind::Ollama => ollama::ask(&self.client, url).await,
+            ServerKind::OpenAi => openai::ask(&self.client, url).await,
+        }
+    }
+}
+
+/// The inventory of a server that cannot be asked.
+fn configured(models: &[Arc<str>]) -> Inventory {
+    let models = models
+        .iter()
+        .map(|name| Model {
+            name: ModelName::canonical(name),
+            listed: (&**name).into(),
+            digest: "".into(),
+            size: 0,
+            modified_at: "".into(),
+            created: 0,
+            owned_by: "library".into(),
+            details: "".into(),
+            capabilities: "".into(),
+        })
+        .collect();
+    Inventory { models, ..Inventory::default() }
+}

@@ -1,0 +1,125 @@
+//! One bounded GET to a model server.
+//!
+//! Only configured addresses are asked: redirects are not followed, proxies of the environment are not used, and no cookie
+//! is kept. A server that has gone wrong can fail its probe and do nothing else.
+
+use crate::decision::fleet::Failure;
+use reqwest::{Response, redirect};
+use std::error::Error;
+use std::time::Duration;
+
+/// Largest answer read, in bytes.
+const ANSWER_MAX: usize = 8 << 20;
+
+/// Longest detail kept of a failure, in bytes.
+const DETAIL_MAX: usize = 200;
+
+/// How long an unused connection is kept: longer than an interval, so that probes reuse it.
+const POOL_IDLE: Duration = Duration::from_secs(90);
+
+/// Asks model servers.
+#[derive(Debug, Clone)]
+pub struct Client(reqwest::Client);
+
+impl Client {
+    /// A client with its own connections.
+    ///
+    /// # Errors
+    /// Where the TLS library cannot start, in its words.
+    pub fn new() -> Result<Client, String> {
+        reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .http1_only()
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(1)
+            .user_agent(concat!("herdgate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map(Client)
+            .map_err(|error| cause(&error))
+    }
+
+    /// The body of a 200.
+    ///
+    /// # Errors
+    /// `connect`, `timeout`, `status` (anything but 200, redirects included), `body` (broken off), `too_large`.
+    pub async fn body(&self, base: &str, path: &str) -> Result<Vec<u8>, Failure> {
+        match self.optional_body(base, path).await? {
+            Some(body) => Ok(body),
+            None => Err(failure("status", format!("{path}: 404"))),
+        }
+    }
+
+    /// The body of a 200, or `None` where the server has no such endpoint (404).
+    ///
+    /// # Errors
+    /// As [`Client::body`].
+    pub async fn optional_body(&self, base: &str, path: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let response = self.send(base, path).await?;
+        match response.status().as_u16() {
+            200 => read(response, path).await.map(Some),
+            404 => {
+                // Read to its end, so that the connection can be used again.
+                read(response, path).await?;
+                Ok(None)
+            }
+            other => Err(failure("status", format!("{path}: {other}"))),
+        }
+    }
+
+    /// Whether an HTTP server answers there with anything but a fault of its own (5xx).
+    ///
+    /// # Errors
+    /// As [`Client::body`].
+    pub async fn alive(&self, base: &str, path: &str) -> Result<(), Failure> {
+        let response = self.send(base, path).await?;
+        let status = response.status();
+        if status.is_server_error() {
+            return Err(failure("status", format!("{path}: {}", status.as_u16())));
+        }
+        read(response, path).await.map(|_| ())
+    }
+
+    async fn send(&self, base: &str, path: &str) -> Result<Response, Failure> {
+        self.0.get(format!("{base}{path}")).send().await.map_err(|error| transport(error, path))
+    }
+}
+
+async fn read(mut response: Response, path: &str) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport(error, path))? {
+        if chunk.len() > ANSWER_MAX.saturating_sub(body.len()) {
+            return Err(failure("too_large", format!("{path}: more than {ANSWER_MAX} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn transport(error: reqwest::Error, path: &str) -> Failure {
+    let kind = if error.is_timeout() {
+        "timeout"
+    } else if error.is_connect() || error.is_builder() {
+        "connect"
+    } else {
+        "body"
+    };
+    // The URL may hold a password.
+    failure(kind, format!("{path}: {}", cause(&error.without_url())))
+}
+
+/// The innermost cause, which names the fault; the outer ones only wrap it.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// A failure with a detail that is short and printable.
+pub fn failure(kind: &'static str, detail: String) -> Failure {
+    let detail: String = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_MAX).collect();
+    Failure { kind, detail: detail.into() }
+}

@@ -1,0 +1,256 @@
+//! What an Ollama server has: `/api/tags`, `/api/ps`, `/api/version` (Ollama `api/types.go`).
+
+use super::Parsed;
+use super::fetch::Client;
+use super::json::{self, Entries};
+use crate::decision::fleet::{Failure, Inventory, LoadedModel, Model};
+use crate::decision::name::ModelName;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use toml::value::{Datetime, Offset};
+
+/// Lists the models on disk; what the others are not enough for.
+pub const TAGS: &str = "/api/tags";
+const PS: &str = "/api/ps";
+const VERSION: &str = "/api/version";
+
+/// Asks all three. A server without the last two (404) is an old one, and still serves.
+///
+/// # Errors
+/// As [`Client::body`], and `body` where an answer is not what it should be.
+pub async fn ask(client: &Client, base: &str) -> Result<(Inventory, usize), Failure> {
+    let models = parse_tags(&client.body(base, TAGS).await?)?;
+    let loaded = match client.optional_body(base, PS).await? {
+        Some(body) => parse_ps(&body)?,
+        None => Parsed { entries: Vec::new(), skipped: 0 },
+    };
+    let version = match client.optional_body(base, VERSION).await? {
+        Some(body) => parse_version(&body)?,
+        None => None,
+    };
+    let skipped = models.skipped.saturating_add(loaded.skipped);
+    Ok((Inventory { models: models.entries, loaded: loaded.entries, version }, skipped))
+}
+
+#[derive(Deserialize)]
+struct List<'a> {
+    #[serde(borrow)]
+    models: Entries<'a>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    /// Old servers have only this one.
+    name: Option<String>,
+    model: Option<String>,
+    digest: Option<String>,
+    size: Option<u64>,
+    modified_at: Option<String>,
+    details: Option<Box<RawValue>>,
+    capabilities: Option<Box<RawValue>>,
+}
+
+/// The models of an answer to `/api/tags`.
+///
+/// # Errors
+/// `body`.
+pub fn parse_tags(bytes: &[u8]) -> Result<Parsed<Model>, Failure> {
+    let list: List<'_> = json::answer(bytes, TAGS)?;
+    Ok(list.models.read(|tag: Tag| {
+        let listed = json::name(&tag.name.or(tag.model)?)?;
+        let name = ModelName::canonical(&listed);
+        let modified_at = json::short(tag.modified_at);
+        Some(Model {
+            owned_by: namespace(&name).into(),
+            created: unix_seconds(&modified_at).unwrap_or(0),
+            digest: digest(tag.digest),
+            size: tag.size.unwrap_or(0),
+            details: json::text(tag.details.as_deref(), '{'),
+            capabilities: json::text(tag.capabilities.as_deref(), '['),
+            name,
+            listed,
+            modified_at,
+        })
+    }))
+}
+
+#[derive(Deserialize)]
+struct Running {
+    name: Option<String>,
+    model: Option<String>,
+    digest: Option<String>,
+    size: Option<u64>,
+    size_vram: Option<u64>,
+    details: Option<Box<RawValue>>,
+    expires_at: Option<String>,
+    context_length: Option<u64>,
+}
+
+/// The loaded models of an answer to `/api/ps`.
+///
+/// # Errors
+/// `body`.
+pub fn parse_ps(bytes: &[u8]) -> Result<Parsed<LoadedModel>, Failure> {
+    let list: List<'_> = json::answer(bytes, PS)?;
+    Ok(list.models.read(|running: Running| {
+        let listed = json::name(&running.name.or(running.model)?)?;
+        Some(LoadedModel {
+            name: ModelName::canonical(&listed),
+            listed,
+            digest: digest(running.digest),
+            size: running.size.unwrap_or(0),
+            size_vram: running.size_vram.unwrap_or(0),
+            details: json::text(running.details.as_deref(), '{'),
+            expires_at: json::short(running.expires_at),
+            context_length: running.context_length.unwrap_or(0),
+        })
+    }))
+}
+
+/// The version of an answer to `/api/version`; `None` where it is empty or unfit to show.
+///
+/// # Errors
+/// `body`.
+pub fn parse_version(bytes: &[u8]) -> Result<Option<Box<str>>, Failure> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: Option<String>,
+    }
+    let answer: Version = json::answer(bytes, VERSION)?;
+    Ok(Some(json::short(answer.version)).filter(|version| !version.is_empty()))
+}
+
+fn digest(written: Option<String>) -> Box<str> {
+    let digest = json::short(written);
+    digest.strip_prefix("sha256:").map(Into::into).unwrap_or(digest)
+}
+
+/// Whose a model is, as Ollama's `/v1/models` says it (`openai/openai.go`): the namespace, `library` where none stands.
+fn namespace(name: &ModelName) -> &str {
+    let mut parts = name.as_str().rsplit('/');
+    parts.next();
+    parts.next().unwrap_or("library")
+}
+
+/// Seconds since 1970 of an RFC 3339 date with an offset.
+fn unix_seconds(written: &str) -> Option<i64> {
+    let parsed: Datetime = written.parse().ok()?;
+    let (date, time, offset) = (parsed.date?, parsed.time?, parsed.offset?);
+    let offset_minutes = match offset {
+        Offset::Z => 0,
+        Offset::Custom { minutes } => i64::from(minutes),
+    };
+    // Days since 1970 in the Gregorian calendar: years start in March, so that the leap day ends one.
+    let (month, day) = (i64::from(date.month), i64::from(date.day));
+    let year = i64::from(date.year) - i64::from(month <= 2);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468;
+    let seconds = i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + time.second.map_or(0, i64::from);
+    Some(days * 86_400 + seconds - offset_minutes * 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_become_seconds() {
+        let cases = [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T23:59:59Z", Some(951_868_799)),
+            ("2000-03-01T00:00:00Z", Some(951_868_800)),
+            ("2026-11-21T12:00:00.123456789+02:00", Some(1_795_255_200)),
+            ("2026-11-21T12:00:00-00:30", Some(1_795_264_200)),
+            ("1969-12-31T23:59:59Z", Some(-1)),
+            ("0000-01-01T00:00:00Z", Some(-62_167_219_200)),
+            ("2026-11-21", None),
+            ("2026-11-21T12:00:00", None),
+            ("gestern", None),
+            ("", None),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(unix_seconds(written), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn owners_are_the_namespace() {
+        let cases = [("llama3", "library"), ("me/llama3:8b", "me"), ("hf.co/a/b:q4", "a"), ("localhost:5000/x/y", "x")];
+        for (name, owner) in cases {
+            assert_eq!(namespace(&ModelName::canonical(name)), owner, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_list_gives_what_can_be_read_and_counts_the_rest() {
+        let long = format!("{{\"name\":\"{}\"}}", "m".repeat(257));
+        let body = format!(
+            r#"{{"models":[
+            {{"name":"Llama3:8B","model":"llama3:8b","modified_at":"2026-11-21T12:00:00Z","size":7,"digest":"sha256:ab",
+              "details":{{"family":"llama",
+              "families":["llama"]}},"capabilities":["completion"]}},
+            {{"model":"only-model"}}, {{"size":1}}, {{"name":""}}, {{"name":" "}}, {{"name":"a\nb"}}, {{"name":3}}, 4, null,
+            "x", [], {{"name":"neg","size":-1}}, {long}, {{"name":"odd","details":"text","capabilities":{{}},"extra":1}}
+        ]}}"#
+        );
+        let Parsed { entries, skipped } = parse_tags(body.as_bytes()).unwrap();
+        let names: Vec<_> = entries.iter().map(|model| (&*model.listed, model.name.as_str())).collect();
+        let expected = [("Llama3:8B", "llama3:8b"), ("only-model", "only-model:latest"), ("odd", "odd:latest")];
+        assert_eq!(names, expected);
+        assert_eq!(skipped, 11);
+        let first = &entries[0];
+        assert_eq!((&*first.digest, first.size, first.created), ("ab", 7, 1_795_262_400));
+        assert_eq!(&*first.details, r#"{"families":["llama"],"family":"llama"}"#);
+        assert_eq!(&*first.capabilities, r#"["completion"]"#);
+        assert_eq!((&*entries[2].details, &*entries[2].capabilities), ("", ""));
+    }
+
+    #[test]
+    fn a_list_that_is_none_fails_and_an_empty_one_does_not() {
+        let cases: [(&[u8], Option<&str>); 10] = [
+            (br#"{"models":[]}"#, None),
+            (br#"{"models":null}"#, None),
+            (b"", Some("breaks off")),
+            (br#"{"models":[{"name":"a"}"#, Some("breaks off")),
+            (br#"{"error":"x"}"#, Some("expected")),
+            (br#"{"models":{}}"#, Some("expected")),
+            (br#"[]"#, Some("expected")),
+            (b"<html>hello</html>", Some("not JSON")),
+            (b"{\"models\":[{\"name\":\"\xff\"}]}", Some("not JSON")),
+            (br#"{"models":[]} x"#, Some("not JSON")),
+        ];
+        for (body, fault) in cases {
+            match (parse_tags(body), fault) {
+                (Ok(parsed), None) => assert!(parsed.entries.is_empty() && parsed.skipped == 0),
+                (Err(failure), Some(fault)) => {
+                    assert_eq!(failure.kind, "body");
+                    assert!(failure.detail.contains(fault), "{} for {}", failure.detail, body.escape_ascii());
+                    assert!(!failure.detail.contains("hello"), "quotes the answer: {}", failure.detail);
+                }
+                (got, _) => panic!("{got:?} for {}", body.escape_ascii()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_is_cut_at_its_bound() {
+        let body = format!("{{\"models\":[{}]}}", vec![r#"{"name":"m"}"#; 10_003].join(","));
+        let parsed = parse_tags(body.as_bytes()).unwrap();
+        assert_eq!((parsed.entries.len(), parsed.skipped), (10_000, 3));
+    }
+
+    #[test]
+    fn loaded_models_and_the_version_are_read() {
+        let body = br#"{"models":[{"name":"a","size":9,"size_vram":8,"context_length":4096,"expires_at":"2026-11-21T12:00:00Z",
+            "digest":"cd","details":{}},{"size":3}]}"#;
+        let Parsed { entries, skipped } = parse_ps(body).unwrap();
+        let [loaded] = &entries[..] else { panic!("{entries:?}") };
+        assert_eq!((loaded.name.as_str(), loaded.size, loaded.size_vram), ("a:latest", 9, 8));
+        assert_eq!((loaded.context_length, &*loaded.expires_at, &*loaded.digest), (4096, "2026-11-21T12:00:00Z", "cd"));
+        assert_eq!(skipped, 1);
+        assert_eq!(parse_version(br#"{"version":"0.30.1"}"#).unwrap().as_deref(), Some("0.30.1"));
+        assert_eq!(parse_version(br#"{}"#).unwrap(), None);
+        assert_eq!(parse_version(br#"{"version":"a\nb"}"#).unwrap(), None);
+        assert!(parse_version(b"0.30.1").is_err());
+    }
+}
