@@ -232,8 +232,6 @@ async fn ten_thousand_junk_requests_add_no_series() {
 async fn garbage_leaves_the_metrics_port_serving() {
     let running = start();
     wire::pelt(running.address).await;
-    // The connections left open by the garbage are within the cap of this port or gone.
-    wire::until("the port has room", || true).await;
     assert_eq!(get(running.address, "/livez").await.status, 200);
 }
 
