@@ -1,4 +1,5 @@
 //! The HTTP port over real sockets: what it believes, what it reads, and what it survives.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod wire;
 
