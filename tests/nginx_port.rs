@@ -52,8 +52,7 @@ async fn a_fact_that_is_absent_repeated_or_spelled_otherwise_refuses() {
     for path in ["/handoff", "/auth"] {
         let well = ask(address, &request("POST", path, &FACTS, b"{}")).await.unwrap();
         assert!(!is_malformed(&well), "{well:?}");
-        for position in 0..FACTS.len() {
-            let (name, value) = FACTS[position];
+        for (position, (name, value)) in FACTS.into_iter().enumerate() {
             let mut absent = FACTS.to_vec();
             absent.remove(position);
             let underscored = name.replace('-', "_");
