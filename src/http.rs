@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -33,19 +33,34 @@ const HEADER_BYTES_MAX: usize = 48 * 1024;
 /// Largest read buffer of a connection in bytes; bounds what 4,096 hostile connections can take to 256 MiB.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// From the first byte of a request to the end of its header.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long each kind of silence is borne.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// From the first byte of a request (the first, from the connection) to the end of its header.
+    header: Duration,
+    /// Between two requests.
+    idle: Duration,
+    /// While the peer takes no bytes of an answer.
+    write: Duration,
+}
 
-/// Between two requests. Longer than the proxy keeps its side (nginx `keepalive_timeout`: 60 s), so that it is the proxy
-/// that closes and no request is lost to the race.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// How long a peer may refuse to take the bytes of an answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// `idle` is longer than the proxy keeps its side (nginx `keepalive_timeout`: 60 s), so that it is the proxy that closes
+/// and no request is lost to the race.
+const PATIENCE: Patience =
+    Patience { header: Duration::from_secs(10), idle: Duration::from_secs(75), write: Duration::from_secs(30) };
 
 /// Serves requests one after another until the peer closes, breaks a limit, or `stop` is cancelled (the request under way
 /// is still answered). hyper answers 400 to what is not HTTP and 431 to a header that is too long or has over 100 fields.
 pub async fn serve<S, H, F>(stream: S, peer: Peer, stop: CancellationToken, handle: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Answer>,
+{
+    serve_with(PATIENCE, stream, peer, stop, handle).await;
+}
+
+async fn serve_with<S, H, F>(patience: Patience, stream: S, peer: Peer, stop: CancellationToken, handle: H)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F,
@@ -63,8 +78,11 @@ where
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX).max_header_size(HEADER_BYTES_MAX);
-    let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, phase.clone())), service);
+    // hyper's own timeout is a backstop. It must be set: without one hyper does not look at an idle stream again, and
+    // Patient would never be asked.
+    builder.timer(TokioTimer::new()).header_read_timeout(patience.idle.saturating_add(patience.header));
+    builder.max_buf_size(BUFFER_BYTES_MAX).max_header_size(HEADER_BYTES_MAX);
+    let connection = builder.serve_connection(TokioIo::new(Patient::new(patience, stream, phase.clone())), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -105,21 +123,23 @@ impl Phase {
 
 /// A stream that ends by itself when its peer is silent for too long.
 struct Patient<S> {
+    patience: Patience,
     inner: S,
     phase: Phase,
-    /// The phase `patience` was set for.
+    /// The phase `silent` was set for.
     set_for: u64,
-    patience: Pin<Box<Sleep>>,
+    /// Runs while nothing comes.
+    silent: Pin<Box<Sleep>>,
     /// Runs while the peer takes no bytes.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    fn new(inner: S, phase: Phase) -> Patient<S> {
+    fn new(patience: Patience, inner: S, phase: Phase) -> Patient<S> {
         // A new connection has a request to send: it starts on the short patience.
         phase.enter(HEADER);
-        let patience = Box::pin(tokio::time::sleep(HEADER_TIMEOUT));
-        Patient { inner, set_for: phase.now(), phase, patience, stalled: None }
+        let silent = Box::pin(tokio::time::sleep(patience.header));
+        Patient { patience, inner, set_for: phase.now(), phase, silent, stalled: None }
     }
 
     fn written<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -127,7 +147,8 @@ impl<S> Patient<S> {
             self.stalled = None;
             return outcome;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        let limit = self.patience.write;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         match stalled.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -152,9 +173,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         }
         if this.set_for != phase {
             this.set_for = phase;
-            this.patience.set(tokio::time::sleep(if phase & 3 == IDLE { IDLE_TIMEOUT } else { HEADER_TIMEOUT }));
+            let limit = if phase & 3 == IDLE { this.patience.idle } else { this.patience.header };
+            this.silent.set(tokio::time::sleep(limit));
         }
-        match this.patience.as_mut().poll(cx) {
+        match this.silent.as_mut().poll(cx) {
             // Nothing read is the end of the stream: hyper closes.
             Poll::Ready(()) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
@@ -198,49 +220,60 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
 
-    async fn served(send: &[&[u8]], wait: Duration) -> (String, Duration) {
+    /// Short, and far enough apart to be told apart on a busy machine.
+    const SHORT: Patience = Patience {
+        header: Duration::from_millis(100),
+        idle: Duration::from_millis(1500),
+        write: Duration::from_millis(100),
+    };
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+
+    /// Sends the parts with a pause between them, and waits for the server to close; how many requests were answered, and
+    /// how long the connection lived.
+    async fn check(parts: &[&str], pause: Duration) -> (usize, Duration) {
         let (mut near, far) = tokio::io::duplex(1 << 16);
-        let start = tokio::time::Instant::now();
-        let server = tokio::spawn(serve(far, Peer::unix(), CancellationToken::new(), |_| async {
+        let start = Instant::now();
+        let server = tokio::spawn(serve_with(SHORT, far, Peer::unix(), CancellationToken::new(), |_| async {
             Response::new(Full::new(Bytes::from_static(b"ok")))
         }));
-        for (position, part) in send.iter().enumerate() {
+        for (position, part) in parts.iter().enumerate() {
             if position > 0 {
-                tokio::time::advance(wait).await;
+                tokio::time::sleep(pause).await;
             }
-            if near.write_all(part).await.is_err() {
+            if near.write_all(part.as_bytes()).await.is_err() {
                 break;
             }
-            tokio::task::yield_now().await;
         }
         let mut seen = Vec::new();
         let _ = near.read_to_end(&mut seen).await;
         let _ = server.await;
-        (String::from_utf8_lossy(&seen).into_owned(), start.elapsed())
+        (String::from_utf8_lossy(&seen).matches("HTTP/1.1 200").count(), start.elapsed())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_outlives_the_proxys_pool_and_a_slow_header_does_not() {
-        let (seen, took) = served(&[b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"], Duration::ZERO).await;
-        assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
-        assert!(took >= Duration::from_secs(74) && took < Duration::from_secs(80), "idle for {took:?}");
-        for start in [&b""[..], b"GET / HT", b"GET / HTTP/1.1\r\nhost: h\r\n"] {
-            let (seen, took) = served(&[start], Duration::ZERO).await;
-            assert!(!seen.starts_with("HTTP/1.1 200"), "{seen}");
-            assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(12), "silent for {took:?}");
+    #[tokio::test]
+    async fn an_idle_connection_is_kept_and_a_slow_header_is_not() {
+        let (answered, lived) = check(&[REQUEST], Duration::ZERO).await;
+        assert!(answered == 1 && lived >= SHORT.idle, "idle: {answered} answered, lived {lived:?}");
+        for start in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: h\r\n"] {
+            let (answered, lived) = check(&[start], Duration::ZERO).await;
+            assert!(answered == 0 && lived >= SHORT.header && lived < SHORT.idle, "{start:?} lived {lived:?}");
         }
-        // A byte every 9 s keeps no connection: the patience is for the whole header.
-        let drip: [&[u8]; 4] = [b"GET / ", b"HTTP", b"/1.1", b"\r\n"];
-        let (seen, _) = served(&drip, Duration::from_secs(9)).await;
-        assert!(!seen.starts_with("HTTP/1.1 200"), "{seen}");
+        let (answered, lived) = check(&[REQUEST, "GET"], Duration::ZERO).await;
+        assert!(answered == 1 && lived < SHORT.idle, "a second header that stops: lived {lived:?}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
+    async fn a_header_that_drips_has_one_patience_in_all() {
+        let (answered, _) = check(&["GET", " / ", "HTTP", "/1.1", "\r\n\r\n"], Duration::from_millis(60)).await;
+        assert_eq!(answered, 0);
+    }
+
+    #[tokio::test]
     async fn each_idle_spell_has_the_whole_patience() {
-        let request: &[u8] = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
-        let (seen, took) = served(&[request, request, request], Duration::from_secs(60)).await;
-        assert_eq!(seen.matches("HTTP/1.1 200").count(), 3, "{seen}");
-        assert!(took >= Duration::from_secs(190), "{took:?}");
+        let (answered, lived) = check(&[REQUEST, REQUEST, REQUEST], Duration::from_millis(900)).await;
+        assert!(answered == 3 && lived >= Duration::from_millis(3200), "{answered} answered, lived {lived:?}");
     }
 }

@@ -8,7 +8,7 @@ use crate::decision::fleet::ServerState;
 use crate::decision::verdict::Code;
 use crate::decision::view::View;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
@@ -346,6 +346,21 @@ impl Value {
             Value::Info(_) => MetricType::Info,
         }
     }
+
+    fn encode(&self, metric: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match self {
+            Value::Counter(count) => metric.encode_counter::<NoLabelSet, u64, f64>(count, None),
+            Value::Gauge(number) => metric.encode_gauge(number),
+            Value::Info(info) => metric.encode_info(info),
+            Value::Durations { buckets, sum_ns } => {
+                let bounds = BOUNDS_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
+                let counted: Vec<_> = bounds.zip(buckets.iter().copied()).collect();
+                // The sum of the buckets and not a counter of its own, so that the two never disagree.
+                let count = buckets.iter().fold(0_u64, |sum, bucket| sum.saturating_add(*bucket));
+                metric.encode_histogram::<NoLabelSet>(*sum_ns as f64 / 1e9, count, &counted, None)
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -378,19 +393,11 @@ impl Collector for Scrape {
         for Family { name, help, of } in &self.0 {
             let Some(first) = of.first() else { continue };
             let mut family = encoder.encode_descriptor(name, help, None, first.value.kind())?;
-            for sample in of {
-                let mut metric = family.encode_family(&sample.labels)?;
-                match &sample.value {
-                    Value::Counter(count) => metric.encode_counter::<NoLabelSet, u64, f64>(count, None)?,
-                    Value::Gauge(number) => metric.encode_gauge(number)?,
-                    Value::Info(info) => metric.encode_info(info)?,
-                    Value::Durations { buckets, sum_ns } => {
-                        let bounds = BOUNDS_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
-                        let counted: Vec<_> = bounds.zip(buckets.iter().copied()).collect();
-                        // The sum of the buckets and not a counter of its own, so that the two never disagree.
-                        let count = buckets.iter().fold(0_u64, |sum, bucket| sum.saturating_add(*bucket));
-                        metric.encode_histogram::<NoLabelSet>(*sum_ns as f64 / 1e9, count, &counted, None)?;
-                    }
+            for Sample { labels, value } in of {
+                if labels.is_empty() {
+                    value.encode(&mut family)?;
+                } else {
+                    value.encode(&mut family.encode_family(labels)?)?;
                 }
             }
         }

@@ -65,6 +65,10 @@ where
 
 /// How an upload ended.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one a request, in the task's own memory; boxing would cost an allocation"
+)]
 enum Upload {
     /// Read to its end.
     Whole(Result<Body, BodyFault>),

@@ -229,7 +229,8 @@ mod tests {
 
     #[test]
     fn any_encoding_but_identity_shows_wherever_it_stands() {
-        let cases: [(&[&'static [u8]], Option<&[u8]>); 5] = [
+        type Case = (&'static [&'static [u8]], Option<&'static [u8]>);
+        let cases: [Case; 5] = [
             (&[], None),
             (&[b"identity"], Some(b"identity")),
             (&[b"gzip", b"identity"], Some(b"gzip")),
