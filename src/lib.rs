@@ -19,5 +19,6 @@ pub mod probe;
 pub mod problem;
 pub mod receipt;
 pub mod serve;
+pub mod spelling;
 pub mod spop;
 pub mod state;

@@ -160,6 +160,7 @@ mod debian_nginx_1_22_handoff {
 /// Reduced mode: headers and path only. The plan with all models passes, one limited to some is refused.
 mod debian_nginx_1_22_auth_request {
     use super::cases::short_chat;
+    use super::harness::client::Request;
     use super::harness::fleet::SHARED_MODEL;
     use super::harness::nginx::Mode;
     use super::harness::stack::{Front, Stack};
@@ -174,7 +175,8 @@ mod debian_nginx_1_22_auth_request {
             ("no key", short_chat(SHARED_MODEL), 401),
             ("a bad key", short_chat(SHARED_MODEL).key("hg_wrong"), 401),
             ("a plan that is limited to some models", short_chat(SHARED_MODEL).key(&keys.team), 403),
-            ("an unknown route", super::harness::client::Request::post("/api/pull", "{}").key(&keys.all), 404),
+            ("an administrative route", Request::post("/api/pull", "{}").key(&keys.all), 403),
+            ("an unknown route", Request::post("/api/pulls", "{}").key(&keys.all), 404),
         ];
         for (what, request, status) in cases {
             let answer = stack.send(&request).unwrap();

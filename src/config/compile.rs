@@ -212,6 +212,10 @@ impl Compiler<'_, '_> {
             let shown: String = name.escape_debug().take(NAME_LENGTH_MAX).collect();
             let hint = format!("1 to {NAME_LENGTH_MAX} letters, digits, \"_\", \".\" or \"-\"");
             self.findings.value(at.clone(), format!("\"{shown}\" cannot be the name of a {what}"), Some(hint));
+        } else if what == "server" && (name == "herdgate" || name.starts_with("herdgate_")) {
+            let hint = "the shipped proxy files use these names for herdgate itself; call the server otherwise";
+            let what = format!("\"{name}\" is reserved: no server may be called herdgate or herdgate_…");
+            self.findings.value(at.clone(), what, Some(hint.to_owned()));
         }
     }
 

@@ -1,9 +1,9 @@
 //! The file as written: every table checked against the schema, with the place of everything in it.
 
 use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape, quoted};
-use super::spelling;
 use super::value::{self, Value};
 use crate::problem::Findings;
+use crate::spelling;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

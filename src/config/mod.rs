@@ -8,7 +8,6 @@ pub mod reload;
 pub mod schema;
 pub mod server;
 pub mod settings;
-pub mod spelling;
 pub mod value;
 
 pub use crate::problem::{Problem, Problems};

@@ -2,8 +2,8 @@
 
 use super::quantity::{self, Rate};
 use super::schema::{Key, Kind, Word, quoted};
-use super::spelling;
 use crate::problem::Findings;
+use crate::spelling;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;

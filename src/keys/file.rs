@@ -306,7 +306,7 @@ impl EntryReader<'_> {
                 unknown => {
                     let at = member.span().start;
                     let known = ["name", "plan", "sha256", "created", "expires", "revoked"];
-                    let hint = match crate::config::spelling::nearest(unknown, known.into_iter()) {
+                    let hint = match crate::spelling::nearest(unknown, known.into_iter()) {
                         Some(near) => format!("did you mean \"{near}\"?"),
                         None => format!("known: {}", known.join(", ")),
                     };

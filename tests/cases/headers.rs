@@ -65,7 +65,7 @@ pub fn forged_headers_never_change_a_verdict(front: Front) {
     let refused = [
         ("no key", short_chat(SHARED_MODEL), 401),
         ("a model outside the plan", short_chat(FOREIGN_MODEL).key(&keys.team), 404),
-        ("an administrative route", Request::post("/api/pull", r#"{"model":"x"}"#).key(&keys.team), 404),
+        ("an administrative route", Request::post("/api/pull", r#"{"model":"x"}"#).key(&keys.team), 403),
         ("a list without a key", Request::get("/api/tags"), 401),
     ];
     for (what, request, status) in refused {
