@@ -8,7 +8,7 @@ use crate::file_watch::FileWatch;
 use crate::gate::Gate;
 use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
-use crate::probe::{self, Client, Schedule};
+use crate::probe::{self, Client, Schedule, Senses, Traffic};
 use crate::state::State;
 use crate::{agent_check, keys, nginx, spop};
 use std::io;
@@ -173,7 +173,8 @@ impl Wiring {
             error: io::Error::other(error),
         })?;
         let (schedule, scheduled) = watch::channel(schedule(&settings));
-        self.tasks.spawn(probe::run(self.state.clone(), client, scheduled, self.stop.clone()));
+        let senses = Senses { client, clock: self.gate.clock.clone(), traffic: Traffic::default() };
+        self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
 
         let (state, admin) = (self.state.clone(), self.admin.clone());
         self.follow_until_stopped(
@@ -230,8 +231,9 @@ impl Wiring {
 }
 
 fn schedule(settings: &Settings) -> Schedule {
-    let config::settings::ProbeSettings { interval, fast_interval, rise, fall } = settings.probe.clone();
-    Schedule { interval, fast_interval, rise, fall }
+    let config::settings::ProbeSettings { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle } =
+        settings.probe.clone();
+    Schedule { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle }
 }
 
 /// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served.

@@ -436,6 +436,7 @@ fn inventory(models: &[&str], expires: &str, version: &str) -> Inventory {
             })
             .collect(),
         version: Some(version.into()),
+        full: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which server can serve which model right now: policy and fleet brought together once per change, so that a decision
 //! is a look-up.
 
+use super::consistency::{self, Disagreement};
 use super::fleet::{FleetView, Model, ServerState};
 use super::name::ModelName;
 use super::policy::{PlanIndex, Policy, ServerIndex};
@@ -40,6 +41,8 @@ pub struct Roster {
     pub everywhere: Vec<ServerIndex>,
     /// Whether some server was never probed to an end, so that an unknown model may yet turn up.
     pub incomplete: bool,
+    /// Models that servers have with different content, and which of them are quarantined for it.
+    pub disagreements: Vec<Disagreement>,
 }
 
 impl Roster {
@@ -48,6 +51,7 @@ impl Roster {
         let mut members: BTreeMap<ModelName, Vec<(ServerIndex, bool, Model)>> = BTreeMap::new();
         let mut everywhere = Vec::new();
         let mut incomplete = false;
+        let disagreements = consistency::disagreements(policy, fleet);
         for (position, server) in policy.servers.iter().enumerate() {
             let Ok(index) = u16::try_from(position).map(ServerIndex) else { break };
             let Some(view) = fleet.servers.get(&server.name) else {
@@ -55,7 +59,7 @@ impl Roster {
                 continue;
             };
             incomplete |= view.state == ServerState::Unknown;
-            let live = view.state == ServerState::Up && server.weight > 0;
+            let live = view.state.is_live() && server.weight > 0;
             if live {
                 everywhere.push((index, server.weight));
             }
@@ -63,11 +67,13 @@ impl Roster {
                 let servers = members.entry(model.name.clone()).or_default();
                 // Two spellings of one model on one server are one member.
                 if servers.last().is_none_or(|(last, _, _)| *last != index) {
-                    servers.push((index, live, model.clone()));
+                    let quarantined = disagreements.iter().any(|found| found.quarantines(&model.name, &server.name));
+                    servers.push((index, live && !quarantined, model.clone()));
                 }
             }
         }
-        let mut roster = Roster { everywhere: smooth_rotation(&everywhere), incomplete, ..Roster::default() };
+        let mut roster =
+            Roster { everywhere: smooth_rotation(&everywhere), incomplete, disagreements, ..Roster::default() };
         for (name, servers) in members {
             let live: Vec<_> = servers
                 .iter()
