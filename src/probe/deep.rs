@@ -77,7 +77,13 @@ struct Ended {
 
 enum Asked {
     Ollama(Ask),
-    OpenAi { model: ModelName, way: openai::Way },
+    OpenAi {
+        model: ModelName,
+        /// The route that answered.
+        way: openai::Way,
+        /// Whether the server tells of its progress.
+        tells: bool,
+    },
 }
 
 /// What the checks so far left behind.
@@ -91,7 +97,10 @@ struct Memory {
     doubt: u32,
     /// The real success that was last reported.
     credited: Option<Moment>,
+    /// Whether the refusals were told of.
     refused: bool,
+    /// Whether this server was found to tell nothing of its progress.
+    silent: bool,
 }
 
 impl DeepProbe {
@@ -216,18 +225,17 @@ impl DeepProbe {
         let (client, url, traffic, name) =
             (self.client.clone(), self.target.url.clone(), self.traffic.clone(), self.target.name.clone());
         let (deadline, patience, way) = (rules.deep_timeout, rules.fast_interval, memory.way);
-        let began = now;
+        let (began, silent) = (now, memory.silent);
         checks.spawn(async move {
             let progress = async || timeout(patience, openai::progress(&client, &url)).await.ok().flatten();
-            let before = progress().await;
+            let before = if silent { None } else { progress().await };
             let (found, way) = match timeout(deadline, openai::one_token(&client, &url, &listed, way)).await {
                 Ok(tried) => tried,
                 Err(_) => (Found::Late, way),
             };
             let moved = matches!(found, Found::Late)
-                && (worked_since(&traffic, &name, began)
-                    || matches!((before, progress().await), (Some(before), Some(after)) if before != after));
-            let asked = Asked::OpenAi { model: ModelName::canonical(&listed), way };
+                && (worked_since(&traffic, &name, began) || has_moved(before, progress().await));
+            let asked = Asked::OpenAi { model: ModelName::canonical(&listed), way, tells: before.is_some() };
             Ended { asked, found, began, embeds: false, loaded: false, progress: moved }
         });
         (true, true)
@@ -247,8 +255,10 @@ impl DeepProbe {
                 }
                 ask.model
             }
-            Asked::OpenAi { model, way } => {
+            Asked::OpenAi { model, way, tells } => {
                 memory.way = way;
+                // Asked again after a failure: what comes back may be another program.
+                memory.silent = !tells && matches!(found, Found::Token);
                 model
             }
         };
@@ -305,6 +315,10 @@ async fn join(checks: &mut JoinSet<Ended>) -> Option<Ended> {
 
 fn worked_since(traffic: &Traffic, server: &Arc<str>, began: Moment) -> bool {
     traffic.last_success(server).is_some_and(|success| success >= began)
+}
+
+fn has_moved(before: Option<Option<u64>>, after: Option<Option<u64>>) -> bool {
+    matches!((before, after), (Some(Some(before)), Some(Some(after))) if before != after)
 }
 
 /// Whether a model is loaded that was not.

@@ -68,13 +68,15 @@ async fn answered(client: &Client, base: &str, path: &str) -> Result<Option<Vec<
     Ok((said.status == 200).then_some(said.body))
 }
 
-/// A number that differs from an earlier one where the server generated something in between; `None` where it does not tell.
-pub async fn progress(client: &Client, base: &str) -> Option<u64> {
+/// A number that differs from an earlier one where the server generated something in between. The inner `None`: not to be
+/// told from now; the outer: this server never tells.
+pub async fn progress(client: &Client, base: &str) -> Option<Option<u64>> {
     let metrics = answered(client, base, METRICS).await.ok()?.and_then(|body| load::metrics(&body));
     if let Some(progress) = metrics.and_then(|load| load.progress) {
-        return Some(progress);
+        return Some(Some(progress));
     }
-    answered(client, base, SLOTS).await.ok()?.and_then(|body| load::slots(&body)).and_then(|load| load.progress)
+    let slots = answered(client, base, SLOTS).await.ok()?.and_then(|body| load::slots(&body));
+    slots.map(|load| load.progress)
 }
 
 /// The model to ask for a token: the first listed, on servers that are known to hold what they list. LocalAI and others list
