@@ -150,8 +150,7 @@ async fn an_idle_model_is_left_alone_until_somebody_uses_it() {
         before = now;
     }
     assert!(before > 3, "only {before} checks");
-    // A use moves the expiry by more than our checks explain only where they have shortened what it inherits; a client
-    // that says how long settles it.
+    // A use so soon after a check is within the slack of two cut-off dates; one that stays longer is not.
     let body =
         json!({ "model": "a", "prompt": "hi", "stream": false, "keep_alive": "3h", "options": { "num_ctx": 4096 } });
     sim.ask("POST", "/api/generate", body.to_string());

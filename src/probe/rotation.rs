@@ -10,9 +10,11 @@
 //!   took. A model that stays for ever is given 285 years, not "for ever". It is never zero or negative: those unload or pin.
 //! - **No eviction**: nothing is loaded, so nothing has to leave.
 //!
-//! Ollama has one such duration a model, and the next request without a `keep_alive` of its own inherits the shortened one.
-//! So the checks can make a model leave earlier than without them, by at most the time between its last use and the last
-//! check; never later. Real traffic that is known of suspends the checks, and with them this.
+//! What this costs: Ollama keeps one such duration a model. The next request without a `keep_alive` of its own inherits what the
+//! last check sent, so the model then stays shorter than without checks, and over several uses that adds up, until a client
+//! names its `keep_alive` or the model is loaded anew. Giving back what was taken would mean to send more than what remains,
+//! on the guess that the last use named none; that is not done. Real traffic that is known of suspends the checks, and with
+//! them this.
 //!
 //! **Idle**: `/api/ps` says when a model will leave and not when it was used. Our own checks move that moment to the
 //! end of the check plus the `keep_alive` sent, at the latest. If it stands later than our checks explain, somebody else used
@@ -79,7 +81,7 @@ pub enum Pick {
     Ask(Ask),
     /// Nothing is loaded, or what failed is no longer.
     Nothing,
-    /// Models are loaded, and none may be asked without disturbing it: idle, about to leave, or of unknown context.
+    /// Models are loaded, and none may be asked without disturbing it: idle, soon to leave, or of unknown context.
     Spared,
 }
 
@@ -300,6 +302,7 @@ mod tests {
         fn used(&mut self, name: &str, ms: i64) {
             let server_ms = EPOCH_MS + ms + self.skew_ms;
             let model = self.kept.iter_mut().find(|model| model.name == name).unwrap();
+            assert!(server_ms < model.expires_ms, "{name} had left when a client used it at {ms} ms");
             model.expires_ms = server_ms + model.session_ms;
         }
 
