@@ -88,7 +88,8 @@ mod tests {
     fn a_receipt_serves_its_own_request_only_and_not_for_long() {
         let receipts = Receipts::new([7; 32]);
         let receipt = receipts.issue("team", b"GET", b"/api/tags", 1000);
-        let cases: [(&str, &[u8], &[u8], i64, Option<&str>); 9] = [
+        type Case<'c> = (&'c str, &'c [u8], &'c [u8], i64, Option<&'c str>);
+        let cases: [Case<'_>; 9] = [
             (&receipt, b"GET", b"/api/tags", 1000, Some("team")),
             (&receipt, b"GET", b"/api/tags", 1000 + LIFETIME_S - 1, Some("team")),
             (&receipt, b"GET", b"/api/tags", 1000 + LIFETIME_S, None),

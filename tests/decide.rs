@@ -1,5 +1,7 @@
 //! Whole decisions as data: one inquiry, one line of verdict, and the body a client would read.
 
+#![allow(clippy::unwrap_used)] // a test may fail
+
 use herdgate::clock::Clock;
 use herdgate::decision::body::BodyReader;
 use herdgate::decision::catalog;
@@ -142,10 +144,9 @@ fn a_prefix_is_never_decided_on() {
         let found = describe(&gate, &view, &inquiry("POST", "/api/chat", "unlimited", shown), at(0), at(0));
         assert!(found.starts_with(expected), "{} of {size}: {found}", seen.len());
     }
-    for shown in [BodyShown::TooLarge] {
-        let found = describe(&gate, &view, &inquiry("POST", "/api/chat", "unlimited", shown), at(0), at(0));
-        assert!(found.starts_with(invisible), "{found}");
-    }
+    let shown = BodyShown::TooLarge;
+    let found = describe(&gate, &view, &inquiry("POST", "/api/chat", "unlimited", shown), at(0), at(0));
+    assert!(found.starts_with(invisible), "{found}");
 }
 
 #[test]

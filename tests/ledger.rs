@@ -1,5 +1,7 @@
 //! The books against a naive model and against governor, over random streams of requests.
 
+#![allow(clippy::unwrap_used)] // a test may fail
+
 use governor::clock::FakeRelativeClock;
 use governor::{Quota as GovernorQuota, RateLimiter};
 use herdgate::decision::limits::{Limit, Limits, Quota, Scope};

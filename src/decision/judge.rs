@@ -24,7 +24,9 @@ pub struct Judged<'v> {
     pub judgement: Judgement<'v>,
 }
 
-/// The three ends of judging.
+/// The three ends of judging. Claims are large because limits are kept in place: one is made a decision and none is
+/// stored, while a box would cost the hot path an allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Judgement<'v> {
     /// May pass, if the limits allow it and a server can take it.
