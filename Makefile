@@ -1,7 +1,7 @@
 # A bare `make` lists the targets. What takes more than three lines is a script in tests/tools.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test demo lint check-versions
+.PHONY: help tools proxies build test demo lint check-versions
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -9,13 +9,16 @@ help: ## list the targets
 tools: ## install what tests and demo need and this machine lacks (uses apt-get, debootstrap, pip; sudo where not root)
 	@tests/tools/install.sh
 
+proxies: ## install Debian's haproxy and nginx-light where this machine lacks them
+	@tests/tools/install.sh proxies
+
 build: ## build herdgate and the examples
 	cargo build --bins --examples
 
 test: tools build ## run every test, on real HAProxy and nginx; the last line is the sum
 	@tests/tools/run.sh
 
-demo: tools build ## show the main job on real proxies and end by itself (STAY=1: stay up)
+demo: proxies build ## show the main job on real proxies and end by itself (STAY=1: stay up)
 	@cargo run --quiet --example demo -- $(if $(STAY),--stay)
 
 lint: ## formatting, clippy without warnings, licences and sources of dependencies
