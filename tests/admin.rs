@@ -11,6 +11,7 @@ use herdgate::decision::verdict::Code;
 use herdgate::gate::Gate;
 use herdgate::listen::{Address, bind};
 use herdgate::metrics::{Frame, Metrics, Outcome, Port};
+use herdgate::receipt::Receipts;
 use herdgate::state::State;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -202,7 +203,8 @@ async fn what_is_recorded_is_what_is_scraped() {
 async fn ten_thousand_junk_requests_add_no_series() {
     let running = start();
     running.state.publish_policy(Arc::new(policy()));
-    let gate = Arc::new(Gate::new(running.state.clone(), running.metrics.clone(), Clock::new()));
+    let gate =
+        Arc::new(Gate::new(running.state.clone(), running.metrics.clone(), Clock::new(), Receipts::new([7; 32], 1)));
     let (bound, http) = wire::loopback();
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();

@@ -95,6 +95,7 @@ impl HaProxy {
         command.env("HERDGATE_AGENT_ADDR", ports.agent_check.ip().to_string());
         command.env("HERDGATE_AGENT_PORT", ports.agent_check.port().to_string());
         command.env("HAPROXY_LOG", log_address.to_string());
+        command.env("HERDGATE_USAGE", ports.usage.to_string());
         command.env("HAPROXY_STATS", scratch.join("haproxy.sock"));
         for server in &fleet.servers {
             command.env(server.name.to_uppercase(), server.address.to_string());
