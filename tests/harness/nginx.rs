@@ -1,16 +1,50 @@
-//! Debian's nginx on the shipped files; only addresses in the site file are replaced.
+//! nginx of several versions on the shipped files; only addresses in the site file are replaced.
 
 use super::fleet::Fleet;
 use super::herdgate::Ports;
 use super::process::Process;
+use super::release::Place;
 use super::scratch::{Scratch, edit};
 use super::{Fault, port, root};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-const PROGRAM: &str = "/usr/sbin/nginx";
+/// Which nginx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Debian 12's: 1.22.
+    Debian,
+    /// 1.26, Debian trixie's. Only for the matrix.
+    Trixie,
+    /// Debian sid's: 1.30 or later. Only for the matrix.
+    Newer,
+}
+
+impl Version {
+    fn place(self) -> Place {
+        match self {
+            Version::Debian => Place::Machine("/usr/sbin/nginx"),
+            Version::Trixie => Place::Tree("trixie", "usr/sbin/nginx"),
+            Version::Newer => Place::Tree("sid-nginx", "usr/sbin/nginx"),
+        }
+    }
+
+    /// The series it must be of, from and to.
+    pub fn series(self) -> RangeInclusive<(u32, u32)> {
+        match self {
+            Version::Debian => (1, 22)..=(1, 22),
+            Version::Trixie => (1, 26)..=(1, 26),
+            Version::Newer => (1, 30)..=(u32::MAX, u32::MAX),
+        }
+    }
+
+    /// The line of `nginx -v`.
+    pub fn line(self) -> Result<String, Fault> {
+        self.place().line()
+    }
+}
 
 /// Which of the shipped modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,23 +66,21 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// The version line.
-    pub fn line() -> Result<String, Fault> {
-        let said = Command::new(PROGRAM)
-            .arg("-v")
-            .output()
-            .map_err(|fault| format!("{PROGRAM}: {fault}: run `make tools`"))?;
-        Ok(String::from_utf8_lossy(&said.stderr).trim().to_owned())
-    }
-
     /// Starts it on the shipped files.
-    pub fn start(mode: Mode, scratch: &Scratch, ports: &Ports, fleet: &Fleet) -> Result<Nginx, Fault> {
-        Nginx::start_without(&[], mode, scratch, ports, fleet)
+    pub fn start(
+        version: Version,
+        mode: Mode,
+        scratch: &Scratch,
+        ports: &Ports,
+        fleet: &Fleet,
+    ) -> Result<Nginx, Fault> {
+        Nginx::start_without(&[], version, mode, scratch, ports, fleet)
     }
 
     /// Starts it with `lines` taken out of `herdgate_server.conf`.
     pub fn start_without(
         lines: &[&str],
+        version: Version,
         mode: Mode,
         scratch: &Scratch,
         ports: &Ports,
@@ -84,7 +116,7 @@ impl Nginx {
         scratch.write("nginx/herdgate_server.conf", &server)?;
 
         let error_log = scratch.join("nginx-error.log");
-        let mut command = Command::new(PROGRAM);
+        let mut command = version.place().command()?;
         command.arg("-e").arg(&error_log).arg("-c").arg(folder.join("nginx.conf"));
         let pid = scratch.join("nginx.pid");
         command.args(["-g", &format!("daemon off; pid {};", pid.display())]);

@@ -4,9 +4,9 @@ use super::Fault;
 use super::client::{self, Request, Response};
 use super::deadline::wait_until;
 use super::fleet::Fleet;
-use super::haproxy::{HaProxy, Version};
+use super::haproxy::{self, HaProxy};
 use super::herdgate::{Herdgate, Keys};
-use super::nginx::{Mode, Nginx};
+use super::nginx::{self, Mode, Nginx};
 use super::scratch::Scratch;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front {
     /// HAProxy.
-    HaProxy(Version),
+    HaProxy(haproxy::Version),
     /// nginx.
-    Nginx(Mode),
+    Nginx(nginx::Version, Mode),
 }
 
 /// A running proxy.
@@ -81,10 +81,12 @@ impl Stack {
             (Front::HaProxy(version), Some(line)) => {
                 Proxy::HaProxy(HaProxy::start_without(line, version, &scratch, ports, &fleet)?)
             }
-            (Front::Nginx(mode), _) => Proxy::Nginx(Nginx::start_without(lines, mode, &scratch, ports, &fleet)?),
+            (Front::Nginx(version, mode), _) => {
+                Proxy::Nginx(Nginx::start_without(lines, version, mode, &scratch, ports, &fleet)?)
+            }
         };
         let stack = Stack { proxy, herdgate, fleet, scratch };
-        if !matches!(front, Front::Nginx(Mode::AuthRequest)) {
+        if !matches!(front, Front::Nginx(_, Mode::AuthRequest)) {
             stack.wait_for_service()?;
         }
         Ok(stack)
