@@ -48,6 +48,14 @@ impl Version {
     pub fn line(self) -> Result<String, Fault> {
         self.place().line()
     }
+
+    /// Whether it reads the shipped file, and what it says about that: nothing, where there is no warning.
+    pub fn check(self) -> Result<(bool, String), Fault> {
+        let mut command = self.place().command()?;
+        command.arg("-c").arg("-f").arg(root().join("haproxy/haproxy.cfg"));
+        let said = command.output().map_err(|fault| format!("haproxy -c: {fault}"))?;
+        Ok((said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned()))
+    }
 }
 
 /// A running HAProxy.
@@ -66,9 +74,9 @@ impl HaProxy {
         HaProxy::run(version, root().join("haproxy/haproxy.cfg"), scratch, ports, fleet)
     }
 
-    /// Starts it on a copy in which `line` is taken out of `haproxy.cfg`.
-    pub fn start_without(
-        line: &str,
+    /// Starts it on a copy of them in which each first of `edits` is replaced by the second in `haproxy.cfg`.
+    pub fn start_edited(
+        edits: &[(&str, &str)],
         version: Version,
         scratch: &Scratch,
         ports: &Ports,
@@ -76,8 +84,11 @@ impl HaProxy {
     ) -> Result<HaProxy, Fault> {
         let folder = scratch.copy(&root().join("haproxy"), "haproxy")?;
         let config = folder.join("haproxy.cfg");
-        let text = std::fs::read_to_string(&config).map_err(|fault| format!("{}: {fault}", config.display()))?;
-        scratch.write("haproxy/haproxy.cfg", &edit(&text, line, "")?)?;
+        let mut text = std::fs::read_to_string(&config).map_err(|fault| format!("{}: {fault}", config.display()))?;
+        for (from, to) in edits {
+            text = edit(&text, from, to)?;
+        }
+        scratch.write("haproxy/haproxy.cfg", &text)?;
         HaProxy::run(version, config, scratch, ports, fleet)
     }
 

@@ -63,6 +63,7 @@ pub struct Nginx {
     /// The process.
     pub process: Process,
     access_log: PathBuf,
+    error_log: PathBuf,
 }
 
 impl Nginx {
@@ -74,12 +75,12 @@ impl Nginx {
         ports: &Ports,
         fleet: &Fleet,
     ) -> Result<Nginx, Fault> {
-        Nginx::start_without(&[], version, mode, scratch, ports, fleet)
+        Nginx::start_edited(&[], version, mode, scratch, ports, fleet)
     }
 
-    /// Starts it with `lines` taken out of `herdgate_server.conf`.
-    pub fn start_without(
-        lines: &[&str],
+    /// Starts it with each first of `edits` replaced by the second in `herdgate_server.conf`.
+    pub fn start_edited(
+        edits: &[(&str, &str)],
         version: Version,
         mode: Mode,
         scratch: &Scratch,
@@ -110,8 +111,8 @@ impl Nginx {
         scratch.write("nginx/herdgate.conf", &site)?;
 
         let mut server = read("herdgate_server.conf")?;
-        for line in lines {
-            server = edit(&server, line, "")?;
+        for (from, to) in edits {
+            server = edit(&server, from, to)?;
         }
         scratch.write("nginx/herdgate_server.conf", &server)?;
 
@@ -122,7 +123,12 @@ impl Nginx {
         command.args(["-g", &format!("daemon off; pid {};", pid.display())]);
         let mut process = Process::start("nginx", command, &scratch.join("nginx.log"))?;
         process.wait_until_ready(Duration::from_secs(10), |_| TcpStream::connect(address).is_ok())?;
-        Ok(Nginx { address, process, access_log })
+        Ok(Nginx { address, process, access_log, error_log })
+    }
+
+    /// The error log.
+    pub fn error_lines(&self) -> Vec<String> {
+        std::fs::read_to_string(&self.error_log).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
     /// The access log.

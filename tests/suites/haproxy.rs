@@ -24,6 +24,13 @@ fn is_what_runs() {
     assert!(line.starts_with("HAProxy version ") && VERSION.series().contains(&found), "{line}");
 }
 
+/// A directive that a version deprecates shows here first.
+#[test]
+fn the_shipped_file_is_read_without_a_warning() {
+    let (read, said) = VERSION.check().unwrap();
+    assert!(read && said.is_empty(), "{said}");
+}
+
 macro_rules! tests {
     ($($name:ident => $check:expr;)+) => {
         $(#[test] fn $name() { $check(FRONT) })+
@@ -39,7 +46,7 @@ tests! {
     forged_headers_never_change_a_verdict => headers::forged_headers_never_change_a_verdict;
     tokens_written_50_ms_apart_arrive_50_ms_apart => streams::tokens_written_50_ms_apart_arrive_50_ms_apart;
     without_http_no_delay_tokens_arrive_in_bursts =>
-        |front| streams::without_these_lines_tokens_arrive_in_bursts(front, &["option http-no-delay"]);
+        |front| streams::with_these_edits_tokens_arrive_in_bursts(front, &[("option http-no-delay", "")]);
     a_client_that_leaves_is_noticed_by_the_server => streams::a_client_that_leaves_is_noticed_by_the_server;
     a_client_that_leaves_before_the_answer_is_noticed_by_the_server =>
         streams::a_client_that_leaves_before_the_answer_is_noticed_by_the_server;

@@ -7,7 +7,7 @@ use crate::harness::client::Response;
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::nginx::Mode;
 use crate::harness::release::series;
-use crate::harness::stack::{Front, Stack};
+use crate::harness::stack::{Front, Proxy, Stack};
 
 const FRONT: Front = Front::Nginx(VERSION, Mode::Handoff);
 
@@ -25,6 +25,15 @@ fn is_what_runs() {
     println!("{line}");
     let found = series(&line).unwrap();
     assert!(line.starts_with("nginx version: ") && VERSION.series().contains(&found), "{line}");
+}
+
+/// A directive that a version deprecates shows here first.
+#[test]
+fn the_shipped_files_are_read_without_a_warning() {
+    let stack = Stack::start(FRONT).unwrap();
+    let Proxy::Nginx(nginx) = &stack.proxy else { panic!("not nginx") };
+    let lines = nginx.error_lines();
+    assert!(lines.is_empty() && nginx.process.output().is_empty(), "{lines:#?}{}", nginx.process.output());
 }
 
 #[test]
@@ -62,12 +71,12 @@ fn tokens_written_50_ms_apart_arrive_50_ms_apart() {
     streams::tokens_written_50_ms_apart_arrive_50_ms_apart(FRONT);
 }
 
-/// With both of nginx's defaults back: an answer in chunks (HTTP/1.1) passes its buffers as it comes, one that ends with
-/// the connection (HTTP/1.0) does not.
+/// With both of nginx's defaults back, as they were up to 1.29.6 (HTTP/1.1 since): an answer in chunks (HTTP/1.1) passes
+/// its buffers as it comes, one that ends with the connection (HTTP/1.0) does not.
 #[test]
 fn without_proxy_buffering_off_tokens_arrive_in_bursts() {
-    let lines = ["proxy_buffering off;", "proxy_http_version 1.1;"];
-    streams::without_these_lines_tokens_arrive_in_bursts(FRONT, &lines);
+    let edits = [("proxy_buffering off;", ""), ("proxy_http_version 1.1;", "proxy_http_version 1.0;")];
+    streams::with_these_edits_tokens_arrive_in_bursts(FRONT, &edits);
 }
 
 #[test]
