@@ -348,6 +348,7 @@ fn gate() -> Gate {
         models: models.iter().map(|pattern| ModelPattern::new(pattern)).collect(),
         routes: RouteClasses { inference, catalog: true },
         requests,
+        concurrency: None,
     };
     let some = |value| NonZeroU64::new(value).unwrap();
     let quota = Quota { count: some(6), period_ns: some(60_000_000_000), burst: some(3) };
