@@ -44,6 +44,7 @@ tests! {
     no_spelling_of_a_path_gets_around_the_table => paths::no_spelling_of_a_path_gets_around_the_table;
     credentials_and_our_headers_never_reach_a_server => headers::credentials_and_our_headers_never_reach_a_server;
     forged_headers_never_change_a_verdict => headers::forged_headers_never_change_a_verdict;
+    the_second_of_two_credentials_never_counts => headers::the_second_of_two_credentials_never_counts;
     tokens_written_50_ms_apart_arrive_50_ms_apart => streams::tokens_written_50_ms_apart_arrive_50_ms_apart;
     without_http_no_delay_tokens_arrive_in_bursts =>
         |front| streams::with_these_edits_tokens_arrive_in_bursts(front, &[("option http-no-delay", "")]);

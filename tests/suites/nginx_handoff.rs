@@ -67,6 +67,11 @@ fn forged_headers_never_change_a_verdict() {
 }
 
 #[test]
+fn the_second_of_two_credentials_never_counts() {
+    headers::the_second_of_two_credentials_never_counts(FRONT);
+}
+
+#[test]
 fn tokens_written_50_ms_apart_arrive_50_ms_apart() {
     streams::tokens_written_50_ms_apart_arrive_50_ms_apart(FRONT);
 }
