@@ -76,3 +76,21 @@ pub fn forged_headers_never_change_a_verdict(front: Front) {
     }
     assert_eq!(stack.fleet.asked().unwrap(), 0);
 }
+
+/// Of a credential that comes twice, the second never counts. nginx up to 1.22 shows herdgate the first `x-api-key` alone;
+/// later ones join them, HAProxy counts them: there the good one does not count in either place.
+pub fn the_second_of_two_credentials_never_counts(front: Front) {
+    let stack = Stack::start(front).unwrap();
+    let good = stack.keys().team.clone();
+    let bearer = format!("Bearer {good}");
+    let bad = "hg_0000000000000000000000000000000000000000000";
+    let bad_bearer = format!("Bearer {bad}");
+    for (name, first, second) in
+        [("Authorization", &*bad_bearer, &*bearer), ("x-api-key", bad, &good), ("api-key", bad, &good)]
+    {
+        let answer = stack.send(&short_chat(SHARED_MODEL).header(name, first).header(name, second)).unwrap();
+        assert!([400, 401].contains(&answer.status), "{name}: {} {}", answer.status, answer.text());
+        let turned = stack.send(&short_chat(SHARED_MODEL).header(name, second).header(name, first)).unwrap();
+        println!("{name}: bad, good: {}; good, bad: {}", answer.status, turned.status);
+    }
+}

@@ -15,6 +15,7 @@ pub mod herdgate;
 pub mod nginx;
 pub mod port;
 pub mod process;
+pub mod release;
 pub mod scratch;
 pub mod sdk;
 pub mod stack;
