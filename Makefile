@@ -1,7 +1,7 @@
 # A bare `make` lists the targets. What takes more than three lines is a script in tests/tools.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools proxies build test demo lint check-versions
+.PHONY: help tools proxies build test demo demo-real lint check-versions
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,10 @@ test: tools build ## run every test, on real HAProxy and nginx; the last line is
 
 demo: proxies build ## show the main job on real proxies and end by itself (STAY=1: stay up)
 	@cargo run --quiet --example demo -- $(if $(STAY),--stay)
+
+demo-real: tools build ## the same with a real model on llama.cpp and the openai client (fetches both, about 200 MB)
+	@tests/tools/llama.sh
+	@cargo run --quiet --example demo-real
 
 lint: ## formatting, clippy without warnings, licences and sources of dependencies
 	cargo fmt --check
