@@ -8,7 +8,7 @@ mod harness;
 
 /// Main mode: herdgate sees the body.
 mod debian_nginx_1_22_handoff {
-    use super::cases::{answers, bodies, faults, headers, paths, sdks, servers, short_chat, streams};
+    use super::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, short_chat, streams};
     use super::harness::client::Response;
     use super::harness::fleet::SHARED_MODEL;
     use super::harness::nginx::{Mode, Nginx};
@@ -59,6 +59,16 @@ mod debian_nginx_1_22_handoff {
     #[test]
     fn forged_headers_never_change_a_verdict() {
         headers::forged_headers_never_change_a_verdict(FRONT);
+    }
+
+    #[test]
+    fn an_encoding_behind_another_never_reaches_a_server() {
+        headers::an_encoding_behind_another_never_reaches_a_server(FRONT);
+    }
+
+    #[test]
+    fn no_framing_hides_a_request_from_herdgate() {
+        framing::no_framing_hides_a_request_from_herdgate(FRONT);
     }
 
     #[test]
