@@ -58,6 +58,21 @@ pub fn credentials_and_our_headers_never_reach_a_server(front: Front) {
     assert_eq!(stack.fleet.server("ollama3").unwrap().counters().unwrap().asked(), 0);
 }
 
+/// Ollama inflates a body by the first `Content-Encoding`, HAProxy shows the last and nginx the first (Ollama
+/// `middleware/openai.go`; `req.fhdr`): where one is not seen, no server is told of it either.
+pub fn an_encoding_behind_another_never_reaches_a_server(front: Front) {
+    let stack = Stack::start(front).unwrap();
+    for (first, last) in [("zstd", "identity"), ("identity", "zstd"), ("gzip", ""), ("", "gzip"), ("br", "Identity")] {
+        let request = short_chat(SHARED_MODEL).key(&stack.keys().team);
+        let request = request.header("Content-Encoding", first).header("Content-Encoding", last);
+        let answer = stack.send(&request).unwrap();
+        assert!([200, 415].contains(&answer.status), "{first}, {last}: {} {}", answer.status, answer.text());
+    }
+    for seen in stack.fleet.seen().unwrap() {
+        assert!(seen.headers.iter().all(|(name, _)| name != "content-encoding"), "{:?}", seen.headers);
+    }
+}
+
 /// A request that is refused stays refused with every forgery on it.
 pub fn forged_headers_never_change_a_verdict(front: Front) {
     let stack = Stack::start(front).unwrap();

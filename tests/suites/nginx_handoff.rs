@@ -2,7 +2,7 @@
 //! included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, faults, headers, paths, sdks, servers, short_chat, streams};
+use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, short_chat, streams};
 use crate::harness::client::Response;
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::nginx::Mode;
@@ -69,6 +69,16 @@ fn forged_headers_never_change_a_verdict() {
 #[test]
 fn the_second_of_two_credentials_never_counts() {
     headers::the_second_of_two_credentials_never_counts(FRONT);
+}
+
+#[test]
+fn an_encoding_behind_another_never_reaches_a_server() {
+    headers::an_encoding_behind_another_never_reaches_a_server(FRONT);
+}
+
+#[test]
+fn no_framing_hides_a_request_from_herdgate() {
+    framing::no_framing_hides_a_request_from_herdgate(FRONT);
 }
 
 #[test]
