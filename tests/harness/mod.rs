@@ -17,6 +17,7 @@ pub mod port;
 pub mod process;
 pub mod scratch;
 pub mod sdk;
+pub mod spop;
 pub mod stack;
 
 /// What went wrong, as a sentence.
