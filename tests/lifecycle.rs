@@ -89,9 +89,10 @@ fn sighup_does_not_end_a_daemon_that_read_standard_input() {
         .stderr(std::fs::File::create(scratch.join("log")).unwrap())
         .spawn()
         .unwrap();
-    let off = ["spop", "http", "agent_check"].map(|port| format!("{port} = \"off\"\n")).concat();
-    let metrics = port::free().unwrap();
-    let config = format!("[listen]\nmetrics = \"{metrics}\"\n{off}\n[[server]]\nname = \"a\"\nurl = \"http://127.0.0.1:9\"\n");
+    let off = ["spop", "agent_check", "metrics", "control"].map(|port| format!("{port} = \"off\"\n")).concat();
+    let http = port::free().unwrap();
+    let server = "[[server]]\nname = \"a\"\nurl = \"http://127.0.0.1:9\"\n\n[plans.team]\nmodels = [\"*\"]\n";
+    let config = format!("[listen]\nhttp = \"{http}\"\n{off}\n{server}");
     child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
     let log = || std::fs::read_to_string(scratch.join("log")).unwrap_or_default();
     let serving = wait_until("it serves", Duration::from_secs(10), || log().contains("serving"));
