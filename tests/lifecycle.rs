@@ -69,6 +69,19 @@ fn sigterm_answers_what_was_asked_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn status_is_a_page_for_people() {
+    let (_scratch, _fleet, herdgate) = running();
+    let said =
+        Command::new(built("herdgate").unwrap()).args(["status", "--config"]).arg(herdgate.config()).output().unwrap();
+    let page = String::from_utf8(said.stdout).unwrap();
+    let lines: Vec<&str> = page.lines().collect();
+    assert!(said.status.success() && lines.len() == 4, "{page}");
+    assert!(lines[0].ends_with(" s, 3 keys, 3 plans"), "{page}");
+    assert!(lines[1].starts_with("  ollama1              up       2 models, "), "{page}");
+    assert!(lines[2].starts_with("  ollama2              up       1 model, "), "{page}");
+}
+
+#[test]
 fn a_port_in_use_is_exit_status_2_and_named() {
     let (scratch, _fleet, herdgate) = running();
     let said =
