@@ -93,8 +93,13 @@ impl Herdgate {
 
     /// Starts it and waits until it says that it is ready.
     pub fn start(&mut self) -> Result<(), Fault> {
+        self.start_at("debug")
+    }
+
+    /// The same with another log level.
+    pub fn start_at(&mut self, level: &str) -> Result<(), Fault> {
         let mut command = Command::new(built("herdgate")?);
-        command.args(["serve", "--log", "debug", "--config"]).arg(&self.config);
+        command.args(["serve", "--log", level, "--config"]).arg(&self.config);
         let mut process = Process::start("herdgate", command, &self.output)?;
         let metrics = self.ports.metrics;
         process.wait_until_ready(Duration::from_secs(15), |_| {
