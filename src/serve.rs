@@ -21,9 +21,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Most open files to ask the system for: 16,384 SPOP and 4,096 HTTP connections, the fleet, and room.
-const FILES_WANTED: u64 = 32_768;
-
 /// How long open connections may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -291,10 +288,13 @@ fn schedule(settings: &Settings) -> Schedule {
     Schedule { interval, fast_interval, rise, fall }
 }
 
-/// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served.
+/// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served. That of SIGHUP is
+/// among them, because its default would end the process: also where the configuration came from standard input and
+/// there is nothing to reload, and before the loop that follows the file has begun.
 fn stop_signals() -> Result<impl Future<Output = ()>, ServeFault> {
     let install = |kind| signal(kind).map_err(ServeFault::system("installing signal handlers"));
     let (mut terminate, mut interrupt) = (install(SignalKind::terminate())?, install(SignalKind::interrupt())?);
+    let _stays_installed = install(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -308,13 +308,19 @@ fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    if soft >= FILES_WANTED {
+    if soft >= listen::FILES_WANTED {
         return;
     }
-    let wanted = FILES_WANTED.min(hard);
+    let wanted = listen::FILES_WANTED.min(hard);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
-    if raised.is_err() || wanted < FILES_WANTED {
+    if raised.is_err() || wanted < listen::FILES_WANTED {
         let got = if raised.is_ok() { wanted } else { soft };
-        tracing::warn!(limit = got, wanted = FILES_WANTED, "few open files are allowed; raise LimitNOFILE");
+        let spop = listen::places(spop::limits::Limits::default().connections, got);
+        tracing::warn!(
+            limit = got,
+            wanted = listen::FILES_WANTED,
+            spop_connections = spop,
+            "few open files are allowed, so fewer connections are taken; raise LimitNOFILE"
+        );
     }
 }

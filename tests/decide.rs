@@ -160,6 +160,32 @@ fn only_a_plan_that_may_use_every_model_passes_without_a_body() {
     }
 }
 
+/// Ollama sends the prompts of some models to another company: those with a tag `cloud`, and those its list gives a
+/// `remote_host` (Ollama `server/routes.go`, ollama#16308). `*` permits neither, with a body or without.
+#[test]
+fn a_pattern_permits_no_model_that_leaves_the_fleet() {
+    let gate = gate();
+    for (model, seen) in [
+        ("qwen3:8b", "allow s2 -"),
+        ("elsewhere:1b", "refuse 404 model_not_found model_not_in_plan"),
+        ("gpt-oss:120b-cloud", "refuse 404 model_not_found model_not_in_plan"),
+    ] {
+        let mut fleet = FleetView::default();
+        for (name, models) in [("s1", &["llama3.2:3b"][..]), ("s2", &[model])] {
+            let mut track = ServerTrack::default();
+            track.report(Ok(inventory(models, "2026-11-21T10:00:00Z", "0.30.1")), 1, 1);
+            fleet.servers.insert(name.into(), track.view());
+        }
+        gate.state.publish_fleet(Arc::new(fleet));
+        let found = decide(&gate, CHAT, "unlimited", &format!(r#"{{"model":"{model}"}}"#), at(0));
+        assert!(found.starts_with(seen), "{model}: {found}");
+        let view = gate.state.view();
+        let found = describe(&gate, &view, &inquiry("POST", "/api/chat", "unlimited", BodyShown::Hidden), at(0), at(0));
+        let hidden = if seen.starts_with("allow") { "allow" } else { "refuse 403 not_permitted body_hidden" };
+        assert!(found.starts_with(hidden), "without a body, {model}: {found}");
+    }
+}
+
 #[test]
 fn an_encoded_body_is_refused_unless_the_encoding_is_identity() {
     let gate = gate();
@@ -424,6 +450,7 @@ fn inventory(models: &[&str], expires: &str, version: &str) -> Inventory {
                 owned_by: "library".into(),
                 details: "".into(),
                 capabilities: "".into(),
+                remote: name.starts_with("elsewhere"),
             })
             .collect(),
         loaded: models

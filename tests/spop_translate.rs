@@ -308,6 +308,7 @@ fn roster(model: &str, server: &Server) -> Roster {
         owned_by: "".into(),
         details: "".into(),
         capabilities: "".into(),
+        remote: false,
     };
     let inventory = Inventory { models: vec![model], ..Inventory::default() };
     let view = ServerView { state: ServerState::Up, inventory: Arc::new(inventory), failure: None };

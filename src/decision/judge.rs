@@ -107,8 +107,10 @@ fn permitted<'v>(
         _ => (Limits::default(), None),
     };
     if matches!(inquiry.body, BodyShown::Hidden) {
-        // Without a body the model is unknown: only a plan that may use every model may pass.
-        let everything = caller.plan.models.iter().any(|pattern| pattern.permits_all());
+        // Without a body the model is unknown: only a plan that may use every model may pass. `*` alone is not enough
+        // where some model leaves the fleet, because it does not permit that one.
+        let pattern = caller.plan.models.iter().any(|pattern| pattern.permits_all());
+        let everything = pattern && view.roster.permits_all(caller.plan_index);
         return if everything {
             Ok(Judgement::Claim(Claim { pool: None, limits, concurrency }))
         } else {

@@ -52,8 +52,9 @@ pub struct RouteClasses {
 pub enum ModelPattern {
     /// A canonical name.
     Exact(ModelName),
-    /// Lower-case glob over the canonical short form. Never matches a name that leaves the fleet (`:cloud`, `-cloud`):
-    /// prompts go to another company only where the plan says so by name.
+    /// Lower-case glob over the canonical short form. Never matches a model that leaves the fleet, by its name (`:cloud`,
+    /// `-cloud`) or because its server says so (`remote_host`, see `roster`): prompts go to another company only where
+    /// the plan says so by name.
     Glob(Box<str>),
 }
 
@@ -73,6 +74,11 @@ impl ModelPattern {
             ModelPattern::Exact(exact) => exact == name,
             ModelPattern::Glob(glob) => !name.leaves_fleet() && glob_matches(glob.as_bytes(), name.as_str().as_bytes()),
         }
+    }
+
+    /// Whether the entry names no model, but a pattern of names.
+    pub fn is_glob(&self) -> bool {
+        matches!(self, ModelPattern::Glob(_))
     }
 
     /// Whether the entry permits every model of the fleet.

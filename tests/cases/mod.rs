@@ -6,6 +6,7 @@
 pub mod answers;
 pub mod bodies;
 pub mod faults;
+pub mod framing;
 pub mod headers;
 pub mod paths;
 pub mod sdks;

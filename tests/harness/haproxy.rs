@@ -1,6 +1,6 @@
 //! HAProxy of several versions on the shipped files.
 
-use super::fleet::Fleet;
+use super::fleet::Servers;
 use super::herdgate::Ports;
 use super::process::Process;
 use super::release::Place;
@@ -70,8 +70,8 @@ pub struct HaProxy {
 
 impl HaProxy {
     /// Starts it on the very files that are shipped.
-    pub fn start(version: Version, scratch: &Scratch, ports: &Ports, fleet: &Fleet) -> Result<HaProxy, Fault> {
-        HaProxy::run(version, root().join("haproxy/haproxy.cfg"), scratch, ports, fleet)
+    pub fn start(version: Version, scratch: &Scratch, ports: &Ports, servers: &dyn Servers) -> Result<HaProxy, Fault> {
+        HaProxy::run(version, root().join("haproxy/haproxy.cfg"), scratch, ports, servers)
     }
 
     /// Starts it on a copy of them in which each first of `edits` is replaced by the second in `haproxy.cfg`.
@@ -80,7 +80,7 @@ impl HaProxy {
         version: Version,
         scratch: &Scratch,
         ports: &Ports,
-        fleet: &Fleet,
+        servers: &dyn Servers,
     ) -> Result<HaProxy, Fault> {
         let folder = scratch.copy(&root().join("haproxy"), "haproxy")?;
         let config = folder.join("haproxy.cfg");
@@ -89,10 +89,16 @@ impl HaProxy {
             text = edit(&text, from, to)?;
         }
         scratch.write("haproxy/haproxy.cfg", &text)?;
-        HaProxy::run(version, config, scratch, ports, fleet)
+        HaProxy::run(version, config, scratch, ports, servers)
     }
 
-    fn run(version: Version, file: PathBuf, scratch: &Scratch, ports: &Ports, fleet: &Fleet) -> Result<HaProxy, Fault> {
+    fn run(
+        version: Version,
+        file: PathBuf,
+        scratch: &Scratch,
+        ports: &Ports,
+        servers: &dyn Servers,
+    ) -> Result<HaProxy, Fault> {
         // The file is run as Debian runs it: chroot, then `user haproxy`.
         if !rustix::process::geteuid().is_root() {
             return Err("HAProxy needs root here: the shipped file has chroot and user haproxy".to_owned());
@@ -112,8 +118,8 @@ impl HaProxy {
         command.env("HAPROXY_LOG", log_address.to_string());
         command.env("HERDGATE_USAGE", ports.usage.to_string());
         command.env("HAPROXY_STATS", scratch.join("haproxy.sock"));
-        for server in &fleet.servers {
-            command.env(server.name.to_uppercase(), server.address.to_string());
+        for (name, address) in servers.addresses() {
+            command.env(name.to_uppercase(), address.to_string());
         }
         let mut process = Process::start("haproxy", command, &scratch.join("haproxy.log"))?;
         process.wait_until_ready(Duration::from_secs(10), |_| TcpStream::connect(address).is_ok())?;

@@ -18,6 +18,7 @@ pub mod process;
 pub mod release;
 pub mod scratch;
 pub mod sdk;
+pub mod spop;
 pub mod stack;
 
 /// What went wrong, as a sentence.

@@ -1,6 +1,6 @@
 //! nginx of several versions on the shipped files; only addresses in the site file are replaced.
 
-use super::fleet::Fleet;
+use super::fleet::Servers;
 use super::herdgate::Ports;
 use super::process::Process;
 use super::release::Place;
@@ -73,9 +73,9 @@ impl Nginx {
         mode: Mode,
         scratch: &Scratch,
         ports: &Ports,
-        fleet: &Fleet,
+        servers: &dyn Servers,
     ) -> Result<Nginx, Fault> {
-        Nginx::start_edited(&[], version, mode, scratch, ports, fleet)
+        Nginx::start_edited(&[], version, mode, scratch, ports, servers)
     }
 
     /// Starts it with each first of `edits` replaced by the second in `herdgate_server.conf`.
@@ -85,7 +85,7 @@ impl Nginx {
         mode: Mode,
         scratch: &Scratch,
         ports: &Ports,
-        fleet: &Fleet,
+        servers: &dyn Servers,
     ) -> Result<Nginx, Fault> {
         // The shipped file has `user www-data`.
         if !rustix::process::geteuid().is_root() {
@@ -99,9 +99,9 @@ impl Nginx {
 
         let mut site = read("herdgate.conf")?;
         site = edit(&site, "127.0.0.1:9902;", &format!("{};", ports.http))?;
-        for (server, shipped) in fleet.servers.iter().zip(["127.0.0.1:11434;", "127.0.0.1:11435;", "127.0.0.1:11436;"])
-        {
-            site = edit(&site, shipped, &format!("{};", server.address))?;
+        let shipped = ["127.0.0.1:11434;", "127.0.0.1:11435;", "127.0.0.1:11436;"];
+        for ((_, address), shipped) in servers.addresses().into_iter().zip(shipped) {
+            site = edit(&site, shipped, &format!("{address};"))?;
         }
         site = edit(&site, "127.0.0.1:9904,", &format!("{},", ports.usage))?;
         site = edit(&site, "listen 8080;", &format!("listen {address};"))?;

@@ -1,7 +1,7 @@
 //! The main job through one version of HAProxy: `VERSION` of the module that this file is included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, faults, headers, paths, sdks, servers, slots, streams};
+use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, slots, streams};
 use crate::harness::release::series;
 use crate::harness::stack::Front;
 
@@ -43,7 +43,12 @@ tests! {
     the_catalog_is_the_fleets_filtered_by_plan => answers::the_catalog_is_the_fleets_filtered_by_plan;
     no_spelling_of_a_path_gets_around_the_table => paths::no_spelling_of_a_path_gets_around_the_table;
     credentials_and_our_headers_never_reach_a_server => headers::credentials_and_our_headers_never_reach_a_server;
+    an_encoding_behind_another_never_reaches_a_server => headers::an_encoding_behind_another_never_reaches_a_server;
+    no_framing_hides_a_request_from_herdgate => framing::no_framing_hides_a_request_from_herdgate;
+    a_prefix_that_is_a_whole_document_is_not_decided_on =>
+        |front| framing::a_prefix_that_is_a_whole_document_is_not_decided_on(front, &[260_900, 261_120, 261_600]);
     forged_headers_never_change_a_verdict => headers::forged_headers_never_change_a_verdict;
+    the_second_of_two_credentials_never_counts => headers::the_second_of_two_credentials_never_counts;
     tokens_written_50_ms_apart_arrive_50_ms_apart => streams::tokens_written_50_ms_apart_arrive_50_ms_apart;
     without_http_no_delay_tokens_arrive_in_bursts =>
         |front| streams::with_these_edits_tokens_arrive_in_bursts(front, &[("option http-no-delay", "")]);

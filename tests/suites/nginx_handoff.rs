@@ -2,7 +2,7 @@
 //! included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, faults, headers, paths, sdks, servers, short_chat, slots, streams};
+use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, short_chat, slots, streams};
 use crate::harness::client::Response;
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::nginx::Mode;
@@ -64,6 +64,21 @@ fn credentials_and_our_headers_never_reach_a_server() {
 #[test]
 fn forged_headers_never_change_a_verdict() {
     headers::forged_headers_never_change_a_verdict(FRONT);
+}
+
+#[test]
+fn the_second_of_two_credentials_never_counts() {
+    headers::the_second_of_two_credentials_never_counts(FRONT);
+}
+
+#[test]
+fn an_encoding_behind_another_never_reaches_a_server() {
+    headers::an_encoding_behind_another_never_reaches_a_server(FRONT);
+}
+
+#[test]
+fn no_framing_hides_a_request_from_herdgate() {
+    framing::no_framing_hides_a_request_from_herdgate(FRONT);
 }
 
 #[test]
