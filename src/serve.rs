@@ -134,12 +134,12 @@ impl Ports {
             Ok(bound)
         };
         Ok(Ports {
-            usage: listen.usage.iter().map(usage).collect::<Result<_, ServeFault>>()?,
             spop: bind("spop", &listen.spop)?,
             http: bind("http", &listen.http)?,
             agent_check: bind("agent_check", &listen.agent_check)?,
             metrics: bind("metrics", &listen.metrics)?,
             control: bind("control", &listen.control)?,
+            usage: listen.usage.iter().map(usage).collect::<Result<_, ServeFault>>()?,
         })
     }
 }
