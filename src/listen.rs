@@ -137,6 +137,20 @@ impl Bound {
 /// Binds beside the path, sets the mode and only then moves the socket into place: it is never open to more users than
 /// `mode` says, and one left behind by a killed process is replaced in one step.
 fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    let (listener, file) = place_unix_socket(path, mode, |beside| std::os::unix::net::UnixListener::bind(beside))?;
+    listener.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(listener)?, file))
+}
+
+/// Puts a unix socket of any type in place; see [`bind_unix`] for how.
+///
+/// # Errors
+/// What the operating system says.
+pub fn place_unix_socket<S>(
+    path: &Path,
+    mode: u32,
+    bind: impl FnOnce(&Path) -> io::Result<S>,
+) -> io::Result<(S, SocketFile)> {
     refuse_occupied(path)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -145,13 +159,12 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
         Ok(left) if left.file_type().is_socket() => std::fs::remove_file(&beside)?,
         _ => {}
     }
-    let listener = std::os::unix::net::UnixListener::bind(&beside)?;
-    listener.set_nonblocking(true)?;
+    let socket = bind(&beside)?;
     std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(&beside, path)?;
     let made = std::fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), identity: (made.dev(), made.ino()) };
-    Ok((UnixListener::from_std(listener)?, file))
+    Ok((socket, file))
 }
 
 /// Refuses a path that holds anything but a socket nobody answers on.
@@ -170,7 +183,8 @@ fn refuse_occupied(path: &Path) -> io::Result<()> {
     }
 }
 
-struct SocketFile {
+/// The file of a unix socket of ours; removed when this is dropped.
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode, so that a successor's socket under the same path is left alone.
     identity: (u64, u64),

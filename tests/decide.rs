@@ -17,6 +17,7 @@ use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
 use herdgate::gate::{DEADLINE_NS, Gate};
 use herdgate::metrics::{Metrics, Port};
+use herdgate::receipt::Receipts;
 use herdgate::state::State;
 use sha2::Digest as _;
 use std::num::NonZeroU64;
@@ -373,6 +374,7 @@ fn gate() -> Gate {
         models: models.iter().map(|pattern| ModelPattern::new(pattern)).collect(),
         routes: RouteClasses { inference, catalog: true },
         requests,
+        concurrency: None,
     };
     let some = |value| NonZeroU64::new(value).unwrap();
     let quota = Quota { count: some(6), period_ns: some(60_000_000_000), burst: some(3) };
@@ -381,6 +383,7 @@ fn gate() -> Gate {
         url: format!("http://{name}:11434").into(),
         kind: ServerKind::Ollama,
         maxconn: None,
+        slots: 1,
         weight: 100,
         models: vec![],
     };
@@ -429,7 +432,7 @@ fn gate() -> Gate {
         fleet.servers.insert(name.into(), track.view());
     }
     state.publish_fleet(Arc::new(fleet));
-    Gate::new(state, Arc::new(Metrics::new()), Clock::new())
+    Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1))
 }
 
 fn inventory(models: &[&str], expires: &str, version: &str) -> Inventory {

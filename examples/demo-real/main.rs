@@ -63,13 +63,14 @@ fn run() -> Result<usize, Fault> {
 }
 
 fn configuration(ports: &Ports, llama: &Llama) -> String {
-    let Ports { spop, http, agent_check, metrics } = ports;
+    let Ports { spop, http, agent_check, metrics, usage } = ports;
     format!(
         r#"[listen]
 spop = "{spop}"
 http = "{http}"
 agent_check = "{agent_check}"
 metrics = "{metrics}"
+usage = ["udp:{usage}"]
 control = "unix:herdgate.sock"
 
 [keys]

@@ -34,6 +34,8 @@ pub struct Plan {
     pub routes: RouteClasses,
     /// Request-rate limits of each caller on this plan; all must hold.
     pub requests: Vec<Quota>,
+    /// Requests each caller on this plan may have on their way at once; `None`: no limit.
+    pub concurrency: Option<u32>,
 }
 
 /// The route classes a plan permits.
@@ -96,6 +98,8 @@ pub struct Server {
     pub kind: ServerKind,
     /// Requests it may have at once over all models; `None`: not bounded by us.
     pub maxconn: Option<u32>,
+    /// Parallel requests per loaded model (OLLAMA_NUM_PARALLEL), at least 1.
+    pub slots: u32,
     /// Share in the rotation, 0 to 256; 0 takes no new requests.
     pub weight: u16,
     /// Models it serves where it cannot be asked; empty: discovered.

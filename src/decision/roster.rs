@@ -38,6 +38,8 @@ pub struct Roster {
     by_name: HashMap<ModelName, u32>,
     /// One round over all live servers, for ingresses that show no body.
     pub everywhere: Vec<ServerIndex>,
+    /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
+    pub server_keys: Vec<u64>,
     /// For each plan, whether it may use every model there is.
     permitted_all: Vec<bool>,
     /// Whether some server was never probed to an end, so that an unknown model may yet turn up.
@@ -69,7 +71,9 @@ impl Roster {
                 }
             }
         }
-        let mut roster = Roster { everywhere: smooth_rotation(&everywhere), incomplete, ..Roster::default() };
+        let server_keys = policy.servers.iter().map(|server| name_key(&server.name)).collect();
+        let mut roster =
+            Roster { everywhere: smooth_rotation(&everywhere), server_keys, incomplete, ..Roster::default() };
         for (name, servers) in members {
             let live: Vec<_> = servers
                 .iter()

@@ -11,6 +11,7 @@ pub mod headers;
 pub mod paths;
 pub mod sdks;
 pub mod servers;
+pub mod slots;
 pub mod streams;
 
 use crate::harness::client::Request;

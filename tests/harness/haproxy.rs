@@ -116,6 +116,7 @@ impl HaProxy {
         command.env("HERDGATE_AGENT_ADDR", ports.agent_check.ip().to_string());
         command.env("HERDGATE_AGENT_PORT", ports.agent_check.port().to_string());
         command.env("HAPROXY_LOG", log_address.to_string());
+        command.env("HERDGATE_USAGE", ports.usage.to_string());
         command.env("HAPROXY_STATS", scratch.join("haproxy.sock"));
         for (name, address) in servers.addresses() {
             command.env(name.to_uppercase(), address.to_string());

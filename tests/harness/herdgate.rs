@@ -23,12 +23,20 @@ pub struct Ports {
     pub agent_check: SocketAddr,
     /// `[listen] metrics`
     pub metrics: SocketAddr,
+    /// `[listen] usage`, UDP
+    pub usage: SocketAddr,
 }
 
 impl Ports {
     /// Free ones.
     pub fn free() -> Result<Ports, Fault> {
-        Ok(Ports { spop: port::free()?, http: port::free()?, agent_check: port::free()?, metrics: port::free()? })
+        Ok(Ports {
+            spop: port::free()?,
+            http: port::free()?,
+            agent_check: port::free()?,
+            metrics: port::free()?,
+            usage: port::free()?,
+        })
     }
 }
 
@@ -177,13 +185,14 @@ fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
 }
 
 fn configuration(ports: &Ports, fleet: &Fleet) -> String {
-    let Ports { spop, http, agent_check, metrics } = ports;
+    let Ports { spop, http, agent_check, metrics, usage } = ports;
     let mut text = format!(
         r#"[listen]
 spop = "{spop}"
 http = "{http}"
 agent_check = "{agent_check}"
 metrics = "{metrics}"
+usage = ["udp:{usage}"]
 control = "unix:herdgate.sock"
 
 [keys]
@@ -204,6 +213,10 @@ models = ["{SHARED_MODEL}", "{SINGLE_MODEL}"]
 routes = ["inference", "catalog"]
 requests = "60/min"
 burst = {SLOW_BURST}
+
+[plans.narrow]
+models = ["{SHARED_MODEL}"]
+concurrency = 2
 
 [plans.all]
 models = ["*", "{FOREIGN_MODEL}"]

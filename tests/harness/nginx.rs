@@ -103,6 +103,7 @@ impl Nginx {
         for ((_, address), shipped) in servers.addresses().into_iter().zip(shipped) {
             site = edit(&site, shipped, &format!("{address};"))?;
         }
+        site = edit(&site, "127.0.0.1:9904,", &format!("{},", ports.usage))?;
         site = edit(&site, "listen 8080;", &format!("listen {address};"))?;
         site = edit(&site, "/var/log/nginx/herdgate.log", &access_log.display().to_string())?;
         if mode == Mode::AuthRequest {

@@ -1,7 +1,7 @@
 //! The main job through one version of HAProxy: `VERSION` of the module that this file is included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, streams};
+use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, slots, streams};
 use crate::harness::release::series;
 use crate::harness::stack::Front;
 
@@ -55,6 +55,9 @@ tests! {
     a_client_that_leaves_is_noticed_by_the_server => streams::a_client_that_leaves_is_noticed_by_the_server;
     a_client_that_leaves_before_the_answer_is_noticed_by_the_server =>
         streams::a_client_that_leaves_before_the_answer_is_noticed_by_the_server;
+    a_caller_holds_as_many_requests_as_its_plan_says => slots::a_caller_holds_as_many_requests_as_its_plan_says;
+    two_thousand_requests_a_third_aborted_leave_no_slot_open =>
+        slots::two_thousand_requests_a_third_aborted_leave_no_slot_open;
     a_stopped_server_is_avoided_and_then_back => servers::a_stopped_server_is_avoided_and_then_back;
     bodies_of_100_and_200_kb_pass_whole_with_the_model_last =>
         |front| bodies::bodies_pass_whole_with_the_model_last(front, &[100_000, 200_000, 260_000]);

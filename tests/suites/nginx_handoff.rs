@@ -2,7 +2,7 @@
 //! included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, short_chat, streams};
+use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, short_chat, slots, streams};
 use crate::harness::client::Response;
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::nginx::Mode;
@@ -136,6 +136,16 @@ fn bodies_up_to_20_mb_pass_whole_with_the_model_last() {
 #[test]
 fn a_body_over_64_mb_is_refused() {
     bodies::bodies_larger_than_the_proxy_shows_are_refused(FRONT, &[68_000_000]);
+}
+
+#[test]
+fn a_caller_holds_as_many_requests_as_its_plan_says() {
+    slots::a_caller_holds_as_many_requests_as_its_plan_says(FRONT);
+}
+
+#[test]
+fn two_thousand_requests_a_third_aborted_leave_no_slot_open() {
+    slots::two_thousand_requests_a_third_aborted_leave_no_slot_open(FRONT);
 }
 
 #[test]
