@@ -1,7 +1,7 @@
 # A bare `make` lists the targets. What takes more than three lines is a script in tests/tools.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test demo lint check-versions
+.PHONY: help tools build test demo bench microbench lint check-versions
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,14 @@ test: tools build ## run every test, on real HAProxy and nginx; the last line is
 
 demo: tools build ## show the main job on real proxies and end by itself (STAY=1: stay up)
 	@cargo run --quiet --example demo -- $(if $(STAY),--stay)
+
+bench: tools ## compare HAProxy and nginx with herdgate, with a constant agent and alone (ARGS="--rounds 3"; 2 minutes)
+	cargo build --release --bin herdgate --example constant-agent --example bench
+	@target/release/examples/bench $(ARGS)
+
+microbench: ## time and allocations of codec, body reader and decision; memory of idle connections
+	cargo build --release --bin herdgate --example microbench
+	@target/release/examples/microbench
 
 lint: ## formatting, clippy without warnings, licences and sources of dependencies
 	cargo fmt --check

@@ -6,7 +6,7 @@ use super::process::Process;
 use super::scratch::{Scratch, edit};
 use super::{Fault, port, root};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub struct HaProxy {
 impl HaProxy {
     /// Starts it on the very files that are shipped.
     pub fn start(version: Version, scratch: &Scratch, ports: &Ports, fleet: &Fleet) -> Result<HaProxy, Fault> {
-        HaProxy::run(version, root().join("haproxy/haproxy.cfg"), scratch, ports, fleet)
+        HaProxy::start_on(&root().join("haproxy/haproxy.cfg"), version, scratch, ports, fleet)
     }
 
     /// Starts it on a copy in which `line` is taken out of `haproxy.cfg`.
@@ -74,10 +74,17 @@ impl HaProxy {
         let config = folder.join("haproxy.cfg");
         let text = std::fs::read_to_string(&config).map_err(|fault| format!("{}: {fault}", config.display()))?;
         scratch.write("haproxy/haproxy.cfg", &edit(&text, line, "")?)?;
-        HaProxy::run(version, config, scratch, ports, fleet)
+        HaProxy::start_on(&config, version, scratch, ports, fleet)
     }
 
-    fn run(version: Version, file: PathBuf, scratch: &Scratch, ports: &Ports, fleet: &Fleet) -> Result<HaProxy, Fault> {
+    /// Starts it on any file that reads the variables of the shipped one.
+    pub fn start_on(
+        file: &Path,
+        version: Version,
+        scratch: &Scratch,
+        ports: &Ports,
+        fleet: &Fleet,
+    ) -> Result<HaProxy, Fault> {
         // The file is run as Debian runs it: chroot, then `user haproxy`.
         if !rustix::process::geteuid().is_root() {
             return Err("HAProxy needs root here: the shipped file has chroot and user haproxy".to_owned());

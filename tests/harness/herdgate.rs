@@ -88,8 +88,13 @@ impl Herdgate {
 
     /// Starts it and waits until it says that it is ready.
     pub fn start(&mut self) -> Result<(), Fault> {
+        self.start_logging("debug")
+    }
+
+    /// The same at another log level.
+    pub fn start_logging(&mut self, level: &str) -> Result<(), Fault> {
         let mut command = Command::new(built("herdgate")?);
-        command.args(["serve", "--log", "debug", "--config"]).arg(&self.config);
+        command.args(["serve", "--log", level, "--config"]).arg(&self.config);
         let mut process = Process::start("herdgate", command, &self.output)?;
         let metrics = self.ports.metrics;
         process.wait_until_ready(Duration::from_secs(15), |_| {
