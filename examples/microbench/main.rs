@@ -1,7 +1,8 @@
 //! `make microbench`: what the parts of a decision take in time and allocations, and what herdgate holds in memory.
 //!
 //! All cases take turns in short slices over many rounds; a figure is the median over the rounds, so that whatever else
-//! the machine does falls out. Goals stand beside the figures.
+//! the machine does falls out. Goals stand beside the figures. `--only WORD` runs the cases whose name holds the word,
+//! which is what one profiles.
 
 mod bodies;
 #[path = "../../tests/harness/mod.rs"]
@@ -141,8 +142,15 @@ fn run() -> Result<(), Fault> {
         Case::new("judge + admit + choose", || decide(&gate, &ledger, &view, &asked)),
         Case::new("everything: bytes in, bytes out", || answer(&gate, &mut answered, &question, &mut reply)),
     ];
+    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
+    cases.retain(|case| only.as_ref().is_none_or(|word| case.name.contains(word.as_str())));
     for _ in 0..ROUNDS {
         cases.iter_mut().for_each(Case::round);
+    }
+    if only.is_some() {
+        let figures: Vec<_> = cases.into_iter().map(Case::figure).collect();
+        report::print_cases(&figures);
+        return Ok(());
     }
     let held = idle::measure()?;
     let figures: Vec<_> = cases.into_iter().map(Case::figure).collect();

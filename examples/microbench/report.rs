@@ -35,8 +35,8 @@ fn verdict(reached: bool) -> &'static str {
     if reached { "reached" } else { "missed" }
 }
 
-/// Prints the tables.
-pub fn print(figures: &[Figure], held: Held) -> Result<(), Fault> {
+/// Prints the cases.
+pub fn print_cases(figures: &[Figure]) {
     println!("{:<38}{:>12}{:>24}{:>14}  goal", "", "median ns", "(min to max)", "allocations");
     for figure in figures {
         let ns = &figure.ns;
@@ -51,6 +51,11 @@ pub fn print(figures: &[Figure], held: Held) -> Result<(), Fault> {
         let (name, median, allocations) = (figure.name, ns.median(), figure.allocations);
         println!("{name:<38}{median:>12.0}{range:>24}{allocations:>14.2}  {}", goals.join(", "));
     }
+}
+
+/// Prints everything.
+pub fn print(figures: &[Figure], held: Held) -> Result<(), Fault> {
+    print_cases(figures);
     println!("\nspeed of the body reader over std::str::from_utf8 on the same bytes");
     for (name, ratio, goal) in ratios(figures)? {
         let goal = if goal > 0.0 { format!("goal ≥ {goal:.1}: {}", verdict(ratio >= goal)) } else { String::new() };
