@@ -103,6 +103,7 @@ fn run(plan: &Plan) -> Result<(), Fault> {
     }
     let allowed_before = allowed(&site)?;
     let mut cells: [[Cell; 3]; 2] = Default::default();
+    let mut failed = 0;
     let mut costs = [Cost::default(); 2];
     for round in 0..plan.rounds {
         eprintln!("round {} of {}", round + 1, plan.rounds);
@@ -133,6 +134,7 @@ fn run(plan: &Plan) -> Result<(), Fault> {
         }
         for proxy in 0..2 {
             for side in SIDES {
+                failed += many[proxy][side as usize].failed + one[proxy][side as usize].failed;
                 let cell = &mut cells[proxy][side as usize];
                 cell.rps.push(many[proxy][side as usize].rate());
                 cell.p50_us.push(one[proxy][side as usize].percentile_us(0.50));
@@ -161,6 +163,9 @@ fn run(plan: &Plan) -> Result<(), Fault> {
     ];
     let both = Cost { cpu_ns: costs.iter().map(|cost| cost.cpu_ns).sum(), requests: counted };
     table::print(&proxies, footprint(both));
+    if failed > 0 {
+        println!("{failed} answers were not 200 and were left out: the machine was too busy for a proxy's deadline");
+    }
     write(plan.output, &table::json(&proxies, footprint(both)))
 }
 
