@@ -67,11 +67,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves until the process is ended. The runtime is built as herdgate builds its own.
+/// Serves until the process is ended, on the runtime herdgate serves on.
 fn run(listen: &str, constant: Constant) -> Result<(), Box<dyn Error>> {
     let address: Address = listen.parse()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    herdgate::serve::runtime()?.block_on(async {
         let bound = bind(&address, 0o600)?;
         let metrics = Arc::new(Metrics::new());
         serve_with(bound, Arc::new(constant), metrics, CancellationToken::new(), Limits::default()).await;
