@@ -61,13 +61,14 @@ struct Case<'c> {
 
 impl<'c> Case<'c> {
     fn new(name: &'static str, work: impl FnMut() + 'c) -> Case<'c> {
-        let mut case =
-            Case { name, work: Box::new(work), repeat: 1, ns: Series::default(), allocations: f64::INFINITY };
-        // Finds out how often it fits into a slice, and warms it up meanwhile.
-        while case.slice() < SLICE && case.repeat < 1 << 24 {
-            case.repeat *= 2;
+        Case { name, work: Box::new(work), repeat: 1, ns: Series::default(), allocations: f64::INFINITY }
+    }
+
+    /// Finds out how often it fits into a slice, and warms it up meanwhile.
+    fn prepare(&mut self) {
+        while self.slice() < SLICE && self.repeat < 1 << 24 {
+            self.repeat *= 2;
         }
-        case
     }
 
     fn figure(self) -> Figure {
@@ -144,6 +145,7 @@ fn run() -> Result<(), Fault> {
     ];
     let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
     cases.retain(|case| only.as_ref().is_none_or(|word| case.name.contains(word.as_str())));
+    cases.iter_mut().for_each(Case::prepare);
     for _ in 0..ROUNDS {
         cases.iter_mut().for_each(Case::round);
     }
