@@ -1,6 +1,7 @@
 //! The metrics port and the control socket: `/metrics`, `/status`, `/livez`, `/readyz`. Read-only, and without secrets.
 
 use crate::clock::Clock;
+use crate::complaint::Complaints;
 use crate::decision::fleet::ServerState;
 use crate::decision::moment::Moment;
 use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
@@ -37,6 +38,8 @@ pub struct Admin {
     /// Milliseconds since 1970; 0 until a configuration was loaded.
     config_loaded_unix_ms: AtomicI64,
     keys_loaded: AtomicBool,
+    /// Warnings about peers of both ports.
+    complaints: Complaints,
 }
 
 impl Admin {
@@ -50,6 +53,7 @@ impl Admin {
             started,
             config_loaded_unix_ms: AtomicI64::new(0),
             keys_loaded: AtomicBool::new(false),
+            complaints: Complaints::default(),
         }
     }
 
@@ -90,7 +94,8 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
         let admin = admin.clone();
         let ending = ending.clone();
         async move {
-            http::serve(stream, peer, ending, |request| {
+            let complaint = || admin.complaints.admit(admin.clock.now());
+            http::serve(stream, peer, ending, complaint, |request| {
                 let answer = answer(&admin, request.method(), request.uri().path());
                 std::future::ready(answer)
             })

@@ -4,6 +4,8 @@
 //! server is reported down only where the probes proved it, never because herdgate has just started; and the words `ready`,
 //! `drain` and `maint` are never sent, because they undo what an operator did by hand.
 
+use crate::clock::Clock;
+use crate::complaint::Complaints;
 use crate::decision::fleet::ServerState;
 use crate::decision::policy::Server;
 use crate::decision::view::View;
@@ -30,16 +32,26 @@ const CONNECTIONS_MAX: usize = 4096;
 /// Answers until `stop`. `proxies` is how many HAProxy processes share each server's `maxconn`.
 pub async fn serve(bound: Bound, state: Arc<State>, metrics: Arc<Metrics>, proxies: u32, stop: CancellationToken) {
     let door = Door { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
-    accept(bound, door, stop, |stream, peer| answer(stream, peer, state.clone(), proxies)).await;
+    let complaint = Arc::new((Clock::new(), Complaints::default()));
+    accept(bound, door, stop, |stream, peer| answer(stream, peer, state.clone(), proxies, complaint.clone())).await;
 }
 
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, peer: Peer, state: Arc<State>, proxies: u32) {
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    peer: Peer,
+    state: Arc<State>,
+    proxies: u32,
+    complaint: Arc<(Clock, Complaints)>,
+) {
     let mut line = [0; LINE_MAX];
     let sent = read_line(&mut stream, &mut line).await;
     let reply = match sent {
         Sent::Line(name) => reply(&state.view(), name, proxies),
         Sent::TooLong => {
-            tracing::info!(%peer, "agent-check: a line of more than {LINE_MAX} bytes");
+            let (clock, complaints) = &*complaint;
+            if let Some(passed_over) = complaints.admit(clock.now()) {
+                tracing::warn!(%peer, passed_over, "agent-check: a line of more than {LINE_MAX} bytes");
+            }
             UNKNOWN_SERVER.to_owned()
         }
     };

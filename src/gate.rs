@@ -3,7 +3,6 @@
 use crate::clock::Clock;
 use crate::complaint::Complaints;
 use crate::decision::catalog::{self, Rendered};
-use crate::decision::choose::choose;
 use crate::decision::inquiry::{BodyShown, Inquiry};
 use crate::decision::judge::{Claim, Judged, Judgement, judge};
 use crate::decision::moment::Moment;
@@ -11,10 +10,12 @@ use crate::decision::policy::PlanIndex;
 use crate::decision::route::{Dialect, Endpoint, route};
 use crate::decision::verdict::{Answer, Grant, Reason, Refusal, Verdict};
 use crate::decision::view::View;
-use crate::ledger::memory::MemoryLedger;
+use crate::ledger::books::{Ended, Excess};
+use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
 use crate::metrics::{Metrics, Outcome, Port};
-use crate::receipt::Receipts;
+use crate::receipt::{Receipts, Redeemed};
 use crate::state::State;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
@@ -43,40 +44,73 @@ pub struct Decided<'v> {
     pub id: Id,
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
+    /// What settles a grant later: logged by the proxy, never sent to client or server.
+    pub receipt: Option<String>,
 }
 
-/// A random 128-bit identifier, as 32 lower-case hex digits.
+/// A random 128-bit identifier, shown as 32 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Id([u8; 32]);
+pub struct Id {
+    number: u128,
+    digits: [u8; 32],
+}
 
 impl Id {
     fn random() -> Id {
+        let number: u128 = rand::random();
         let mut digits = [0; 32];
-        let random: [u8; 16] = rand::random();
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(random) {
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
             pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
             pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
         }
-        Id(digits)
+        Id { number, digits }
     }
 
     /// The 32 hex digits.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or("")
+        std::str::from_utf8(&self.digits).unwrap_or("")
+    }
+}
+
+/// What a usage line came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Settled {
+    /// It released its slot.
+    Released,
+    /// It released the slot of a request whose verdict never arrived at the proxy.
+    Unheard,
+    /// Nothing was open: a refusal's line, one that came again, or one of before a restart.
+    Nothing,
+    /// It carries a receipt that we did not write.
+    Forged,
+    /// It carries a receipt of another herdgate.
+    Foreign,
+    /// It is no usage line.
+    Malformed,
+}
+
+impl Settled {
+    /// Every kind, for metrics.
+    pub const ALL: [Settled; 6] =
+        [Settled::Released, Settled::Unheard, Settled::Nothing, Settled::Forged, Settled::Foreign, Settled::Malformed];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Settled::Released => "released",
+            Settled::Unheard => "unheard",
+            Settled::Nothing => "nothing",
+            Settled::Forged => "forged",
+            Settled::Foreign => "foreign",
+            Settled::Malformed => "malformed",
+        }
     }
 }
 
 impl Gate {
-    /// A gate over this state, with empty books and a receipt key of its own.
-    pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock) -> Gate {
-        Gate {
-            state,
-            metrics,
-            clock,
-            ledger: MemoryLedger::default(),
-            receipts: Receipts::new(rand::random()),
-            complaints: Complaints::default(),
-        }
+    /// A gate over this state, with empty books and these receipts.
+    pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock, receipts: Receipts) -> Gate {
+        Gate { state, metrics, clock, ledger: MemoryLedger::default(), receipts, complaints: Complaints::default() }
     }
 
     /// Decides, counts and logs. `received` is when the question was read from the wire: an answer later than
@@ -109,17 +143,25 @@ impl Gate {
         } else {
             let judged = judge(view, inquiry, now);
             let verdict = match &judged.judgement {
-                Judgement::Claim(claim) => match self.admit_and_choose(view, claim, now) {
-                    Ok(grant) => Verdict::Allow(grant),
-                    Err(refusal) => Verdict::Refuse(refusal),
-                },
+                Judgement::Claim(claim) => {
+                    match self.take(view, claim, Asked { id: id.number, uid: uid_key(inquiry.uid) }, now) {
+                        Ok(grant) => Verdict::Allow(grant),
+                        Err(refusal) => Verdict::Refuse(refusal),
+                    }
+                }
                 Judgement::Answer(answer) => Verdict::Answer(*answer),
                 Judgement::Refuse(refusal) => Verdict::Refuse(refusal.clone()),
             };
             (judged, verdict)
         };
         log(&id, inquiry, ingress, &judged, &verdict);
-        Decided { verdict, id, dialect: judged.dialect }
+        let receipt = match (&verdict, &judged.judgement) {
+            (Verdict::Allow(grant), Judgement::Claim(Claim { concurrency: Some(taken), .. })) => Some(
+                self.receipts.grant(id.number, taken.scope, grant.pool.map_or(0, |pool| pool.key), now.unix_ms / 1000),
+            ),
+            _ => None,
+        };
+        Decided { verdict, id, dialect: judged.dialect, receipt }
     }
 
     /// Decides on a question that lacked what every inquiry must carry: always a refusal, counted like any. The ingress
@@ -127,7 +169,7 @@ impl Gate {
     pub fn refuse_malformed(&self, ingress: Port) -> Decided<'static> {
         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) };
         self.metrics.decision(ingress, Outcome::Refuse(refusal.code()), 0);
-        Decided { verdict: Verdict::Refuse(refusal), id: Id::random(), dialect: Dialect::OpenAi }
+        Decided { verdict: Verdict::Refuse(refusal), id: Id::random(), dialect: Dialect::OpenAi, receipt: None }
     }
 
     /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
@@ -136,14 +178,51 @@ impl Gate {
         self.complaints.admit(self.clock.now())
     }
 
-    fn admit_and_choose<'v>(&self, view: &'v View, claim: &Claim<'v>, now: Moment) -> Result<Grant<'v>, Refusal> {
-        let pool_key = claim.pool.map_or(0, |pool| pool.key);
-        let admission = self.ledger.admit(&claim.limits, pool_key, now).map_err(|excess| Refusal {
-            retry_after_s: Some(excess.retry_ns.div_ceil(1_000_000_000).max(1)),
-            standing: Some(excess.standing),
-            ..Refusal::new(Reason::RequestRate)
-        })?;
-        choose(view, claim, admission.turn, admission.requests).inspect_err(|_| self.ledger.release(&claim.limits))
+    fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked, now: Moment) -> Result<Grant<'v>, Refusal> {
+        let whole_s = |ns: u64| Some(ns.div_ceil(1_000_000_000).max(1));
+        self.ledger.take(view, claim, asked, now).map(|choice| choice.grant).map_err(|denied| match denied {
+            Denied::Excess(Excess::Rate(excess)) => Refusal {
+                retry_after_s: whole_s(excess.retry_ns),
+                standing: Some(excess.standing),
+                ..Refusal::new(Reason::RequestRate)
+            },
+            Denied::Excess(Excess::Concurrency { retry_ns }) => {
+                Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Concurrency) }
+            }
+            Denied::NoServer(refusal) => refusal,
+        })
+    }
+
+    /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty.
+    /// Only a receipt settles; without one, whatever the inquiry took is released, because its verdict never arrived.
+    pub fn settle(&self, receipt: &str, uid: &[u8]) -> Settled {
+        let now = self.clock.now();
+        let settled = match self.receipts.redeem_grant(receipt) {
+            Redeemed::Ours(id) => match self.ledger.ended(id, now) {
+                Ended::Released(_) => Settled::Released,
+                Ended::Nothing => Settled::Nothing,
+            },
+            Redeemed::Foreign => Settled::Foreign,
+            Redeemed::Forged => Settled::Forged,
+            Redeemed::None => match self.ledger.ended_unheard(uid_key(uid), now) {
+                Ended::Released(_) => Settled::Unheard,
+                Ended::Nothing => Settled::Nothing,
+            },
+        };
+        self.metrics.usage_line(settled);
+        settled
+    }
+
+    /// Ends slots that are too old, and publishes how the books stand. Called every second.
+    pub fn expire(&self) -> Standing {
+        let (expired, standing) = self.ledger.expire(self.clock.now());
+        self.metrics.slots(standing.open, expired, standing.silent);
+        standing
+    }
+
+    /// Changes how long a slot may stay open (configuration reloaded).
+    pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
+        self.ledger.set_max_stream_ns(max_stream_ns);
     }
 
     /// A receipt with which the caller of `answer` can fetch it from the HTTP port (`/catalog`).
@@ -175,6 +254,18 @@ impl Gate {
     pub fn retain_pools(&self, view: &View) {
         self.ledger.retain_pools(|key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key));
     }
+}
+
+/// A proxy's identifier as the books keep it: half of its SHA-256, so that a client that could choose it still could not
+/// make two alike; 0 for none.
+fn uid_key(uid: &[u8]) -> u64 {
+    if uid.is_empty() {
+        return 0;
+    }
+    let digest: [u8; 32] = Sha256::digest(uid).into();
+    let mut head = [0; 8];
+    head.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(head).max(1)
 }
 
 fn outcome(verdict: &Verdict<'_>) -> Outcome {

@@ -51,17 +51,29 @@ const PATIENCE: Patience =
 
 /// Serves requests one after another until the peer closes, breaks a limit, or `stop` is cancelled (the request under way
 /// is still answered). hyper answers 400 to what is not HTTP and 431 to a header that is too long or has over 100 fields.
-pub async fn serve<S, H, F>(stream: S, peer: Peer, stop: CancellationToken, handle: H)
-where
+/// `complaint` says whether to warn of such a peer now, see [`crate::complaint::Complaints::admit`].
+pub async fn serve<S, H, F>(
+    stream: S,
+    peer: Peer,
+    stop: CancellationToken,
+    complaint: impl Fn() -> Option<u64>,
+    handle: H,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Answer>,
 {
-    serve_with(PATIENCE, stream, peer, stop, handle).await;
+    serve_with(PATIENCE, stream, peer, stop, complaint, handle).await;
 }
 
-async fn serve_with<S, H, F>(patience: Patience, stream: S, peer: Peer, stop: CancellationToken, handle: H)
-where
+async fn serve_with<S, H, F>(
+    patience: Patience,
+    stream: S,
+    peer: Peer,
+    stop: CancellationToken,
+    complaint: impl Fn() -> Option<u64>,
+    handle: H,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Answer>,
@@ -94,7 +106,9 @@ where
     if let Err(error) = ended {
         // hyper's words name the fault and never quote the peer.
         if error.is_parse() {
-            tracing::info!(%peer, %error, "not an HTTP request");
+            if let Some(passed_over) = complaint() {
+                tracing::warn!(%peer, %error, passed_over, "not an HTTP request");
+            }
         } else {
             tracing::debug!(%peer, %error, "HTTP connection ended");
         }
@@ -236,9 +250,14 @@ mod tests {
     async fn check(parts: &[&str], pause: Duration) -> (usize, Duration) {
         let (mut near, far) = tokio::io::duplex(1 << 16);
         let start = Instant::now();
-        let server = tokio::spawn(serve_with(SHORT, far, Peer::unix(), CancellationToken::new(), |_| async {
-            Response::new(Full::new(Bytes::from_static(b"ok")))
-        }));
+        let server = tokio::spawn(serve_with(
+            SHORT,
+            far,
+            Peer::unix(),
+            CancellationToken::new(),
+            || None,
+            |_| async { Response::new(Full::new(Bytes::from_static(b"ok"))) },
+        ));
         for (position, part) in parts.iter().enumerate() {
             if position > 0 {
                 tokio::time::sleep(pause).await;

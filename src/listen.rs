@@ -1,5 +1,7 @@
 //! Accepts connections on a TCP or unix address, at most so many at once, until told to stop.
 
+use crate::clock::Clock;
+use crate::complaint::Complaints;
 use crate::metrics::{Metrics, Port};
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
@@ -20,6 +22,16 @@ use tokio_util::task::TaskTracker;
 
 /// Connections the kernel may hold before they are accepted: a proxy with many threads opens all of its own at once.
 const BACKLOG: u32 = 4096;
+
+/// Open files that every port at its most (16,384 SPOP, 4,096 HTTP and 4,096 agent-check connections), the fleet's probes
+/// and some room take.
+pub const FILES_WANTED: u64 = 32_768;
+
+/// Of those, what connections do not take: probes, files, listeners, and the small ports.
+const FILES_RESERVED: u64 = 8_000;
+
+/// Ports that take no more connections than this are never cut: the operator's own.
+const SMALL_PORT: usize = 64;
 
 /// How long connections may go on after the stop before they are cut.
 const GRACE: Duration = Duration::from_secs(5);
@@ -125,6 +137,20 @@ impl Bound {
 /// Binds beside the path, sets the mode and only then moves the socket into place: it is never open to more users than
 /// `mode` says, and one left behind by a killed process is replaced in one step.
 fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    let (listener, file) = place_unix_socket(path, mode, |beside| std::os::unix::net::UnixListener::bind(beside))?;
+    listener.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(listener)?, file))
+}
+
+/// Puts a unix socket of any type in place; see [`bind_unix`] for how.
+///
+/// # Errors
+/// What the operating system says.
+pub fn place_unix_socket<S>(
+    path: &Path,
+    mode: u32,
+    bind: impl FnOnce(&Path) -> io::Result<S>,
+) -> io::Result<(S, SocketFile)> {
     refuse_occupied(path)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -133,13 +159,12 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
         Ok(left) if left.file_type().is_socket() => std::fs::remove_file(&beside)?,
         _ => {}
     }
-    let listener = std::os::unix::net::UnixListener::bind(&beside)?;
-    listener.set_nonblocking(true)?;
+    let socket = bind(&beside)?;
     std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(&beside, path)?;
     let made = std::fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), identity: (made.dev(), made.ino()) };
-    Ok((UnixListener::from_std(listener)?, file))
+    Ok((socket, file))
 }
 
 /// Refuses a path that holds anything but a socket nobody answers on.
@@ -158,7 +183,8 @@ fn refuse_occupied(path: &Path) -> io::Result<()> {
     }
 }
 
-struct SocketFile {
+/// The file of a unix socket of ours; removed when this is dropped.
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode, so that a successor's socket under the same path is left alone.
     identity: (u64, u64),
@@ -211,11 +237,12 @@ where
     H: Fn(Stream, Peer) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(door.connections_max));
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let connections_max = places(door.connections_max, files);
+    let places = Arc::new(Semaphore::new(connections_max));
+    let (clock, turned_away, failed) = (Clock::new(), Complaints::default(), Complaints::default());
     let inside = TaskTracker::new();
     let cut = CancellationToken::new();
-    // Whether the last connection was turned away: told once a spell, for an attacker must not fill the log.
-    let mut full = false;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -224,20 +251,21 @@ where
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(port = door.port.as_str(), %error, "a connection could not be accepted");
+                if let Some(passed_over) = failed.admit(clock.now()) {
+                    tracing::warn!(port = door.port.as_str(), %error, passed_over, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             door.metrics.connection_rejected(door.port);
-            if !std::mem::replace(&mut full, true) {
-                let (port, connections) = (door.port.as_str(), door.connections_max);
-                tracing::warn!(port, connections, %peer, "full: connections are turned away");
+            if let Some(passed_over) = turned_away.admit(clock.now()) {
+                let port = door.port.as_str();
+                tracing::warn!(port, connections_max, %peer, passed_over, "full: connections are turned away");
             }
             continue;
         };
-        full = false;
         let counted = Counted::new(&door);
         let connection = handle(stream, peer);
         let cut = cut.clone();
@@ -255,6 +283,20 @@ where
         cut.cancel();
         inside.wait().await;
     }
+}
+
+/// How many connections a port may take that wants `connections_max`, where the process may open `files`. Ports are cut
+/// in proportion, so that whoever fills one cannot take the files that the others and the probes need: with none left, all
+/// servers would seem down.
+pub fn places(connections_max: usize, files: u64) -> usize {
+    if files >= FILES_WANTED || connections_max <= SMALL_PORT {
+        return connections_max;
+    }
+    // What is reserved shrinks as well, but not below what a small fleet needs.
+    let reserved = (FILES_RESERVED.saturating_mul(files) / FILES_WANTED).max(256);
+    let left = usize::try_from(files.saturating_sub(reserved)).unwrap_or(usize::MAX);
+    let wanted = usize::try_from(FILES_WANTED.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
+    (connections_max.saturating_mul(left) / wanted).max(16)
 }
 
 /// Counts a connection from its making to its drop, however its task ends.
@@ -328,6 +370,32 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_are_all_full_leave_files_for_the_rest() {
+        let cases = [
+            (1 << 20, [16_384, 4_096, 64]),
+            (32_768, [16_384, 4_096, 64]),
+            (20_000, [10_000, 2_500, 64]),
+            (4_096, [2_040, 510, 64]),
+            (1_024, [507, 126, 64]),
+            (256, [16, 16, 64]),
+        ];
+        for (files, expected) in cases {
+            let most = [16_384, 4_096, 64].map(|wanted| places(wanted, files));
+            for (places, expected) in most.iter().zip(expected) {
+                assert!(places.abs_diff(expected) <= expected / 50, "{files} files: {most:?}");
+            }
+            // SPOP, HTTP, agent-check, metrics and control.
+            let taken = most[0] + 2 * most[1] + 2 * most[2];
+            assert!(files < 1_024 || taken + 100 <= files as usize, "{files} files, {taken} connections");
         }
     }
 }

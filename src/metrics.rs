@@ -7,6 +7,7 @@
 use crate::decision::fleet::ServerState;
 use crate::decision::verdict::Code;
 use crate::decision::view::View;
+use crate::gate::Settled;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -180,6 +181,10 @@ pub struct Metrics {
     decisions: [Decisions; Port::INGRESSES.len()],
     connections: [Connections; Port::ALL.len()],
     frames: [AtomicU64; Frame::ALL.len()],
+    usage_lines: [AtomicU64; Settled::ALL.len()],
+    slots_open: AtomicU64,
+    slots_expired: AtomicU64,
+    usage_silent: AtomicU64,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
 }
@@ -219,6 +224,18 @@ impl Metrics {
     /// Counts a SPOP frame.
     pub fn frame(&self, frame: Frame) {
         self.frames[frame as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a usage line.
+    pub fn usage_line(&self, settled: Settled) {
+        self.usage_lines[settled as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How the slots stand: open now, expired since the last call, and whether usage lines have stopped coming.
+    pub fn slots(&self, open: usize, expired: usize, silent: bool) {
+        self.slots_open.store(open as u64, Ordering::Relaxed);
+        self.slots_expired.fetch_add(expired as u64, Ordering::Relaxed);
+        self.usage_silent.store(u64::from(silent), Ordering::Relaxed);
     }
 
     /// Counts a reload of the configuration; `ok` is false where the old one was kept.
@@ -278,6 +295,12 @@ impl Metrics {
                 Sample::new(&[("server", &server.name)], Value::Gauge(i64::from(up)))
             })
             .collect();
+        let usage = Settled::ALL
+            .into_iter()
+            .zip(&self.usage_lines)
+            .map(|(settled, count)| Sample::new(&[("result", settled.as_str())], Value::Counter(load(count))))
+            .collect();
+        let one = |value| vec![Sample::new(&[], value)];
         let reloads = [("ok", &self.reloads_ok), ("failed", &self.reloads_failed)]
             .map(|(result, count)| Sample::new(&[("result", result)], Value::Counter(load(count))))
             .into();
@@ -308,6 +331,22 @@ impl Metrics {
             Family { name: "herdgate_spop_frames", help: "SPOP frames by kind", of: frames },
             Family { name: "herdgate_servers", help: "Model servers by state", of: servers },
             Family { name: "herdgate_server_up", help: "1 where the model server takes requests", of: server_up },
+            Family { name: "herdgate_usage_lines", help: "Usage lines by what they came to", of: usage },
+            Family {
+                name: "herdgate_slots_open",
+                help: "Requests granted whose end is not known yet",
+                of: one(Value::Gauge(i64::try_from(load(&self.slots_open)).unwrap_or(i64::MAX))),
+            },
+            Family {
+                name: "herdgate_slots_expired",
+                help: "Slots ended by time because no usage line came",
+                of: one(Value::Counter(load(&self.slots_expired))),
+            },
+            Family {
+                name: "herdgate_usage_silent",
+                help: "1 while usage lines have stopped coming though requests are granted",
+                of: one(Value::Gauge(i64::from(load(&self.usage_silent) > 0))),
+            },
             Family { name: "herdgate_config_reloads", help: "Reloads of the configuration by result", of: reloads },
             Family {
                 name: "herdgate_keys",

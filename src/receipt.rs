@@ -1,11 +1,18 @@
-//! Receipts: what lets HAProxy fetch, from herdgate's HTTP port, an answer that herdgate decided on over SPOP.
+//! Receipts: what ties a later line or hop to a decision. One kind lets HAProxy fetch, from herdgate's HTTP port, an answer
+//! that herdgate decided on over SPOP; the other settles a grant when its usage line comes.
 //!
 //! Scheme. The HTTP port must not show a catalog to whoever reaches it, and the second hop carries no credential (HAProxy
 //! has removed it). So the verdict `answer` comes with a receipt: `v1.<expiry>.<plan>.<mac>`, with the mac an HMAC-SHA-256
 //! cut to 128 bits over version, expiry, plan, method and target under a key drawn at start. It cannot be made without the
 //! key, serves only the request it was made for, and dies within seconds. Another herdgate's receipt is refused: HAProxy
 //! must send the second hop to the process it asked.
+//!
+//! A grant's receipt is `g1.<replica>.<id>.<caller>.<model>.<reserved>.<time>.<mac>`, all hex. The proxy logs it and sends it
+//! to nobody, so who can write into the usage port cannot invent one, and one that is repeated releases nothing a second
+//! time. Replicas share the key file, so that each knows the other's receipts for genuine; the slot is with the replica that
+//! is named.
 
+use crate::decision::limits::Scope;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -13,8 +20,23 @@ use subtle::ConstantTimeEq;
 /// Seconds a receipt lives. HAProxy redeems it within the same request.
 pub const LIFETIME_S: i64 = 30;
 
+/// What a usage line's receipt turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redeemed {
+    /// A grant of this process: the decision's id.
+    Ours(u128),
+    /// A genuine grant of another herdgate with the same key file.
+    Foreign,
+    /// Not written by any herdgate with this key.
+    Forged,
+    /// No grant's receipt at all.
+    None,
+}
+
 /// Makes and checks receipts under one key.
 pub struct Receipts {
+    /// Which process wrote a receipt.
+    replica: u64,
     /// Padded with zeroes to SHA-256's block, as HMAC itself would (RFC 2104 section 2).
     key: [u8; 64],
 }
@@ -26,11 +48,11 @@ impl std::fmt::Debug for Receipts {
 }
 
 impl Receipts {
-    /// Receipts under this key.
-    pub fn new(key: [u8; 32]) -> Receipts {
+    /// Receipts under this key, of the process called `replica` (any number that no other process shares).
+    pub fn new(key: [u8; 32], replica: u64) -> Receipts {
         let mut block = [0; 64];
         block[..32].copy_from_slice(&key);
-        Receipts { key: block }
+        Receipts { replica, key: block }
     }
 
     /// A receipt for one request of a caller on `plan`. ASCII without spaces; the plan's name travels as hex.
@@ -56,12 +78,44 @@ impl Receipts {
         String::from_utf8(unhex(plan_hex)?).ok()
     }
 
+    /// The receipt of a grant. Reserved tokens are none in this version, and written so that later ones can be told apart.
+    pub fn grant(&self, id: u128, caller: Scope, model: u64, now_unix_s: i64) -> String {
+        let text = format!("g1.{:016x}.{id:032x}.{:032x}.{model:016x}.0.{now_unix_s:x}", self.replica, caller.0);
+        let mac = hex(&self.mac_of(text.as_bytes()));
+        text + "." + &mac
+    }
+
+    /// What the receipt of a usage line is.
+    pub fn redeem_grant(&self, receipt: &str) -> Redeemed {
+        if !receipt.starts_with("g1.") {
+            return Redeemed::None;
+        }
+        let genuine = || {
+            let (text, mac) = receipt.rsplit_once('.').filter(|_| receipt.len() <= 256)?;
+            let expected = hex(&self.mac_of(text.as_bytes()));
+            bool::from(expected.as_bytes().ct_eq(mac.as_bytes())).then_some(())?;
+            let mut parts = text.split('.').skip(1);
+            let replica = u64::from_str_radix(parts.next()?, 16).ok()?;
+            Some((replica, u128::from_str_radix(parts.next()?, 16).ok()?))
+        };
+        match genuine() {
+            Some((replica, id)) if replica == self.replica => Redeemed::Ours(id),
+            Some(_) => Redeemed::Foreign,
+            None => Redeemed::Forged,
+        }
+    }
+
     fn mac(&self, expiry: i64, plan_hex: &str, method: &[u8], target: &[u8]) -> [u8; 16] {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new(&self.key.into());
         // Lengths first, so that no two requests give the same bytes.
-        mac.update(format!("v1.{expiry}.{plan_hex}.{}.{}.", method.len(), target.len()).as_bytes());
-        mac.update(method);
-        mac.update(target);
+        let mut text = format!("v1.{expiry}.{plan_hex}.{}.{}.", method.len(), target.len()).into_bytes();
+        text.extend_from_slice(method);
+        text.extend_from_slice(target);
+        self.mac_of(&text)
+    }
+
+    fn mac_of(&self, text: &[u8]) -> [u8; 16] {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&self.key.into());
+        mac.update(text);
         let full = mac.finalize().into_bytes();
         let mut cut = [0; 16];
         cut.copy_from_slice(&full[..16]);
@@ -86,9 +140,10 @@ mod tests {
 
     #[test]
     fn a_receipt_serves_its_own_request_only_and_not_for_long() {
-        let receipts = Receipts::new([7; 32]);
+        let receipts = Receipts::new([7; 32], 1);
         let receipt = receipts.issue("team", b"GET", b"/api/tags", 1000);
-        let cases: [(&str, &[u8], &[u8], i64, Option<&str>); 9] = [
+        type Case<'c> = (&'c str, &'c [u8], &'c [u8], i64, Option<&'c str>);
+        let cases: [Case<'_>; 9] = [
             (&receipt, b"GET", b"/api/tags", 1000, Some("team")),
             (&receipt, b"GET", b"/api/tags", 1000 + LIFETIME_S - 1, Some("team")),
             (&receipt, b"GET", b"/api/tags", 1000 + LIFETIME_S, None),
@@ -102,18 +157,47 @@ mod tests {
         for (receipt, method, target, now, plan) in cases {
             assert_eq!(receipts.redeem(receipt, method, target, now).as_deref(), plan, "{receipt} {now}");
         }
-        assert_eq!(Receipts::new([8; 32]).redeem(&receipt, b"GET", b"/api/tags", 1000), None, "another key");
+        assert_eq!(Receipts::new([8; 32], 1).redeem(&receipt, b"GET", b"/api/tags", 1000), None, "another key");
     }
 
     #[test]
     fn changing_any_byte_of_a_receipt_spoils_it() {
-        let receipts = Receipts::new([7; 32]);
+        let receipts = Receipts::new([7; 32], 1);
         let receipt = receipts.issue("team", b"GET", b"/", 1000);
         for at in 0..receipt.len() {
             let mut bytes = receipt.clone().into_bytes();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
             let changed = String::from_utf8(bytes).unwrap();
             assert_eq!(receipts.redeem(&changed, b"GET", b"/", 1000), None, "{changed}");
+        }
+    }
+
+    #[test]
+    fn a_grants_receipt_names_its_decision_to_its_own_process_only() {
+        let ours = Receipts::new([7; 32], 1);
+        let receipt = ours.grant(0xabc, Scope(5), 9, 1000);
+        let sibling = Receipts::new([7; 32], 2);
+        let stranger = Receipts::new([8; 32], 1);
+        let cut = &receipt[..receipt.len() - 1];
+        let catalog = ours.issue("team", b"GET", b"/", 1000);
+        let cases: [(&Receipts, &str, Redeemed); 8] = [
+            (&ours, &receipt, Redeemed::Ours(0xabc)),
+            (&sibling, &receipt, Redeemed::Foreign),
+            (&stranger, &receipt, Redeemed::Forged),
+            (&ours, cut, Redeemed::Forged),
+            (&ours, "g1.", Redeemed::Forged),
+            (&ours, "-", Redeemed::None),
+            (&ours, "", Redeemed::None),
+            (&ours, &catalog, Redeemed::None),
+        ];
+        for (receipts, receipt, expected) in cases {
+            assert_eq!(receipts.redeem_grant(receipt), expected, "{receipt}");
+        }
+        for at in 3..receipt.len() {
+            let mut bytes = receipt.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(ours.redeem_grant(&changed), Redeemed::Forged, "{changed}");
         }
     }
 }

@@ -9,8 +9,9 @@ use crate::gate::Gate;
 use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
 use crate::probe::{self, Client, Schedule};
+use crate::receipt::Receipts;
 use crate::state::State;
-use crate::{agent_check, keys, nginx, spop};
+use crate::{agent_check, keys, nginx, secret_file, settle, spop};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,11 +21,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Most open files to ask the system for: 16,384 SPOP and 4,096 HTTP connections, the fleet, and room.
-const FILES_WANTED: u64 = 32_768;
-
 /// How long open connections may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often slots are looked at for expiry.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Mode of unix sockets that a proxy connects to: owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -71,7 +72,10 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     state.publish_policy(Arc::new(policy));
     state.publish_keys(Arc::new(keys));
     let metrics = Arc::new(Metrics::new());
-    let gate = Arc::new(Gate::new(state.clone(), metrics.clone(), clock.clone()));
+    // A number of its own for each run: a slot lives in the process that opened it.
+    let receipts = Receipts::new(secret(&settings.secret_file), rand::random());
+    let gate = Arc::new(Gate::new(state.clone(), metrics.clone(), clock.clone(), receipts));
+    gate.set_max_stream_ns(nanoseconds(settings.max_stream));
     let admin = Arc::new(Admin::new(state.clone(), metrics.clone(), clock.clone()));
     admin.config_loaded();
     admin.keys_loaded();
@@ -80,8 +84,10 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     let runtime = runtime().map_err(ServeFault::system("starting the runtime"))?;
     runtime.block_on(async {
         let wiring = Wiring { gate, admin, metrics, state, stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        let bound = Ports::bind(&settings).await?;
+        let mut bound = Ports::bind(&settings).await?;
         let stopping = stop_signals()?;
+        let usage = std::mem::take(&mut bound.usage);
+        wiring.settle(usage);
         wiring.listen(bound, &settings);
         wiring.follow(config_watch, keys_watch, settings)?;
         let ms = clock.now().since(started) / 1_000_000;
@@ -117,6 +123,7 @@ struct Ports {
     agent_check: Option<Bound>,
     metrics: Option<Bound>,
     control: Option<Bound>,
+    usage: Vec<settle::Socket>,
 }
 
 impl Ports {
@@ -131,12 +138,19 @@ impl Ports {
             }
         };
         let listen = &settings.listen;
+        let usage = |address: &Address| {
+            let bound = settle::bind(address, SOCKET_MODE)
+                .map_err(ServeFault::system(format!("listening on {address} ([listen] usage)")))?;
+            tracing::info!(port = "usage", %address, "listening");
+            Ok(bound)
+        };
         Ok(Ports {
             spop: bind("spop", &listen.spop)?,
             http: bind("http", &listen.http)?,
             agent_check: bind("agent_check", &listen.agent_check)?,
             metrics: bind("metrics", &listen.metrics)?,
             control: bind("control", &listen.control)?,
+            usage: listen.usage.iter().map(usage).collect::<Result<_, ServeFault>>()?,
         })
     }
 }
@@ -172,6 +186,33 @@ impl Wiring {
         }
     }
 
+    /// Takes usage lines in, and lets time end what no line ended.
+    fn settle(&self, sockets: Vec<settle::Socket>) {
+        for socket in sockets {
+            self.tasks.spawn(settle::serve(socket, self.gate.clone(), self.stop.clone()));
+        }
+        let (gate, stop) = (self.gate.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut tick = tokio::time::interval(EXPIRY_INTERVAL);
+            let mut silent = false;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = tick.tick() => {}
+                }
+                let standing = gate.expire();
+                if standing.silent != std::mem::replace(&mut silent, standing.silent) {
+                    match standing.silent {
+                        true => {
+                            tracing::error!(open = standing.open, "usage lines have stopped coming; slots end by time")
+                        }
+                        false => tracing::info!(open = standing.open, "usage lines come again"),
+                    }
+                }
+            }
+        });
+    }
+
     /// Starts the loops that keep the View current: the probes, the configuration and the keys.
     fn follow(
         &self,
@@ -205,6 +246,7 @@ impl Wiring {
                 let Some(Config { settings, policy }) = reloaded else { return };
                 state.publish_policy(Arc::new(policy));
                 gate.retain_pools(&state.view());
+                gate.set_max_stream_ns(nanoseconds(settings.max_stream));
                 admin.config_loaded();
                 // After the policy, so that the probes find the new servers.
                 schedule.send_replace(self::schedule(&settings));
@@ -240,15 +282,30 @@ impl Wiring {
     }
 }
 
+/// The key of receipts. A daemon that cannot keep one still serves: its receipts die with it, and so do its slots.
+fn secret(path: &Path) -> [u8; 32] {
+    secret_file::load_or_make(path).unwrap_or_else(|error| {
+        tracing::error!(file = %path.display(), %error, "no lasting key of receipts; this run uses one of its own");
+        rand::random()
+    })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn schedule(settings: &Settings) -> Schedule {
     let config::settings::ProbeSettings { interval, fast_interval, rise, fall } = settings.probe.clone();
     Schedule { interval, fast_interval, rise, fall }
 }
 
-/// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served.
+/// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served. That of SIGHUP is
+/// among them, because its default would end the process: also where the configuration came from standard input and
+/// there is nothing to reload, and before the loop that follows the file has begun.
 fn stop_signals() -> Result<impl Future<Output = ()>, ServeFault> {
     let install = |kind| signal(kind).map_err(ServeFault::system("installing signal handlers"));
     let (mut terminate, mut interrupt) = (install(SignalKind::terminate())?, install(SignalKind::interrupt())?);
+    let _stays_installed = install(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -262,13 +319,19 @@ fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    if soft >= FILES_WANTED {
+    if soft >= listen::FILES_WANTED {
         return;
     }
-    let wanted = FILES_WANTED.min(hard);
+    let wanted = listen::FILES_WANTED.min(hard);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
-    if raised.is_err() || wanted < FILES_WANTED {
+    if raised.is_err() || wanted < listen::FILES_WANTED {
         let got = if raised.is_ok() { wanted } else { soft };
-        tracing::warn!(limit = got, wanted = FILES_WANTED, "few open files are allowed; raise LimitNOFILE");
+        let spop = listen::places(spop::limits::Limits::default().connections, got);
+        tracing::warn!(
+            limit = got,
+            wanted = listen::FILES_WANTED,
+            spop_connections = spop,
+            "few open files are allowed, so fewer connections are taken; raise LimitNOFILE"
+        );
     }
 }

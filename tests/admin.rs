@@ -11,6 +11,7 @@ use herdgate::decision::verdict::Code;
 use herdgate::gate::Gate;
 use herdgate::listen::{Address, bind};
 use herdgate::metrics::{Frame, Metrics, Outcome, Port};
+use herdgate::receipt::Receipts;
 use herdgate::state::State;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -173,12 +174,12 @@ async fn what_is_recorded_is_what_is_scraped() {
         (r#"herdgate_decisions_total{ingress="spop",outcome="allow",code="none"}"#, 1.0),
         (r#"herdgate_decisions_total{ingress="spop",outcome="answer",code="none"}"#, 1.0),
         (r#"herdgate_decision_duration_seconds_count{ingress="spop"}"#, 2.0),
-        (r#"herdgate_decision_duration_seconds_count{ingress="http"}"#, 66.0),
+        (r#"herdgate_decision_duration_seconds_count{ingress="http"}"#, 78.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="0.000001",ingress="spop"}"#, 1.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="0.1",ingress="spop"}"#, 1.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="+Inf",ingress="spop"}"#, 2.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="0.000001",ingress="http"}"#, 0.0),
-        (r#"herdgate_decision_duration_seconds_bucket{le="0.000002",ingress="http"}"#, 66.0),
+        (r#"herdgate_decision_duration_seconds_bucket{le="0.000002",ingress="http"}"#, 78.0),
         (r#"herdgate_connections{port="metrics"}"#, 1.0),
         (r#"herdgate_connections_accepted_total{port="metrics"}"#, 1.0),
         (r#"herdgate_connections_rejected_total{port="spop"}"#, 1.0),
@@ -202,7 +203,8 @@ async fn what_is_recorded_is_what_is_scraped() {
 async fn ten_thousand_junk_requests_add_no_series() {
     let running = start();
     running.state.publish_policy(Arc::new(policy()));
-    let gate = Arc::new(Gate::new(running.state.clone(), running.metrics.clone(), Clock::new()));
+    let gate =
+        Arc::new(Gate::new(running.state.clone(), running.metrics.clone(), Clock::new(), Receipts::new([7; 32], 1)));
     let (bound, http) = wire::loopback();
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();

@@ -1,5 +1,7 @@
 //! Whole decisions as data: one inquiry, one line of verdict, and the body a client would read.
 
+#![allow(clippy::unwrap_used)] // a test may fail
+
 use herdgate::clock::Clock;
 use herdgate::decision::body::BodyReader;
 use herdgate::decision::catalog;
@@ -15,6 +17,7 @@ use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
 use herdgate::gate::{DEADLINE_NS, Gate};
 use herdgate::metrics::{Metrics, Port};
+use herdgate::receipt::Receipts;
 use herdgate::state::State;
 use sha2::Digest as _;
 use std::num::NonZeroU64;
@@ -142,10 +145,9 @@ fn a_prefix_is_never_decided_on() {
         let found = describe(&gate, &view, &inquiry("POST", "/api/chat", "unlimited", shown), at(0), at(0));
         assert!(found.starts_with(expected), "{} of {size}: {found}", seen.len());
     }
-    for shown in [BodyShown::TooLarge] {
-        let found = describe(&gate, &view, &inquiry("POST", "/api/chat", "unlimited", shown), at(0), at(0));
-        assert!(found.starts_with(invisible), "{found}");
-    }
+    let shown = BodyShown::TooLarge;
+    let found = describe(&gate, &view, &inquiry("POST", "/api/chat", "unlimited", shown), at(0), at(0));
+    assert!(found.starts_with(invisible), "{found}");
 }
 
 #[test]
@@ -155,6 +157,32 @@ fn only_a_plan_that_may_use_every_model_passes_without_a_body() {
     for (key, expected) in [("unlimited", "allow s1 s2"), ("team", "refuse 403 not_permitted body_hidden")] {
         let found = describe(&gate, &view, &inquiry("POST", "/api/chat", key, BodyShown::Hidden), at(0), at(0));
         assert!(found.starts_with(expected), "{key}: {found}");
+    }
+}
+
+/// Ollama sends the prompts of some models to another company: those with a tag `cloud`, and those its list gives a
+/// `remote_host` (Ollama `server/routes.go`, ollama#16308). `*` permits neither, with a body or without.
+#[test]
+fn a_pattern_permits_no_model_that_leaves_the_fleet() {
+    let gate = gate();
+    for (model, seen) in [
+        ("qwen3:8b", "allow s2 -"),
+        ("elsewhere:1b", "refuse 404 model_not_found model_not_in_plan"),
+        ("gpt-oss:120b-cloud", "refuse 404 model_not_found model_not_in_plan"),
+    ] {
+        let mut fleet = FleetView::default();
+        for (name, models) in [("s1", &["llama3.2:3b"][..]), ("s2", &[model])] {
+            let mut track = ServerTrack::default();
+            track.report(Ok(inventory(models, "2026-11-21T10:00:00Z", "0.30.1")), 1, 1);
+            fleet.servers.insert(name.into(), track.view());
+        }
+        gate.state.publish_fleet(Arc::new(fleet));
+        let found = decide(&gate, CHAT, "unlimited", &format!(r#"{{"model":"{model}"}}"#), at(0));
+        assert!(found.starts_with(seen), "{model}: {found}");
+        let view = gate.state.view();
+        let found = describe(&gate, &view, &inquiry("POST", "/api/chat", "unlimited", BodyShown::Hidden), at(0), at(0));
+        let hidden = if seen.starts_with("allow") { "allow" } else { "refuse 403 not_permitted body_hidden" };
+        assert!(found.starts_with(hidden), "without a body, {model}: {found}");
     }
 }
 
@@ -346,6 +374,7 @@ fn gate() -> Gate {
         models: models.iter().map(|pattern| ModelPattern::new(pattern)).collect(),
         routes: RouteClasses { inference, catalog: true },
         requests,
+        concurrency: None,
     };
     let some = |value| NonZeroU64::new(value).unwrap();
     let quota = Quota { count: some(6), period_ns: some(60_000_000_000), burst: some(3) };
@@ -354,6 +383,7 @@ fn gate() -> Gate {
         url: format!("http://{name}:11434").into(),
         kind: ServerKind::Ollama,
         maxconn: None,
+        slots: 1,
         weight: 100,
         models: vec![],
     };
@@ -402,7 +432,7 @@ fn gate() -> Gate {
         fleet.servers.insert(name.into(), track.view());
     }
     state.publish_fleet(Arc::new(fleet));
-    Gate::new(state, Arc::new(Metrics::new()), Clock::new())
+    Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1))
 }
 
 fn inventory(models: &[&str], expires: &str, version: &str) -> Inventory {
@@ -420,6 +450,7 @@ fn inventory(models: &[&str], expires: &str, version: &str) -> Inventory {
                 owned_by: "library".into(),
                 details: "".into(),
                 capabilities: "".into(),
+                remote: name.starts_with("elsewhere"),
             })
             .collect(),
         loaded: models

@@ -2,76 +2,24 @@
 
 // A test fails loudly.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The suite is included once per version, on purpose: each test has the version in its name.
+#![allow(clippy::duplicate_mod)]
 
 mod cases;
 mod harness;
 
-use cases::{answers, bodies, faults, headers, paths, sdks, servers, streams};
 use harness::haproxy::Version;
-use harness::stack::Front;
 
-/// Answers that are no SPOP: another protocol, a length without end, zeros, a HELLO that stops short, an ACK out of turn.
-const NOT_SPOP: [&[u8]; 5] = [
-    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
-    b"\xff\xff\xff\xff\x65\x00\x00\x00\x01\x00\x00",
-    b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
-    b"\x00\x00\x00\x40\x65\x00\x00\x00\x01\x00\x00\x07version",
-    b"\x00\x00\x00\x16\x67\x00\x00\x00\x01\x01\x01\x01\x03\x02\x07verdict\x08\x05allow",
-];
-
-macro_rules! on_both_versions {
-    ($($name:ident => $check:expr;)+) => {
-        mod debian_haproxy_2_6 {
-            use super::*;
-            const FRONT: Front = Front::HaProxy(Version::Debian);
-            $(#[test] fn $name() { $check(FRONT) })+
-
-            #[test]
-            fn is_what_runs() {
-                let line = Version::Debian.line().unwrap();
-                println!("{line}");
-                assert!(line.contains("version 2.6."), "{line}");
-            }
-        }
-        mod haproxy_3_1_or_newer {
-            use super::*;
-            const FRONT: Front = Front::HaProxy(Version::Newer);
-            $(#[test] fn $name() { $check(FRONT) })+
-
-            #[test]
-            fn is_what_runs() {
-                let line = Version::Newer.line().unwrap();
-                println!("{line}");
-                let version = line.split_whitespace().nth(2).unwrap_or_default();
-                let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-                let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-                assert!(number >= (3, 1), "{line}");
-            }
-        }
-    };
+#[path = "."]
+mod debian_haproxy_2_6 {
+    const VERSION: super::Version = super::Version::Debian;
+    #[path = "suites/haproxy.rs"]
+    mod suite;
 }
 
-on_both_versions! {
-    refusals_are_told_and_reach_no_server => answers::refusals_are_told_and_reach_no_server;
-    a_burst_over_the_rate_is_told_when_to_come_back => answers::a_burst_over_the_rate_is_told_when_to_come_back;
-    the_catalog_is_the_fleets_filtered_by_plan => answers::the_catalog_is_the_fleets_filtered_by_plan;
-    no_spelling_of_a_path_gets_around_the_table => paths::no_spelling_of_a_path_gets_around_the_table;
-    credentials_and_our_headers_never_reach_a_server => headers::credentials_and_our_headers_never_reach_a_server;
-    forged_headers_never_change_a_verdict => headers::forged_headers_never_change_a_verdict;
-    tokens_written_50_ms_apart_arrive_50_ms_apart => streams::tokens_written_50_ms_apart_arrive_50_ms_apart;
-    without_http_no_delay_tokens_arrive_in_bursts =>
-        |front| streams::without_these_lines_tokens_arrive_in_bursts(front, &["option http-no-delay"]);
-    a_client_that_leaves_is_noticed_by_the_server => streams::a_client_that_leaves_is_noticed_by_the_server;
-    a_client_that_leaves_before_the_answer_is_noticed_by_the_server =>
-        streams::a_client_that_leaves_before_the_answer_is_noticed_by_the_server;
-    a_stopped_server_is_avoided_and_then_back => servers::a_stopped_server_is_avoided_and_then_back;
-    bodies_of_100_and_200_kb_pass_whole_with_the_model_last =>
-        |front| bodies::bodies_pass_whole_with_the_model_last(front, &[100_000, 200_000, 260_000]);
-    bodies_larger_than_the_buffer_are_refused =>
-        |front| bodies::bodies_larger_than_the_proxy_shows_are_refused(front, &[261_500, 300_000, 2_000_000]);
-    the_openai_and_ollama_sdks_list_and_stream => sdks::the_openai_and_ollama_sdks_list_and_stream;
-    with_herdgate_absent_every_client_gets_503 => faults::absent;
-    with_herdgate_stopped_every_client_gets_503 => faults::stopped;
-    with_herdgate_killed_under_load_no_request_slips_through => faults::killed_under_load;
-    with_garbage_on_its_port_every_client_gets_503 => |front| faults::garbage_is_503(front, &NOT_SPOP);
+#[path = "."]
+mod haproxy_3_1_or_newer {
+    const VERSION: super::Version = super::Version::Newer;
+    #[path = "suites/haproxy.rs"]
+    mod suite;
 }

@@ -2,187 +2,19 @@
 
 // A test fails loudly.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The suite is included once per version, on purpose: each test has the version in its name.
+#![allow(clippy::duplicate_mod)]
 
 mod cases;
 mod harness;
 
-/// Main mode: herdgate sees the body.
-mod debian_nginx_1_22_handoff {
-    use super::cases::{answers, bodies, faults, headers, paths, sdks, servers, short_chat, streams};
-    use super::harness::client::Response;
-    use super::harness::fleet::SHARED_MODEL;
-    use super::harness::nginx::{Mode, Nginx};
-    use super::harness::stack::{Front, Stack};
+use harness::nginx::Version;
 
-    const FRONT: Front = Front::Nginx(Mode::Handoff);
-
-    /// HTTP, but broken: headers that are none, a status that is none, an end before the head's, a head without end.
-    const BROKEN_HTTP: [&[u8]; 4] = [
-        b"HTTP/1.1 200 OK\r\n\x01\x02 no header\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: @herdgate_server\r\nX-Herdgate-Server: nowhere\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX-Accel-Redi",
-        b"",
-    ];
-
-    #[test]
-    fn is_what_runs() {
-        let line = Nginx::line().unwrap();
-        println!("{line}");
-        assert!(line.contains("nginx/1.22."), "{line}");
-    }
-
-    #[test]
-    fn refusals_are_told_and_reach_no_server() {
-        answers::refusals_are_told_and_reach_no_server(FRONT);
-    }
-
-    #[test]
-    fn a_burst_over_the_rate_is_told_when_to_come_back() {
-        answers::a_burst_over_the_rate_is_told_when_to_come_back(FRONT);
-    }
-
-    #[test]
-    fn the_catalog_is_the_fleets_filtered_by_plan() {
-        answers::the_catalog_is_the_fleets_filtered_by_plan(FRONT);
-    }
-
-    #[test]
-    fn no_spelling_of_a_path_gets_around_the_table() {
-        paths::no_spelling_of_a_path_gets_around_the_table(FRONT);
-    }
-
-    #[test]
-    fn credentials_and_our_headers_never_reach_a_server() {
-        headers::credentials_and_our_headers_never_reach_a_server(FRONT);
-    }
-
-    #[test]
-    fn forged_headers_never_change_a_verdict() {
-        headers::forged_headers_never_change_a_verdict(FRONT);
-    }
-
-    #[test]
-    fn tokens_written_50_ms_apart_arrive_50_ms_apart() {
-        streams::tokens_written_50_ms_apart_arrive_50_ms_apart(FRONT);
-    }
-
-    /// With both of nginx's defaults back: an answer in chunks (HTTP/1.1) passes its buffers as it comes, one that ends with
-    /// the connection (HTTP/1.0) does not.
-    #[test]
-    fn without_proxy_buffering_off_tokens_arrive_in_bursts() {
-        let lines = ["proxy_buffering off;", "proxy_http_version 1.1;"];
-        streams::without_these_lines_tokens_arrive_in_bursts(FRONT, &lines);
-    }
-
-    #[test]
-    fn a_client_that_leaves_is_noticed_by_the_server() {
-        streams::a_client_that_leaves_is_noticed_by_the_server(FRONT);
-    }
-
-    #[test]
-    fn a_client_that_leaves_before_the_answer_is_noticed_by_the_server() {
-        streams::a_client_that_leaves_before_the_answer_is_noticed_by_the_server(FRONT);
-    }
-
-    /// Before anyone has noticed that the first choice is gone: nothing was sent, so the second is tried, by its own name.
-    #[test]
-    fn a_refused_connection_goes_to_the_second_choice() {
-        let mut stack = Stack::start(FRONT).unwrap();
-        let request = short_chat(SHARED_MODEL).key(&stack.keys().team).header("Connection", "close");
-        stack.fleet.server("ollama1").unwrap().stop();
-        for _ in 0..4 {
-            let answer = stack.send(&request).unwrap();
-            assert_eq!(answer.status, 200, "{}", answer.text());
-        }
-        let second = stack.fleet.server("ollama2").unwrap();
-        let (address, seen) = (second.address.to_string(), second.counters().unwrap());
-        for request in seen.asked_recently() {
-            assert!(request.headers.contains(&("host".to_owned(), address.clone())), "{:?}", request.headers);
-        }
-        let hops = |line: &String| line.split(" status=").nth(1).unwrap_or_default().starts_with("200 : 502 : 200");
-        assert!(stack.proxy.log_lines().iter().any(hops), "no request met the stopped server");
-    }
-
-    #[test]
-    fn a_stopped_server_is_avoided_and_then_back() {
-        servers::a_stopped_server_is_avoided_and_then_back(FRONT);
-    }
-
-    #[test]
-    fn bodies_up_to_20_mb_pass_whole_with_the_model_last() {
-        bodies::bodies_pass_whole_with_the_model_last(FRONT, &[100_000, 2_000_000, 20_000_000]);
-    }
-
-    #[test]
-    fn a_body_over_64_mb_is_refused() {
-        bodies::bodies_larger_than_the_proxy_shows_are_refused(FRONT, &[68_000_000]);
-    }
-
-    #[test]
-    fn the_openai_and_ollama_sdks_list_and_stream() {
-        sdks::the_openai_and_ollama_sdks_list_and_stream(FRONT);
-    }
-
-    #[test]
-    fn with_herdgate_absent_every_client_gets_503() {
-        faults::absent(FRONT);
-    }
-
-    #[test]
-    fn with_herdgate_stopped_every_client_gets_503() {
-        faults::stopped(FRONT);
-    }
-
-    #[test]
-    fn with_herdgate_killed_under_load_no_request_slips_through() {
-        faults::killed_under_load(FRONT);
-    }
-
-    #[test]
-    fn with_broken_http_on_its_port_every_client_gets_503() {
-        faults::garbage_is_503(FRONT, &BROKEN_HTTP);
-    }
-
-    /// nginx takes an answer without a status line for HTTP/0.9 and passes it on: the one case in which a client gets no
-    /// 503. What matters holds: no answer of success, and no server is asked.
-    #[test]
-    fn what_is_not_http_on_its_port_never_reaches_a_server() {
-        fn no_success(what: &str, answers: Vec<Result<Response, String>>) -> usize {
-            for answer in &answers {
-                assert!(answer.as_ref().map_or(true, |answer| answer.status == 503), "{what}: {answer:?}");
-            }
-            answers.len()
-        }
-        faults::garbage(FRONT, &[b"\x00\x01\x02\x03 no protocol\r\n\r\n", b"SSH-2.0-other\r\n"], no_success);
-    }
-}
-
-/// Reduced mode: headers and path only. The plan with all models passes, one limited to some is refused.
-mod debian_nginx_1_22_auth_request {
-    use super::cases::short_chat;
-    use super::harness::client::Request;
-    use super::harness::fleet::SHARED_MODEL;
-    use super::harness::nginx::Mode;
-    use super::harness::stack::{Front, Stack};
-
-    const FRONT: Front = Front::Nginx(Mode::AuthRequest);
-
-    #[test]
-    fn passes_by_key_and_path_and_refuses_with_the_real_status() {
-        let stack = Stack::start(FRONT).unwrap();
-        let keys = stack.keys();
-        let cases = [
-            ("no key", short_chat(SHARED_MODEL), 401),
-            ("a bad key", short_chat(SHARED_MODEL).key("hg_wrong"), 401),
-            ("a plan that is limited to some models", short_chat(SHARED_MODEL).key(&keys.team), 403),
-            ("an administrative route", Request::post("/api/pull", "{}").key(&keys.all), 403),
-            ("an unknown route", Request::post("/api/pulls", "{}").key(&keys.all), 404),
-        ];
-        for (what, request, status) in cases {
-            let answer = stack.send(&request).unwrap();
-            assert_eq!(answer.status, status, "{what}: {}", answer.text());
-            assert!(answer.json()["error"].is_object(), "{what}: {}", answer.text());
-        }
-        assert_eq!(stack.fleet.asked().unwrap(), 0);
-    }
+#[path = "."]
+mod debian_nginx_1_22 {
+    const VERSION: super::Version = super::Version::Debian;
+    #[path = "suites/nginx_auth_request.rs"]
+    mod auth_request;
+    #[path = "suites/nginx_handoff.rs"]
+    mod handoff;
 }

@@ -6,6 +6,7 @@ mod wire;
 use herdgate::clock::Clock;
 use herdgate::gate::Gate;
 use herdgate::metrics::Metrics;
+use herdgate::receipt::Receipts;
 use herdgate::state::State;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use wire::{Client, Said, ask};
 
 fn start() -> (SocketAddr, tokio_util::sync::DropGuard) {
-    let gate = Gate::new(Arc::new(State::new()), Arc::new(Metrics::new()), Clock::new());
+    let gate = Gate::new(Arc::new(State::new()), Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1));
     let (bound, address) = wire::loopback();
     let stop = CancellationToken::new();
     tokio::spawn(herdgate::nginx::serve(bound, Arc::new(gate), stop.clone()));

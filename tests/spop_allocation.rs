@@ -9,6 +9,7 @@ use herdgate::decision::verdict::{Grant, Standing, Verdict};
 use herdgate::decision::view::View;
 use herdgate::gate::{Decided, Gate};
 use herdgate::metrics::{Metrics, Port};
+use herdgate::receipt::Receipts;
 use herdgate::spop::frame::{Flags, Header, Kind};
 use herdgate::spop::hello::HaproxyHello;
 use herdgate::spop::notify::write_notify;
@@ -25,13 +26,14 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[test]
 fn ten_thousand_questions_are_answered_without_an_allocation() {
-    let gate = Gate::new(Arc::default(), Arc::new(Metrics::new()), Default::default());
+    let gate = Gate::new(Arc::default(), Arc::new(Metrics::new()), Default::default(), Receipts::new([7; 32], 1));
     let view = View::default();
     let server = Server {
         name: "gpu1".into(),
         url: "http://127.0.0.1:1".into(),
         kind: ServerKind::Ollama,
         maxconn: None,
+        slots: 1,
         weight: 100,
         models: Vec::new(),
     };

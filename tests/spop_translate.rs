@@ -12,6 +12,7 @@ use herdgate::decision::verdict::{Answer, Grant, Reason, Refusal, Standing, Verd
 use herdgate::decision::view::View;
 use herdgate::gate::{Decided, Gate};
 use herdgate::metrics::{Metrics, Port};
+use herdgate::receipt::Receipts;
 use herdgate::spop::ack::{AckWriter, Action, Actions, Scope, write_ack};
 use herdgate::spop::answerer::Answerer;
 use herdgate::spop::frame::{Split, split};
@@ -178,6 +179,7 @@ fn a_grant_sets_what_applies() {
         url: "http://127.0.0.1:1".into(),
         kind: ServerKind::Ollama,
         maxconn: None,
+        slots: 1,
         weight: 100,
         models: Vec::new(),
     };
@@ -248,7 +250,7 @@ fn check(verdict: Verdict<'_>, receipt: Option<&str>, expected: &[&str]) {
     put_message(&mut payload, b"request", &WHOLE.map(|(name, value)| (name.as_bytes(), value)));
     let inquiry = inquiry(Messages::new(&payload).unwrap()).unwrap();
     let some = gate.decide(&view, &inquiry, Port::Spop, gate.now());
-    let decided = Decided { verdict, id: some.id, dialect: some.dialect };
+    let decided = Decided { verdict, id: some.id, dialect: some.dialect, receipt: None };
     let mut found = variables(|ack| put_verdict(ack, &decided, receipt));
     let id = format!("id={}", some.id.as_str());
     let position = found.iter().position(|variable| *variable == id).expect("an id");
@@ -292,7 +294,7 @@ fn assert_body(body: BodyShown<'_>, expected: &[u8], expected_size: u64) {
 }
 
 fn gate() -> Gate {
-    Gate::new(Arc::default(), Arc::new(Metrics::new()), Default::default())
+    Gate::new(Arc::default(), Arc::new(Metrics::new()), Default::default(), Receipts::new([7; 32], 1))
 }
 
 fn roster(model: &str, server: &Server) -> Roster {
@@ -306,6 +308,7 @@ fn roster(model: &str, server: &Server) -> Roster {
         owned_by: "".into(),
         details: "".into(),
         capabilities: "".into(),
+        remote: false,
     };
     let inventory = Inventory { models: vec![model], ..Inventory::default() };
     let view = ServerView { state: ServerState::Up, inventory: Arc::new(inventory), failure: None };

@@ -1,5 +1,7 @@
 //! The rules of the house that a compiler does not check.
 
+#![allow(clippy::unwrap_used)] // a test may fail
+
 use std::path::{Path, PathBuf};
 
 /// What pure code must not name: async, I/O, clocks, locks, logging, randomness, environment.

@@ -12,7 +12,7 @@ mod table;
 mod usage;
 
 use harness::haproxy::Version;
-use harness::nginx::Nginx;
+use harness::nginx::Version as NginxVersion;
 use harness::{Fault, client, root};
 use load::Run;
 use site::{SIDES, Setup, Side, Site};
@@ -159,7 +159,13 @@ fn run(plan: &Plan) -> Result<(), Fault> {
             cells: haproxy,
             herdgate: footprint(costs[0]),
         },
-        Proxy { name: "nginx", version: Nginx::line()?, goal_rps: 0.90, cells: nginx, herdgate: footprint(costs[1]) },
+        Proxy {
+            name: "nginx",
+            version: NginxVersion::Debian.line()?,
+            goal_rps: 0.90,
+            cells: nginx,
+            herdgate: footprint(costs[1]),
+        },
     ];
     let both = Cost { cpu_ns: costs.iter().map(|cost| cost.cpu_ns).sum(), requests: counted };
     table::print(&proxies, footprint(both));

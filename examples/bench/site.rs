@@ -4,7 +4,7 @@ use crate::harness::deadline::wait_until;
 use crate::harness::fleet::{Fleet, SHARED_MODEL};
 use crate::harness::haproxy::{HaProxy, Version};
 use crate::harness::herdgate::{Herdgate, Ports};
-use crate::harness::nginx::{Mode, Nginx};
+use crate::harness::nginx::{Mode, Nginx, Version as NginxVersion};
 use crate::harness::process::{Process, built};
 use crate::harness::scratch::{Scratch, edit};
 use crate::harness::{Fault, port, root};
@@ -77,7 +77,7 @@ impl Site {
         let mut herdgate = Herdgate::new(&scratch, &fleet)?;
         let config = std::fs::read_to_string(herdgate.config()).map_err(|fault| fault.to_string())?;
         scratch.write("herdgate.toml", &edit(&config, "[plans.team]", &format!("[plans.team]\n{LIMITS}"))?)?;
-        herdgate.start_logging("info")?;
+        herdgate.start_at("info")?;
 
         let constant = Ports::free()?;
         let mut agent = Command::new(built("constant-agent")?);
@@ -100,7 +100,7 @@ impl Site {
         let log = scratch.join("bare-access.log").display().to_string();
         let bare =
             files.nginx("bare_nginx.conf", bare_address, &[("BIND", &bare_address.to_string()), ("LOG", &log)])?;
-        let asking = |ports| Nginx::start(Mode::Handoff, &scratch, ports, &fleet);
+        let asking = |ports| Nginx::start(NginxVersion::Debian, Mode::Handoff, &scratch, ports, &fleet);
         let (to_stub, to_herdgate) = (asking(&constant)?, asking(&herdgate.ports)?);
 
         let site = Site {

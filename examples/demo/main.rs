@@ -6,9 +6,9 @@ mod scene;
 
 use harness::Fault;
 use harness::fleet::{FOREIGN_MODEL, Fleet, SHARED_MODEL, SINGLE_MODEL};
-use harness::haproxy::{HaProxy, Version};
+use harness::haproxy::{self, HaProxy};
 use harness::herdgate::Herdgate;
-use harness::nginx::{Mode, Nginx};
+use harness::nginx::{self, Mode, Nginx};
 use harness::scratch::Scratch;
 use harness::stack::{Proxy, TOKENS_PER_SECOND};
 use scene::Stage;
@@ -40,10 +40,10 @@ fn run(stay: bool) -> Result<usize, Fault> {
     let mut herdgate = Herdgate::new(&scratch, &fleet)?;
     herdgate.start()?;
     println!("  {:<9} {:<22} SPOP; {} HTTP", "herdgate", herdgate.ports.spop.to_string(), herdgate.ports.http);
-    let haproxy = HaProxy::start(Version::Debian, &scratch, &herdgate.ports, &fleet)?;
-    let nginx = Nginx::start(Mode::Handoff, &scratch, &herdgate.ports, &fleet)?;
-    println!("  {:<9} {:<22} {}", "haproxy", haproxy.address.to_string(), Version::Debian.line()?);
-    println!("  {:<9} {:<22} {}", "nginx", nginx.address.to_string(), Nginx::line()?);
+    let haproxy = HaProxy::start(haproxy::Version::Debian, &scratch, &herdgate.ports, &fleet)?;
+    let nginx = Nginx::start(nginx::Version::Debian, Mode::Handoff, &scratch, &herdgate.ports, &fleet)?;
+    println!("  {:<9} {:<22} {}", "haproxy", haproxy.address.to_string(), haproxy::Version::Debian.line()?);
+    println!("  {:<9} {:<22} {}", "nginx", nginx.address.to_string(), nginx::Version::Debian.line()?);
     println!("\nKeys: one on plan `team` ({SHARED_MODEL}, {SINGLE_MODEL}), one on plan `slow` (the same models,");
     println!(
         "60/min with a burst of {}). The fleet also has {FOREIGN_MODEL}, which neither may use.",

@@ -170,7 +170,7 @@ impl Stage {
 
     fn dead_server(&mut self, proxy: &Proxy, key: &str) -> Result<(), Fault> {
         self.fleet.server("ollama1")?.stop();
-        self.wait_for_state("ollama1", "down")?;
+        self.herdgate.wait_for_state("ollama1", "down", PATIENCE)?;
         let before = self.served()?;
         let answers: Result<Vec<Response>, Fault> =
             (0..4).map(|_| client::send(proxy.address(), &one_token(SHARED_MODEL).key(key))).collect();
@@ -199,7 +199,7 @@ impl Stage {
         )?;
 
         self.fleet.server("ollama1")?.start()?;
-        self.wait_for_state("ollama1", "up")?;
+        self.herdgate.wait_for_state("ollama1", "up", PATIENCE)?;
         let mut back = Response::default();
         // HAProxy's own checks may need a moment longer than herdgate's.
         let came = wait_until("ollama1 to serve again", PATIENCE, || {
@@ -234,32 +234,11 @@ impl Stage {
     /// What herdgate's log says of the decision that an answer names by its `x-request-id`.
     fn why(&self, answer: &Response) -> Result<String, Fault> {
         let Some(id) = answer.header("x-request-id") else { return Ok("(the answer has no id)".to_owned()) };
-        let mut line = String::new();
-        wait_until("the log line", Duration::from_secs(5), || {
-            let output = self.herdgate.output();
-            let found = output.lines().find(|line| line.contains(id));
-            line = found.unwrap_or_default().to_owned();
-            found.is_some()
-        })?;
-        let outcome = ["refused", "allowed", "answered"].into_iter().find(|word| line.contains(word)).unwrap_or("?");
-        let facts = ["code", "reason", "at_byte", "caller", "plan", "model", "server", "server2"];
-        let facts = facts.iter().filter_map(|name| Some(format!("{name}={}", field(&line, name)?)));
-        Ok(format!("{outcome} {}", facts.collect::<Vec<_>>().join(" ")))
+        self.herdgate.why(id)
     }
 
     fn served(&self) -> Result<BTreeMap<&'static str, u64>, Fault> {
         self.fleet.servers.iter().map(|server| Ok((server.name, server.counters()?.asked()))).collect()
-    }
-
-    fn wait_for_state(&self, server: &str, state: &str) -> Result<(), Fault> {
-        let request = Request::get("/status").header("Connection", "close");
-        wait_until(&format!("{server} {state}"), PATIENCE, || {
-            client::send(self.herdgate.ports.metrics, &request).is_ok_and(|answer| {
-                let status = answer.json();
-                let servers = status["servers"].as_array().cloned().unwrap_or_default();
-                servers.iter().any(|found| found["name"] == server && found["state"] == state)
-            })
-        })
     }
 }
 
@@ -272,14 +251,4 @@ fn chat(model: &str) -> Request {
 fn one_token(model: &str) -> Request {
     let body = format!(r#"{{"model":"{model}","prompt":"hi","stream":false,"options":{{"num_predict":1}}}}"#);
     Request::post("/api/generate", body)
-}
-
-/// The value of `name=value` or `name="value"` in a log line.
-fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
-    let start = line.find(&format!(" {name}="))? + name.len() + 2;
-    let rest = &line[start..];
-    match rest.strip_prefix('"') {
-        Some(quoted) => quoted.split('"').next(),
-        None => rest.split(' ').next(),
-    }
 }

@@ -53,7 +53,7 @@ pub fn measure() -> Result<Held, Fault> {
     std::fs::write(&file, keys).map_err(|fault| format!("{}: {fault}", file.display()))?;
 
     let watch = Stopwatch::new();
-    herdgate.start_logging("info")?;
+    herdgate.start_at("info")?;
     let start_ms = watch.elapsed().as_secs_f64() * 1e3;
     let pid = herdgate.process()?.pid();
     let before_kib = at_rest(pid)?;

@@ -15,7 +15,10 @@ pub fn answer(sim: &Sim, handler: Handler, body: &[u8], parameter: &str) -> Repl
         Handler::Root => reply::whole(200, reply::TEXT, "Ollama is running"),
         Handler::Version => reply::gin(200, &json!({ "version": sim.settings.release })),
         Handler::Status => reply::gin(200, &json!({ "cloud": { "disabled": false, "source": "none" } })),
-        Handler::Tags => reply::gin(200, &json!({ "models": sim.store.all().iter().map(tag).collect::<Vec<_>>() })),
+        Handler::Tags => reply::gin(
+            200,
+            &json!({ "models": sim.store.all().iter().map(|model| tag(sim, model)).collect::<Vec<_>>() }),
+        ),
         Handler::Ps => ps(sim),
         Handler::Show => show(sim, body).unwrap_or_else(|refusal| refusal),
         Handler::V1Models => {
@@ -30,13 +33,13 @@ pub fn answer(sim: &Sim, handler: Handler, body: &[u8], parameter: &str) -> Repl
     }
 }
 
-fn tag(model: &Model) -> Value {
+fn tag(sim: &Sim, model: &Model) -> Value {
     json!({
         "name": model.short,
         "model": model.short,
         "modified_at": rfc3339(model.written_ms),
         "size": model.size(),
-        "digest": model.digest,
+        "digest": sim.faults.digest(&sim.key(model), &model.digest),
         "details": model.details(),
     })
 }
@@ -53,7 +56,7 @@ fn ps(sim: &Sim) -> Reply {
                 "name": loaded.model.short,
                 "model": loaded.model.short,
                 "size": size,
-                "digest": loaded.model.digest,
+                "digest": sim.faults.digest(&sim.key(&loaded.model), &loaded.model.digest),
                 "details": loaded.model.details(),
                 "expires_at": rfc3339(loaded.expires_ms),
                 "size_vram": size,

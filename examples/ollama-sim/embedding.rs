@@ -1,5 +1,6 @@
 //! Routes that embed: `/api/embed`, the legacy `/api/embeddings`, `/v1/embeddings`.
 
+use crate::faults::Kind;
 use crate::fields::Fields;
 use crate::generation::Pace;
 use crate::json::Json;
@@ -58,12 +59,16 @@ async fn embed(sim: &Sim, handler: Handler, body: &[u8]) -> Result<Reply, Reply>
         Input::Wrong => return Err(tongue.error(400, "invalid input type")),
     };
     let options = sim.runner_options(handler, fields.object("options").as_ref())?;
-    let lease = sim.scheduler.acquire(&model, options, fields.keep_alive()).await.map_err(|_| sim.busy(handler))?;
+    let key = sim.key(&model);
+    sim.faults.hold(Kind::Dead, Some(&key)).await;
+    let acquired = sim.scheduler.acquire(&model, options, fields.keep_alive(), handler.name()).await;
+    let lease = acquired.map_err(|_| sim.busy(handler))?;
+    sim.faults.hold(Kind::Hang, Some(&key)).await;
     let ready = sim.clock.now();
     let tokens: u64 = texts.iter().map(|text| prompt_tokens(text.len())).sum();
     let pace = Pace { tokens_per_second: 0.0, prompt_tokens_per_second: sim.settings.prompt_tokens_per_second };
     pace.prompt(tokens).await;
-    sim.stats.tokens(&model.short.to_ascii_lowercase(), tokens, 0);
+    sim.stats.tokens(&key, tokens, 0);
     drop(lease);
     let wanted = fields.int("dimensions").and_then(|wanted| usize::try_from(wanted).ok()).filter(|wanted| *wanted > 0);
     let vectors: Vec<Vec<f32>> = texts.iter().map(|text| vector(text, wanted)).collect();

@@ -1,5 +1,6 @@
 //! The generation itself: prompt time, then one token each `1/rate` seconds, until the bound or until the client leaves.
 
+use crate::faults::{Faults, Kind};
 use crate::reply::{self, Reply};
 use crate::scheduler::Lease;
 use crate::stats::{Flight, Stats};
@@ -87,10 +88,11 @@ pub trait Script: Send {
 pub struct Job {
     pub clock: Clock,
     pub stats: Arc<Stats>,
+    pub faults: Arc<Faults>,
     pub pace: Pace,
     pub flight: Flight,
     pub lease: Lease,
-    /// Canonical name, for the counters.
+    /// Canonical name, for the counters and the faults.
     pub model: String,
     pub prompt_tokens: u64,
     /// Tokens to generate.
@@ -145,10 +147,12 @@ impl Job {
     }
 
     async fn begin(self) -> Run {
+        self.faults.hold(Kind::Hang, Some(&self.model)).await;
         self.pace.prompt(self.prompt_tokens).await;
         self.stats.tokens(&self.model, self.prompt_tokens, 0);
         let evaluated_ns = self.clock.now().mono_ns;
-        let gap = span(1.0, self.pace.tokens_per_second);
+        let rate = self.pace.tokens_per_second;
+        let gap = if rate > 0.0 { span(self.faults.slowness(&self.model), rate) } else { Duration::ZERO };
         let mut ticks = (gap > Duration::ZERO).then(|| tokio::time::interval(gap));
         if let Some(ticks) = &mut ticks {
             ticks.tick().await; // the first tick is now, the first token one gap later
@@ -170,6 +174,7 @@ impl Run {
         if self.made >= self.job.tokens {
             return None;
         }
+        self.job.faults.stall(self.made, &self.job.model).await;
         match &mut self.ticks {
             Some(ticks) => {
                 ticks.tick().await;

@@ -2,6 +2,7 @@
 
 use crate::anthropic_script::AnthropicScript;
 use crate::duration::KeepAlive;
+use crate::faults::Kind;
 use crate::fields::Fields;
 use crate::generation::{Job, Outcome, Pace, Script};
 use crate::json::Json;
@@ -41,6 +42,8 @@ pub async fn answer(sim: &Sim, handler: Handler, body: &[u8], number: u64) -> Re
             return refusal;
         }
     };
+    let key = sim.key(&order.model);
+    sim.faults.hold(Kind::Dead, Some(&key)).await;
     if order.only_load && handler_is_native(handler) && order.keep_alive == Some(KeepAlive::For(0)) {
         sim.scheduler.expire(&order.model);
         flight.landed();
@@ -48,7 +51,7 @@ pub async fn answer(sim: &Sim, handler: Handler, body: &[u8], number: u64) -> Re
         return order.script.whole("", &outcome);
     }
     let context = u64::try_from(order.options.num_ctx).unwrap_or(4);
-    let acquired = sim.scheduler.acquire(&order.model, order.options, order.keep_alive).await;
+    let acquired = sim.scheduler.acquire(&order.model, order.options, order.keep_alive, handler.name()).await;
     let Ok(lease) = acquired else {
         flight.landed();
         return sim.busy(handler);
@@ -71,13 +74,14 @@ pub async fn answer(sim: &Sim, handler: Handler, body: &[u8], number: u64) -> Re
     let job = Job {
         clock: sim.clock.clone(),
         stats: sim.stats.clone(),
+        faults: sim.faults.clone(),
         pace: Pace {
             tokens_per_second: sim.settings.tokens_per_second,
             prompt_tokens_per_second: sim.settings.prompt_tokens_per_second,
         },
         flight,
         lease,
-        model: order.model.short.to_ascii_lowercase(),
+        model: key,
         prompt_tokens: prompt_tokens(order.prompt_bytes),
         tokens,
         reason,

@@ -5,8 +5,10 @@
 mod admin;
 mod anthropic_script;
 mod catalog;
+mod control;
 mod duration;
 mod embedding;
+mod faults;
 mod fields;
 mod generation;
 mod hosts;

@@ -6,9 +6,10 @@
 
 use crate::duration::KeepAlive;
 use crate::generation::pause;
-use crate::stats::{Event, Held, Stats};
+use crate::stats::{Effect, Event, Held, Stats};
 use crate::store::Model;
 use herdgate::clock::Clock;
+use herdgate::decision::moment::Moment;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -20,6 +21,16 @@ pub struct RunnerOptions {
     pub num_ctx: i64,
     /// The other options that force a reload, by name, as written.
     pub others: Vec<(&'static str, String)>,
+}
+
+impl RunnerOptions {
+    /// Whether a model loaded with these serves a request with `wanted`. A request that leaves `num_gpu` to the server
+    /// takes what there is (`needsReload`).
+    fn serve(&self, wanted: &RunnerOptions) -> bool {
+        let any_gpu = wanted.others.iter().all(|(name, _)| *name != "num_gpu");
+        let kept = self.others.iter().filter(|(name, _)| !(any_gpu && *name == "num_gpu"));
+        self.num_ctx == wanted.num_ctx && kept.eq(wanted.others.iter())
+    }
 }
 
 /// How the scheduler behaves.
@@ -37,6 +48,28 @@ pub struct Rules {
     pub load: Duration,
     /// Time a model stays once idle, where the request does not say.
     pub keep_alive: KeepAlive,
+}
+
+/// Go's longest duration, 292 years, in milliseconds: what `/api/ps` shows for a model that stays for ever.
+const FOREVER_MS: i64 = 9_223_372_036_854;
+
+/// When an idle model leaves, on both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
+    /// `u64::MAX` is never.
+    mono_ns: u64,
+    unix_ms: i64,
+}
+
+impl Expiry {
+    /// Of a model idle since `now`.
+    fn of(keep_alive: KeepAlive, now: Moment) -> Expiry {
+        let (mono_ns, stays_ms) = match keep_alive {
+            KeepAlive::For(ns) => (now.mono_ns.saturating_add(ns), i64::try_from(ns / 1_000_000).unwrap_or(FOREVER_MS)),
+            KeepAlive::Forever => (u64::MAX, FOREVER_MS),
+        };
+        Expiry { mono_ns, unix_ms: now.unix_ms.saturating_add(stays_ms) }
+    }
 }
 
 /// Too many requests wait.
@@ -64,7 +97,9 @@ struct Runner {
     users: usize,
     waiting: usize,
     used_ns: u64,
-    idle_since_ns: u64,
+    /// When it leaves, as found when it was last idle; `None` until then. Stands still while the model is in use, and is
+    /// past where that takes long, as in Ollama.
+    expires: Option<Expiry>,
     slots: Arc<Semaphore>,
 }
 
@@ -111,6 +146,7 @@ impl Scheduler {
         model: &Model,
         options: RunnerOptions,
         keep_alive: Option<KeepAlive>,
+        handler: &'static str,
     ) -> Result<Lease, Busy> {
         let pending = Pending::enter(self)?;
         let queued = Held::queued(&self.stats);
@@ -119,9 +155,9 @@ impl Scheduler {
         let (mut lease, loads, slots) = loop {
             // Registered before looking, so that a change in between is not missed.
             let changed = self.changed.notified();
-            match self.next(model, &options, keep_alive, &mut victim) {
-                Step::Use(id, slots) => break (Lease::new(self, id), false, slots),
-                Step::Load(id, slots) => break (Lease::new(self, id), true, slots),
+            match self.next(model, &options, keep_alive, handler, &mut victim) {
+                Step::Use(id, slots) => break (Lease::new(self, id, handler), false, slots),
+                Step::Load(id, slots) => break (Lease::new(self, id, handler), true, slots),
                 Step::Wait => changed.await,
             }
         };
@@ -150,6 +186,7 @@ impl Scheduler {
         model: &Model,
         options: &RunnerOptions,
         keep_alive: Option<KeepAlive>,
+        handler: &'static str,
         victim: &mut Option<u64>,
     ) -> Step {
         let now = self.clock.now().mono_ns;
@@ -163,10 +200,13 @@ impl Scheduler {
             if runner.loading {
                 return Step::Wait;
             }
-            if runner.options == *options {
+            if runner.options.serve(options) {
                 runner.users += 1;
                 runner.used_ns = now;
-                runner.keep_alive = keep_alive.unwrap_or(runner.keep_alive);
+                if let Some(keep_alive) = keep_alive.filter(|keep_alive| *keep_alive != runner.keep_alive) {
+                    runner.keep_alive = keep_alive;
+                    self.stats.effect(Effect::KeepAlive, handler);
+                }
                 return Step::Use(runner.id, runner.slots.clone());
             }
             if runner.users > 0 {
@@ -190,7 +230,7 @@ impl Scheduler {
                 self.stats.event(Event::Eviction);
             }
         }
-        self.stats.event(if reload { Event::Reload } else { Event::Load });
+        self.stats.effect(if reload { Effect::Reload } else { Effect::Load }, handler);
         memory.loads += 1;
         let (id, slots) = (memory.loads, Arc::new(Semaphore::new(self.rules.num_parallel)));
         memory.runners.push(Runner {
@@ -203,7 +243,7 @@ impl Scheduler {
             users: 1,
             waiting: 0,
             used_ns: now,
-            idle_since_ns: now,
+            expires: None,
             slots: slots.clone(),
         });
         Step::Load(id, slots)
@@ -212,10 +252,7 @@ impl Scheduler {
     /// Unloads what was idle for as long as it may be.
     fn sweep(&self, memory: &mut Memory, now: u64) {
         memory.runners.retain(|runner| {
-            let stays = match runner.keep_alive {
-                KeepAlive::Forever => true,
-                KeepAlive::For(ns) => runner.users > 0 || now.saturating_sub(runner.idle_since_ns) < ns,
-            };
+            let stays = runner.users > 0 || runner.expires.is_none_or(|expires| expires.mono_ns > now);
             if !stays {
                 self.stats.event(Event::Expiry);
             }
@@ -250,18 +287,8 @@ impl Scheduler {
             .runners
             .iter()
             .map(|runner| {
-                let idle_ns = if runner.users > 0 { 0 } else { now.mono_ns.saturating_sub(runner.idle_since_ns) };
-                let left_ns = match runner.keep_alive {
-                    // Go's longest duration, 292 years.
-                    KeepAlive::Forever => u64::MAX / 2,
-                    KeepAlive::For(ns) => ns.saturating_sub(idle_ns),
-                };
-                let left_ms = i64::try_from(left_ns / 1_000_000).unwrap_or(i64::MAX);
-                Loaded {
-                    model: runner.model.clone(),
-                    num_ctx: runner.options.num_ctx,
-                    expires_ms: now.unix_ms.saturating_add(left_ms),
-                }
+                let expires = runner.expires.unwrap_or_else(|| Expiry::of(runner.keep_alive, now));
+                Loaded { model: runner.model.clone(), num_ctx: runner.options.num_ctx, expires_ms: expires.unix_ms }
             })
             .collect();
         loaded.sort_by_key(|loaded| std::cmp::Reverse(loaded.expires_ms));
@@ -354,13 +381,15 @@ impl Drop for Load {
 pub struct Lease {
     scheduler: Arc<Scheduler>,
     id: u64,
+    /// What the request asked for, for the counters.
+    handler: &'static str,
     slot: Option<OwnedSemaphorePermit>,
     generating: Option<Held>,
 }
 
 impl Lease {
-    fn new(scheduler: &Arc<Scheduler>, id: u64) -> Lease {
-        Lease { scheduler: scheduler.clone(), id, slot: None, generating: None }
+    fn new(scheduler: &Arc<Scheduler>, id: u64, handler: &'static str) -> Lease {
+        Lease { scheduler: scheduler.clone(), id, handler, slot: None, generating: None }
     }
 }
 
@@ -368,15 +397,20 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.slot = None;
         self.generating = None;
-        let now = self.scheduler.clock.now().mono_ns;
+        let now = self.scheduler.clock.now();
         let mut memory = self.scheduler.lock();
         if let Some(runner) = memory.runners.iter_mut().find(|runner| runner.id == self.id) {
             runner.users = runner.users.saturating_sub(1);
             if runner.users == 0 {
-                runner.idle_since_ns = now;
+                let expires = Expiry::of(runner.keep_alive, now);
+                let before = runner.expires.replace(expires).map_or(u64::MAX, |before| before.mono_ns);
+                let later = expires.mono_ns.saturating_sub(before);
+                if later > 0 {
+                    self.scheduler.stats.effect(Effect::Pin(later / 1_000_000), self.handler);
+                }
             }
         }
-        self.scheduler.sweep(&mut memory, now);
+        self.scheduler.sweep(&mut memory, now.mono_ns);
         drop(memory);
         self.scheduler.changed.notify_waiters();
     }

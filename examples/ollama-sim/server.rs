@@ -1,5 +1,6 @@
 //! From a connection to a handler: records the request, routes it, applies what Ollama's middlewares do, answers.
 
+use crate::faults::Kind as FaultKind;
 use crate::fields::{Fields, Keys, Kind as FieldKind};
 use crate::name::Reference;
 use crate::origins::{self, Cors};
@@ -8,7 +9,7 @@ use crate::router::{self, Handler, Routed};
 use crate::settings::Kind;
 use crate::sim::Sim;
 use crate::stats::Seen;
-use crate::{admin, catalog, embedding, hosts, inference, json};
+use crate::{admin, catalog, control, embedding, hosts, inference, json};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -17,12 +18,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
-use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+/// How long a connection may be silent before the fault `refuse` closes it: its first bytes could ask for `/sim/*`.
+const SILENCE_MAX: Duration = Duration::from_millis(100);
 /// Connections at once; further ones wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -33,7 +36,7 @@ pub async fn serve(sim: Arc<Sim>, listener: TcpListener) {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         // An accept that fails (too many open files) is tried again; the pause keeps it from spinning.
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
         let sim = sim.clone();
@@ -48,9 +51,14 @@ async fn connection(sim: Arc<Sim>, stream: TcpStream) {
     sim.stats.connection(false);
     // Each token is a small write that must not wait for the one before.
     let _ = stream.set_nodelay(true);
+    if sim.faults.may_refuse() && !is_control(&stream).await && sim.faults.refuses() {
+        // Unread bytes or not, the peer sees a reset, as from a port where nobody listens.
+        let _ = stream.set_zero_linger();
+        return;
+    }
     let service = service_fn(|request| {
         let sim = sim.clone();
-        async move { Ok::<Reply, Infallible>(answer(&sim, request).await) }
+        async move { answer(&sim, request).await }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).half_close(false).title_case_headers(true);
@@ -59,15 +67,33 @@ async fn connection(sim: Arc<Sim>, stream: TcpStream) {
     }
 }
 
-async fn answer(sim: &Sim, request: Request<Incoming>) -> Reply {
-    match (request.method(), request.uri().path()) {
-        (&Method::GET, "/sim/stats") => return reply::v1(200, &sim.stats.show()),
-        (&Method::POST, "/sim/reset") => {
-            sim.stats.reset();
-            return reply::v1(200, &json!({}));
-        }
-        (_, path) if path.starts_with("/sim/") => return reply::v1(404, &json!({ "error": "not found" })),
-        _ => {}
+/// Whether a new connection begins with a request for `/sim/*`. One that says nothing for a while does not.
+async fn is_control(stream: &TcpStream) -> bool {
+    let mut start = [0; 64];
+    let Ok(Ok(length)) = tokio::time::timeout(SILENCE_MAX, stream.peek(&mut start)).await else { return false };
+    let start = start.get(..length).unwrap_or_default();
+    start.splitn(2, |byte| *byte == b' ').nth(1).is_some_and(|rest| rest.starts_with(control::PREFIX.as_bytes()))
+}
+
+/// The connection is closed without an answer, as the fault `refuse` wants it.
+#[derive(Debug)]
+struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refused on purpose")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+async fn answer(sim: &Sim, request: Request<Incoming>) -> Result<Reply, Refused> {
+    if request.uri().path().starts_with(control::PREFIX) {
+        return Ok(control::answer(sim, request).await);
+    }
+    // A connection that was open before the fault was set.
+    if sim.faults.refuses() {
+        return Err(Refused);
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let routed = match sim.settings.kind {
@@ -80,7 +106,7 @@ async fn answer(sim: &Sim, request: Request<Incoming>) -> Reply {
     let host = host_of(&request);
     let mut reply = match refusal {
         Some(refusal) => refusal,
-        None => routed_answer(sim, routed, request, number).await,
+        None => routed_answer(sim, routed, request, number).await?,
     };
     if sim.settings.kind == Kind::Ollama
         && let Some(origin) = origin
@@ -89,7 +115,7 @@ async fn answer(sim: &Sim, request: Request<Incoming>) -> Reply {
         reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
     sim.stats.answered(number, reply.status().as_u16());
-    reply
+    Ok(reply)
 }
 
 fn host_of(request: &Request<Incoming>) -> String {
@@ -137,7 +163,7 @@ fn refusal(sim: &Sim, request: &Request<Incoming>, routed: &Routed) -> Option<Re
     None
 }
 
-async fn routed_answer(sim: &Sim, routed: Routed, request: Request<Incoming>, number: u64) -> Reply {
+async fn routed_answer(sim: &Sim, routed: Routed, request: Request<Incoming>, number: u64) -> Result<Reply, Refused> {
     let preflight = request.method() == Method::OPTIONS;
     let vllm = sim.settings.kind == Kind::Openai;
     let (handler, parameter) = match routed {
@@ -147,14 +173,14 @@ async fn routed_answer(sim: &Sim, routed: Routed, request: Request<Incoming>, nu
             if let Ok(location) = HeaderValue::from_str(&location) {
                 reply.headers_mut().insert(LOCATION, location);
             }
-            return reply;
+            return Ok(reply);
         }
-        Routed::BadPath => return reply::whole(400, reply::TEXT, "400 Bad Request"),
+        Routed::BadPath => return Ok(reply::whole(400, reply::TEXT, "400 Bad Request")),
         Routed::NotFound | Routed::NotAllowed(_) if preflight && sim.settings.checks_host() => {
-            return reply::empty(204);
+            return Ok(reply::empty(204));
         }
-        Routed::NotFound if vllm => return reply::whole(404, reply::PLAIN_JSON, r#"{"detail":"Not Found"}"#),
-        Routed::NotFound => return reply::whole(404, "text/plain", "404 page not found"),
+        Routed::NotFound if vllm => return Ok(reply::whole(404, reply::PLAIN_JSON, r#"{"detail":"Not Found"}"#)),
+        Routed::NotFound => return Ok(reply::whole(404, "text/plain", "404 page not found")),
         Routed::NotAllowed(methods) => {
             let mut reply = match vllm {
                 true => reply::whole(405, reply::PLAIN_JSON, r#"{"detail":"Method Not Allowed"}"#),
@@ -163,24 +189,48 @@ async fn routed_answer(sim: &Sim, routed: Routed, request: Request<Incoming>, nu
             if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
                 reply.headers_mut().insert(ALLOW, methods);
             }
-            return reply;
+            return Ok(reply);
         }
     };
     let encoded = request.headers().get("content-encoding").is_some_and(|encoding| encoding == "zstd");
     let body = match Limited::new(request.into_body(), sim.settings.max_body).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return sim.tongue(handler).error(413, &error.to_string()),
+        Err(error) => return Ok(sim.tongue(handler).error(413, &error.to_string())),
     };
     let model = match handler {
         Handler::V1Model => Some(canonical(sim, &parameter)),
         _ => model_of(sim, &body),
     };
-    sim.stats.body(number, body.len() as u64, model);
+    sim.stats.body(number, body.len() as u64, model.clone());
+    let inference = is_inference(handler);
+    match sim.faults.at_request(inference, model.as_deref()) {
+        Some(FaultKind::Refuse) => return Err(Refused),
+        Some(FaultKind::Error) => return Ok(sim.tongue(handler).error(500, "failure on purpose")),
+        Some(_) => return Ok(sim.busy_reply(handler)),
+        None if inference => {}
+        None => sim.faults.hold_everywhere(model.as_deref()).await,
+    }
     if encoded && !vllm && handler.name().starts_with("v1_") {
         // Ollama inflates these; the simulator does not, and says so rather than reading them wrongly.
-        return sim.tongue(handler).error(400, "failed to decompress zstd body");
+        return Ok(sim.tongue(handler).error(400, "failed to decompress zstd body"));
     }
-    dispatch(sim, handler, body, &parameter, number).await
+    Ok(dispatch(sim, handler, body, &parameter, number).await)
+}
+
+/// Whether a handler generates or embeds.
+fn is_inference(handler: Handler) -> bool {
+    matches!(
+        handler,
+        Handler::Generate
+            | Handler::Chat
+            | Handler::Embed
+            | Handler::Embeddings
+            | Handler::V1Chat
+            | Handler::V1Completions
+            | Handler::V1Embeddings
+            | Handler::V1Responses
+            | Handler::V1Messages
+    )
 }
 
 async fn dispatch(sim: &Sim, handler: Handler, body: Bytes, parameter: &str, number: u64) -> Reply {
@@ -226,7 +276,8 @@ fn model_of(sim: &Sim, body: &[u8]) -> Option<String> {
     Some(canonical(sim, written))
 }
 
-fn canonical(sim: &Sim, written: &str) -> String {
+/// A model's name in the form it is counted and compared in.
+pub fn canonical(sim: &Sim, written: &str) -> String {
     match Reference::parse(written) {
         Ok(reference) if sim.keys() == Keys::Folded => reference.name.key(),
         _ => written.to_owned(),

@@ -1,5 +1,6 @@
 //! The simulated server: what all handlers share.
 
+use crate::faults::Faults;
 use crate::fields::{Fields, Keys, Shape};
 use crate::json::{self, Fault, Json};
 use crate::name::{NameFault, Reference};
@@ -8,7 +9,7 @@ use crate::router::Handler;
 use crate::scheduler::{Rules, RunnerOptions, Scheduler};
 use crate::settings::{Kind, Settings};
 use crate::stats::{Event, Stats};
-use crate::store::{Model, Store};
+use crate::store::{Model, Store, TRAINED_CONTEXT};
 use herdgate::clock::Clock;
 use serde_json::json;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub struct Sim {
     pub settings: Settings,
     pub clock: Clock,
     pub stats: Arc<Stats>,
+    pub faults: Arc<Faults>,
     pub store: Store,
     pub scheduler: Arc<Scheduler>,
 }
@@ -44,13 +46,19 @@ impl Sim {
             keep_alive: if vllm { crate::duration::KeepAlive::Forever } else { settings.keep_alive },
         };
         let scheduler = Arc::new(Scheduler::new(rules, clock.clone(), stats.clone()));
+        let faults = Arc::new(Faults::new(stats.clone()));
         let store = Store::new(&settings.models_with_digests(), vllm)?;
-        Ok(Sim { settings, clock, stats, store, scheduler })
+        Ok(Sim { settings, clock, stats, faults, store, scheduler })
     }
 
     /// How this server compares keys.
     pub fn keys(&self) -> Keys {
         if self.settings.kind == Kind::Ollama { Keys::Folded } else { Keys::Exact }
+    }
+
+    /// A model's name as the counters and the faults have it.
+    pub fn key(&self, model: &Model) -> String {
+        if self.keys() == Keys::Folded { model.name.key() } else { model.short.clone() }
     }
 
     /// The dialect of a handler's errors.
@@ -146,7 +154,8 @@ impl Sim {
             }
         }
         let num_ctx = self.int_option(handler, options, "num_ctx")?.unwrap_or(self.settings.context_length);
-        Ok(RunnerOptions { num_ctx: num_ctx.max(4), others })
+        // A longer context than the model was trained for is cut before it is compared (`effectiveContext`).
+        Ok(RunnerOptions { num_ctx: num_ctx.clamp(4, TRAINED_CONTEXT), others })
     }
 
     /// An integer among the options; a fraction is cut off, as in Go's conversion from `float64`.
@@ -170,6 +179,11 @@ impl Sim {
     /// The refusal of a request too many.
     pub fn busy(&self, handler: Handler) -> Reply {
         self.stats.event(Event::Busy);
+        self.busy_reply(handler)
+    }
+
+    /// The same answer where nothing was refused for want of room.
+    pub fn busy_reply(&self, handler: Handler) -> Reply {
         // Two spaces, as in Ollama.
         self.tongue(handler).error(503, "server busy, please try again.  maximum pending requests exceeded")
     }

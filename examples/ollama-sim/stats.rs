@@ -44,12 +44,30 @@ pub struct PerModel {
     pub tokens_out: u64,
 }
 
-/// What happens to a model in memory.
+/// What the requests of one handler did to models in memory.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Causes {
+    pub loads: u64,
+    pub reloads: u64,
+    pub pins: u64,
+    pub keep_alive_changes: u64,
+}
+
+/// What a request does to a model in memory.
 #[derive(Debug, Clone, Copy)]
-pub enum Event {
+pub enum Effect {
     Load,
     /// A load because the same model was loaded with other options.
     Reload,
+    /// The model expires later than before, by so many milliseconds.
+    Pin(u64),
+    /// The model stays for another time once idle.
+    KeepAlive,
+}
+
+/// What happens to a model in memory.
+#[derive(Debug, Clone, Copy)]
+pub enum Event {
     /// An unload to make room.
     Eviction,
     /// An unload because it was idle long enough.
@@ -81,6 +99,16 @@ pub struct Counters {
     pub unloads: u64,
     pub busy: u64,
     pub cloud: u64,
+    /// Requests after which a model stays longer than it would have without them.
+    pub pins: u64,
+    /// By how much in all, milliseconds.
+    pub pinned_ms: u64,
+    /// Requests that changed how long a loaded model stays once idle, for themselves and all after them.
+    pub keep_alive_changes: u64,
+    /// What requests did to models in memory, by handler.
+    pub causes: BTreeMap<&'static str, Causes>,
+    /// Strikes of the faults set, by name; those that never struck are absent.
+    pub faults: BTreeMap<&'static str, u64>,
     pub connections: u64,
     /// Connections that ended with an error of HTTP itself; requests that could not be read are counted only here.
     pub connection_errors: u64,
@@ -186,8 +214,6 @@ impl Stats {
     pub fn event(&self, event: Event) {
         let mut counters = self.lock();
         let counter = match event {
-            Event::Load => &mut counters.loads,
-            Event::Reload => &mut counters.reloads,
             Event::Eviction => &mut counters.evictions,
             Event::Expiry => &mut counters.expiries,
             Event::Unload => &mut counters.unloads,
@@ -195,6 +221,29 @@ impl Stats {
             Event::Cloud => &mut counters.cloud,
         };
         *counter += 1;
+    }
+
+    /// Counts what a request for this handler did.
+    pub fn effect(&self, effect: Effect, handler: &'static str) {
+        let mut counters = self.lock();
+        let counters = &mut *counters;
+        let causes = counters.causes.entry(handler).or_default();
+        let (all, its) = match effect {
+            Effect::Load => (&mut counters.loads, &mut causes.loads),
+            Effect::Reload => (&mut counters.reloads, &mut causes.reloads),
+            Effect::Pin(ms) => {
+                counters.pinned_ms = counters.pinned_ms.saturating_add(ms);
+                (&mut counters.pins, &mut causes.pins)
+            }
+            Effect::KeepAlive => (&mut counters.keep_alive_changes, &mut causes.keep_alive_changes),
+        };
+        *all += 1;
+        *its += 1;
+    }
+
+    /// Counts a strike of a fault.
+    pub fn struck(&self, fault: &'static str) {
+        *self.lock().faults.entry(fault).or_default() += 1;
     }
 
     /// Counts a connection, or its end with an error.

@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Models and blobs kept; further ones are refused.
 const STORE_MAX: usize = 1000;
+/// Longest context in tokens that each model was trained for.
+pub const TRAINED_CONTEXT: i64 = 131_072;
 /// When the first model is said to have been written: 2026-01-01T00:00:00Z; each further one a minute earlier.
 const FIRST_WRITTEN_MS: i64 = 1_767_225_600_000;
 
@@ -91,7 +93,7 @@ impl Model {
             "details": self.details(),
             "model_info": {
                 "general.architecture": family,
-                format!("{family}.context_length"): 131_072,
+                format!("{family}.context_length"): TRAINED_CONTEXT,
                 format!("{family}.embedding_length"): 32,
             },
             "capabilities": capabilities,

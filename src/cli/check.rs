@@ -71,6 +71,6 @@ fn as_json(problems: &Problems) -> Vec<Value> {
     problems.items.iter().map(one).collect()
 }
 
-fn count(number: usize, noun: &str) -> String {
+pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

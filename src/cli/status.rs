@@ -1,6 +1,7 @@
 //! `herdgate status`: asks the running daemon how it is, over the control socket.
 
 use super::Failure;
+use super::check::count;
 use crate::listen::Address;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -76,16 +77,17 @@ fn print(status: &Value, out: &mut dyn Write) -> Result<(), Failure> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     writeln!(
         out,
-        "herdgate {}, up {} s, {} keys, {} plans",
+        "herdgate {}, up {} s, {}, {}",
         text(&status["version"]),
         text(&status["uptime_s"]),
-        text(&status["keys"]),
-        status["plans"].as_array().map_or(0, Vec::len)
+        count(usize::try_from(status["keys"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX), "key"),
+        count(status["plans"].as_array().map_or(0, Vec::len), "plan")
     )?;
     for server in status["servers"].as_array().into_iter().flatten() {
         let models = server["models"].as_array().map_or(0, Vec::len);
         let loaded = server["loaded"].as_array().map_or(0, Vec::len);
-        write!(out, "  {:<20} {:<8} {models} models, {loaded} loaded", text(&server["name"]), text(&server["state"]))?;
+        let (name, state) = (text(&server["name"]), text(&server["state"]));
+        write!(out, "  {name:<20} {state:<8} {}, {loaded} loaded", count(models, "model"))?;
         match &server["failure"] {
             Value::Null => writeln!(out)?,
             failure => writeln!(out, "  {}", text(&failure["kind"]))?,

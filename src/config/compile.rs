@@ -88,6 +88,7 @@ impl Compiler<'_, '_> {
                 .collect(),
             routes: self.routes(table),
             requests: self.quotas(table),
+            concurrency: integer(table, "concurrency"),
         }
     }
 
@@ -199,6 +200,7 @@ impl Compiler<'_, '_> {
                 Some((Value::Text(kind), _)) => server::kind(&kind),
                 _ => server::kind(""),
             },
+            slots: number("slots").and_then(|slots| u32::try_from(slots).ok()).unwrap_or(1),
             maxconn: number("maxconn").and_then(|maxconn| u32::try_from(maxconn).ok()),
             weight: number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
             models: self.models(table, "leave it out to discover the models"),
@@ -225,6 +227,11 @@ impl Compiler<'_, '_> {
             keys_file: self.keys_file(file.all("keys").next()?)?,
             probe: self.probe(file.all("probe").next()?)?,
             agent_check_proxies: integer(file.all("agent_check").next()?, "proxies")?,
+            secret_file: match file.all("ledger").next()?.get("secret_file")? {
+                (Value::Text(path), _) => self.base.join(path),
+                _ => return None,
+            },
+            max_stream: self.max_stream(file.all("ledger").next()?)?,
         })
     }
 
@@ -260,7 +267,9 @@ impl Compiler<'_, '_> {
             agent_check: address("agent_check"),
             metrics: address("metrics"),
             control: address("control"),
+            usage: Vec::new(),
         };
+        let listen = Listen { usage: self.usage(table), ..listen };
         let off = |name| matches!(table.get(name), Some((Value::Address(Written::Off), _)));
         if off("spop") && off("http") {
             let what = "\"spop\" and \"http\" are both off: no proxy could ask";
@@ -268,6 +277,36 @@ impl Compiler<'_, '_> {
             self.findings.value(at, what.to_owned(), Some("HAProxy asks on spop, nginx on http".to_owned()));
         }
         listen
+    }
+
+    /// `usage`: datagram sockets, which may share a port with the TCP listeners.
+    fn usage(&mut self, table: &Table) -> Vec<Address> {
+        let Some((Value::Texts(written), _)) = table.get("usage") else { return Vec::new() };
+        let mut sockets: Vec<Address> = Vec::new();
+        for (text, at) in written {
+            let socket = match (text.strip_prefix("udp:").map(str::parse), text.strip_prefix("unix:")) {
+                (Some(Ok(address)), _) => Address::Tcp(address),
+                (None, Some(path)) if !path.is_empty() => Address::Unix(self.base.join(path)),
+                _ => {
+                    let hint = "write \"udp:127.0.0.1:9904\" or \"unix:/path\"";
+                    self.findings.value(at, format!("\"{text}\" is no datagram address"), Some(hint.to_owned()));
+                    continue;
+                }
+            };
+            if sockets.iter().any(|other| clash(other, &socket)) {
+                self.findings.value(at.clone(), format!("\"usage\" names {text} twice"), None);
+            }
+            sockets.push(socket);
+        }
+        sockets
+    }
+
+    fn max_stream(&mut self, table: &Table) -> Option<Duration> {
+        let (Value::Duration(longest), at) = table.get("max_stream")? else { return None };
+        if !(Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&longest) {
+            self.findings.value(at, "\"max_stream\" must be from 1s to 24h".to_owned(), None);
+        }
+        Some(longest)
     }
 
     fn keys_file(&mut self, table: &Table) -> Option<PathBuf> {

@@ -87,7 +87,9 @@ pub fn needs_restart(running: &Settings, new: &Settings) -> Vec<&'static str> {
         ("listen.agent_check", old_listen.agent_check != new_listen.agent_check),
         ("listen.metrics", old_listen.metrics != new_listen.metrics),
         ("listen.control", old_listen.control != new_listen.control),
+        ("listen.usage", old_listen.usage != new_listen.usage),
         ("keys.file", running.keys_file != new.keys_file),
+        ("ledger.secret_file", running.secret_file != new.secret_file),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

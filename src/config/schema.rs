@@ -177,7 +177,12 @@ pub static SECTIONS: &[Section] = &[
             key("spop", Kind::Address, Value("127.0.0.1:9901"), "HAProxy asks here (SPOP)."),
             key("http", Kind::Address, Value("127.0.0.1:9902"), "nginx asks here: handoff, auth_request, catalog."),
             key("agent_check", Kind::Address, Value("127.0.0.1:9903"), "HAProxy's agent-check asks here."),
-            later("usage", Kind::Texts, Nothing, "Usage lines come in here: `udp:IP:PORT`, `unix:/path`."),
+            key(
+                "usage",
+                Kind::Texts,
+                Value("[\"udp:127.0.0.1:9904\"]"),
+                "Usage lines of the proxies come in here, as datagrams: `udp:IP:PORT`, `unix:/path`. `[]` is off.",
+            ),
             key(
                 "metrics",
                 Kind::Address,
@@ -212,7 +217,12 @@ pub static SECTIONS: &[Section] = &[
                 Value("ollama"),
                 "`openai` is vLLM, llama.cpp, LocalAI, TGI.",
             ),
-            later("slots", Kind::Integer(1, 1024), Nothing, "Parallel requests per loaded model: OLLAMA_NUM_PARALLEL."),
+            key(
+                "slots",
+                Kind::Integer(1, 1024),
+                Value("1"),
+                "Parallel requests per loaded model: OLLAMA_NUM_PARALLEL. Guides the choice of a server and never refuses.",
+            ),
             key(
                 "maxconn",
                 Kind::Integer(1, 1_000_000),
@@ -281,7 +291,7 @@ pub static SECTIONS: &[Section] = &[
                 "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
             ),
             later("tokens", Kind::Rate, Nothing, "Token rate of each caller."),
-            later("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of one caller at a time."),
+            key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of each caller at a time. Absent: no limit."),
             later("budget", Kind::Budgets, Nothing, "Tokens by calendar day or month."),
             later("max_output", Kind::Integer(1, MANY), Nothing, "Most tokens one answer may have."),
             later("max_context", Kind::Integer(1, MANY), Nothing, "Largest context a caller may ask for."),
@@ -347,11 +357,16 @@ pub static SECTIONS: &[Section] = &[
     Section {
         name: "ledger",
         shape: Shape::Single,
-        enforced: false,
+        enforced: true,
         doc: "The quota books.",
         keys: &[
             later("path", Kind::Path, Value("herdgate.db"), "The database."),
-            later("secret_file", Kind::Path, Value("herdgate.secret"), "Key of receipts; shared by replicas."),
+            key(
+                "secret_file",
+                Kind::Path,
+                Value("herdgate.secret"),
+                "Key of receipts: made at first start, mode 0600, shared by replicas.",
+            ),
             later("store", Kind::Text, Value("local"), "`local`, or `redis://…`."),
             later("replicas", Kind::Integer(1, 1000), Value("1"), "herdgates that share the store."),
             later(
@@ -361,7 +376,12 @@ pub static SECTIONS: &[Section] = &[
                 "What happens while the store is away.",
             ),
             later("keep", Kind::Duration, Value("400d"), "How long records are kept."),
-            later("max_stream", Kind::Duration, Value("1h"), "Longest a stream lives in the books."),
+            key(
+                "max_stream",
+                Kind::Duration,
+                Value("1h"),
+                "Longest a request counts as on its way where no usage line ends it: `1s` to `24h`.",
+            ),
         ],
     },
     Section {

@@ -14,6 +14,10 @@ pub struct Settings {
     pub keys_file: PathBuf,
     /// How servers are probed.
     pub probe: ProbeSettings,
+    /// Key of receipts.
+    pub secret_file: PathBuf,
+    /// Longest a request counts as on its way, 1 s to 24 h.
+    pub max_stream: Duration,
     /// HAProxy processes that share a server's `maxconn`, 1 to 1,000.
     pub agent_check_proxies: u32,
 }
@@ -31,6 +35,8 @@ pub struct Listen {
     pub metrics: Option<Address>,
     /// The unix socket of herdgate's own commands.
     pub control: Option<Address>,
+    /// Usage lines, as datagrams.
+    pub usage: Vec<Address>,
 }
 
 impl Listen {

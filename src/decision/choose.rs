@@ -1,11 +1,29 @@
-//! Step 6: pool → server, and a second choice. Pure: whose turn it is comes in as a number.
+//! Step 6: pool → server, and a second choice. Pure: whose turn it is, and what is on its way, come in.
 
 use super::judge::Claim;
 use super::policy::{Server, ServerIndex};
 use super::verdict::{Grant, Reason, Refusal, Standing};
 use super::view::View;
 
-/// Takes the server whose turn it is in the pool's rotation, and the next other one as second choice.
+/// How busy the servers are, as the ledger counts it. Own dispatches count at once, so a burst spreads.
+pub trait Load {
+    /// Requests on their way to a server for one pool (both by their keys).
+    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32;
+}
+
+/// A grant, and the key of its server's slots.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'v> {
+    /// The grant.
+    pub grant: Grant<'v>,
+    /// The server's key.
+    pub server_key: u64,
+}
+
+/// Takes the server with the fewest requests on their way for each of its slots; of equals, the one whose turn it is in the
+/// pool's rotation. The runner-up is the second choice.
+///
+/// Slots guide and never refuse: a full pool is the proxy's queue's affair.
 ///
 /// # Errors
 /// `NoServer` where no live server has the model; what was admitted must then be released.
@@ -13,8 +31,9 @@ pub fn choose<'v>(
     view: &'v View,
     claim: &Claim<'v>,
     turn: u64,
+    load: &impl Load,
     requests: Option<Standing>,
-) -> Result<Grant<'v>, Refusal> {
+) -> Result<Choice<'v>, Refusal> {
     let rotation: &'v [ServerIndex] = match claim.pool {
         Some(pool) => &pool.rotation,
         None => &view.roster.everywhere,
@@ -24,11 +43,58 @@ pub fn choose<'v>(
         model: claim.pool.map(|pool| pool.name.as_str().into()),
         ..Refusal::new(Reason::NoServer)
     };
+    let pool_key = claim.pool.map_or(0, |pool| pool.key);
     let length = u64::try_from(rotation.len()).ok().filter(|length| *length > 0).ok_or_else(none)?;
     let start = usize::try_from(turn % length).unwrap_or(0);
     let (before, from) = rotation.split_at(start);
-    let first = from.first().copied().ok_or_else(none)?;
-    let second = from.iter().chain(before).copied().find(|index| *index != first);
-    let server: &'v Server = view.server(first).ok_or_else(none)?;
-    Ok(Grant { server, server2: second.and_then(|index| view.server(index)), pool: claim.pool, requests })
+
+    let mut seen = Seen::default();
+    let mut best: [Option<Candidate<'v>>; 2] = [None, None];
+    for index in from.iter().chain(before).copied().filter(|index| seen.is_first(*index)) {
+        let (Some(server), Some(&key)) = (view.server(index), view.roster.server_keys.get(usize::from(index.0))) else {
+            continue;
+        };
+        let candidate = Candidate { server, key, busy: u64::from(load.on_their_way(key, pool_key)) };
+        match best {
+            [None, _] => best[0] = Some(candidate),
+            [Some(first), _] if candidate.is_freer_than(&first) => best = [Some(candidate), Some(first)],
+            [_, None] => best[1] = Some(candidate),
+            [_, Some(second)] if candidate.is_freer_than(&second) => best[1] = Some(candidate),
+            _ => {}
+        }
+    }
+    let [first, second] = best;
+    let first = first.ok_or_else(none)?;
+    let server2 = second.map(|candidate| candidate.server);
+    Ok(Choice { grant: Grant { server: first.server, server2, pool: claim.pool, requests }, server_key: first.key })
+}
+
+#[derive(Clone, Copy)]
+struct Candidate<'v> {
+    server: &'v Server,
+    key: u64,
+    busy: u64,
+}
+
+impl Candidate<'_> {
+    /// Fewer requests for each slot, a slot of a heavier server counting for more. In whole numbers: a/b < c/d as ad < cb.
+    fn is_freer_than(&self, other: &Candidate<'_>) -> bool {
+        let capacity = |server: &Server| u64::from(server.slots.max(1)) * u64::from(server.weight.max(1));
+        self.busy * capacity(other.server) < other.busy * capacity(self.server)
+    }
+}
+
+/// Servers met in a rotation, which holds heavy ones more than once. Sized for the 1,000 servers a configuration may have;
+/// past it a server is met again, which costs time and changes nothing.
+#[derive(Default)]
+struct Seen([u64; 16]);
+
+impl Seen {
+    fn is_first(&mut self, index: ServerIndex) -> bool {
+        let Some(word) = self.0.get_mut(usize::from(index.0) / 64) else { return true };
+        let bit = 1_u64 << (index.0 % 64);
+        let first = *word & bit == 0;
+        *word |= bit;
+        first
+    }
 }

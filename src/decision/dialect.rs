@@ -54,6 +54,7 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
             Some(seconds) => format!("rate limit exceeded, try again in {seconds} s"),
             None => "rate limit exceeded".into(),
         },
+        Code::ConcurrencyExceeded => "too many requests at once, wait for one of them to end".into(),
         Code::NoServer if model.is_empty() => "no server is available right now".into(),
         Code::NoServer => format!("no server is available for model '{model}' right now"),
         Code::Overloaded => "the gateway is overloaded, try again".into(),
@@ -64,7 +65,7 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
 fn openai_type(code: Code) -> &'static str {
     match code {
         Code::NotPermitted => "permission_error",
-        Code::RateLimitExceeded => "requests",
+        Code::RateLimitExceeded | Code::ConcurrencyExceeded => "requests",
         Code::NoServer | Code::Overloaded => "server_error",
         Code::InvalidApiKey
         | Code::ModelNotFound
@@ -84,7 +85,7 @@ fn anthropic_type(code: Code) -> &'static str {
         Code::ModelNotFound | Code::UnknownRoute => "not_found_error",
         Code::InvalidBody | Code::AmbiguousBody | Code::UnsupportedEncoding => "invalid_request_error",
         Code::BodyNotVisible => "request_too_large",
-        Code::RateLimitExceeded => "rate_limit_error",
+        Code::RateLimitExceeded | Code::ConcurrencyExceeded => "rate_limit_error",
         Code::NoServer | Code::Overloaded => "overloaded_error",
     }
 }

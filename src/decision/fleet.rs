@@ -61,6 +61,8 @@ pub struct Model {
     pub details: Box<str>,
     /// Ollama's `capabilities`, a JSON array as text; empty where unknown.
     pub capabilities: Box<str>,
+    /// Whether the server only passes prompts on to another host (Ollama's `remote_host`), whatever the name says.
+    pub remote: bool,
 }
 
 /// A model in a server's memory.

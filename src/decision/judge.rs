@@ -3,7 +3,7 @@
 use super::authenticate::{Caller, authenticate};
 use super::body::{Body, BodyFault, BodyReader, FaultKind};
 use super::inquiry::{BodyShown, Inquiry};
-use super::limits::{Limit, Limits};
+use super::limits::{Concurrency, Limit, Limits};
 use super::moment::Moment;
 use super::resolve::resolve;
 use super::roster::Pool;
@@ -24,7 +24,9 @@ pub struct Judged<'v> {
     pub judgement: Judgement<'v>,
 }
 
-/// The three ends of judging.
+/// The three ends of judging. Claims are large because limits are kept in place: one is made a decision and none is
+/// stored, while a box would cost the hot path an allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Judgement<'v> {
     /// May pass, if the limits allow it and a server can take it.
@@ -42,6 +44,8 @@ pub struct Claim<'v> {
     pub pool: Option<&'v Pool>,
     /// Limits to take from, all or none.
     pub limits: Limits,
+    /// The slot to take; `None` for what is unmetered.
+    pub concurrency: Option<Concurrency>,
 }
 
 /// Below this many bytes an unfinished document is the client's mistake; above, the proxy's buffer was too small for it.
@@ -95,15 +99,20 @@ fn permitted<'v>(
     if route.endpoint.is_answered_here() {
         return answer(view, route, caller).map(Judgement::Answer);
     }
-    let limits = match route.endpoint.class() {
-        Class::Inference => limits_of(caller)?,
-        _ => Limits::default(),
+    let (limits, concurrency) = match route.endpoint.class() {
+        Class::Inference => {
+            let most = caller.plan.concurrency;
+            (limits_of(caller)?, Some(Concurrency { scope: caller.key.scope, most }))
+        }
+        _ => (Limits::default(), None),
     };
     if matches!(inquiry.body, BodyShown::Hidden) {
-        // Without a body the model is unknown: only a plan that may use every model may pass.
-        let everything = caller.plan.models.iter().any(|pattern| pattern.permits_all());
+        // Without a body the model is unknown: only a plan that may use every model may pass. `*` alone is not enough
+        // where some model leaves the fleet, because it does not permit that one.
+        let pattern = caller.plan.models.iter().any(|pattern| pattern.permits_all());
+        let everything = pattern && view.roster.permits_all(caller.plan_index);
         return if everything {
-            Ok(Judgement::Claim(Claim { pool: None, limits }))
+            Ok(Judgement::Claim(Claim { pool: None, limits, concurrency }))
         } else {
             Err(Refusal::new(Reason::BodyHidden))
         };
@@ -114,7 +123,7 @@ fn permitted<'v>(
     let body = read(&inquiry.body)?;
     let model = requested_model(&body, route.endpoint)?;
     let pool = resolve(view, caller.plan, caller.plan_index, model)?;
-    Ok(Judgement::Claim(Claim { pool: Some(pool), limits }))
+    Ok(Judgement::Claim(Claim { pool: Some(pool), limits, concurrency }))
 }
 
 fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<Answer<'v>, Refusal> {

@@ -29,6 +29,15 @@ pub struct Limit {
     pub quota: Quota,
 }
 
+/// Requests one identity may have on their way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concurrency {
+    /// Whose.
+    pub scope: Scope,
+    /// How many; `None` is no limit, but they are counted all the same.
+    pub most: Option<u32>,
+}
+
 /// Most limits one claim can be subject to.
 pub const LIMITS_MAX: usize = 16;
 

@@ -81,6 +81,8 @@ impl NameBuffer {
             if let Some((head, tail)) = rest.split_once(separator)
                 && head.trim().eq_ignore_ascii_case(implied)
                 && !tail.is_empty()
+                // Of three parts the first is a host, also where it is called `library`.
+                && !(implied == "library" && tail.contains('/'))
             {
                 rest = tail;
             }
@@ -144,6 +146,52 @@ mod tests {
         for (written, canonical) in cases {
             assert_eq!(ModelName::canonical(written).as_str(), canonical, "{written:?}");
             assert_eq!(ModelName::canonical(canonical).as_str(), canonical, "{canonical:?} is its own canonical form");
+        }
+    }
+
+    /// Each would be the model on the right to a reader that tidies more, or in another order, than Ollama does: one it
+    /// takes for another model or for none (`types/model/name.go`, `ParseNameBare` and `isValidPart`).
+    #[test]
+    fn a_name_ollama_reads_otherwise_does_not_become_an_allowed_one() {
+        for (written, allowed) in [
+            ("library/me/llama3", "me/llama3"),
+            ("library/library/llama3", "llama3"),
+            ("registry.ollama.ai/library/me/llama3", "me/llama3"),
+            ("example.com/library/llama3", "llama3"),
+            ("registry.ollama.ai:443/library/llama3", "llama3"),
+            ("//library/llama3", "llama3"),
+            ("/llama3", "llama3"),
+            ("llama3/", "llama3"),
+            ("http:///llama3", "llama3"),
+            ("http://http://llama3", "llama3"),
+            ("./llama3", "llama3"),
+            ("x/../llama3", "llama3"),
+            ("llama3.", "llama3"),
+            ("llama3:latest.", "llama3"),
+            ("llama3@sha256:ab", "llama3"),
+            ("llama3:8b@sha256:ab", "llama3:8b"),
+            ("llama3:8b:8b", "llama3:8b"),
+            ("llama3::8b", "llama3:8b"),
+            ("llama3:local/x", "llama3"),
+            ("llama3:cloud:local:local", "llama3"),
+            ("llama3:cloud", "llama3"),
+            ("llama3:8b-cloud", "llama3:8b"),
+            ("llama3:8b-cloud:local", "llama3:8b"),
+            ("lla ma3", "llama3"),
+            ("llama3\0", "llama3"),
+            ("\u{feff}llama3", "llama3"),
+            ("llama3\u{200b}", "llama3"),
+            ("\u{ff4c}lama3", "llama3"),
+            ("\u{217c}lama3", "llama3"),
+            ("\u{212a}imi", "kimi"),
+            ("k\u{131}mi", "kimi"),
+            ("mi\u{17f}tral", "mistral"),
+            ("%6clama3", "llama3"),
+            ("llama3?x", "llama3"),
+            ("llama3#x", "llama3"),
+            ("llama3\\", "llama3"),
+        ] {
+            assert_ne!(ModelName::canonical(written), ModelName::canonical(allowed), "{written:?}");
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Plan {
     pub routes: RouteClasses,
     /// Request-rate limits of each caller on this plan; all must hold.
     pub requests: Vec<Quota>,
+    /// Requests each caller on this plan may have on their way at once; `None`: no limit.
+    pub concurrency: Option<u32>,
 }
 
 /// The route classes a plan permits.
@@ -50,8 +52,9 @@ pub struct RouteClasses {
 pub enum ModelPattern {
     /// A canonical name.
     Exact(ModelName),
-    /// Lower-case glob over the canonical short form. Never matches a name that leaves the fleet (`:cloud`, `-cloud`):
-    /// prompts go to another company only where the plan says so by name.
+    /// Lower-case glob over the canonical short form. Never matches a model that leaves the fleet, by its name (`:cloud`,
+    /// `-cloud`) or because its server says so (`remote_host`, see `roster`): prompts go to another company only where
+    /// the plan says so by name.
     Glob(Box<str>),
 }
 
@@ -73,6 +76,11 @@ impl ModelPattern {
         }
     }
 
+    /// Whether the entry names no model, but a pattern of names.
+    pub fn is_glob(&self) -> bool {
+        matches!(self, ModelPattern::Glob(_))
+    }
+
     /// Whether the entry permits every model of the fleet.
     pub fn permits_all(&self) -> bool {
         matches!(self, ModelPattern::Glob(glob) if glob.bytes().all(|byte| byte == b'*'))
@@ -90,6 +98,8 @@ pub struct Server {
     pub kind: ServerKind,
     /// Requests it may have at once over all models; `None`: not bounded by us.
     pub maxconn: Option<u32>,
+    /// Parallel requests per loaded model (OLLAMA_NUM_PARALLEL), at least 1.
+    pub slots: u32,
     /// Share in the rotation, 0 to 256; 0 takes no new requests.
     pub weight: u16,
     /// Models it serves where it cannot be asked; empty: discovered.

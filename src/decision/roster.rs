@@ -3,7 +3,7 @@
 
 use super::fleet::{FleetView, Model, ServerState};
 use super::name::ModelName;
-use super::policy::{PlanIndex, Policy, ServerIndex};
+use super::policy::{ModelPattern, PlanIndex, Policy, ServerIndex};
 use std::collections::BTreeMap;
 
 /// The servers that have one model, and the order they take turns in.
@@ -37,6 +37,10 @@ pub struct Roster {
     pub pools: Vec<Pool>,
     /// One round over all live servers, for ingresses that show no body.
     pub everywhere: Vec<ServerIndex>,
+    /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
+    pub server_keys: Vec<u64>,
+    /// For each plan, whether it may use every model there is.
+    permitted_all: Vec<bool>,
     /// Whether some server was never probed to an end, so that an unknown model may yet turn up.
     pub incomplete: bool,
 }
@@ -66,7 +70,9 @@ impl Roster {
                 }
             }
         }
-        let mut roster = Roster { everywhere: smooth_rotation(&everywhere), incomplete, ..Roster::default() };
+        let server_keys = policy.servers.iter().map(|server| name_key(&server.name)).collect();
+        let mut roster =
+            Roster { everywhere: smooth_rotation(&everywhere), server_keys, incomplete, ..Roster::default() };
         for (name, servers) in members {
             let live: Vec<_> = servers
                 .iter()
@@ -80,8 +86,9 @@ impl Roster {
             else {
                 continue;
             };
-            let permitted =
-                policy.plans.iter().map(|plan| plan.models.iter().any(|pattern| pattern.permits(&name))).collect();
+            let remote = servers.iter().any(|(_, _, model)| model.remote);
+            let permits = |pattern: &ModelPattern| pattern.permits(&name) && !(remote && pattern.is_glob());
+            let permitted = policy.plans.iter().map(|plan| plan.models.iter().any(permits)).collect();
             roster.pools.push(Pool {
                 key: name_key(name.as_str()),
                 members: servers.iter().map(|(index, _, _)| *index).collect(),
@@ -91,7 +98,15 @@ impl Roster {
                 name,
             });
         }
+        roster.permitted_all = (0..policy.plans.len())
+            .map(|plan| roster.pools.iter().all(|pool| pool.permitted.get(plan).copied().unwrap_or(false)))
+            .collect();
         roster
+    }
+
+    /// Whether callers on this plan may use every model that some server has, those that leave the fleet included.
+    pub fn permits_all(&self, plan: PlanIndex) -> bool {
+        self.permitted_all.get(usize::from(plan.0)).copied().unwrap_or(false)
     }
 
     /// The pool of a canonical name.

@@ -125,6 +125,8 @@ pub enum Reason {
     Encoding,
     /// A request-rate limit is used up.
     RequestRate,
+    /// The caller has as many requests on their way as its plan allows.
+    Concurrency,
     /// No server that has the model is up.
     NoServer,
     /// The fleet's models are not known yet.
@@ -156,6 +158,8 @@ pub enum Code {
     UnsupportedEncoding,
     /// 429
     RateLimitExceeded,
+    /// 429
+    ConcurrencyExceeded,
     /// 503
     NoServer,
     /// 503
@@ -164,7 +168,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for metrics and tests.
-    pub const ALL: [Code; 11] = [
+    pub const ALL: [Code; 12] = [
         Code::InvalidApiKey,
         Code::ModelNotFound,
         Code::UnknownRoute,
@@ -174,6 +178,7 @@ impl Code {
         Code::BodyNotVisible,
         Code::UnsupportedEncoding,
         Code::RateLimitExceeded,
+        Code::ConcurrencyExceeded,
         Code::NoServer,
         Code::Overloaded,
     ];
@@ -190,6 +195,7 @@ impl Code {
             Code::BodyNotVisible => "body_not_visible",
             Code::UnsupportedEncoding => "unsupported_encoding",
             Code::RateLimitExceeded => "rate_limit_exceeded",
+            Code::ConcurrencyExceeded => "concurrency_exceeded",
             Code::NoServer => "no_server",
             Code::Overloaded => "overloaded",
         }
@@ -204,7 +210,7 @@ impl Code {
             Code::InvalidBody | Code::AmbiguousBody => 400,
             Code::BodyNotVisible => 413,
             Code::UnsupportedEncoding => 415,
-            Code::RateLimitExceeded => 429,
+            Code::RateLimitExceeded | Code::ConcurrencyExceeded => 429,
             Code::NoServer | Code::Overloaded => 503,
         }
     }
@@ -234,6 +240,7 @@ impl Reason {
             Reason::BodyNotVisible => Code::BodyNotVisible,
             Reason::Encoding => Code::UnsupportedEncoding,
             Reason::RequestRate => Code::RateLimitExceeded,
+            Reason::Concurrency => Code::ConcurrencyExceeded,
             Reason::NoServer | Reason::FleetUnknown => Code::NoServer,
             Reason::DeadlineMissed | Reason::MalformedInquiry => Code::Overloaded,
         }
@@ -260,6 +267,7 @@ impl Reason {
             Reason::Body(fault) => fault.kind.as_str(),
             Reason::Encoding => "encoding",
             Reason::RequestRate => "request_rate",
+            Reason::Concurrency => "concurrency",
             Reason::NoServer => "no_server",
             Reason::FleetUnknown => "fleet_unknown",
             Reason::DeadlineMissed => "deadline_missed",

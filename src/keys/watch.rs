@@ -5,6 +5,7 @@ use crate::decision::keyset::KeySet;
 use crate::file_watch::FileWatch;
 use crate::problem::Problems;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 /// Time between two looks at the file: a change is seen at the first, taken up at the second, within a second in all.
@@ -17,21 +18,27 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub async fn follow(mut watch: FileWatch, mut publish: impl FnMut(KeySet)) -> std::io::Result<()> {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let path = watch.path().to_owned();
+    // Reading 100,000 keys takes a good part of a second, and a file system may hang: neither may delay a decision. One
+    // thread for all looks, and none of tokio's pool: the allocator keeps what was freed for the thread that took it, and
+    // several threads would keep a whole key set each.
+    let (ask, asked) = std::sync::mpsc::channel::<oneshot::Sender<_>>();
+    std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
+        for answer in asked {
+            // Nobody waits any more where the process stops.
+            let _ = answer.send(look(&mut watch));
+        }
+    })?;
     loop {
         tick.tick().await;
-        // Reading 100,000 keys takes a good part of a second, and a file system may hang: neither may delay a decision.
-        let looking = tokio::task::spawn_blocking(move || {
-            let changed = look(&mut watch);
-            (watch, changed)
-        });
-        let (returned, changed) = looking.await.map_err(std::io::Error::other)?;
-        watch = returned;
-        match changed {
+        let (answer, looked) = oneshot::channel();
+        ask.send(answer).map_err(std::io::Error::other)?;
+        match looked.await.map_err(std::io::Error::other)? {
             Some(Ok(keys)) => {
                 if keys.is_empty() {
-                    warn!(file = %watch.path().display(), "no keys: every credential is refused");
+                    warn!(file = %path.display(), "no keys: every credential is refused");
                 }
-                info!(file = %watch.path().display(), keys = keys.len(), "keys reloaded");
+                info!(file = %path.display(), keys = keys.len(), "keys reloaded");
                 publish(keys);
             }
             Some(Err(problems)) => log_refused(&problems),

@@ -1,7 +1,11 @@
 //! The quota books: takes all limits of a claim or none, and gives them back. Pure: integers and the moment handed in.
 
+use super::durations::Durations;
 use super::gcra::{self, Take};
-use crate::decision::limits::{LIMITS_MAX, Limit, Limits, Scope};
+use super::silence::Silence;
+use super::slots::{Slot, Slots};
+use crate::decision::choose::Load;
+use crate::decision::limits::{Concurrency, LIMITS_MAX, Limit, Limits, Scope};
 use crate::decision::moment::Moment;
 use crate::decision::verdict::Standing;
 use std::collections::HashMap;
@@ -18,12 +22,27 @@ pub struct Admission {
 
 /// A claim was over a limit; nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Excess {
+pub enum Excess {
+    /// A request rate is used up.
+    Rate(RateExcess),
+    /// The caller has as many requests on their way as it may.
+    Concurrency {
+        /// Nanoseconds after which one of them will probably have ended.
+        retry_ns: u64,
+    },
+}
+
+/// A request rate is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateExcess {
     /// Nanoseconds until all of its limits would allow it.
     pub retry_ns: u64,
     /// Where the caller stands with the limit that takes longest.
     pub standing: Standing,
 }
+
+/// How long requests are taken to last before any has ended: a long answer of a slow model.
+const UNLEARNED_NS: u64 = 60_000_000_000;
 
 /// Past this many entries the books look for stale ones; it doubles while they are all live.
 const SWEEP_FROM: usize = 4096;
@@ -36,23 +55,62 @@ pub struct Books {
     /// Turns taken by each pool. Bounded by the models a fleet ever listed, see [`Books::retain_pools`].
     turns: HashMap<u64, u64, BuildHasherDefault<IdentityHasher>>,
     sweep_at: usize,
+    slots: Slots,
+    durations: Durations,
+    silence: Silence,
+    /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
+    max_stream_ns: u64,
 }
 
 impl Default for Books {
     fn default() -> Books {
-        Books { whole_at_ns: HashMap::default(), turns: HashMap::default(), sweep_at: SWEEP_FROM }
+        Books::new(3_600_000_000_000)
     }
 }
 
+/// What a usage line, or time, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// This slot was open and is released.
+    Released(Slot),
+    /// No such slot is open: the line came again, late, or for a request that took none.
+    Nothing,
+}
+
 impl Books {
+    /// Empty books, whose slots end after `max_stream_ns` at the latest.
+    pub fn new(max_stream_ns: u64) -> Books {
+        Books {
+            whole_at_ns: HashMap::default(),
+            turns: HashMap::default(),
+            sweep_at: SWEEP_FROM,
+            slots: Slots::default(),
+            durations: Durations::default(),
+            silence: Silence::default(),
+            max_stream_ns,
+        }
+    }
+
     /// Takes every limit of a claim, or none.
     ///
     /// # Errors
     /// [`Excess`] where one of them is used up; the books are then unchanged.
-    pub fn admit(&mut self, limits: &Limits, pool_key: u64, now: Moment) -> Result<Admission, Excess> {
+    pub fn admit(
+        &mut self,
+        limits: &Limits,
+        concurrency: Option<Concurrency>,
+        pool_key: u64,
+        now: Moment,
+    ) -> Result<Admission, Excess> {
+        self.expire(now);
+        if let Some(Concurrency { scope, most: Some(most) }) = concurrency
+            && self.slots.of_caller(scope) >= most
+        {
+            return Err(Excess::Concurrency { retry_ns: self.usual_ns(500) });
+        }
         let mut taken = [0_u64; LIMITS_MAX];
         let mut tightest: Option<Standing> = None;
-        let mut excess: Option<Excess> = None;
+        let mut excess: Option<RateExcess> = None;
         for (limit, slot) in limits.iter().zip(&mut taken) {
             match gcra::take(limit.quota, self.whole_at(limit), now.mono_ns) {
                 Take::Allow { tat_ns, standing } => {
@@ -63,13 +121,13 @@ impl Books {
                 }
                 Take::Deny { retry_ns, standing } => {
                     if excess.is_none_or(|other| retry_ns > other.retry_ns) {
-                        excess = Some(Excess { retry_ns, standing });
+                        excess = Some(RateExcess { retry_ns, standing });
                     }
                 }
             }
         }
         if let Some(excess) = excess {
-            return Err(excess);
+            return Err(Excess::Rate(excess));
         }
         for (limit, tat_ns) in limits.iter().zip(taken) {
             self.whole_at_ns.insert((limit.scope, limit.position), tat_ns);
@@ -94,6 +152,67 @@ impl Books {
         self.turns.retain(|pool_key, _| exists(*pool_key));
     }
 
+    /// Opens the slot of a granted request.
+    pub fn open(&mut self, slot: Slot) {
+        self.silence.granted(slot.opened);
+        // One expired to make room was the oldest of very many: nothing learned from it.
+        let _ = self.slots.open(slot);
+    }
+
+    /// A usage line with a receipt of ours: the request has ended. Releasing twice equals once.
+    pub fn ended(&mut self, id: u128, now: Moment) -> Ended {
+        self.silence.line(now);
+        let released = self.slots.release(id);
+        self.learn(released, now)
+    }
+
+    /// A usage line without a receipt: where its request took a slot, its verdict never arrived at the proxy.
+    pub fn ended_unheard(&mut self, uid: u64, now: Moment) -> Ended {
+        let released = self.slots.release_uid(uid);
+        if released.is_some() {
+            self.silence.line(now);
+        }
+        // How long it took says nothing of requests that were served.
+        released.map_or(Ended::Nothing, Ended::Released)
+    }
+
+    /// Ends what is older than a stream may be; or, while usage lines have stopped coming, older than almost every request
+    /// lives. Answers how many.
+    pub fn expire(&mut self, now: Moment) -> usize {
+        let age_ns = if self.is_silent(now) { self.usual_ns(990).min(self.max_stream_ns) } else { self.max_stream_ns };
+        self.slots.expire(now.mono_ns.saturating_sub(age_ns))
+    }
+
+    /// Whether usage lines have stopped coming while requests are granted: the alarm.
+    pub fn is_silent(&self, now: Moment) -> bool {
+        self.silence.is_silent(now, self.usual_ns(990))
+    }
+
+    /// The requests on their way.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Changes how long a slot may stay open (configuration reloaded).
+    pub fn set_max_stream_ns(&mut self, max_stream_ns: u64) {
+        self.max_stream_ns = max_stream_ns;
+    }
+
+    /// How long `permille`/1000 of the requests take; a guess before any ended, at least a second.
+    fn usual_ns(&self, permille: u32) -> u64 {
+        self.durations.quantile_ms(permille).map_or(UNLEARNED_NS, |ms| ms.saturating_mul(1_000_000)).max(1_000_000_000)
+    }
+
+    fn learn(&mut self, released: Option<Slot>, now: Moment) -> Ended {
+        match released {
+            Some(slot) => {
+                self.durations.note(now.since(slot.opened) / 1_000_000);
+                Ended::Released(slot)
+            }
+            None => Ended::Nothing,
+        }
+    }
+
     /// Entries held, for metrics and tests.
     pub fn len(&self) -> usize {
         self.whole_at_ns.len()
@@ -113,6 +232,12 @@ impl Books {
             self.whole_at_ns.retain(|_, tat_ns| *tat_ns > now.mono_ns);
             self.sweep_at = (self.whole_at_ns.len() * 2).max(SWEEP_FROM);
         }
+    }
+}
+
+impl Load for Books {
+    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32 {
+        self.slots.of_pair(server_key, pool_key)
     }
 }
 

@@ -1,8 +1,12 @@
 //! The books kept in this process's memory, shared by all connections.
 
-use super::books::{Admission, Books, Excess};
-use crate::decision::limits::Limits;
+use super::books::{Books, Ended, Excess};
+use super::slots::Slot;
+use crate::decision::choose::{Choice, choose};
+use crate::decision::judge::Claim;
 use crate::decision::moment::Moment;
+use crate::decision::verdict::Refusal;
+use crate::decision::view::View;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One lock around all books. Taking all limits or none over several shards would need them locked in order; a claim holds
@@ -12,18 +16,89 @@ pub struct MemoryLedger {
     books: Mutex<Books>,
 }
 
+/// Why a claim got no server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denied {
+    /// It was over a limit.
+    Excess(Excess),
+    /// No server can take it; nothing was charged.
+    NoServer(Refusal),
+}
+
+/// What identifies a request to the ledger.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// The decision's id.
+    pub id: u128,
+    /// The proxy's identifier, hashed; 0 where there is none.
+    pub uid: u64,
+}
+
+/// How the books stand, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests on their way.
+    pub open: usize,
+    /// Whether usage lines have stopped coming while requests are granted.
+    pub silent: bool,
+}
+
 impl MemoryLedger {
-    /// Takes every limit of a claim, or none. See [`Books::admit`].
+    /// Takes every limit of a claim or none, chooses its server by what is on its way, and opens its slot: one step under
+    /// the lock, so that requests decided at once see each other.
     ///
     /// # Errors
-    /// [`Excess`] where a limit is used up.
-    pub fn admit(&self, limits: &Limits, pool_key: u64, now: Moment) -> Result<Admission, Excess> {
-        self.lock().admit(limits, pool_key, now)
+    /// [`Denied`]; the books are then as before.
+    pub fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked, now: Moment) -> Result<Choice<'v>, Denied> {
+        let mut books = self.lock();
+        let pool_key = claim.pool.map_or(0, |pool| pool.key);
+        let admission = books.admit(&claim.limits, claim.concurrency, pool_key, now).map_err(Denied::Excess)?;
+        match choose(view, claim, admission.turn, &*books, admission.requests) {
+            Ok(choice) => {
+                if let Some(concurrency) = claim.concurrency {
+                    books.open(Slot {
+                        id: asked.id,
+                        uid: asked.uid,
+                        scope: concurrency.scope,
+                        server: choice.server_key,
+                        pool: pool_key,
+                        opened: now,
+                    });
+                }
+                Ok(choice)
+            }
+            Err(refusal) => {
+                books.release(&claim.limits);
+                Err(Denied::NoServer(refusal))
+            }
+        }
     }
 
-    /// Gives back what an admitted claim took.
-    pub fn release(&self, limits: &Limits) {
-        self.lock().release(limits);
+    /// A request has ended, by its receipt. See [`Books::ended`].
+    pub fn ended(&self, id: u128, now: Moment) -> Ended {
+        self.lock().ended(id, now)
+    }
+
+    /// A request has ended whose verdict never arrived. See [`Books::ended_unheard`].
+    pub fn ended_unheard(&self, uid: u64, now: Moment) -> Ended {
+        self.lock().ended_unheard(uid, now)
+    }
+
+    /// Ends what is too old; answers how many, and how the books stand then.
+    pub fn expire(&self, now: Moment) -> (usize, Standing) {
+        let mut books = self.lock();
+        let expired = books.expire(now);
+        (expired, Standing { open: books.slots().len(), silent: books.is_silent(now) })
+    }
+
+    /// Requests on their way to a server, by its key.
+    pub fn on_their_way_to(&self, server_key: u64) -> u32 {
+        self.lock().slots().of_server(server_key)
+    }
+
+    /// Changes how long a slot may stay open.
+    pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
+        self.lock().set_max_stream_ns(max_stream_ns);
     }
 
     /// Forgets the turns of pools that no longer exist.

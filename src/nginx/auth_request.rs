@@ -29,7 +29,7 @@ pub fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
     let mut answer = match (&decided.verdict, &inquiry) {
         (Verdict::Allow(grant), _) => {
             let mut answer = reply::answer(200, "");
-            if reply::add_grant(&mut answer, grant) { answer } else { refused(503) }
+            if reply::add_grant(&mut answer, grant, decided.receipt.as_deref()) { answer } else { refused(503) }
         }
         (Verdict::Answer(asked), Ok(inquiry)) => {
             let mut answer = reply::answer(200, "");

@@ -110,7 +110,7 @@ fn say(decided: &Decided<'_>, view: &View) -> Answer {
     let mut answer = match &decided.verdict {
         Verdict::Allow(grant) => {
             let mut answer = reply::answer(200, "");
-            if reply::add_grant(&mut answer, grant) {
+            if reply::add_grant(&mut answer, grant, decided.receipt.as_deref()) {
                 answer.headers_mut().insert(X_ACCEL_REDIRECT, GRANTED);
                 answer
             } else {

@@ -22,7 +22,10 @@ pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
     listen::serve(bound, door, stop, |stream, peer| {
         let gate = gate.clone();
         let ending = ending.clone();
-        async move { http::serve(stream, peer, ending, |request| answer(gate.clone(), request)).await }
+        async move {
+            let complaint = || gate.complaint();
+            http::serve(stream, peer, ending, complaint, |request| answer(gate.clone(), request)).await;
+        }
     })
     .await;
 }

@@ -13,6 +13,8 @@ use hyper::{Response, StatusCode};
 const SERVER: HeaderName = HeaderName::from_static("x-herdgate-server");
 /// The second choice.
 const SERVER2: HeaderName = HeaderName::from_static("x-herdgate-server2");
+/// What settles the grant; logged by nginx and hidden from everybody.
+const RECEIPT: HeaderName = HeaderName::from_static("x-herdgate-receipt");
 /// The public id of the decision.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
@@ -37,9 +39,11 @@ pub fn add_id(answer: &mut Answer, id: &Id) {
 
 /// Adds what a grant says. False where a server's name cannot be a header value, and the grant cannot be given.
 #[must_use]
-pub fn add_grant(answer: &mut Answer, grant: &Grant<'_>) -> bool {
+pub fn add_grant(answer: &mut Answer, grant: &Grant<'_>, receipt: Option<&str>) -> bool {
     add_standing(answer, grant.requests);
-    grant.server2.is_none_or(|server| add(answer, SERVER2, &server.name)) && add(answer, SERVER, &grant.server.name)
+    receipt.is_none_or(|receipt| add(answer, RECEIPT, receipt))
+        && grant.server2.is_none_or(|server| add(answer, SERVER2, &server.name))
+        && add(answer, SERVER, &grant.server.name)
 }
 
 /// Adds where the caller stands with its tightest request limit.

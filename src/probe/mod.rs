@@ -289,6 +289,7 @@ fn configured(models: &[Arc<str>]) -> Inventory {
             owned_by: "library".into(),
             details: "".into(),
             capabilities: "".into(),
+            remote: false,
         })
         .collect();
     Inventory { models, ..Inventory::default() }

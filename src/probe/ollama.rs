@@ -6,7 +6,7 @@ use super::json::{self, Entries};
 use crate::decision::fleet::{Failure, Inventory, LoadedModel, Model};
 use crate::decision::name::ModelName;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 use toml::value::{Datetime, Offset};
 
 /// Lists the models on disk; what the others are not enough for.
@@ -48,6 +48,9 @@ struct Tag {
     modified_at: Option<String>,
     details: Option<Box<RawValue>>,
     capabilities: Option<Box<RawValue>>,
+    /// Present on a model that is a name for one of another host; a type Ollama never writes counts as present.
+    remote_host: Option<Value>,
+    remote_model: Option<Value>,
 }
 
 /// The models of an answer to `/api/tags`.
@@ -67,6 +70,7 @@ pub fn parse_tags(bytes: &[u8]) -> Result<Parsed<Model>, Failure> {
             size: tag.size.unwrap_or(0),
             details: json::text(tag.details.as_deref(), '{'),
             capabilities: json::text(tag.capabilities.as_deref(), '['),
+            remote: [tag.remote_host, tag.remote_model].iter().flatten().any(|value| value != ""),
             name,
             listed,
             modified_at,
@@ -178,6 +182,23 @@ mod tests {
         let cases = [("llama3", "library"), ("me/llama3:8b", "me"), ("hf.co/a/b:q4", "a"), ("localhost:5000/x/y", "x")];
         for (name, owner) in cases {
             assert_eq!(namespace(&ModelName::canonical(name)), owner, "{name}");
+        }
+    }
+
+    /// Ollama `api/types.go`, `ListModelResponse`: both members are `omitempty`.
+    #[test]
+    fn a_model_of_another_host_is_known_as_one() {
+        for (members, remote) in [
+            ("", false),
+            (r#","remote_host":"","remote_model":"""#, false),
+            (r#","remote_host":null"#, false),
+            (r#","remote_host":"https://ollama.com:443""#, true),
+            (r#","remote_model":"gpt-oss:120b""#, true),
+            (r#","remote_host":1"#, true),
+        ] {
+            let body = format!(r#"{{"models":[{{"name":"m"{members}}}]}}"#);
+            let Parsed { entries, .. } = parse_tags(body.as_bytes()).unwrap();
+            assert_eq!(entries.first().map(|model| model.remote), Some(remote), "{members}");
         }
     }
 

@@ -50,6 +50,7 @@ pub fn parse_models(bytes: &[u8]) -> Result<Parsed<Model>, Failure> {
             owned_by: json::short(entry.owned_by),
             details: "".into(),
             capabilities: "".into(),
+            remote: false,
         })
     }))
 }

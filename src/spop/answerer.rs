@@ -46,7 +46,7 @@ impl Answerer for Gate {
         let decided = self.decide(&view, &inquiry, Port::Spop, received);
         let receipt = match &decided.verdict {
             Verdict::Answer(answer) => Some(self.answer_receipt(answer, &view, &inquiry)),
-            Verdict::Allow(_) | Verdict::Refuse(_) => None,
+            Verdict::Allow(_) | Verdict::Refuse(_) => decided.receipt.clone(),
         };
         put_verdict(ack, &decided, receipt.as_deref());
         None

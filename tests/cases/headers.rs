@@ -58,6 +58,21 @@ pub fn credentials_and_our_headers_never_reach_a_server(front: Front) {
     assert_eq!(stack.fleet.server("ollama3").unwrap().counters().unwrap().asked(), 0);
 }
 
+/// Ollama inflates a body by the first `Content-Encoding`, HAProxy shows the last and nginx the first (Ollama
+/// `middleware/openai.go`; `req.fhdr`): where one is not seen, no server is told of it either.
+pub fn an_encoding_behind_another_never_reaches_a_server(front: Front) {
+    let stack = Stack::start(front).unwrap();
+    for (first, last) in [("zstd", "identity"), ("identity", "zstd"), ("gzip", ""), ("", "gzip"), ("br", "Identity")] {
+        let request = short_chat(SHARED_MODEL).key(&stack.keys().team);
+        let request = request.header("Content-Encoding", first).header("Content-Encoding", last);
+        let answer = stack.send(&request).unwrap();
+        assert!([200, 415].contains(&answer.status), "{first}, {last}: {} {}", answer.status, answer.text());
+    }
+    for seen in stack.fleet.seen().unwrap() {
+        assert!(seen.headers.iter().all(|(name, _)| name != "content-encoding"), "{:?}", seen.headers);
+    }
+}
+
 /// A request that is refused stays refused with every forgery on it.
 pub fn forged_headers_never_change_a_verdict(front: Front) {
     let stack = Stack::start(front).unwrap();
@@ -75,4 +90,22 @@ pub fn forged_headers_never_change_a_verdict(front: Front) {
         assert_eq!((forged.status, forged.text()), (plain.status, plain.text()), "{what}");
     }
     assert_eq!(stack.fleet.asked().unwrap(), 0);
+}
+
+/// Of a credential that comes twice, the second never counts. nginx up to 1.22 shows herdgate the first `x-api-key` alone;
+/// later ones join them, HAProxy counts them: there the good one does not count in either place.
+pub fn the_second_of_two_credentials_never_counts(front: Front) {
+    let stack = Stack::start(front).unwrap();
+    let good = stack.keys().team.clone();
+    let bearer = format!("Bearer {good}");
+    let bad = "hg_0000000000000000000000000000000000000000000";
+    let bad_bearer = format!("Bearer {bad}");
+    for (name, first, second) in
+        [("Authorization", &*bad_bearer, &*bearer), ("x-api-key", bad, &good), ("api-key", bad, &good)]
+    {
+        let answer = stack.send(&short_chat(SHARED_MODEL).header(name, first).header(name, second)).unwrap();
+        assert!([400, 401].contains(&answer.status), "{name}: {} {}", answer.status, answer.text());
+        let turned = stack.send(&short_chat(SHARED_MODEL).header(name, second).header(name, first)).unwrap();
+        println!("{name}: bad, good: {}; good, bad: {}", answer.status, turned.status);
+    }
 }

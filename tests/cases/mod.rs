@@ -6,10 +6,12 @@
 pub mod answers;
 pub mod bodies;
 pub mod faults;
+pub mod framing;
 pub mod headers;
 pub mod paths;
 pub mod sdks;
 pub mod servers;
+pub mod slots;
 pub mod streams;
 
 use crate::harness::client::Request;

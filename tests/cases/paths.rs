@@ -5,7 +5,7 @@ use crate::harness::stack::{Front, Stack};
 
 /// Each would reach a handler a plan never allows, or an allowed one by a way around the table, if anything in between
 /// decoded or tidied it: Ollama routes on the decoded path.
-const TARGETS: [(&str, &str); 30] = [
+const TARGETS: [(&str, &str); 40] = [
     ("POST", "/api/pull"),
     ("POST", "//api/pull"),
     ("POST", "/api//pull"),
@@ -36,6 +36,18 @@ const TARGETS: [(&str, &str); 30] = [
     ("POST", "/api/%63hat"),
     ("POST", "/api/chat/"),
     ("PUT", "/api/chat"),
+    ("HEAD", "/api/chat"),
+    ("GET", "/api/chat"),
+    ("HEAD", "/api/blobs/sha256:0"),
+    ("POST", "/api/pull\t/api/chat"),
+    ("POST", "/api/chat\x0b"),
+    ("POST", "/api/chat\0"),
+    // Full-width letters, and what a reader of UTF-8 might tidy.
+    ("POST", "/api/\u{ff50}ull"),
+    ("POST", "/api/chat\u{200b}"),
+    // opa-envoy-plugin CVE-2026-26205: the first segment lost as an authority.
+    ("POST", "//api/chat/api/pull"),
+    ("POST", "http://proxy.test@elsewhere.test/api/chat"),
 ];
 
 /// None of them passes, and the service works after each.

@@ -27,11 +27,11 @@ pub fn tokens_written_50_ms_apart_arrive_50_ms_apart(front: Front) {
     assert!(GAP_MS.contains(&median), "median gap {median} ms");
 }
 
-/// With `lines` taken out of them: shows that the test above can fail.
-pub fn without_these_lines_tokens_arrive_in_bursts(front: Front, lines: &[&str]) {
-    let stack = Stack::start_without(lines, front).unwrap();
+/// With each first of `edits` replaced by the second in them: shows that the test above can fail.
+pub fn with_these_edits_tokens_arrive_in_bursts(front: Front, edits: &[(&str, &str)]) {
+    let stack = Stack::start_edited(edits, front).unwrap();
     let median = median_gap_ms(&stack);
-    assert!(!GAP_MS.contains(&median), "median gap {median} ms without {lines:?}");
+    assert!(!GAP_MS.contains(&median), "median gap {median} ms with {edits:?}");
 }
 
 /// The same before the first byte of an answer: this is what HAProxy's abortonclose is for.

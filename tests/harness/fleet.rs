@@ -14,6 +14,12 @@ use std::time::Duration;
 /// lists are answered by herdgate.
 const PROBES: [&str; 6] = ["root", "tags", "ps", "version", "v1_models", "health"];
 
+/// Model servers as a proxy knows them.
+pub trait Servers {
+    /// Name and address of each, in the order of the shipped files.
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)>;
+}
+
 /// One simulated server.
 #[derive(Debug)]
 pub struct Simulator {
@@ -123,6 +129,12 @@ pub const SHARED_MODEL: &str = "llama3.2:3b";
 pub const SINGLE_MODEL: &str = "qwen2.5:0.5b";
 /// On the third only, and outside the team's plan.
 pub const FOREIGN_MODEL: &str = "mistral:7b";
+
+impl Servers for Fleet {
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        self.servers.iter().map(|server| (server.name, server.address)).collect()
+    }
+}
 
 impl Fleet {
     /// Starts them. 20 tokens a second are 50 ms apart.

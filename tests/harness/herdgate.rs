@@ -1,6 +1,7 @@
 //! herdgate itself: its configuration, its keys, its process.
 
 use super::client::{self, Request};
+use super::deadline::wait_until;
 use super::fleet::{FOREIGN_MODEL, Fleet, SHARED_MODEL, SINGLE_MODEL};
 use super::process::{Process, built};
 use super::scratch::Scratch;
@@ -22,17 +23,25 @@ pub struct Ports {
     pub agent_check: SocketAddr,
     /// `[listen] metrics`
     pub metrics: SocketAddr,
+    /// `[listen] usage`, UDP
+    pub usage: SocketAddr,
 }
 
 impl Ports {
     /// Free ones.
     pub fn free() -> Result<Ports, Fault> {
-        Ok(Ports { spop: port::free()?, http: port::free()?, agent_check: port::free()?, metrics: port::free()? })
+        Ok(Ports {
+            spop: port::free()?,
+            http: port::free()?,
+            agent_check: port::free()?,
+            metrics: port::free()?,
+            usage: port::free()?,
+        })
     }
 }
 
 /// The secrets of one key per plan.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Keys {
     /// Models of the first two servers, no limit that a test meets.
     pub team: String,
@@ -61,16 +70,20 @@ impl Herdgate {
     /// Writes the configuration and makes the keys; does not start it.
     pub fn new(scratch: &Scratch, fleet: &Fleet) -> Result<Herdgate, Fault> {
         let ports = Ports::free()?;
-        let config = scratch.write("herdgate.toml", &configuration(&ports, fleet))?;
-        let output = scratch.join("herdgate.log");
-        let keys = Keys { team: String::new(), slow: String::new(), all: String::new() };
-        let mut herdgate = Herdgate { ports, keys, config, output, process: None };
+        let mut herdgate = Herdgate::with(scratch, ports, &configuration(&ports, fleet))?;
         herdgate.keys = Keys {
             team: herdgate.new_key("team", "team")?,
             slow: herdgate.new_key("slow", "slow")?,
             all: herdgate.new_key("all", "all")?,
         };
         Ok(herdgate)
+    }
+
+    /// Writes a configuration that listens on `ports`; makes no key and does not start it.
+    pub fn with(scratch: &Scratch, ports: Ports, configuration: &str) -> Result<Herdgate, Fault> {
+        let config = scratch.write("herdgate.toml", configuration)?;
+        let output = scratch.join("herdgate.log");
+        Ok(Herdgate { ports, keys: Keys::default(), config, output, process: None })
     }
 
     /// Makes a key of a plan and returns its secret.
@@ -88,11 +101,11 @@ impl Herdgate {
 
     /// Starts it and waits until it says that it is ready.
     pub fn start(&mut self) -> Result<(), Fault> {
-        self.start_logging("debug")
+        self.start_at("debug")
     }
 
-    /// The same at another log level.
-    pub fn start_logging(&mut self, level: &str) -> Result<(), Fault> {
+    /// The same with another log level.
+    pub fn start_at(&mut self, level: &str) -> Result<(), Fault> {
         let mut command = Command::new(built("herdgate")?);
         command.args(["serve", "--log", level, "--config"]).arg(&self.config);
         let mut process = Process::start("herdgate", command, &self.output)?;
@@ -128,20 +141,58 @@ impl Herdgate {
         std::fs::read_to_string(&self.output).unwrap_or_default()
     }
 
+    /// What its log says of the decision with this id, the `x-request-id` of an answer: the outcome and the facts.
+    pub fn why(&self, id: &str) -> Result<String, Fault> {
+        let mut line = String::new();
+        wait_until("the log line", Duration::from_secs(5), || {
+            let output = self.output();
+            let found = output.lines().find(|line| line.contains(id));
+            line = found.unwrap_or_default().to_owned();
+            found.is_some()
+        })?;
+        let outcome = ["refused", "allowed", "answered"].into_iter().find(|word| line.contains(word)).unwrap_or("?");
+        let facts = ["code", "reason", "at_byte", "caller", "plan", "model", "server", "server2"];
+        let facts = facts.iter().filter_map(|name| Some(format!("{name}={}", field(&line, name)?)));
+        Ok(format!("{outcome} {}", facts.collect::<Vec<_>>().join(" ")))
+    }
+
+    /// Waits until `/status` shows a server in a state.
+    pub fn wait_for_state(&self, server: &str, state: &str, limit: Duration) -> Result<(), Fault> {
+        let request = Request::get("/status").header("Connection", "close");
+        wait_until(&format!("{server} {state}"), limit, || {
+            client::send(self.ports.metrics, &request).is_ok_and(|answer| {
+                let status = answer.json();
+                let servers = status["servers"].as_array().cloned().unwrap_or_default();
+                servers.iter().any(|found| found["name"] == server && found["state"] == state)
+            })
+        })
+    }
+
     /// The file it reads.
     pub fn config(&self) -> &std::path::Path {
         &self.config
     }
 }
 
+/// The value of `name=value` or `name="value"` in a log line.
+fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
+    let start = line.find(&format!(" {name}="))? + name.len() + 2;
+    let rest = &line[start..];
+    match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next(),
+        None => rest.split(' ').next(),
+    }
+}
+
 fn configuration(ports: &Ports, fleet: &Fleet) -> String {
-    let Ports { spop, http, agent_check, metrics } = ports;
+    let Ports { spop, http, agent_check, metrics, usage } = ports;
     let mut text = format!(
         r#"[listen]
 spop = "{spop}"
 http = "{http}"
 agent_check = "{agent_check}"
 metrics = "{metrics}"
+usage = ["udp:{usage}"]
 control = "unix:herdgate.sock"
 
 [keys]
@@ -162,6 +213,10 @@ models = ["{SHARED_MODEL}", "{SINGLE_MODEL}"]
 routes = ["inference", "catalog"]
 requests = "60/min"
 burst = {SLOW_BURST}
+
+[plans.narrow]
+models = ["{SHARED_MODEL}"]
+concurrency = 2
 
 [plans.all]
 models = ["*", "{FOREIGN_MODEL}"]

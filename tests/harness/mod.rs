@@ -15,8 +15,10 @@ pub mod herdgate;
 pub mod nginx;
 pub mod port;
 pub mod process;
+pub mod release;
 pub mod scratch;
 pub mod sdk;
+pub mod spop;
 pub mod stack;
 
 /// What went wrong, as a sentence.

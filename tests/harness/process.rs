@@ -117,6 +117,14 @@ impl Drop for Process {
     }
 }
 
+/// Resident memory of a process, in KiB.
+pub fn resident_kib(pid: u32) -> Result<u64, Fault> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).map_err(|fault| format!("{path}: {fault}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).ok_or_else(|| format!("{path}: no VmRSS"))
+}
+
 /// The binary or example `name` that cargo built beside the running program.
 pub fn built(name: &str) -> Result<PathBuf, Fault> {
     let running = std::env::current_exe().map_err(|fault| format!("where this program is: {fault}"))?;

@@ -4,9 +4,9 @@ use super::Fault;
 use super::client::{self, Request, Response};
 use super::deadline::wait_until;
 use super::fleet::Fleet;
-use super::haproxy::{HaProxy, Version};
+use super::haproxy::{self, HaProxy};
 use super::herdgate::{Herdgate, Keys};
-use super::nginx::{Mode, Nginx};
+use super::nginx::{self, Mode, Nginx};
 use super::scratch::Scratch;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front {
     /// HAProxy.
-    HaProxy(Version),
+    HaProxy(haproxy::Version),
     /// nginx.
-    Nginx(Mode),
+    Nginx(nginx::Version, Mode),
 }
 
 /// A running proxy.
@@ -66,25 +66,27 @@ pub const TOKENS_PER_SECOND: u32 = 20;
 impl Stack {
     /// Starts everything on the shipped files, and waits until a model list comes through.
     pub fn start(front: Front) -> Result<Stack, Fault> {
-        Stack::start_without(&[], front)
+        Stack::start_edited(&[], front)
     }
 
-    /// The same with `lines` taken out of the proxy's file.
-    pub fn start_without(lines: &[&str], front: Front) -> Result<Stack, Fault> {
+    /// The same with each first of `edits` replaced by the second in the proxy's file.
+    pub fn start_edited(edits: &[(&str, &str)], front: Front) -> Result<Stack, Fault> {
         let scratch = Scratch::new()?;
         let fleet = Fleet::start(&scratch, TOKENS_PER_SECOND)?;
         let mut herdgate = Herdgate::new(&scratch, &fleet)?;
         herdgate.start()?;
         let ports = &herdgate.ports;
-        let proxy = match (front, lines.first()) {
-            (Front::HaProxy(version), None) => Proxy::HaProxy(HaProxy::start(version, &scratch, ports, &fleet)?),
-            (Front::HaProxy(version), Some(line)) => {
-                Proxy::HaProxy(HaProxy::start_without(line, version, &scratch, ports, &fleet)?)
+        let proxy = match front {
+            Front::HaProxy(version) if edits.is_empty() => {
+                Proxy::HaProxy(HaProxy::start(version, &scratch, ports, &fleet)?)
             }
-            (Front::Nginx(mode), _) => Proxy::Nginx(Nginx::start_without(lines, mode, &scratch, ports, &fleet)?),
+            Front::HaProxy(version) => Proxy::HaProxy(HaProxy::start_edited(edits, version, &scratch, ports, &fleet)?),
+            Front::Nginx(version, mode) => {
+                Proxy::Nginx(Nginx::start_edited(edits, version, mode, &scratch, ports, &fleet)?)
+            }
         };
         let stack = Stack { proxy, herdgate, fleet, scratch };
-        if !matches!(front, Front::Nginx(Mode::AuthRequest)) {
+        if !matches!(front, Front::Nginx(_, Mode::AuthRequest)) {
             stack.wait_for_service()?;
         }
         Ok(stack)

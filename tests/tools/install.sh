@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end tests and the demo need and this machine lacks: Debian's haproxy and nginx, HAProxy of
-# Debian sid (sid.sh), and a Python environment with the stock `openai` and `ollama` clients. Quick where all is there.
+# Installs what the end-to-end tests and the demo need and this machine lacks: Debian's haproxy and nginx; and, unless
+# called with `proxies` (the demo needs no more), HAProxy of Debian sid (sid.sh) and a Python environment with the stock
+# `openai` and `ollama` clients. Quick where all is there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/tools/root.sh
@@ -10,11 +11,13 @@ has() { [ -x "/usr/sbin/$1" ] || command -v "$1" >/dev/null; }
 missing=()
 has haproxy || missing+=(haproxy)
 has nginx || missing+=(nginx-light)
-if [ ! -x target/tools/sid/usr/sbin/haproxy ]; then
-    has debootstrap || missing+=(debootstrap)
-    [ -r /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+if [ "${1:-all}" = all ]; then
+    if [ ! -x target/tools/sid/usr/sbin/haproxy ]; then
+        has debootstrap || missing+=(debootstrap)
+        [ -r /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+    fi
+    [ -x target/tools/venv/bin/python ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi
-[ -x target/tools/venv/bin/python ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
@@ -46,6 +49,8 @@ if [ ${#missing[@]} -gt 0 ]; then
         esac
     done
 fi
+
+[ "${1:-all}" = all ] || exit 0
 
 tests/tools/sid.sh
 
