@@ -118,7 +118,7 @@ impl Gate {
     pub fn decide<'v>(&self, view: &'v View, inquiry: &Inquiry<'_>, ingress: Port, received: Moment) -> Decided<'v> {
         let now = self.clock.now();
         let decided = self.decide_at(view, inquiry, ingress, received, now);
-        let took_ns = self.clock.now().since(now);
+        let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
         self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
         decided
     }

@@ -81,10 +81,7 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     admin.keys_loaded();
     raise_file_limit();
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(ServeFault::system("starting the runtime"))?;
+    let runtime = runtime().map_err(ServeFault::system("starting the runtime"))?;
     runtime.block_on(async {
         let wiring = Wiring { gate, admin, metrics, state, stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let mut bound = Ports::bind(&settings).await?;
@@ -103,6 +100,20 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         wiring.drain().await;
         Ok(())
     })
+}
+
+/// Most threads that decide: each is good for some hundred thousand decisions a second.
+const WORKERS_MAX: usize = 8;
+
+/// The runtime that decides: half of the cores, because the proxy that asks is on the other half, and every idle worker
+/// more costs the busy ones time to wake it and put it to sleep again. Files are read on threads of their own.
+///
+/// # Errors
+/// What the operating system says.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = (cores / 2).clamp(1, WORKERS_MAX);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
 /// The listeners, all bound before any serves: a daemon that is half up would be worse than one that says what is wrong.

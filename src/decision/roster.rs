@@ -5,7 +5,7 @@ use super::consistency::{self, Disagreement};
 use super::fleet::{FleetView, Model, ServerState};
 use super::name::ModelName;
 use super::policy::{ModelPattern, PlanIndex, Policy, ServerIndex};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// The servers that have one model, and the order they take turns in.
 #[derive(Debug)]
@@ -36,7 +36,6 @@ impl Pool {
 pub struct Roster {
     /// In order of name.
     pub pools: Vec<Pool>,
-    by_name: HashMap<ModelName, u32>,
     /// One round over all live servers, for ingresses that show no body.
     pub everywhere: Vec<ServerIndex>,
     /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
@@ -100,8 +99,6 @@ impl Roster {
             let remote = servers.iter().any(|(_, _, model)| model.remote);
             let permits = |pattern: &ModelPattern| pattern.permits(&name) && !(remote && pattern.is_glob());
             let permitted = policy.plans.iter().map(|plan| plan.models.iter().any(permits)).collect();
-            let Ok(position) = u32::try_from(roster.pools.len()) else { break };
-            roster.by_name.insert(name.clone(), position);
             roster.pools.push(Pool {
                 key: name_key(name.as_str()),
                 members: servers.iter().map(|(index, _, _)| *index).collect(),
@@ -124,7 +121,9 @@ impl Roster {
 
     /// The pool of a canonical name.
     pub fn get(&self, canonical: &str) -> Option<&Pool> {
-        self.by_name.get(canonical).and_then(|&position| self.pools.get(position as usize))
+        // A fleet has tens of models: a few comparisons are quicker than hashing the name.
+        let position = self.pools.binary_search_by(|pool| pool.name.as_str().cmp(canonical)).ok()?;
+        self.pools.get(position)
     }
 }
 
