@@ -13,7 +13,7 @@ use crate::decision::view::View;
 use crate::ledger::books::{Ended, Excess};
 use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
 use crate::metrics::{Metrics, Outcome, Port};
-use crate::receipt::{Receipts, Redeemed};
+use crate::receipt::{GrantReceipt, Receipts, Redeemed};
 use crate::state::State;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub struct Decided<'v> {
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
     /// What settles a grant later: logged by the proxy, never sent to client or server.
-    pub receipt: Option<String>,
+    pub receipt: Option<GrantReceipt>,
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.

@@ -18,13 +18,13 @@ mod usage;
 use harness::Fault;
 use harness::deadline::Stopwatch;
 use herdgate::decision::body::BodyReader;
-use herdgate::decision::choose::choose;
+
 use herdgate::decision::inquiry::Inquiry;
 use herdgate::decision::judge::{Judgement, judge};
 use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
 use herdgate::gate::{Decided, Gate};
-use herdgate::ledger::memory::MemoryLedger;
+use herdgate::ledger::memory::{Asked, MemoryLedger};
 use herdgate::metrics::Port;
 use herdgate::spop::answerer::Answerer;
 use herdgate::spop::frame::{Split, split};
@@ -140,8 +140,8 @@ fn run() -> Result<(), Fault> {
         validate("from_utf8, 1 KiB chat", &chat),
         read("body reader, 1 KiB chat", &chat),
         Case::new("codec: NOTIFY of 1 KiB in, ACK out", || codec(&mut session, &question, &granted, &mut output)),
-        Case::new("judge + admit + choose", || decide(&gate, &ledger, &view, &asked)),
-        Case::new("everything: bytes in, bytes out", || answer(&gate, &mut answered, &question, &mut reply)),
+        Case::new("judge + admit + choose + release", || decide(&gate, &ledger, &view, &asked)),
+        Case::new("bytes in, bytes out, release", || answer(&gate, &mut answered, &question, &mut reply)),
     ];
     let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
     cases.retain(|case| only.as_ref().is_none_or(|word| case.name.contains(word.as_str())));
@@ -188,17 +188,17 @@ fn codec(session: &mut Session, question: &[u8], granted: &Decided<'_>, output: 
     }
 }
 
-/// The decision alone.
+/// The decision alone, and the end of its slot: without it the books would fill up, which no fleet's do.
 fn decide(gate: &Gate, ledger: &MemoryLedger, view: &View, inquiry: &Inquiry<'_>) {
     let now = gate.clock.now();
-    if let Judgement::Claim(claim) = judge(view, black_box(inquiry), now).judgement
-        && let Ok(admission) = ledger.admit(&claim.limits, claim.pool.map_or(0, |pool| pool.key), now)
-    {
-        let _ = black_box(choose(view, &claim, admission.turn, admission.requests));
+    if let Judgement::Claim(claim) = judge(view, black_box(inquiry), now).judgement {
+        let _ = black_box(ledger.take(view, &claim, Asked { id: 1, uid: 1 }, now));
+        let _ = black_box(ledger.ended(1, now));
     }
 }
 
-/// All that happens between a read and a write of a connection: codec, decision, id, metrics, a log line that is off.
+/// All that happens between a read and a write of a connection: codec, decision, id, receipt, metrics, a log line that is off; and the
+/// end of its slot.
 fn answer(gate: &Gate, session: &mut Session, question: &[u8], output: &mut Vec<u8>) {
     output.clear();
     let received = gate.now();
@@ -207,5 +207,6 @@ fn answer(gate: &Gate, session: &mut Session, question: &[u8], output: &mut Vec<
             gate.answer(messages, received, ack);
         });
         black_box(output);
+        let _ = black_box(gate.settle("", stage::UID));
     }
 }

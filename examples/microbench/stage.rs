@@ -11,6 +11,7 @@ use herdgate::decision::limits::Scope;
 use herdgate::decision::name::ModelName;
 use herdgate::gate::Gate;
 use herdgate::metrics::Metrics;
+use herdgate::receipt::Receipts;
 use herdgate::spop::frame::{Flags, Header, Kind};
 use herdgate::spop::hello::HaproxyHello;
 use herdgate::spop::notify::write_notify;
@@ -44,7 +45,7 @@ pub fn gate() -> Result<Gate, Fault> {
         fleet.servers.insert(format!("gpu{position}").into(), track.view());
     }
     state.publish_fleet(Arc::new(fleet));
-    Ok(Gate::new(state, Arc::new(Metrics::new()), Clock::new()))
+    Ok(Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1)))
 }
 
 /// The configuration in a file; the directory lives as long as the first value.
@@ -84,6 +85,7 @@ fn model() -> Model {
         owned_by: "library".into(),
         details: "".into(),
         capabilities: "".into(),
+        remote: false,
     }
 }
 
@@ -98,6 +100,9 @@ pub fn session() -> Session {
     session
 }
 
+/// HAProxy's identifier of the question.
+pub const UID: &[u8] = b"8f1e0000-0000-0000-0000-000000000000";
+
 /// The question as HAProxy puts it: every argument of `spoe-herdgate.conf`, 1 KiB of body.
 pub fn question() -> Vec<u8> {
     let body = bodies::chat();
@@ -109,7 +114,7 @@ pub fn question() -> Vec<u8> {
         Header { kind: Kind::Notify, flags: Flags::FIN, stream: 5, frame: 1 },
         b"request",
         &[
-            (b"uid", Value::String(b"8f1e0000-0000-0000-0000-000000000000")),
+            (b"uid", Value::String(UID)),
             (b"method", Value::String(b"POST")),
             (b"target", Value::String(b"/v1/chat/completions")),
             (b"src", Value::Ipv4(Ipv4Addr::LOCALHOST)),
