@@ -1,7 +1,7 @@
 //! The only place that reads time. Everything else is handed a [`Moment`].
 
 use crate::decision::moment::Moment;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Reads both clocks.
 #[derive(Debug, Clone)]
@@ -35,4 +35,9 @@ impl Clock {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         Moment { mono_ns: self.mono_ns(), unix_ms: i64::try_from(unix).unwrap_or(i64::MAX) }
     }
+}
+
+/// When a timer that starts now ends, for the runtime's timers only. It is the runtime's own clock, which tests can halt.
+pub fn timer(lasting: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + lasting
 }

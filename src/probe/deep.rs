@@ -27,7 +27,7 @@ use super::rotation::{Ask, Bounds, Look, Pick, Rotation};
 use super::schedule::Schedule;
 use super::traffic::Traffic;
 use super::{Outcome, Report, Target, ollama, openai};
-use crate::clock::Clock;
+use crate::clock::{Clock, timer};
 use crate::decision::fleet::{Depth, LoadedModel};
 use crate::decision::moment::Moment;
 use crate::decision::name::ModelName;
@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 
 /// What one question for a token found.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl DeepProbe {
         let mut memory = Memory::default();
         // Anywhere within the first interval, so that a fleet is not asked all at once.
         let first = self.rules().deep_interval.mul_f64(rand::random());
-        let mut next = Instant::now() + first;
+        let mut next = timer(first);
         loop {
             let most = usize::try_from(self.rules().fall).unwrap_or(usize::MAX).max(1);
             let go_on = tokio::select! {
@@ -123,21 +123,21 @@ impl DeepProbe {
                     };
                     let rules = self.rules();
                     if busy {
-                        next = Instant::now() + rules.interval.min(rules.deep_interval);
+                        next = timer(rules.interval.min(rules.deep_interval));
                     } else if memory.doubt == 0 {
-                        next = Instant::now() + rules.deep_pause(false, rand::random());
+                        next = timer(rules.deep_pause(false, rand::random()));
                     } else if before == 0 {
-                        next = next.min(Instant::now() + rules.deep_pause(true, 0.0));
+                        next = next.min(timer(rules.deep_pause(true, 0.0)));
                     }
                     go_on
                 }
                 () = sleep_until(next), if checks.len() < most => {
                     let (asking, go_on) = self.begin(&mut checks, &mut memory).await;
-                    next = Instant::now() + self.rules().deep_pause(asking || memory.doubt > 0, rand::random());
+                    next = timer(self.rules().deep_pause(asking || memory.doubt > 0, rand::random()));
                     go_on
                 }
                 changed = self.schedule.changed() => {
-                    next = Instant::now() + self.rules().deep_pause(memory.doubt > 0, rand::random());
+                    next = timer(self.rules().deep_pause(memory.doubt > 0, rand::random()));
                     changed.is_ok()
                 }
             };
