@@ -184,6 +184,8 @@ struct ServerStatus<'v> {
     failure: Option<FailureStatus<'v>>,
     version: Option<&'v str>,
     models: Vec<&'v str>,
+    /// Models it has and gets no requests for, because its content differs from that of the other servers.
+    quarantined: Vec<QuarantineStatus<'v>>,
     loaded: Vec<LoadedStatus<'v>>,
 }
 
@@ -191,6 +193,13 @@ struct ServerStatus<'v> {
 struct FailureStatus<'v> {
     kind: &'static str,
     detail: &'v str,
+}
+
+#[derive(Serialize)]
+struct QuarantineStatus<'v> {
+    model: &'v str,
+    digest: &'v str,
+    expected: &'v str,
 }
 
 #[derive(Serialize)]
@@ -237,6 +246,16 @@ impl<'v> ServerStatus<'v> {
                 .map_or(&[][..], |inventory| &inventory.models)
                 .iter()
                 .map(|model| &*model.listed)
+                .collect(),
+            quarantined: view
+                .roster
+                .disagreements
+                .iter()
+                .filter(|found| found.odd.contains(&server.name))
+                .filter_map(|found| {
+                    let digest = found.digest_of(&server.name)?;
+                    Some(QuarantineStatus { model: found.model.as_str(), digest, expected: found.expected.as_deref()? })
+                })
                 .collect(),
             loaded: loaded
                 .iter()

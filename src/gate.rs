@@ -13,7 +13,7 @@ use crate::decision::view::View;
 use crate::ledger::books::{Ended, Excess};
 use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
 use crate::metrics::{Metrics, Outcome, Port};
-use crate::receipt::{Receipts, Redeemed};
+use crate::receipt::{GrantReceipt, Receipts, Redeemed};
 use crate::state::State;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub struct Decided<'v> {
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
     /// What settles a grant later: logged by the proxy, never sent to client or server.
-    pub receipt: Option<String>,
+    pub receipt: Option<GrantReceipt>,
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -118,7 +118,7 @@ impl Gate {
     pub fn decide<'v>(&self, view: &'v View, inquiry: &Inquiry<'_>, ingress: Port, received: Moment) -> Decided<'v> {
         let now = self.clock.now();
         let decided = self.decide_at(view, inquiry, ingress, received, now);
-        let took_ns = self.clock.now().since(now);
+        let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
         self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
         decided
     }

@@ -4,6 +4,7 @@
 //! no label that a client can choose. All series exist from the start, so their number never grows with traffic. What the
 //! View knows (servers, keys) is read from it at the scrape.
 
+use crate::decision::consistency::Disagreement;
 use crate::decision::fleet::ServerState;
 use crate::decision::verdict::Code;
 use crate::decision::view::View;
@@ -291,8 +292,18 @@ impl Metrics {
             .servers
             .iter()
             .map(|server| {
-                let up = state_of(&server.name) == ServerState::Up;
+                let up = state_of(&server.name).is_live();
                 Sample::new(&[("server", &server.name)], Value::Gauge(i64::from(up)))
+            })
+            .collect();
+        let quarantined = view
+            .policy
+            .servers
+            .iter()
+            .map(|server| {
+                let odd = |found: &&Disagreement| found.odd.contains(&server.name);
+                let count = view.roster.disagreements.iter().filter(odd).count();
+                Sample::new(&[("server", &server.name)], Value::gauge(count))
             })
             .collect();
         let usage = Settled::ALL
@@ -331,6 +342,11 @@ impl Metrics {
             Family { name: "herdgate_spop_frames", help: "SPOP frames by kind", of: frames },
             Family { name: "herdgate_servers", help: "Model servers by state", of: servers },
             Family { name: "herdgate_server_up", help: "1 where the model server takes requests", of: server_up },
+            Family {
+                name: "herdgate_quarantined_models",
+                help: "Models a server has with other content than the rest of the fleet, taken out of the pool",
+                of: quarantined,
+            },
             Family { name: "herdgate_usage_lines", help: "Usage lines by what they came to", of: usage },
             Family {
                 name: "herdgate_slots_open",

@@ -15,6 +15,7 @@
 use crate::decision::limits::Scope;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::fmt::Write;
 use subtle::ConstantTimeEq;
 
 /// Seconds a receipt lives. HAProxy redeems it within the same request.
@@ -37,8 +38,46 @@ pub enum Redeemed {
 pub struct Receipts {
     /// Which process wrote a receipt.
     replica: u64,
-    /// Padded with zeroes to SHA-256's block, as HMAC itself would (RFC 2104 section 2).
-    key: [u8; 64],
+    /// With the key taken in, which each receipt would otherwise pay for anew.
+    keyed: Hmac<Sha256>,
+}
+
+/// Longest receipt of a grant, in bytes.
+const GRANT_MAX: usize = 192;
+
+/// The receipt of a grant, as text. It lives without heap, because each grant has one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GrantReceipt {
+    text: [u8; GRANT_MAX],
+    len: usize,
+}
+
+impl GrantReceipt {
+    const EMPTY: GrantReceipt = GrantReceipt { text: [0; GRANT_MAX], len: 0 };
+}
+
+/// ASCII without spaces.
+impl std::ops::Deref for GrantReceipt {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.text.get(..self.len).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for GrantReceipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GrantReceipt(redacted)")
+    }
+}
+
+impl std::fmt::Write for GrantReceipt {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.len + text.len();
+        self.text.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for Receipts {
@@ -50,9 +89,10 @@ impl std::fmt::Debug for Receipts {
 impl Receipts {
     /// Receipts under this key, of the process called `replica` (any number that no other process shares).
     pub fn new(key: [u8; 32], replica: u64) -> Receipts {
+        // Padded with zeroes to SHA-256's block, as HMAC itself would (RFC 2104 section 2).
         let mut block = [0; 64];
         block[..32].copy_from_slice(&key);
-        Receipts { replica, key: block }
+        Receipts { replica, keyed: <Hmac<Sha256> as KeyInit>::new(&block.into()) }
     }
 
     /// A receipt for one request of a caller on `plan`. ASCII without spaces; the plan's name travels as hex.
@@ -79,10 +119,19 @@ impl Receipts {
     }
 
     /// The receipt of a grant. Reserved tokens are none in this version, and written so that later ones can be told apart.
-    pub fn grant(&self, id: u128, caller: Scope, model: u64, now_unix_s: i64) -> String {
-        let text = format!("g1.{:016x}.{id:032x}.{:032x}.{model:016x}.0.{now_unix_s:x}", self.replica, caller.0);
-        let mac = hex(&self.mac_of(text.as_bytes()));
-        text + "." + &mac
+    pub fn grant(&self, id: u128, caller: Scope, model: u64, now_unix_s: i64) -> GrantReceipt {
+        let mut receipt = GrantReceipt::EMPTY;
+        // At most 3 + 17 + 33 + 33 + 17 + 2 + 17 + 32 bytes: it always fits.
+        let fields =
+            [u128::from(self.replica), id, caller.0, u128::from(model), 0, u128::from(now_unix_s.unsigned_abs())];
+        let widths = [16, 32, 32, 16, 1, 1];
+        let _ = receipt.write_str("g1");
+        for (field, width) in fields.into_iter().zip(widths) {
+            put_hex(&mut receipt, field, width);
+        }
+        let mac = u128::from_be_bytes(self.mac_of(receipt.as_bytes()));
+        put_hex(&mut receipt, mac, 32);
+        receipt
     }
 
     /// What the receipt of a usage line is.
@@ -114,13 +163,24 @@ impl Receipts {
     }
 
     fn mac_of(&self, text: &[u8]) -> [u8; 16] {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new(&self.key.into());
+        let mut mac = self.keyed.clone();
         mac.update(text);
         let full = mac.finalize().into_bytes();
         let mut cut = [0; 16];
         cut.copy_from_slice(&full[..16]);
         cut
     }
+}
+
+/// A dot and the number in hex, with at least `width` digits.
+fn put_hex(receipt: &mut GrantReceipt, number: u128, width: usize) {
+    let digits = width.max((128 - number.leading_zeros() as usize).div_ceil(4)).min(32);
+    let mut text = [b'.'; 33];
+    for (place, digit) in text.iter_mut().skip(1).take(digits).enumerate() {
+        let nibble = number >> ((digits - 1 - place) * 4) & 15;
+        *digit = b"0123456789abcdef"[nibble as usize];
+    }
+    let _ = receipt.write_str(text.get(..=digits).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default());
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -175,7 +235,11 @@ mod tests {
     #[test]
     fn a_grants_receipt_names_its_decision_to_its_own_process_only() {
         let ours = Receipts::new([7; 32], 1);
-        let receipt = ours.grant(0xabc, Scope(5), 9, 1000);
+        let receipt = ours.grant(0xabc, Scope(5), 9, 1000).to_string();
+        let text = "g1.0000000000000001.00000000000000000000000000000abc.00000000000000000000000000000005.0000000000000009.0.3e8.";
+        assert!(receipt.starts_with(text), "{receipt}");
+        let longest = Receipts::new([7; 32], u64::MAX).grant(u128::MAX, Scope(u128::MAX), u64::MAX, i64::MIN);
+        assert_eq!(longest.len(), 154, "nothing was cut");
         let sibling = Receipts::new([7; 32], 2);
         let stranger = Receipts::new([8; 32], 1);
         let cut = &receipt[..receipt.len() - 1];

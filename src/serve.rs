@@ -8,7 +8,7 @@ use crate::file_watch::FileWatch;
 use crate::gate::Gate;
 use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
-use crate::probe::{self, Client, Schedule};
+use crate::probe::{self, Client, Schedule, Senses, Traffic};
 use crate::receipt::Receipts;
 use crate::state::State;
 use crate::{agent_check, keys, nginx, secret_file, settle, spop};
@@ -81,10 +81,7 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     admin.keys_loaded();
     raise_file_limit();
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(ServeFault::system("starting the runtime"))?;
+    let runtime = runtime().map_err(ServeFault::system("starting the runtime"))?;
     runtime.block_on(async {
         let wiring = Wiring { gate, admin, metrics, state, stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let mut bound = Ports::bind(&settings).await?;
@@ -103,6 +100,20 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         wiring.drain().await;
         Ok(())
     })
+}
+
+/// Most threads that decide: each is good for some hundred thousand decisions a second.
+const WORKERS_MAX: usize = 8;
+
+/// The runtime that decides: half of the cores, because the proxy that asks is on the other half, and every idle worker
+/// more costs the busy ones time to wake it and put it to sleep again. Files are read on threads of their own.
+///
+/// # Errors
+/// What the operating system says.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = (cores / 2).clamp(1, WORKERS_MAX);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
 /// The listeners, all bound before any serves: a daemon that is half up would be worse than one that says what is wrong.
@@ -214,7 +225,8 @@ impl Wiring {
             error: io::Error::other(error),
         })?;
         let (schedule, scheduled) = watch::channel(schedule(&settings));
-        self.tasks.spawn(probe::run(self.state.clone(), client, scheduled, self.stop.clone()));
+        let senses = Senses { client, clock: self.gate.clock.clone(), traffic: Traffic::default() };
+        self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
 
         let (state, admin) = (self.state.clone(), self.admin.clone());
         self.follow_until_stopped(
@@ -284,8 +296,9 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 fn schedule(settings: &Settings) -> Schedule {
-    let config::settings::ProbeSettings { interval, fast_interval, rise, fall } = settings.probe.clone();
-    Schedule { interval, fast_interval, rise, fall }
+    let config::settings::ProbeSettings { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle } =
+        settings.probe.clone();
+    Schedule { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle }
 }
 
 /// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served. That of SIGHUP is

@@ -5,7 +5,8 @@ mod wire;
 
 use herdgate::admin::{Admin, CONTROL_MODE, serve};
 use herdgate::clock::Clock;
-use herdgate::decision::fleet::{FleetView, Inventory, ServerTrack};
+use herdgate::decision::fleet::{Depth, Failure, FleetView, Inventory, Model, ServerTrack};
+use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{ModelPattern, Plan, Policy};
 use herdgate::decision::verdict::Code;
 use herdgate::gate::Gate;
@@ -140,6 +141,51 @@ async fn status_tells_servers_and_plans_and_no_secret() {
 }
 
 #[tokio::test]
+async fn a_degraded_server_and_a_quarantined_model_are_told() {
+    let running = start();
+    let names = ["x", "y", "z"];
+    let servers = names.iter().map(|name| wire::server(name, "http://127.0.0.1:1")).collect();
+    running.state.publish_policy(Arc::new(Policy { servers, ..policy() }));
+    let tracked = names.iter().map(|name| {
+        let model = Model {
+            name: ModelName::canonical("m"),
+            listed: "m".into(),
+            digest: if *name == "y" { "odd" } else { "even" }.into(),
+            size: 1,
+            modified_at: "".into(),
+            created: 0,
+            owned_by: "".into(),
+            details: "".into(),
+            capabilities: "".into(),
+            remote: false,
+        };
+        let mut track = ServerTrack::default();
+        track.report(Ok(Inventory { models: vec![model], ..Inventory::default() }), 1, 2);
+        if *name == "x" {
+            let failure = Failure { kind: "generation", detail: "m: no token within 10s".into() };
+            track.report_depth(Depth::Failed(failure), 1, 2);
+        }
+        ((*name).into(), track.view())
+    });
+    running.state.publish_fleet(Arc::new(FleetView { servers: tracked.collect() }));
+    let status: serde_json::Value = serde_json::from_slice(&get(running.address, "/status").await.body).unwrap();
+    let servers = &status["servers"];
+    assert_eq!((&servers[0]["state"], &servers[0]["failure"]["kind"]), (&"degraded".into(), &"generation".into()));
+    let expected = serde_json::json!([{ "model": "m:latest", "digest": "odd", "expected": "even" }]);
+    assert_eq!((&servers[1]["state"], &servers[1]["quarantined"]), (&"up".into(), &expected));
+    assert_eq!(servers[2]["quarantined"], serde_json::json!([]));
+    let scraped = get(running.address, "/metrics").await;
+    let lines = [
+        r#"herdgate_servers{state="degraded"} 1"#,
+        r#"herdgate_server_up{server="x"} 1"#,
+        r#"herdgate_quarantined_models{server="y"} 1"#,
+    ];
+    for line in lines {
+        assert!(scraped.text().lines().any(|seen| seen == line), "{line} is missing:\n{}", scraped.text());
+    }
+}
+
+#[tokio::test]
 async fn what_is_recorded_is_what_is_scraped() {
     let running = start();
     running.state.publish_policy(Arc::new(policy()));
@@ -185,6 +231,9 @@ async fn what_is_recorded_is_what_is_scraped() {
         (r#"herdgate_connections_rejected_total{port="spop"}"#, 1.0),
         (r#"herdgate_servers{state="up"}"#, 1.0),
         (r#"herdgate_servers{state="down"}"#, 0.0),
+        (r#"herdgate_servers{state="busy"}"#, 0.0),
+        (r#"herdgate_servers{state="degraded"}"#, 0.0),
+        (r#"herdgate_quarantined_models{server="a"}"#, 0.0),
         (r#"herdgate_servers{state="unknown"}"#, 1.0),
         (r#"herdgate_server_up{server="a"}"#, 1.0),
         (r#"herdgate_server_up{server="b\"\n"}"#, 0.0),

@@ -34,6 +34,9 @@ fn servers() -> Vec<Server> {
         Server { weight: 0, maxconn: Some(8), ..plain("drained") },
         Server { weight: 0, ..plain("drained-down") },
         plain("shaky"),
+        plain("busy"),
+        Server { maxconn: Some(8), ..plain("degraded") },
+        plain("dead"),
     ]
 }
 
@@ -48,6 +51,9 @@ fn fleet() -> FleetView {
         ("drained", seen(ServerState::Up, None)),
         ("drained-down", seen(ServerState::Down, Some("status"))),
         ("shaky", seen(ServerState::Up, Some("body"))),
+        ("busy", seen(ServerState::Busy, None)),
+        ("degraded", seen(ServerState::Degraded, Some("generation"))),
+        ("dead", seen(ServerState::Down, Some("generation"))),
     ];
     FleetView { servers: servers.into_iter().map(|(name, server)| (name.into(), server)).collect() }
 }
@@ -73,6 +79,9 @@ fn each_server_has_its_whole_state_in_one_line() {
         ("drained", 2, "up 0% maxconn:4\n"),
         ("drained-down", 1, "down #status\n"),
         ("shaky", 1, "up 100%\n"), // a failure that has not taken it down
+        ("busy", 1, "up 100%\n"),
+        ("degraded", 1, "up 100% maxconn:8\n"), // one failure is no proof
+        ("dead", 1, "down #generation\n"),
         ("UP", 1, "down #unknown-server\n"),
         ("up\0", 1, "down #unknown-server\n"),
         ("nobody", 1, "down #unknown-server\n"),

@@ -85,6 +85,8 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert_eq!(settings.keys_file, Path::new("/etc/herdgate/keys.toml"));
     assert_eq!(settings.probe.interval, Duration::from_secs(5));
     assert_eq!(settings.probe.fast_interval, Duration::from_secs(1));
+    let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
+    assert_eq!(deep, (Duration::from_secs(60), Duration::from_secs(10), Duration::from_secs(600)));
     assert_eq!((settings.probe.rise, settings.probe.fall, settings.agent_check_proxies), (2, 3, 1));
     let server = &policy.servers[0];
     assert_eq!((&*server.name, &*server.url), ("ollama1", "http://10.0.1.10:11434"));
@@ -104,6 +106,8 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(settings.listen.metrics, None);
     assert_eq!(settings.keys_file, Path::new("/etc/herdgate/../keys.toml"));
     assert_eq!(settings.probe.fast_interval, Duration::from_millis(250));
+    let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
+    assert_eq!(deep, (Duration::from_secs(120), Duration::from_secs(20), Duration::from_secs(3_600)));
     assert_eq!(settings.agent_check_proxies, 2);
     let servers: Vec<_> = policy.servers.iter().map(|server| (&*server.name, &*server.url, server.weight)).collect();
     let expected = [("ollama1", "http://10.0.1.10:11434", 256), ("vllm_1.lan", "https://vllm.example.com", 0)];

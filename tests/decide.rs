@@ -467,6 +467,7 @@ fn inventory(models: &[&str], expires: &str, version: &str) -> Inventory {
             })
             .collect(),
         version: Some(version.into()),
+        full: false,
     }
 }
 

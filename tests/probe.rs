@@ -3,9 +3,10 @@
 
 mod wire;
 
+use herdgate::clock::Clock;
 use herdgate::decision::fleet::{FleetView, ServerState};
 use herdgate::decision::policy::{Server, ServerKind};
-use herdgate::probe::{Client, Schedule, run};
+use herdgate::probe::{Client, Schedule, Senses, Traffic, run};
 use herdgate::state::State;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -169,7 +170,11 @@ impl Drop for Scripted {
 
 fn schedule() -> Schedule {
     let (interval, fast_interval) = (Duration::from_millis(600), Duration::from_millis(20));
-    Schedule { interval, fast_interval, rise: 1, fall: 2 }
+    Schedule { interval, fast_interval, rise: 1, fall: 2, ..Schedule::default() }
+}
+
+fn senses() -> Senses {
+    Senses { client: Client::new().unwrap(), clock: Clock::new(), traffic: Traffic::default() }
 }
 
 /// Probes these servers until the guard is dropped.
@@ -178,7 +183,7 @@ fn start(servers: Vec<Server>, schedule: Schedule) -> (Arc<State>, watch::Sender
     state.publish_policy(Arc::new(wire::policy(servers)));
     let (sender, receiver) = watch::channel(schedule);
     let stop = CancellationToken::new();
-    tokio::spawn(run(state.clone(), Client::new().unwrap(), receiver, stop.clone()));
+    tokio::spawn(run(state.clone(), senses(), receiver, stop.clone()));
     (state, sender, stop.drop_guard())
 }
 
@@ -326,7 +331,7 @@ async fn probes_end_with_the_token() {
     state.publish_policy(Arc::new(wire::policy(vec![wire::server("s", &scripted.url())])));
     let (_sender, receiver) = watch::channel(schedule());
     let stop = CancellationToken::new();
-    let probes = tokio::spawn(run(state.clone(), Client::new().unwrap(), receiver, stop.clone()));
+    let probes = tokio::spawn(run(state.clone(), senses(), receiver, stop.clone()));
     until_state(&state, "s", ServerState::Up).await;
     stop.cancel();
     tokio::time::timeout(wire::DEADLINE, probes).await.expect("the probes end").unwrap();

@@ -29,7 +29,16 @@ pub const NAME_LENGTH_MAX: usize = 64;
 const SOCKET_PATH_MAX: usize = 107;
 
 /// Bounds of a probe interval.
-const INTERVAL_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3_600));
+
+/// Bounds of the time between two deep checks.
+const DEEP_INTERVAL_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(86_400));
+
+/// Bounds of a deep check's deadline.
+const DEEP_TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+
+/// Bounds of the time after which a model is idle.
+const IDLE_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(400 * 86_400));
 
 /// A good configuration.
 #[derive(Debug)]
@@ -318,21 +327,26 @@ impl Compiler<'_, '_> {
     }
 
     fn probe(&mut self, table: &Table) -> Option<ProbeSettings> {
-        let mut interval = |name: &str| {
-            let (Value::Duration(interval), at) = table.get(name)? else { return None };
-            if !INTERVAL_RANGE.contains(&interval) {
-                self.findings.value(at.clone(), format!("\"{name}\" must be from 100ms to 1h"), None);
+        let mut span = |name: &str, (low, high): (Duration, Duration), words: &str| {
+            let (Value::Duration(span), at) = table.get(name)? else { return None };
+            if !(low..=high).contains(&span) {
+                self.findings.value(at.clone(), format!("\"{name}\" must be from {words}"), None);
             }
-            Some((interval, at))
+            Some((span, at))
         };
+        let mut interval = |name| span(name, INTERVAL_RANGE, "100ms to 1h");
         let ((fast_interval, fast_at), (interval, at)) = (interval("fast_interval")?, interval("interval")?);
+        let (deep_interval, _) = span("deep_interval", DEEP_INTERVAL_RANGE, "100ms to 24h")?;
+        let (deep_timeout, _) = span("deep_timeout", DEEP_TIMEOUT_RANGE, "100ms to 5m")?;
+        let (idle, _) = span("idle", IDLE_RANGE, "100ms to 400d")?;
         if fast_interval > interval {
             let place = if table.has("fast_interval") { fast_at } else { at };
             let what = format!("\"fast_interval\" ({fast_interval:?}) is longer than \"interval\" ({interval:?})");
             let hint = "it is the time to the next probe after a failed one";
             self.findings.value(place, what, Some(hint.to_owned()));
         }
-        Some(ProbeSettings { interval, fast_interval, rise: integer(table, "rise")?, fall: integer(table, "fall")? })
+        let (rise, fall) = (integer(table, "rise")?, integer(table, "fall")?);
+        Some(ProbeSettings { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle })
     }
 }
 

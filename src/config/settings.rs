@@ -65,6 +65,12 @@ pub struct ProbeSettings {
     pub rise: u32,
     /// Failures in a row that take a server down, 1 to 100.
     pub fall: u32,
+    /// Time between two deep checks of a server that generates.
+    pub deep_interval: Duration,
+    /// Longest a deep check takes.
+    pub deep_timeout: Duration,
+    /// A model without other use for longer than this is not asked.
+    pub idle: Duration,
 }
 
 /// Whether two listeners could not both be open: the same socket path, or the same port on the same or on every address of

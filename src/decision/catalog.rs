@@ -1,7 +1,7 @@
 //! The catalog: what the fleet offers a caller, in Ollama's and OpenAI's form, filtered to what its plan may use.
 
 use super::dialect::push_json_string;
-use super::fleet::{LoadedModel, Model, ServerState};
+use super::fleet::{LoadedModel, Model};
 use super::name::ModelName;
 use super::policy::PlanIndex;
 use super::roster::Pool;
@@ -73,7 +73,7 @@ const NO_DETAILS: &str = "{\"parent_model\":\"\",\"format\":\"\",\"family\":\"\"
 /// loaded longest.
 fn ps(view: &View, plan: PlanIndex) -> String {
     let mut loaded: BTreeMap<&ModelName, &LoadedModel> = BTreeMap::new();
-    let live = view.fleet.servers.values().filter(|server| server.state == ServerState::Up);
+    let live = view.fleet.servers.values().filter(|server| server.state.is_live());
     for model in live.flat_map(|server| &server.inventory.loaded) {
         let may = view.roster.get(model.name.as_str()).is_some_and(|pool| pool.permits(plan));
         if may && loaded.get(&model.name).is_none_or(|other| *other.expires_at < *model.expires_at) {
@@ -107,7 +107,7 @@ fn version(view: &View) -> String {
         .fleet
         .servers
         .values()
-        .filter(|server| server.state == ServerState::Up)
+        .filter(|server| server.state.is_live())
         .filter_map(|server| server.inventory.version.as_deref())
         .min_by_key(|version| numbers(version));
     let mut out = String::from("{\"version\":");

@@ -1,30 +1,49 @@
 //! Probe reports → the state of each server, with hysteresis, and what is known of its models.
+//!
+//! Two layers have a say. The **inventory** layer (TCP, HTTP, model lists) proves that a server answers; the **deep** layer
+//! proves that it generates. A server serves where neither says that it is down: without a deep check (nothing loaded,
+//! nothing in use) the inventory decides alone.
 
 use super::name::ModelName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The state of one server.
+/// The state of one server. What takes requests is said by [`ServerState::is_live`] and nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServerState {
     /// Not yet probed to an end: takes no requests, and is not reported down either.
     Unknown,
     /// Takes requests.
     Up,
+    /// Takes requests, which will wait: it said that it is full, or was seen to work while a deep check waited.
+    Busy,
+    /// Takes requests, although a deep check failed: not often enough yet to prove that it cannot generate.
+    Degraded,
     /// Takes none.
     Down,
 }
 
 impl ServerState {
     /// Every state, for metrics.
-    pub const ALL: [ServerState; 3] = [ServerState::Unknown, ServerState::Up, ServerState::Down];
+    pub const ALL: [ServerState; 5] =
+        [ServerState::Unknown, ServerState::Up, ServerState::Busy, ServerState::Degraded, ServerState::Down];
 
     /// The name in logs, metrics and `/status`.
     pub fn as_str(self) -> &'static str {
         match self {
             ServerState::Unknown => "unknown",
             ServerState::Up => "up",
+            ServerState::Busy => "busy",
+            ServerState::Degraded => "degraded",
             ServerState::Down => "down",
+        }
+    }
+
+    /// Whether a server in this state takes requests.
+    pub fn is_live(self) -> bool {
+        match self {
+            ServerState::Up | ServerState::Busy | ServerState::Degraded => true,
+            ServerState::Unknown | ServerState::Down => false,
         }
     }
 }
@@ -38,6 +57,8 @@ pub struct Inventory {
     pub loaded: Vec<LoadedModel>,
     /// Ollama's version (`/api/version`), where it has one.
     pub version: Option<Box<str>>,
+    /// Whether it said that requests wait or that every slot is taken (`/slots`, `/metrics`).
+    pub full: bool,
 }
 
 /// One model of one server.
@@ -89,7 +110,8 @@ pub struct LoadedModel {
 /// Why a probe failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// A fixed word for logs, metrics and agent-check: `connect`, `timeout`, `status`, `body`, `too_large`.
+    /// A fixed word for logs, metrics and agent-check: `connect`, `timeout`, `status`, `body`, `too_large`; `generation`
+    /// where a deep check failed.
     pub kind: &'static str,
     /// What was seen, for the log. Never holds a secret.
     pub detail: Box<str>,
@@ -122,19 +144,61 @@ pub struct Transition {
     pub to: ServerState,
 }
 
-/// The memory behind a [`ServerView`]: counts successes and failures in a row.
+/// What a deep check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Depth {
+    /// It generates: a check got its token, or real traffic succeeded.
+    Generates,
+    /// It is full and works.
+    Busy,
+    /// Nothing is loaded that could be asked: the inventory decides.
+    Nothing,
+    /// The check failed.
+    Failed(Failure),
+}
+
+/// Where the deep layer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Proven, or never asked.
+    Well,
+    Busy,
+    /// Failed, and less than `fall` times in a row.
+    Failing,
+    /// Failed `fall` times in a row, and not yet proven `rise` times since.
+    Dead,
+}
+
+/// The memory behind a [`ServerView`]: counts successes and failures in a row, for each layer.
 #[derive(Debug, Clone)]
 pub struct ServerTrack {
-    state: ServerState,
+    /// What the inventory layer says: unknown, up or down.
+    reach: ServerState,
     successes: u32,
     failures: u32,
     inventory: Arc<Inventory>,
+    failure: Option<Arc<Failure>>,
+    deep: DeepTrack,
+}
+
+#[derive(Debug, Clone)]
+struct DeepTrack {
+    standing: Standing,
+    successes: u32,
+    failures: u32,
     failure: Option<Arc<Failure>>,
 }
 
 impl Default for ServerTrack {
     fn default() -> ServerTrack {
-        ServerTrack { state: ServerState::Unknown, successes: 0, failures: 0, inventory: Arc::default(), failure: None }
+        ServerTrack {
+            reach: ServerState::Unknown,
+            successes: 0,
+            failures: 0,
+            inventory: Arc::default(),
+            failure: None,
+            deep: DeepTrack { standing: Standing::Well, successes: 0, failures: 0, failure: None },
+        }
     }
 }
 
@@ -143,7 +207,7 @@ impl ServerTrack {
     /// `Unknown` the first success is enough, because a fleet that waits `rise` intervals after every start refuses
     /// requests for no reason.
     pub fn report(&mut self, outcome: Result<Inventory, Failure>, rise: u32, fall: u32) -> Option<Transition> {
-        let from = self.state;
+        let from = self.state();
         match outcome {
             Ok(inventory) => {
                 self.successes = self.successes.saturating_add(1);
@@ -152,8 +216,8 @@ impl ServerTrack {
                 if *self.inventory != inventory {
                     self.inventory = Arc::new(inventory);
                 }
-                if from == ServerState::Unknown || self.successes >= rise {
-                    self.state = ServerState::Up;
+                if self.reach == ServerState::Unknown || self.successes >= rise {
+                    self.reach = ServerState::Up;
                 }
             }
             Err(failure) => {
@@ -161,21 +225,68 @@ impl ServerTrack {
                 self.successes = 0;
                 self.failure = Some(Arc::new(failure));
                 if self.failures >= fall {
-                    self.state = ServerState::Down;
+                    self.reach = ServerState::Down;
                 }
             }
         }
-        (from != self.state).then_some(Transition { from, to: self.state })
+        self.transition(from)
     }
 
-    /// Whether the last probe failed: the next one then comes after `fast_interval`.
-    pub fn is_failing(&self) -> bool {
-        self.failures > 0
+    /// Takes one deep check's outcome. A first failure makes the server degraded, `fall` in a row take it down, `rise`
+    /// successes in a row bring it back. A busy answer breaks a row of failures, because a dead server gives none, and is
+    /// no success, because nothing was generated: it does not bring a server back.
+    pub fn report_depth(&mut self, depth: Depth, rise: u32, fall: u32) -> Option<Transition> {
+        let from = self.state();
+        let deep = &mut self.deep;
+        match depth {
+            Depth::Generates | Depth::Nothing => {
+                deep.successes = deep.successes.saturating_add(1);
+                deep.failures = 0;
+                if deep.standing != Standing::Dead || deep.successes >= rise {
+                    deep.standing = Standing::Well;
+                    deep.failure = None;
+                }
+            }
+            Depth::Busy => {
+                deep.failures = 0;
+                if deep.standing != Standing::Dead {
+                    deep.standing = Standing::Busy;
+                    deep.failure = None;
+                }
+            }
+            Depth::Failed(failure) => {
+                deep.failures = deep.failures.saturating_add(1);
+                deep.successes = 0;
+                deep.failure = Some(Arc::new(failure));
+                if deep.failures >= fall {
+                    deep.standing = Standing::Dead;
+                } else if deep.standing != Standing::Dead {
+                    deep.standing = Standing::Failing;
+                }
+            }
+        }
+        self.transition(from)
+    }
+
+    fn state(&self) -> ServerState {
+        match (self.reach, self.deep.standing) {
+            (ServerState::Up, Standing::Dead) => ServerState::Down,
+            (ServerState::Up, Standing::Failing) => ServerState::Degraded,
+            (ServerState::Up, Standing::Busy) => ServerState::Busy,
+            (ServerState::Up, Standing::Well) if self.inventory.full => ServerState::Busy,
+            (reach, _) => reach,
+        }
+    }
+
+    fn transition(&self, from: ServerState) -> Option<Transition> {
+        let to = self.state();
+        (from != to).then_some(Transition { from, to })
     }
 
     /// What readers see.
     pub fn view(&self) -> ServerView {
-        ServerView { state: self.state, inventory: self.inventory.clone(), failure: self.failure.clone() }
+        let failure = self.failure.as_ref().or(self.deep.failure.as_ref());
+        ServerView { state: self.state(), inventory: self.inventory.clone(), failure: failure.cloned() }
     }
 }
 
@@ -214,6 +325,73 @@ mod tests {
         assert_eq!(track.view().state, ServerState::Unknown);
         let up = track.report(Ok(Inventory::default()), 2, 3);
         assert_eq!(up, Some(Transition { from: ServerState::Unknown, to: ServerState::Up }));
+    }
+
+    /// `s`, `f`: the inventory's success and failure, `x`: a success that says it is full; `G`, `B`, `N`, `F`: a deep check
+    /// that generates, is told busy, finds nothing, fails. The expectation is the state after each: up is `+`.
+    fn check_deep(rise: u32, fall: u32, reports: &str, states: &str) {
+        let mut track = ServerTrack::default();
+        let mut seen = String::new();
+        for report in reports.chars() {
+            let failure = |kind| Failure { kind, detail: "".into() };
+            let before = track.view().state;
+            let transition = match report {
+                's' => track.report(Ok(Inventory::default()), rise, fall),
+                'x' => track.report(Ok(Inventory { full: true, ..Inventory::default() }), rise, fall),
+                'f' => track.report(Err(failure("connect")), rise, fall),
+                'G' => track.report_depth(Depth::Generates, rise, fall),
+                'B' => track.report_depth(Depth::Busy, rise, fall),
+                'N' => track.report_depth(Depth::Nothing, rise, fall),
+                _ => track.report_depth(Depth::Failed(failure("generation")), rise, fall),
+            };
+            let after = track.view();
+            assert_eq!(transition.is_some(), before != after.state, "{reports}");
+            let troubled = matches!(after.state, ServerState::Down | ServerState::Degraded);
+            assert!(!troubled || after.failure.is_some(), "{reports}: {after:?} without a reason");
+            seen.push(match after.state {
+                ServerState::Unknown => '?',
+                ServerState::Up => '+',
+                ServerState::Busy => 'b',
+                ServerState::Degraded => 'd',
+                ServerState::Down => '-',
+            });
+        }
+        assert_eq!(seen, states, "rise {rise}, fall {fall}, reports {reports}");
+    }
+
+    #[test]
+    fn a_server_that_cannot_generate_is_degraded_first_and_then_down() {
+        check_deep(2, 3, "sFFF", "+dd-");
+        check_deep(2, 3, "sFFFGG", "+dd--+");
+        check_deep(2, 3, "sFFFGFGG", "+dd----+"); // `rise` in a row
+        check_deep(2, 3, "sFGFFGFFF", "+d+dd+dd-");
+        check_deep(1, 1, "sFG", "+-+");
+        check_deep(2, 3, "sFFFNN", "+dd--+"); // what failed was unloaded: the inventory decides
+        check_deep(2, 3, "sFFFsss", "+dd----"); // a healthy `/` proves nothing
+    }
+
+    #[test]
+    fn a_busy_server_is_not_a_dead_one_and_not_a_proven_one() {
+        check_deep(2, 3, "sBBBBBBBG", "+bbbbbbb+");
+        check_deep(2, 3, "sFFBFFBFFB", "+ddbddbddb"); // no flapping to down
+        check_deep(2, 3, "sFFFBBBBGG", "+dd------+");
+        check_deep(2, 3, "sxxs", "+bb+");
+        check_deep(2, 3, "xF", "bd");
+    }
+
+    #[test]
+    fn each_layer_can_take_a_server_down_alone() {
+        check_deep(2, 3, "FFFs", "???-"); // known to be dead before it was known to answer
+        check_deep(2, 3, "sFFFfffss", "+dd------");
+        check_deep(2, 3, "sfffGGG", "+++----");
+        check_deep(2, 3, "sffFfs", "+++d--");
+    }
+
+    #[test]
+    fn only_what_takes_requests_is_live() {
+        let live: Vec<_> =
+            ServerState::ALL.into_iter().filter(|state| state.is_live()).map(ServerState::as_str).collect();
+        assert_eq!(live, ["up", "busy", "degraded"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod authenticate;
 pub mod body;
 pub mod catalog;
 pub mod choose;
+pub mod consistency;
 pub mod dialect;
 pub mod fleet;
 pub mod inquiry;

@@ -1,10 +1,11 @@
 //! Which server can serve which model right now: policy and fleet brought together once per change, so that a decision
 //! is a look-up.
 
+use super::consistency::{self, Disagreement};
 use super::fleet::{FleetView, Model, ServerState};
 use super::name::ModelName;
 use super::policy::{ModelPattern, PlanIndex, Policy, ServerIndex};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// The servers that have one model, and the order they take turns in.
 #[derive(Debug)]
@@ -35,7 +36,6 @@ impl Pool {
 pub struct Roster {
     /// In order of name.
     pub pools: Vec<Pool>,
-    by_name: HashMap<ModelName, u32>,
     /// One round over all live servers, for ingresses that show no body.
     pub everywhere: Vec<ServerIndex>,
     /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
@@ -44,6 +44,8 @@ pub struct Roster {
     permitted_all: Vec<bool>,
     /// Whether some server was never probed to an end, so that an unknown model may yet turn up.
     pub incomplete: bool,
+    /// Models that servers have with different content, and which of them are quarantined for it.
+    pub disagreements: Vec<Disagreement>,
 }
 
 impl Roster {
@@ -52,6 +54,7 @@ impl Roster {
         let mut members: BTreeMap<ModelName, Vec<(ServerIndex, bool, Model)>> = BTreeMap::new();
         let mut everywhere = Vec::new();
         let mut incomplete = false;
+        let disagreements = consistency::disagreements(policy, fleet);
         for (position, server) in policy.servers.iter().enumerate() {
             let Ok(index) = u16::try_from(position).map(ServerIndex) else { break };
             let Some(view) = fleet.servers.get(&server.name) else {
@@ -59,7 +62,7 @@ impl Roster {
                 continue;
             };
             incomplete |= view.state == ServerState::Unknown;
-            let live = view.state == ServerState::Up && server.weight > 0;
+            let live = view.state.is_live() && server.weight > 0;
             if live {
                 everywhere.push((index, server.weight));
             }
@@ -67,13 +70,19 @@ impl Roster {
                 let servers = members.entry(model.name.clone()).or_default();
                 // Two spellings of one model on one server are one member.
                 if servers.last().is_none_or(|(last, _, _)| *last != index) {
-                    servers.push((index, live, model.clone()));
+                    let quarantined = disagreements.iter().any(|found| found.quarantines(&model.name, &server.name));
+                    servers.push((index, live && !quarantined, model.clone()));
                 }
             }
         }
         let server_keys = policy.servers.iter().map(|server| name_key(&server.name)).collect();
-        let mut roster =
-            Roster { everywhere: smooth_rotation(&everywhere), server_keys, incomplete, ..Roster::default() };
+        let mut roster = Roster {
+            everywhere: smooth_rotation(&everywhere),
+            server_keys,
+            incomplete,
+            disagreements,
+            ..Roster::default()
+        };
         for (name, servers) in members {
             let live: Vec<_> = servers
                 .iter()
@@ -90,8 +99,6 @@ impl Roster {
             let remote = servers.iter().any(|(_, _, model)| model.remote);
             let permits = |pattern: &ModelPattern| pattern.permits(&name) && !(remote && pattern.is_glob());
             let permitted = policy.plans.iter().map(|plan| plan.models.iter().any(permits)).collect();
-            let Ok(position) = u32::try_from(roster.pools.len()) else { break };
-            roster.by_name.insert(name.clone(), position);
             roster.pools.push(Pool {
                 key: name_key(name.as_str()),
                 members: servers.iter().map(|(index, _, _)| *index).collect(),
@@ -114,7 +121,9 @@ impl Roster {
 
     /// The pool of a canonical name.
     pub fn get(&self, canonical: &str) -> Option<&Pool> {
-        self.by_name.get(canonical).and_then(|&position| self.pools.get(position as usize))
+        // A fleet has tens of models: a few comparisons are quicker than hashing the name.
+        let position = self.pools.binary_search_by(|pool| pool.name.as_str().cmp(canonical)).ok()?;
+        self.pools.get(position)
     }
 }
 

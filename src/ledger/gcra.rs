@@ -13,8 +13,8 @@ pub fn interval_ns(quota: Quota) -> u64 {
 }
 
 /// Nanoseconds the stored time may lie ahead of now.
-fn horizon_ns(quota: Quota) -> u64 {
-    interval_ns(quota).saturating_mul(quota.burst.get())
+fn horizon_ns(quota: Quota, interval_ns: u64) -> u64 {
+    interval_ns.saturating_mul(quota.burst.get())
 }
 
 /// What taking one request would come to.
@@ -38,24 +38,24 @@ pub enum Take {
 
 /// Computes one request at `now_ns` against the stored time `tat_ns` (0 for none). Changes nothing.
 pub fn take(quota: Quota, tat_ns: u64, now_ns: u64) -> Take {
-    let (interval, horizon) = (interval_ns(quota), horizon_ns(quota));
+    let interval = interval_ns(quota);
+    let horizon = horizon_ns(quota, interval);
+    // Divisions are most of what a limit costs: one for the interval, one here.
+    let standing = |tat_ns: u64| {
+        let ahead = tat_ns.saturating_sub(now_ns);
+        Standing { limit: quota.burst.get(), remaining: horizon.saturating_sub(ahead) / interval, reset_ns: ahead }
+    };
     // A quota made smaller by a reload must not lock its caller out for longer than the new horizon.
     let base = tat_ns.clamp(now_ns, now_ns.saturating_add(horizon));
     let next = base.saturating_add(interval);
     if next - now_ns <= horizon {
-        Take::Allow { tat_ns: next, standing: standing(quota, next, now_ns) }
+        Take::Allow { tat_ns: next, standing: standing(next) }
     } else {
-        Take::Deny { retry_ns: next - now_ns - horizon, standing: standing(quota, base, now_ns) }
+        Take::Deny { retry_ns: next - now_ns - horizon, standing: standing(base) }
     }
 }
 
 /// Gives one request back: the stored time after a release.
 pub fn give_back(quota: Quota, tat_ns: u64) -> u64 {
     tat_ns.saturating_sub(interval_ns(quota))
-}
-
-fn standing(quota: Quota, tat_ns: u64, now_ns: u64) -> Standing {
-    let ahead = tat_ns.saturating_sub(now_ns);
-    let remaining = horizon_ns(quota).saturating_sub(ahead) / interval_ns(quota);
-    Standing { limit: quota.burst.get(), remaining, reset_ns: ahead }
 }

@@ -1,9 +1,10 @@
-//! One bounded GET to a model server.
+//! One bounded request to a model server.
 //!
 //! Only configured addresses are asked: redirects are not followed, proxies of the environment are not used, and no cookie
 //! is kept. A server that has gone wrong can fail its probe and do nothing else.
 
 use crate::decision::fleet::Failure;
+use reqwest::header::{CONTENT_TYPE, DATE};
 use reqwest::{Response, redirect};
 use std::error::Error;
 use std::time::Duration;
@@ -81,9 +82,44 @@ impl Client {
         read(response, path).await.map(|_| ())
     }
 
+    /// Whatever is answered, at whatever status.
+    ///
+    /// # Errors
+    /// `connect`, `timeout`, `body` (broken off), `too_large`.
+    pub async fn get(&self, base: &str, path: &str) -> Result<Said, Failure> {
+        said(self.send(base, path).await?, path).await
+    }
+
+    /// Sends a JSON body; otherwise as [`Client::get`]. Dropping the future closes the connection, by which the server knows
+    /// that nobody waits any more.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post(&self, base: &str, path: &str, json: String) -> Result<Said, Failure> {
+        let request = self.0.post(format!("{base}{path}")).header(CONTENT_TYPE, "application/json").body(json);
+        said(request.send().await.map_err(|error| transport(error, path))?, path).await
+    }
+
     async fn send(&self, base: &str, path: &str) -> Result<Response, Failure> {
         self.0.get(format!("{base}{path}")).send().await.map_err(|error| transport(error, path))
     }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Said {
+    /// Its status.
+    pub status: u16,
+    /// Its `Date`, where it has one.
+    pub date: Option<String>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+async fn said(response: Response, path: &str) -> Result<Said, Failure> {
+    let status = response.status().as_u16();
+    let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+    Ok(Said { status, date, body: read(response, path).await? })
 }
 
 async fn read(mut response: Response, path: &str) -> Result<Vec<u8>, Failure> {

@@ -1,23 +1,34 @@
 //! Asks every server in turn what it has, and publishes what is known of the fleet: the sole writer of it.
 //!
-//! One task a server asks and sends a report; one owner takes the reports in, keeps each server's track, and publishes a
+//! Two tasks a server ask and send reports: what it has (here), and whether it generates (`deep`). One owner takes the reports in, keeps each server's track, and publishes a
 //! new [`FleetView`] where something changed. So tracks need no lock, and no view shows half a change.
 
+mod deep;
 mod fetch;
 mod json;
+mod load;
 mod ollama;
 mod openai;
+mod rotation;
 mod schedule;
+mod traffic;
 
 pub use fetch::Client;
 pub use ollama::{parse_ps, parse_tags, parse_version};
 pub use openai::parse_models;
+pub use rotation::{Ask, Bounds, Look, Pick, Rotation};
 pub use schedule::Schedule;
+pub use traffic::Traffic;
 
-use crate::decision::fleet::{Failure, FleetView, Inventory, Model, ServerState, ServerTrack, ServerView, Transition};
+use crate::clock::Clock;
+use crate::decision::consistency::Disagreement;
+use crate::decision::fleet::{
+    Depth, Failure, FleetView, Inventory, Model, ServerState, ServerTrack, ServerView, Transition,
+};
 use crate::decision::name::ModelName;
 use crate::decision::policy::{Server, ServerKind};
 use crate::state::State;
+use deep::DeepProbe;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -35,11 +46,29 @@ pub struct Parsed<T> {
     pub skipped: usize,
 }
 
+/// What the probes learn from.
+#[derive(Debug, Clone)]
+pub struct Senses {
+    /// Asks the servers.
+    pub client: Client,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Where successes of real requests are noted.
+    pub traffic: Traffic,
+}
+
 /// Probes until `stop`. After a new policy was published, send the schedule again (changed or not): the list of servers is
 /// read anew then. A server whose name, URL, kind and configured models stayed keeps its track and its connection.
-pub async fn run(state: Arc<State>, client: Client, mut schedule: watch::Receiver<Schedule>, stop: CancellationToken) {
+pub async fn run(state: Arc<State>, senses: Senses, mut schedule: watch::Receiver<Schedule>, stop: CancellationToken) {
     let (reports_in, mut reports) = mpsc::channel(REPORTS_MAX);
-    let mut fleet = Fleet { tracked: BTreeMap::new(), client, reports_in, generation: 0, stop: stop.clone() };
+    let mut fleet = Fleet {
+        tracked: BTreeMap::new(),
+        senses,
+        reports_in,
+        generation: 0,
+        disagreements: Vec::new(),
+        stop: stop.clone(),
+    };
     let mut now = schedule.borrow_and_update().clone();
     fleet.reconcile(&state, &now);
     let mut reloadable = true;
@@ -54,19 +83,25 @@ pub async fn run(state: Arc<State>, client: Client, mut schedule: watch::Receive
             }
             Some(report) = reports.recv() => {
                 if fleet.take(report, &now) {
-                    state.publish_fleet(Arc::new(fleet.view()));
+                    fleet.publish(&state);
                 }
             }
         }
     }
 }
 
-/// One probe's outcome, from the task of one server.
+/// One probe's outcome, from a task of one server.
 struct Report {
     server: Arc<str>,
     /// Which task sent it: the last report of a task that was replaced must not count for its successor.
     generation: u64,
-    outcome: Result<Inventory, Failure>,
+    outcome: Outcome,
+}
+
+/// From which layer, and what.
+enum Outcome {
+    Reach(Result<Inventory, Failure>),
+    Depth(Depth),
 }
 
 /// One server as it is probed.
@@ -98,9 +133,11 @@ impl Target {
 /// The owner of all tracks.
 struct Fleet {
     tracked: BTreeMap<Arc<str>, Tracked>,
-    client: Client,
+    senses: Senses,
     reports_in: mpsc::Sender<Report>,
     generation: u64,
+    /// As told last.
+    disagreements: Vec<Disagreement>,
     stop: CancellationToken,
 }
 
@@ -126,8 +163,18 @@ impl Fleet {
         }
         changed |= !before.is_empty();
         drop(view);
+        self.senses.traffic.retain(self.tracked.keys());
         if changed {
-            state.publish_fleet(Arc::new(self.view()));
+            self.publish(state);
+        }
+    }
+
+    fn publish(&mut self, state: &State) {
+        state.publish_fleet(Arc::new(self.view()));
+        let found = state.view().roster.disagreements.clone();
+        if found != self.disagreements {
+            tell(&self.disagreements, &found);
+            self.disagreements = found;
         }
     }
 
@@ -138,7 +185,16 @@ impl Fleet {
         let probe = Probe {
             target: target.clone(),
             generation: self.generation,
-            client: self.client.clone(),
+            client: self.senses.client.clone(),
+            schedule: receiver.clone(),
+            reports: self.reports_in.clone(),
+        };
+        let deep = DeepProbe {
+            target: target.clone(),
+            generation: self.generation,
+            client: self.senses.client.clone(),
+            clock: self.senses.clock.clone(),
+            traffic: self.senses.traffic.clone(),
             schedule: receiver,
             reports: self.reports_in.clone(),
         };
@@ -146,7 +202,7 @@ impl Fleet {
         tokio::spawn(async move {
             tokio::select! {
                 () = ended.cancelled() => {}
-                () = probe.run() => {}
+                _ = async { tokio::join!(probe.run(), deep.run()) } => {}
             }
         });
         Tracked {
@@ -165,7 +221,11 @@ impl Fleet {
             return false;
         }
         let before = tracked.track.view();
-        let transition = tracked.track.report(report.outcome, schedule.rise, schedule.fall);
+        let Schedule { rise, fall, .. } = *schedule;
+        let transition = match report.outcome {
+            Outcome::Reach(outcome) => tracked.track.report(outcome, rise, fall),
+            Outcome::Depth(depth) => tracked.track.report_depth(depth, rise, fall),
+        };
         let after = tracked.track.view();
         if let Some(transition) = transition {
             log(&report.server, transition, &after);
@@ -197,7 +257,7 @@ fn log(server: &str, Transition { from, to }: Transition, seen: &ServerView) {
             );
         }
         (None, ServerState::Up) => {
-            let Inventory { models, loaded, version } = &*seen.inventory;
+            let Inventory { models, loaded, version, .. } = &*seen.inventory;
             let version = version.as_deref();
             tracing::info!(
                 server,
@@ -209,11 +269,35 @@ fn log(server: &str, Transition { from, to }: Transition, seen: &ServerView) {
                 "server changed state"
             );
         }
+        (None, ServerState::Busy) => tracing::info!(server, from, state, "server changed state"),
         (None, _) => tracing::warn!(server, from, state, "server changed state"),
     }
 }
 
-/// The task of one server.
+/// Tells what is new among the models that servers have with different content, and what is settled.
+fn tell(before: &[Disagreement], found: &[Disagreement]) {
+    for Disagreement { model, digests, expected, odd } in found.iter().filter(|found| !before.contains(found)) {
+        let model = model.as_str();
+        let Some(expected) = expected else {
+            let digests =
+                digests.iter().map(|(name, digest)| format!("{name} {digest}")).collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                model,
+                digests,
+                "servers have different content under this name; nothing says which is right"
+            );
+            continue;
+        };
+        for (server, digest) in digests.iter().filter(|(name, _)| odd.contains(name)) {
+            tracing::warn!(server = &**server, model, digest = &**digest, expected = &**expected, "model quarantined");
+        }
+    }
+    for settled in before.iter().filter(|before| found.iter().all(|found| found.model != before.model)) {
+        tracing::info!(model = settled.model.as_str(), "servers have the same content under this name again");
+    }
+}
+
+/// The task that asks one server what it has.
 struct Probe {
     target: Target,
     generation: u64,
@@ -225,13 +309,18 @@ struct Probe {
 impl Probe {
     async fn run(mut self) {
         let mut skipped_before = 0;
+        let mut has = openai::Has::default();
         loop {
             let timeout = self.schedule.borrow().timeout();
-            let outcome = match tokio::time::timeout(timeout, self.ask()).await {
+            let outcome = match tokio::time::timeout(timeout, self.ask(&mut has)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(fetch::failure("timeout", format!("no complete answer within {timeout:?}"))),
             };
             let failing = outcome.is_err();
+            if failing {
+                // What comes back may be another program.
+                has = openai::Has::default();
+            }
             let outcome = outcome.map(|(inventory, skipped)| {
                 // Told when the number changes, not with every probe.
                 if skipped != skipped_before {
@@ -240,7 +329,8 @@ impl Probe {
                 }
                 inventory
             });
-            let report = Report { server: self.target.name.clone(), generation: self.generation, outcome };
+            let (server, generation) = (self.target.name.clone(), self.generation);
+            let report = Report { server, generation, outcome: Outcome::Reach(outcome) };
             if self.reports.send(report).await.is_err() {
                 return;
             }
@@ -258,7 +348,7 @@ impl Probe {
     }
 
     /// What the server has, and how many entries of its lists were skipped.
-    async fn ask(&self) -> Result<(Inventory, usize), Failure> {
+    async fn ask(&self, has: &mut openai::Has) -> Result<(Inventory, usize), Failure> {
         let Target { url, kind, models, .. } = &self.target;
         if !models.is_empty() {
             let path = match kind {
@@ -270,7 +360,7 @@ impl Probe {
         }
         match kind {
             ServerKind::Ollama => ollama::ask(&self.client, url).await,
-            ServerKind::OpenAi => openai::ask(&self.client, url).await,
+            ServerKind::OpenAi => openai::ask(&self.client, url, has).await,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What an Ollama server has: `/api/tags`, `/api/ps`, `/api/version` (Ollama `api/types.go`).
 
 use super::Parsed;
-use super::fetch::Client;
+use super::deep::Found;
+use super::fetch::{Client, Said, failure};
 use super::json::{self, Entries};
+use super::rotation::Ask;
 use crate::decision::fleet::{Failure, Inventory, LoadedModel, Model};
 use crate::decision::name::ModelName;
 use serde::Deserialize;
@@ -11,8 +13,14 @@ use toml::value::{Datetime, Offset};
 
 /// Lists the models on disk; what the others are not enough for.
 pub const TAGS: &str = "/api/tags";
-const PS: &str = "/api/ps";
+/// Lists the models in memory.
+pub const PS: &str = "/api/ps";
 const VERSION: &str = "/api/version";
+const GENERATE: &str = "/api/generate";
+const EMBED: &str = "/api/embed";
+
+/// `load_duration` from which a model was loaded for the request; one that is loaded takes milliseconds.
+const LOAD_NS: u64 = 1_000_000_000;
 
 /// Asks all three. A server without the last two (404) is an old one, and still serves.
 ///
@@ -29,7 +37,82 @@ pub async fn ask(client: &Client, base: &str) -> Result<(Inventory, usize), Fail
         None => None,
     };
     let skipped = models.skipped.saturating_add(loaded.skipped);
-    Ok((Inventory { models: models.entries, loaded: loaded.entries, version }, skipped))
+    Ok((Inventory { models: models.entries, loaded: loaded.entries, version, full: false }, skipped))
+}
+
+/// The models in memory, and the server's clock in milliseconds since 1970 where it tells it. None on a server too old to say.
+///
+/// # Errors
+/// As [`Client::get`], `status`, and `body`.
+pub async fn loaded(client: &Client, base: &str) -> Result<(Vec<LoadedModel>, Option<i64>), Failure> {
+    let said = client.get(base, PS).await?;
+    let entries = match said.status {
+        200 => parse_ps(&said.body)?.entries,
+        404 => Vec::new(),
+        other => return Err(failure("status", format!("{PS}: {other}"))),
+    };
+    Ok((entries, said.date.as_deref().and_then(date_ms)))
+}
+
+/// Asks for one token, or for an embedding of a model that can only embed. Says what was found, whether the model can
+/// only embed, and whether the server says that it loaded the model for it.
+pub async fn one_token(client: &Client, base: &str, ask: &Ask) -> (Found, bool, bool) {
+    if !ask.embeds {
+        let body = generate_body(ask);
+        match client.post(base, GENERATE, body).await {
+            Ok(said) if said.status == 400 && says(&said.body, "does not support generate") => {}
+            said => return conclude(said, false),
+        }
+    }
+    conclude(client.post(base, EMBED, embed_body(ask)).await, true)
+}
+
+/// One raw token: no template, and no prompt of a client.
+fn generate_body(ask: &Ask) -> String {
+    let keep_alive = format!("{}s", ask.keep_alive_s);
+    let options = serde_json::json!({ "num_ctx": ask.num_ctx, "num_predict": 1 });
+    serde_json::json!({
+        "model": ask.listed, "prompt": "1", "raw": true, "stream": false, "keep_alive": keep_alive, "options": options,
+    })
+    .to_string()
+}
+
+fn embed_body(ask: &Ask) -> String {
+    let keep_alive = format!("{}s", ask.keep_alive_s);
+    let options = serde_json::json!({ "num_ctx": ask.num_ctx });
+    serde_json::json!({ "model": ask.listed, "input": "1", "keep_alive": keep_alive, "options": options }).to_string()
+}
+
+fn conclude(said: Result<Said, Failure>, embeds: bool) -> (Found, bool, bool) {
+    #[derive(Deserialize, Default)]
+    struct Answer {
+        done: Option<bool>,
+        embeddings: Option<Vec<Box<RawValue>>>,
+        /// Nanoseconds.
+        load_duration: Option<u64>,
+    }
+    let said = match said {
+        Ok(said) => said,
+        Err(failure) => return (Found::Failed(failure.detail.into()), embeds, false),
+    };
+    let found = match said.status {
+        200 => {
+            let answer: Answer = serde_json::from_slice(&said.body).unwrap_or_default();
+            let token = answer.done == Some(true) || answer.embeddings.is_some_and(|all| !all.is_empty());
+            let loaded = answer.load_duration.is_some_and(|ns| ns >= LOAD_NS);
+            let found = if token { Found::Token } else { Found::Failed("an answer without a token".into()) };
+            return (found, embeds, loaded);
+        }
+        503 if says(&said.body, "server busy") || says(&said.body, "maximum pending requests") => Found::Busy,
+        429 => Found::Busy,
+        refused @ 400..=499 => Found::Refused(refused),
+        other => Found::Failed(format!("status {other}")),
+    };
+    (found, embeds, false)
+}
+
+fn says(body: &[u8], words: &str) -> bool {
+    body.windows(words.len()).any(|window| window == words.as_bytes())
 }
 
 #[derive(Deserialize)]
@@ -138,24 +221,73 @@ fn namespace(name: &ModelName) -> &str {
 
 /// Seconds since 1970 of an RFC 3339 date with an offset.
 fn unix_seconds(written: &str) -> Option<i64> {
+    unix_ms(written).map(|ms| ms.div_euclid(1_000))
+}
+
+/// Milliseconds since 1970 of an RFC 3339 date with an offset.
+pub fn unix_ms(written: &str) -> Option<i64> {
     let parsed: Datetime = written.parse().ok()?;
     let (date, time, offset) = (parsed.date?, parsed.time?, parsed.offset?);
     let offset_minutes = match offset {
         Offset::Z => 0,
         Offset::Custom { minutes } => i64::from(minutes),
     };
-    // Days since 1970 in the Gregorian calendar: years start in March, so that the leap day ends one.
-    let (month, day) = (i64::from(date.month), i64::from(date.day));
-    let year = i64::from(date.year) - i64::from(month <= 2);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468;
+    let days = days_since_1970(i64::from(date.year), i64::from(date.month), i64::from(date.day));
     let seconds = i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + time.second.map_or(0, i64::from);
-    Some(days * 86_400 + seconds - offset_minutes * 60)
+    let ms = time.nanosecond.map_or(0, |ns| i64::from(ns / 1_000_000));
+    Some((days * 86_400 + seconds - offset_minutes * 60) * 1_000 + ms)
+}
+
+/// Days since 1970 in the Gregorian calendar: years start in March, so that the leap day ends one.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+}
+
+/// Milliseconds since 1970 of a `Date` header (RFC 9110, 5.6.7, the form every server sends: `Sun, 06 Nov 1994 08:49:37 GMT`).
+pub fn date_ms(written: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut parts = written.split_once(", ")?.1.strip_suffix(" GMT")?.split([' ', ':']);
+    let day = number(parts.next()?, 31)?;
+    let name = parts.next()?;
+    let month = MONTHS.iter().zip(1..).find_map(|(month, number)| (*month == name).then_some(number))?;
+    let year = number(parts.next()?, 9_999)?;
+    let (hour, minute) = (number(parts.next()?, 23)?, number(parts.next()?, 59)?);
+    let second = number(parts.next()?, 60)?;
+    let days = days_since_1970(year, month, day);
+    parts.next().is_none().then_some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000)
+}
+
+fn number(digits: &str, most: i64) -> Option<i64> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|number| plain && *number <= most)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_of_dates_become_milliseconds() {
+        let cases = [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777_000)),
+            ("Sat, 21 Nov 2026 12:00:00 GMT", Some(1_795_262_400_000)),
+            ("Sat, 21 Nov 2026 12:00:00", None),
+            ("Sat, 21 Nov 2026 25:00:00 GMT", None),
+            ("Sat, 21 Nov 2026 12:00:00:00 GMT", None),
+            ("Sat, 21 Nov 99999999999999999999 12:00:00 GMT", None),
+            ("Sat, +1 Nov 2026 12:00:00 GMT", None),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("", None),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(date_ms(written), expected, "{written}");
+        }
+        assert_eq!(unix_ms("1970-01-01T00:00:01.250Z"), Some(1_250));
+        assert_eq!(unix_ms("2318-03-01T12:00:00.123456789Z"), Some(10_986_926_400_123));
+    }
 
     #[test]
     fn dates_become_seconds() {

@@ -8,7 +8,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// Share of a pause by which it varies, so that many herdgates or many servers do not fall into step.
 const JITTER: f64 = 0.1;
 
-/// The `[probe]` section, as far as these layers use it.
+/// The `[probe]` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     /// Between two probes of a server that answers.
@@ -19,12 +19,26 @@ pub struct Schedule {
     pub rise: u32,
     /// Failures in a row that take it down.
     pub fall: u32,
+    /// Between two deep checks of a server that generates.
+    pub deep_interval: Duration,
+    /// Longest a deep check takes.
+    pub deep_timeout: Duration,
+    /// A model without other use for longer than this is not asked.
+    pub idle: Duration,
 }
 
 impl Default for Schedule {
     /// The defaults of `INTERFACE.md`.
     fn default() -> Schedule {
-        Schedule { interval: Duration::from_secs(5), fast_interval: Duration::from_secs(1), rise: 2, fall: 3 }
+        Schedule {
+            interval: Duration::from_secs(5),
+            fast_interval: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            deep_interval: Duration::from_secs(60),
+            deep_timeout: Duration::from_secs(10),
+            idle: Duration::from_secs(600),
+        }
     }
 }
 
@@ -36,9 +50,18 @@ impl Schedule {
 
     /// The pause before the next probe; `chance` is uniform over 0 to 1.
     pub fn pause(&self, failing: bool, chance: f64) -> Duration {
-        let pause = if failing { self.fast_interval.min(self.interval) } else { self.interval };
-        pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance.clamp(0.0, 1.0))
+        vary(if failing { self.fast_interval.min(self.interval) } else { self.interval }, chance)
     }
+
+    /// The pause before the next deep check; `chance` is uniform over 0 to 1.
+    pub fn deep_pause(&self, soon: bool, chance: f64) -> Duration {
+        // Never longer than `fast_interval` in doubt: the time to detect a dead server is reckoned from it.
+        if soon { self.fast_interval.min(self.deep_interval) } else { vary(self.deep_interval, chance) }
+    }
+}
+
+fn vary(pause: Duration, chance: f64) -> Duration {
+    pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

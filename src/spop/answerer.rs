@@ -44,11 +44,10 @@ impl Answerer for Gate {
         };
         let view = self.state.view();
         let decided = self.decide(&view, &inquiry, Port::Spop, received);
-        let receipt = match &decided.verdict {
-            Verdict::Answer(answer) => Some(self.answer_receipt(answer, &view, &inquiry)),
-            Verdict::Allow(_) | Verdict::Refuse(_) => decided.receipt.clone(),
-        };
-        put_verdict(ack, &decided, receipt.as_deref());
+        match &decided.verdict {
+            Verdict::Answer(answer) => put_verdict(ack, &decided, Some(&self.answer_receipt(answer, &view, &inquiry))),
+            Verdict::Allow(_) | Verdict::Refuse(_) => put_verdict(ack, &decided, decided.receipt.as_deref()),
+        }
         None
     }
 }

@@ -6,6 +6,8 @@ use super::wire::{Reader, Value, WireError, put_pair, put_string};
 /// The messages of one NOTIFY, known to be readable to the end.
 #[derive(Clone, Copy)]
 pub struct Messages<'a> {
+    /// The first message, already taken apart: mostly it is the only one, and is not walked through again.
+    first: Option<Message<'a>>,
     rest: Reader<'a>,
 }
 
@@ -13,10 +15,12 @@ impl<'a> Messages<'a> {
     /// Reads a payload through once, so that whoever walks it afterwards meets no error half-way.
     pub fn new(payload: &'a [u8]) -> Result<Messages<'a>, WireError> {
         let mut reader = Reader::new(payload);
+        let first = if reader.is_empty() { None } else { Some(message(&mut reader)?) };
+        let rest = reader;
         while !reader.is_empty() {
             message(&mut reader)?;
         }
-        Ok(Messages { rest: Reader::new(payload) })
+        Ok(Messages { first, rest })
     }
 }
 
@@ -24,7 +28,7 @@ impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
 
     fn next(&mut self) -> Option<Message<'a>> {
-        message(&mut self.rest).ok()
+        self.first.take().or_else(|| message(&mut self.rest).ok())
     }
 }
 

@@ -152,6 +152,20 @@ impl Fleet {
         Ok(Fleet { servers })
     }
 
+    /// Three servers that somebody else runs at these addresses, which never start or stop here.
+    pub fn elsewhere(addresses: [SocketAddr; 3]) -> Fleet {
+        let models: &'static [&'static str] = &[SHARED_MODEL, SINGLE_MODEL];
+        let simulator = |(name, address)| Simulator {
+            name,
+            models,
+            address,
+            tokens_per_second: 0,
+            output: PathBuf::new(),
+            process: None,
+        };
+        Fleet { servers: ["ollama1", "ollama2", "ollama3"].into_iter().zip(addresses).map(simulator).collect() }
+    }
+
     /// A server by name.
     pub fn server(&mut self, name: &str) -> Result<&mut Simulator, Fault> {
         self.servers.iter_mut().find(|server| server.name == name).ok_or_else(|| format!("no server {name}"))

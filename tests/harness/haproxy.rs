@@ -8,7 +8,7 @@ use super::scratch::{Scratch, edit};
 use super::{Fault, port, root};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 /// Which HAProxy. Up to 3.0 one SPOE engine, from 3.1 another.
@@ -71,7 +71,7 @@ pub struct HaProxy {
 impl HaProxy {
     /// Starts it on the very files that are shipped.
     pub fn start(version: Version, scratch: &Scratch, ports: &Ports, servers: &dyn Servers) -> Result<HaProxy, Fault> {
-        HaProxy::run(version, root().join("haproxy/haproxy.cfg"), scratch, ports, servers)
+        HaProxy::start_on(&root().join("haproxy/haproxy.cfg"), version, scratch, ports, servers)
     }
 
     /// Starts it on a copy of them in which each first of `edits` is replaced by the second in `haproxy.cfg`.
@@ -89,12 +89,13 @@ impl HaProxy {
             text = edit(&text, from, to)?;
         }
         scratch.write("haproxy/haproxy.cfg", &text)?;
-        HaProxy::run(version, config, scratch, ports, servers)
+        HaProxy::start_on(&config, version, scratch, ports, servers)
     }
 
-    fn run(
+    /// Starts it on any file that reads the variables of the shipped one.
+    pub fn start_on(
+        file: &Path,
         version: Version,
-        file: PathBuf,
         scratch: &Scratch,
         ports: &Ports,
         servers: &dyn Servers,

@@ -203,6 +203,8 @@ interval = "500ms"
 fast_interval = "200ms"
 rise = 2
 fall = 2
+# Longer than any run: the simulators' counters are to show what clients asked.
+deep_interval = "24h"
 
 [plans.team]
 models = ["{SHARED_MODEL}", "{SINGLE_MODEL}"]

@@ -37,13 +37,13 @@ pub(super) fn skim(bytes: &[u8], from: usize) -> usize {
         let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) else {
             return walk_end(bytes, at);
         };
-        // Where a whole escape `\\` ends just before the block, its second half must not pass for the start of another.
-        let before = at.checked_sub(1).and_then(|before| bytes.get(before..)?.first_chunk::<BLOCK>());
-        if let Some(before) = before
-            && before[0] != b'\\'
-            && is_tame(before, block)
+        let shifted = |by: usize| at.checked_sub(by).and_then(|from| bytes.get(from..)?.first_chunk::<BLOCK>());
+        if let (Some(two), Some(one)) = (shifted(2), shifted(1))
+            && is_tame(two, one, block)
         {
-            at += BLOCK - usize::from(block[BLOCK - 1] == b'\\');
+            // An escape that begins with the last byte is left for the next block; the end of a `\\` is not one.
+            let open = block[BLOCK - 1] == b'\\' && one[BLOCK - 1] != b'\\';
+            at += BLOCK - usize::from(open);
             continue;
         }
         match walk(bytes, at, block) {
@@ -136,19 +136,25 @@ fn marks(block: &[u8; BLOCK]) -> u64 {
     marks
 }
 
-/// Whether all bytes are content or one of the usual short escapes. `before` is the block as it stands one byte earlier.
+/// Whether all bytes are content or one of the usual short escapes. `two` and `one` are the block as it stands two bytes
+/// and one byte earlier; no escape may lie across its start.
 ///
-/// Each byte is judged by the one before it: after a backslash only `n`, `r`, `t` or a quote, a quote only after a
-/// backslash. A doubled backslash or another escape is not tame; a backslash at the very end is the caller's to look at.
-fn is_tame(before: &[u8; BLOCK], block: &[u8; BLOCK]) -> bool {
+/// Each byte is judged by the two before it. It ends an escape where a backslash precedes it that is not itself the end of
+/// a `\\`: then it must be `n`, `r`, `t`, a quote or a backslash, and only then may it be a quote. That holds while no
+/// three backslashes stand in a row, which is not tame, nor is any other escape. A backslash at the very end that begins
+/// one is the caller's to look at.
+fn is_tame(two: &[u8; BLOCK], one: &[u8; BLOCK], block: &[u8; BLOCK]) -> bool {
     const ROW: usize = BLOCK / 4;
     let mut wild = 0;
     for column in 0..ROW {
         let (mut least, mut astray) = (u8::MAX, false);
         for row in 0..4 {
-            let (before, byte) = (before[column + row * ROW], block[column + row * ROW]);
-            let short = (byte == b'n') | (byte == b't') | (byte == b'r');
-            astray |= ((before == b'\\') ^ (byte == b'"')) & !short;
+            let place = column + row * ROW;
+            let (two, one, byte) = (two[place] == b'\\', one[place] == b'\\', block[place]);
+            let ends = one & !two;
+            let short = (byte == b'n') | (byte == b't') | (byte == b'r') | (byte == b'\\');
+            astray |= (ends ^ (byte == b'"')) & !short;
+            astray |= one & two & (byte == b'\\');
             least = least.min(byte);
         }
         wild |= u8::from(astray) | u8::from(least < 0x20);
@@ -192,12 +198,15 @@ mod tests {
                 let mut bytes = [b'a'; BLOCK];
                 bytes[place] = byte;
                 assert_eq!(marks(&bytes), u64::from(want) << place, "{byte:#x} at {place}");
-                let tame = is_tame(&[b'a'; BLOCK], &bytes);
+                let plain = [b'a'; BLOCK];
+                let tame = is_tame(&plain, &plain, &bytes);
                 assert_eq!(tame, !want || byte == b'\\', "{byte:#x} at {place}");
-                let mut before = [b'a'; BLOCK];
-                before[place] = b'\\';
-                let tame = is_tame(&before, &bytes);
-                assert_eq!(tame, b"nrt\"".contains(&byte), "{byte:#x} after a backslash at {place}");
+                let mut slashed = plain;
+                slashed[place] = b'\\';
+                let tame = is_tame(&plain, &slashed, &bytes);
+                assert_eq!(tame, b"nrt\"\\".contains(&byte), "{byte:#x} after a backslash at {place}");
+                let tame = is_tame(&slashed, &slashed, &bytes);
+                assert_eq!(tame, !want, "{byte:#x} after two backslashes at {place}");
             }
             for place in 0..STRIDE {
                 let mut bytes = [0xC3; STRIDE];

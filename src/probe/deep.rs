@@ -1,0 +1,327 @@
+//! Deep checks: proves that a server generates, by one token on a model that is loaded, or by real traffic.
+//!
+//! **When.** Every `deep_interval`, by jitter. While real requests succeed nothing is asked: they prove more. A check that is
+//! not answered within `fast_interval`, or that failed, is joined by another, at most `fall` at once, each with the whole
+//! `deep_timeout`: so a server whose generation hangs is down within `deep_timeout` + `fall` × `fast_interval` of the first
+//! check that hangs, and no single stuck connection decides. After a failure only the model that failed is asked, until it
+//! passed `rise` times or is no longer loaded (see `rotation` for what is asked, and why that disturbs nothing).
+//!
+//! **Busy or dead.** Ollama queues requests: a check behind a full server waits, and times out as it does on a dead one.
+//! They are told apart by progress, and only by signs that a dead server cannot give:
+//! - `server busy` (503 of Ollama's scheduler), 429, and 503 of vLLM and llama.cpp, which are full or loading: busy.
+//!   A server that answers 503 to everything fails the other layer, whose questions need no model.
+//! - A real request succeeded on this server since the check began: busy.
+//! - A model was loaded meanwhile (`/api/ps` lists one that was not there): the scheduler held the check up for that: busy.
+//! - vLLM's and llama.cpp's counters of generated tokens moved (`/metrics`), or every slot of llama.cpp was taken and what
+//!   they hold moved (`/slots`): busy.
+//! - That `/api/ps` answers proves nothing: it answers on a dead server as well. Neither does an expiry that moved: clients
+//!   that give up on a dead server move it, too.
+//! - Without a sign either way the time-out counts. It takes `fall` of them in a row, each with the whole `deep_timeout`,
+//!   on a server of which nobody has seen a token meanwhile.
+//!
+//! A status of 4xx is a refusal by what stands in front (a key is wanted, a route is absent): it proves nothing, and counts
+//! as nothing.
+
+use super::fetch::{Client, failure};
+use super::rotation::{Ask, Bounds, Look, Pick, Rotation};
+use super::schedule::Schedule;
+use super::traffic::Traffic;
+use super::{Outcome, Report, Target, ollama, openai};
+use crate::clock::{Clock, timer};
+use crate::decision::fleet::{Depth, LoadedModel};
+use crate::decision::moment::Moment;
+use crate::decision::name::ModelName;
+use crate::decision::policy::ServerKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+
+/// What one question for a token found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A token, or an embedding.
+    Token,
+    /// The server says that it is full.
+    Busy,
+    /// It was not answered in time.
+    Late,
+    /// It was refused, which proves nothing.
+    Refused(u16),
+    /// It failed: what was seen.
+    Failed(String),
+}
+
+/// The deep checks of one server.
+pub(super) struct DeepProbe {
+    pub target: Target,
+    pub generation: u64,
+    pub client: Client,
+    pub clock: Clock,
+    pub traffic: Traffic,
+    pub schedule: watch::Receiver<Schedule>,
+    pub reports: mpsc::Sender<Report>,
+}
+
+/// A check that has ended.
+struct Ended {
+    asked: Asked,
+    found: Found,
+    began: Moment,
+    embeds: bool,
+    loaded: bool,
+    /// Whether the server was seen to work while the check waited.
+    progress: bool,
+}
+
+enum Asked {
+    Ollama(Ask),
+    OpenAi {
+        model: ModelName,
+        /// The route that answered.
+        way: openai::Way,
+        /// Whether the server tells of its progress.
+        tells: bool,
+    },
+}
+
+/// What the checks so far left behind.
+#[derive(Default)]
+struct Memory {
+    rotation: Rotation,
+    way: openai::Way,
+    /// The model whose check failed.
+    suspect: Option<ModelName>,
+    /// Successes still wanted after a failure.
+    doubt: u32,
+    /// The real success that was last reported.
+    credited: Option<Moment>,
+    /// Whether the refusals were told of.
+    refused: bool,
+    /// Whether this server was found to tell nothing of its progress.
+    silent: bool,
+}
+
+impl DeepProbe {
+    /// Checks until nobody takes the reports.
+    pub async fn run(mut self) {
+        let mut checks: JoinSet<Ended> = JoinSet::new();
+        let mut memory = Memory::default();
+        // Anywhere within the first interval, so that a fleet is not asked all at once.
+        let first = self.rules().deep_interval.mul_f64(rand::random());
+        let mut next = timer(first);
+        loop {
+            let most = usize::try_from(self.rules().fall).unwrap_or(usize::MAX).max(1);
+            let go_on = tokio::select! {
+                ended = join(&mut checks) => {
+                    let busy = matches!(ended, Some(Ended { found: Found::Busy, .. }));
+                    let before = memory.doubt;
+                    let go_on = match ended {
+                        Some(ended) => self.conclude(ended, &mut memory).await,
+                        None => true,
+                    };
+                    let rules = self.rules();
+                    if busy {
+                        next = timer(rules.interval.min(rules.deep_interval));
+                    } else if memory.doubt == 0 {
+                        next = timer(rules.deep_pause(false, rand::random()));
+                    } else if before == 0 {
+                        next = next.min(timer(rules.deep_pause(true, 0.0)));
+                    }
+                    go_on
+                }
+                () = sleep_until(next), if checks.len() < most => {
+                    let (asking, go_on) = self.begin(&mut checks, &mut memory).await;
+                    next = timer(self.rules().deep_pause(asking || memory.doubt > 0, rand::random()));
+                    go_on
+                }
+                changed = self.schedule.changed() => {
+                    next = timer(self.rules().deep_pause(memory.doubt > 0, rand::random()));
+                    changed.is_ok()
+                }
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    fn rules(&self) -> Schedule {
+        self.schedule.borrow().clone()
+    }
+
+    /// Starts a check where one is due: whether one was started, and whether to go on.
+    async fn begin(&self, checks: &mut JoinSet<Ended>, memory: &mut Memory) -> (bool, bool) {
+        let (rules, now) = (self.rules(), self.clock.now());
+        let real = self.traffic.last_success(&self.target.name).filter(|success| match memory.doubt {
+            0 => Duration::from_nanos(now.since(*success)) <= rules.deep_interval,
+            // Each success counts once, or one would stand for `rise`.
+            _ => memory.credited.is_none_or(|credited| *success > credited),
+        });
+        if real.is_some() {
+            memory.credited = real;
+            memory.passed();
+            return (false, self.report(Depth::Generates).await);
+        }
+        match self.target.kind {
+            ServerKind::Ollama => self.begin_ollama(checks, memory, &rules, now).await,
+            ServerKind::OpenAi => self.begin_openai(checks, memory, &rules, now).await,
+        }
+    }
+
+    async fn begin_ollama(
+        &self,
+        checks: &mut JoinSet<Ended>,
+        memory: &mut Memory,
+        rules: &Schedule,
+        now: Moment,
+    ) -> (bool, bool) {
+        // Where this fails the inventory layer finds out by itself.
+        let looked = timeout(rules.fast_interval, ollama::loaded(&self.client, &self.target.url)).await;
+        let Ok(Ok((loaded, date_ms))) = looked else { return (false, true) };
+        let look = Look { loaded: &loaded, server_ms: date_ms.unwrap_or(now.unix_ms), now };
+        let bounds = Bounds { deadline: rules.deep_timeout, idle: rules.idle };
+        let ask = match memory.rotation.pick(look, memory.suspect.as_ref(), bounds) {
+            Pick::Ask(ask) => ask,
+            Pick::Nothing => {
+                memory.passed();
+                return (false, self.report(Depth::Nothing).await);
+            }
+            Pick::Spared => return (false, true),
+        };
+        memory.rotation.sent(&ask, bounds);
+        let (client, url, traffic, name) =
+            (self.client.clone(), self.target.url.clone(), self.traffic.clone(), self.target.name.clone());
+        let (deadline, patience) = (rules.deep_timeout, rules.fast_interval);
+        checks.spawn(async move {
+            let (found, embeds, is_loaded) = match timeout(deadline, ollama::one_token(&client, &url, &ask)).await {
+                Ok(tried) => tried,
+                Err(_) => (Found::Late, ask.embeds, false),
+            };
+            let progress = matches!(found, Found::Late)
+                && (worked_since(&traffic, &name, now) || {
+                    let after = timeout(patience, ollama::loaded(&client, &url)).await;
+                    matches!(after, Ok(Ok((after, _))) if has_new(&loaded, &after))
+                });
+            Ended { asked: Asked::Ollama(ask), found, began: now, embeds, loaded: is_loaded, progress }
+        });
+        (true, true)
+    }
+
+    async fn begin_openai(
+        &self,
+        checks: &mut JoinSet<Ended>,
+        memory: &mut Memory,
+        rules: &Schedule,
+        now: Moment,
+    ) -> (bool, bool) {
+        let looked = timeout(rules.fast_interval, openai::held(&self.client, &self.target)).await;
+        let Ok(Ok(held)) = looked else { return (false, true) };
+        let Some(listed) = held else {
+            memory.passed();
+            return (false, self.report(Depth::Nothing).await);
+        };
+        let (client, url, traffic, name) =
+            (self.client.clone(), self.target.url.clone(), self.traffic.clone(), self.target.name.clone());
+        let (deadline, patience, way) = (rules.deep_timeout, rules.fast_interval, memory.way);
+        let (began, silent) = (now, memory.silent);
+        checks.spawn(async move {
+            let progress = async || timeout(patience, openai::progress(&client, &url)).await.ok().flatten();
+            let before = if silent { None } else { progress().await };
+            let (found, way) = match timeout(deadline, openai::one_token(&client, &url, &listed, way)).await {
+                Ok(tried) => tried,
+                Err(_) => (Found::Late, way),
+            };
+            let moved = matches!(found, Found::Late)
+                && (worked_since(&traffic, &name, began) || has_moved(before, progress().await));
+            let asked = Asked::OpenAi { model: ModelName::canonical(&listed), way, tells: before.is_some() };
+            Ended { asked, found, began, embeds: false, loaded: false, progress: moved }
+        });
+        (true, true)
+    }
+
+    /// Takes a check's end in; whether to go on.
+    async fn conclude(&self, ended: Ended, memory: &mut Memory) -> bool {
+        let Ended { asked, found, began, embeds, loaded, progress } = ended;
+        let (rules, now) = (self.rules(), self.clock.now());
+        let model = match asked {
+            Asked::Ollama(ask) => {
+                let bounds = Bounds { deadline: rules.deep_timeout, idle: rules.idle };
+                memory.rotation.ended(&ask, now, embeds, loaded, bounds);
+                if loaded {
+                    let (server, model) = (&*self.target.name, ask.model.as_str());
+                    tracing::warn!(server, model, "a deep check was told of a load; the model is spared for `idle`");
+                }
+                ask.model
+            }
+            Asked::OpenAi { model, way, tells } => {
+                memory.way = way;
+                // Asked again after a failure: what comes back may be another program.
+                memory.silent = !tells && matches!(found, Found::Token);
+                model
+            }
+        };
+        let failed = |what: String| Depth::Failed(failure("generation", format!("{model}: {what}")));
+        let depth = match found {
+            Found::Token => Depth::Generates,
+            Found::Late if progress => Depth::Busy,
+            Found::Late => failed(format!("no token within {:?}", rules.deep_timeout)),
+            Found::Busy => Depth::Busy,
+            Found::Failed(what) => failed(what),
+            Found::Refused(status) => {
+                if !std::mem::replace(&mut memory.refused, true) {
+                    let (server, model) = (&*self.target.name, model.as_str());
+                    tracing::warn!(server, model, status, "deep checks are refused; the inventory alone decides");
+                }
+                return true;
+            }
+        };
+        memory.refused = false;
+        match &depth {
+            Depth::Generates => memory.passed(),
+            Depth::Failed(_) => {
+                memory.doubt = rules.rise.max(1);
+                memory.suspect = Some(model);
+                memory.credited = memory.credited.max(Some(began));
+            }
+            Depth::Busy | Depth::Nothing => {}
+        }
+        self.report(depth).await
+    }
+
+    async fn report(&self, depth: Depth) -> bool {
+        let (server, generation) = (self.target.name.clone(), self.generation);
+        self.reports.send(Report { server, generation, outcome: Outcome::Depth(depth) }).await.is_ok()
+    }
+}
+
+impl Memory {
+    fn passed(&mut self) {
+        self.doubt = self.doubt.saturating_sub(1);
+        if self.doubt == 0 {
+            self.suspect = None;
+        }
+    }
+}
+
+/// The next check that ends; never where there is none. A check that ended by a panic is passed over.
+async fn join(checks: &mut JoinSet<Ended>) -> Option<Ended> {
+    match checks.join_next().await {
+        Some(ended) => ended.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+fn worked_since(traffic: &Traffic, server: &Arc<str>, began: Moment) -> bool {
+    traffic.last_success(server).is_some_and(|success| success >= began)
+}
+
+fn has_moved(before: Option<Option<u64>>, after: Option<Option<u64>>) -> bool {
+    matches!((before, after), (Some(Some(before)), Some(Some(after))) if before != after)
+}
+
+/// Whether a model is loaded that was not.
+fn has_new(before: &[LoadedModel], after: &[LoadedModel]) -> bool {
+    after.iter().any(|model| before.iter().all(|other| other.name != model.name))
+}
