@@ -383,7 +383,7 @@ fn gate() -> Gate {
         url: format!("http://{name}:11434").into(),
         kind: ServerKind::Ollama,
         maxconn: None,
-        slots: 1,
+        slots: None,
         weight: 100,
         models: vec![],
     };

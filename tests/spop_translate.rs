@@ -179,7 +179,7 @@ fn a_grant_sets_what_applies() {
         url: "http://127.0.0.1:1".into(),
         kind: ServerKind::Ollama,
         maxconn: None,
-        slots: 1,
+        slots: None,
         weight: 100,
         models: Vec::new(),
     };

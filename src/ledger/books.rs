@@ -239,6 +239,10 @@ impl Load for Books {
     fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32 {
         self.slots.of_pair(server_key, pool_key)
     }
+
+    fn on_their_way_in_all(&self, server_key: u64) -> u32 {
+        self.slots.of_server(server_key)
+    }
 }
 
 /// Fewer requests left, or as few and longer until it is whole.

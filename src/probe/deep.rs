@@ -25,13 +25,13 @@
 use super::fetch::{Client, failure};
 use super::rotation::{Ask, Bounds, Look, Pick, Rotation};
 use super::schedule::Schedule;
-use super::traffic::Traffic;
-use super::{Outcome, Report, Target, ollama, openai};
+use super::{Finding, Report, Target, ollama, openai};
 use crate::clock::{Clock, timer};
 use crate::decision::fleet::{Depth, LoadedModel};
 use crate::decision::moment::Moment;
 use crate::decision::name::ModelName;
 use crate::decision::policy::ServerKind;
+use crate::traffic::Traffic;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -292,7 +292,7 @@ impl DeepProbe {
 
     async fn report(&self, depth: Depth) -> bool {
         let (server, generation) = (self.target.name.clone(), self.generation);
-        self.reports.send(Report { server, generation, outcome: Outcome::Depth(depth) }).await.is_ok()
+        self.reports.send(Report { server, generation, finding: Finding::Depth(depth) }).await.is_ok()
     }
 }
 
