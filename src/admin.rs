@@ -3,7 +3,7 @@
 
 use crate::clock::Clock;
 use crate::complaint::Complaints;
-use crate::decision::fleet::ServerState;
+use crate::decision::fleet::{Preference, ServerState};
 use crate::decision::moment::Moment;
 use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
 use crate::decision::view::View;
@@ -223,6 +223,8 @@ struct ServerStatus<'v> {
     name: &'v str,
     kind: &'static str,
     state: &'static str,
+    /// `sound`, `one_at_a_time` or `last`: how willingly it is chosen while it takes requests.
+    preference: &'static str,
     weight: u16,
     maxconn: Option<u32>,
     failure: Option<FailureStatus<'v>>,
@@ -282,6 +284,7 @@ impl<'v> ServerStatus<'v> {
                 ServerKind::OpenAi => "openai",
             },
             state: state_of(view, server).as_str(),
+            preference: seen.map_or(Preference::Sound, |seen| seen.preference).as_str(),
             weight: server.weight,
             maxconn: server.maxconn,
             failure: failure.map(|failure| FailureStatus { kind: failure.kind, detail: &failure.detail }),

@@ -2,6 +2,7 @@
 //!
 //! Successes spare the deep checks; failures, and successes while there is trouble, go on to the breaker of the server.
 
+use crate::decision::fleet::Served;
 use crate::decision::moment::Moment;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,15 +10,6 @@ use tokio::sync::Notify;
 
 /// Outcomes that may wait for the probes; more are dropped, which delays a breaker and loses no request.
 const PENDING_MAX: usize = 4096;
-
-/// How a real request went at its server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
-    /// It was answered whole.
-    Well,
-    /// The server failed it: a fixed word for what was seen.
-    Badly(&'static str),
-}
 
 /// One outcome on its way to the breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 mod wire;
 
 use herdgate::agent_check::{reply, serve};
-use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, ServerState, ServerView};
+use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Preference, ServerState, ServerView};
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{Server, ServerKind};
 use herdgate::decision::view::View;
@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 fn seen(state: ServerState, kind: Option<&'static str>) -> ServerView {
     let failure = kind.map(|kind| Arc::new(Failure { kind, detail: "secret detail".into() }));
-    ServerView { state, inventory: Arc::new(Inventory::default()), failure }
+    ServerView { state, preference: Preference::Sound, inventory: Arc::new(Inventory::default()), failure }
 }
 
 /// Up, with so many models in memory.

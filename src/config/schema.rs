@@ -403,7 +403,7 @@ pub static SECTIONS: &[Section] = &[
                 "deep_interval",
                 Kind::Duration,
                 Value("60s"),
-                "Time between two deep checks of a server: one token on a model that is loaded. `100ms` to `24h`; none while real requests succeed.",
+                "Time between two deep checks of a server: two tokens of a model that is loaded. `100ms` to `24h`; none while real requests succeed.",
             ),
             key(
                 "deep_timeout",

@@ -1,9 +1,9 @@
 //! Step 6: pool → server, and a second choice. Pure: whose turn it is, and what is on its way, come in.
 
+use super::fleet::Preference;
 use super::judge::Claim;
 use super::policy::{Server, ServerIndex};
-use super::roster::Standing;
-use super::verdict::{self, Grant, Reason, Refusal};
+use super::verdict::{Grant, Reason, Refusal, Standing};
 use super::view::View;
 
 /// How busy the servers are, as the ledger counts it. Own dispatches count at once, so a burst spreads.
@@ -39,7 +39,7 @@ pub fn choose<'v>(
     claim: &Claim<'v>,
     turn: u64,
     load: &impl Load,
-    requests: Option<verdict::Standing>,
+    requests: Option<Standing>,
 ) -> Result<Choice<'v>, Refusal> {
     let rotation: &'v [ServerIndex] = match claim.pool {
         Some(pool) => &pool.rotation,
@@ -61,10 +61,10 @@ pub fn choose<'v>(
         let (Some(server), Some(&key)) = (view.server(index), view.roster.server_keys.get(usize::from(index.0))) else {
             continue;
         };
-        let last = match view.roster.standings.get(usize::from(index.0)).copied().unwrap_or_default() {
-            Standing::Sound => false,
-            Standing::OneAtATime => load.on_their_way_in_all(key) > 0,
-            Standing::Last => true,
+        let last = match view.roster.preferences.get(usize::from(index.0)).copied().unwrap_or_default() {
+            Preference::Sound => false,
+            Preference::OneAtATime => load.on_their_way_in_all(key) > 0,
+            Preference::Last => true,
         };
         let candidate = Candidate { server, key, last, busy: u64::from(load.on_their_way(key, pool_key)) };
         match best {

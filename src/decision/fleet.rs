@@ -139,11 +139,47 @@ pub struct Failure {
     pub detail: Box<str>,
 }
 
+/// How a real request went at its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// It was answered whole.
+    Well,
+    /// The server said that it is full.
+    Full,
+    /// The server failed it: a fixed word for what was seen.
+    Badly(&'static str),
+}
+
+/// How willingly a live server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preference {
+    /// As any.
+    #[default]
+    Sound,
+    /// While nothing is on its way there; see [`super::breaker`].
+    OneAtATime,
+    /// Where no other has the model.
+    Last,
+}
+
+impl Preference {
+    /// The name in `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Preference::Sound => "sound",
+            Preference::OneAtATime => "one_at_a_time",
+            Preference::Last => "last",
+        }
+    }
+}
+
 /// What is known of one server, as readers see it.
 #[derive(Debug, Clone)]
 pub struct ServerView {
     /// Its state.
     pub state: ServerState,
+    /// How willingly it is chosen while it is live.
+    pub preference: Preference,
     /// Last inventory seen; kept while it is down, so that its models stay known.
     pub inventory: Arc<Inventory>,
     /// The last failure, while there is one.
@@ -300,16 +336,20 @@ impl ServerTrack {
         self.transition(from)
     }
 
-    /// Takes what real requests met: `None` for a success, else what was seen, a fixed word. See [`Breaker`].
-    pub fn report_served(&mut self, failed: Option<&'static str>, now_ns: u64) -> Option<Transition> {
+    /// Takes how a real request went. See [`Breaker`].
+    pub fn report_served(&mut self, served: Served, now_ns: u64) -> Option<Transition> {
         let from = self.state();
-        match failed {
-            None => self.breaker.succeeded(),
-            Some(seen) => {
+        match served {
+            Served::Well => self.breaker.succeeded(),
+            Served::Full => {
+                self.breaker.full(now_ns);
+                self.refused = Some(Arc::new(Failure { kind: "traffic", detail: "it says that it is full".into() }));
+            }
+            Served::Badly(seen) => {
                 let before = self.breaker.phase();
                 self.breaker.failed(now_ns);
                 if self.breaker.phase() != before {
-                    let count = self.breaker.in_a_row();
+                    let count = self.breaker.failures_in_a_row();
                     let detail = format!("{count} real requests in a row failed, the last by: {seen}");
                     self.refused = Some(Arc::new(Failure { kind: "traffic", detail: detail.into() }));
                 }
@@ -349,11 +389,14 @@ impl ServerTrack {
         match (self.reach, self.deep.standing) {
             (ServerState::Up, Standing::Dead) => ServerState::Down,
             (ServerState::Up, _) if self.draining => ServerState::Draining,
-            (ServerState::Up, _) if self.breaker.phase() == Phase::Trial => ServerState::Trial,
-            (ServerState::Up, _) if self.breaker.phase() != Phase::Closed => ServerState::Cooldown,
+            (ServerState::Up, _) if self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full() => {
+                if self.breaker.phase() == Phase::Trial { ServerState::Trial } else { ServerState::Cooldown }
+            }
             (ServerState::Up, Standing::Failing) => ServerState::Degraded,
             (ServerState::Up, Standing::Busy) => ServerState::Busy,
-            (ServerState::Up, Standing::Well) if self.inventory.full => ServerState::Busy,
+            (ServerState::Up, Standing::Well) if self.inventory.full || self.breaker.is_only_full() => {
+                ServerState::Busy
+            }
             (reach, _) => reach,
         }
     }
@@ -365,9 +408,15 @@ impl ServerTrack {
 
     /// What readers see.
     pub fn view(&self) -> ServerView {
-        let tripped = self.refused.as_ref().filter(|_| self.breaker.phase() != Phase::Closed);
+        let tripped =
+            self.refused.as_ref().filter(|_| self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full());
         let failure = self.failure.as_ref().or(self.deep.failure.as_ref()).or(tripped);
-        ServerView { state: self.state(), inventory: self.inventory.clone(), failure: failure.cloned() }
+        let preference = match self.breaker.phase() {
+            Phase::Closed => Preference::Sound,
+            Phase::Cooldown { .. } => Preference::Last,
+            Phase::Trial => Preference::OneAtATime,
+        };
+        ServerView { state: self.state(), preference, inventory: self.inventory.clone(), failure: failure.cloned() }
     }
 }
 
@@ -422,8 +471,9 @@ mod tests {
                 'f' => track.report(Err(failure("connect")), rise, fall),
                 'G' => track.report_depth(Depth::Generates, rise, fall),
                 'B' => track.report_depth(Depth::Busy, rise, fall),
-                '1' => track.report_served(None, 0),
-                '0' => track.report_served(Some("status"), 0),
+                '1' => track.report_served(Served::Well, 0),
+                '0' => track.report_served(Served::Badly("status"), 0),
+                '!' => track.report_served(Served::Full, 0),
                 '5' => track.tick(5_000_000_000),
                 'D' => track.set_draining(true),
                 'U' => track.set_draining(false),
@@ -465,6 +515,7 @@ mod tests {
         check_deep(2, 3, "sFFBFFBFFB", "+ddbddbddb"); // no flapping to down
         check_deep(2, 3, "sFFFBBBBGG", "+dd------+");
         check_deep(2, 3, "sxxs", "+bb+");
+        check_deep(2, 3, "s!!51", "+bbb+");
         check_deep(2, 3, "xF", "bd");
     }
 

@@ -2,9 +2,9 @@
 //! is a look-up.
 
 use super::consistency::{self, Disagreement};
-use super::fleet::{FleetView, Model, ServerState};
+use super::fleet::{FleetView, Model, Preference, ServerState};
 use super::name::ModelName;
-use super::policy::{ModelPattern, PlanIndex, Policy, ServerIndex};
+use super::policy::{ModelPattern, PlanIndex, Policy, Server, ServerIndex};
 use std::collections::BTreeMap;
 
 /// The servers that have one model, and the order they take turns in.
@@ -31,18 +31,6 @@ impl Pool {
     }
 }
 
-/// How willingly a live server is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Standing {
-    /// As any.
-    #[default]
-    Sound,
-    /// While nothing is on its way there; see [`super::breaker`].
-    OneAtATime,
-    /// Where no other has the model.
-    Last,
-}
-
 /// All pools, by canonical name.
 #[derive(Debug, Default)]
 pub struct Roster {
@@ -53,7 +41,7 @@ pub struct Roster {
     /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
     pub server_keys: Vec<u64>,
     /// How willingly each server is chosen, in the order of the policy.
-    pub standings: Vec<Standing>,
+    pub preferences: Vec<Preference>,
     /// For each plan, whether it may use every model there is.
     permitted_all: Vec<bool>,
     /// Whether some server was never probed to an end, so that an unknown model may yet turn up.
@@ -90,18 +78,11 @@ impl Roster {
             }
         }
         let server_keys = policy.servers.iter().map(|server| name_key(&server.name)).collect();
-        let state_of = |name: &str| fleet.servers.get(name).map(|seen| seen.state);
-        let standings = policy
-            .servers
-            .iter()
-            .map(|server| match state_of(&server.name) {
-                Some(ServerState::Cooldown) => Standing::Last,
-                Some(ServerState::Trial) => Standing::OneAtATime,
-                _ => Standing::Sound,
-            })
-            .collect();
+        let preference =
+            |server: &Server| fleet.servers.get(&server.name).map_or(Preference::Sound, |seen| seen.preference);
+        let preferences = policy.servers.iter().map(preference).collect();
         let mut roster = Roster {
-            standings,
+            preferences,
             everywhere: smooth_rotation(&everywhere),
             server_keys,
             incomplete,

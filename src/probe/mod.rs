@@ -26,7 +26,7 @@ use crate::decision::fleet::{
 use crate::decision::name::ModelName;
 use crate::decision::policy::{Server, ServerKind};
 use crate::state::State;
-use crate::traffic::{Outcome, Served, Traffic};
+use crate::traffic::{Outcome, Traffic};
 use deep::DeepProbe;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -248,11 +248,7 @@ impl Fleet {
     /// Takes in how a real request went; true where readers would see a difference.
     fn take_outcome(&mut self, Outcome { server, served }: Outcome) -> bool {
         let now_ns = self.senses.clock.now().mono_ns;
-        let failed = match served {
-            Served::Well => None,
-            Served::Badly(seen) => Some(seen),
-        };
-        let changed = self.change(&server, |track| track.report_served(failed, now_ns));
+        let changed = self.change(&server, |track| track.report_served(served, now_ns));
         let troubled = self.tracked.get(&server).is_some_and(|tracked| tracked.track.is_troubled());
         self.senses.traffic.set_troubled(&server, troubled);
         changed
@@ -298,12 +294,18 @@ impl Fleet {
 }
 
 fn same(a: &ServerView, b: &ServerView) -> bool {
-    a.state == b.state && Arc::ptr_eq(&a.inventory, &b.inventory) && a.failure == b.failure
+    a.state == b.state
+        && a.preference == b.preference
+        && Arc::ptr_eq(&a.inventory, &b.inventory)
+        && a.failure == b.failure
 }
 
 fn log(server: &str, Transition { from, to }: Transition, seen: &ServerView) {
+    let between = [from, to].map(|state| matches!(state, ServerState::Up | ServerState::Busy));
     let (from, state) = (from.as_str(), to.as_str());
     match (&seen.failure, to) {
+        // Under load it may happen several times a second, and nobody has to act.
+        (_, _) if between == [true, true] => tracing::debug!(server, from, state, "server changed state"),
         (Some(failure), ServerState::Down | ServerState::Degraded | ServerState::Cooldown | ServerState::Unknown) => {
             tracing::warn!(
                 server,

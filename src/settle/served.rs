@@ -1,18 +1,18 @@
 //! What a usage line says of the server: whether it served the request well, badly, or neither can be said.
 //!
 //! Only what a server did is held against it: a client that left, a queue that was too long and a session that the proxy
-//! ended prove nothing. 503 and 429 count as bad, though a full server says them for good reason: what answers them is
-//! better passed over for a while, and the breaker takes nothing out of service.
+//! ended prove nothing.
 
 use super::line::UsageLine;
-use crate::traffic::Served;
+use crate::decision::fleet::Served;
 
 /// Judges a line.
 pub fn served(line: &UsageLine) -> Option<Served> {
     let status: u16 = line.status.parse().ok()?;
     let by_status = || match status {
         200..=299 => Some(Served::Well),
-        429 | 500..=599 => Some(Served::Badly("status")),
+        429 | 503 => Some(Served::Full),
+        500..=599 => Some(Served::Badly("status")),
         _ => None,
     };
     match line.end.as_bytes() {
@@ -46,8 +46,8 @@ mod tests {
             ("200", "--", Some(Served::Well)),
             ("200", "OK", Some(Served::Well)),
             ("500", "--", Some(Served::Badly("status"))),
-            ("503", "OK", Some(Served::Badly("status"))),
-            ("429", "--", Some(Served::Badly("status"))),
+            ("503", "OK", Some(Served::Full)),
+            ("429", "--", Some(Served::Full)),
             ("404", "--", None),
             ("400", "OK", None),
             ("503", "SC", Some(Served::Badly("connect"))),
