@@ -1,11 +1,13 @@
-//! The metrics port and the control socket: `/metrics`, `/status`, `/livez`, `/readyz`. Read-only, and without secrets.
+//! The metrics port and the control socket: `/metrics`, `/status`, `/livez`, `/readyz`, without secrets. The metrics port is
+//! read-only; what an operator orders comes over the control socket, whose file's mode says who may.
 
 use crate::clock::Clock;
 use crate::complaint::Complaints;
-use crate::decision::fleet::ServerState;
+use crate::decision::fleet::{Preference, ServerState};
 use crate::decision::moment::Moment;
 use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
 use crate::decision::view::View;
+use crate::drains::Drains;
 use crate::http::{self, Answer};
 use crate::listen::{self, Bound, Door};
 use crate::metrics::{Metrics, Port};
@@ -40,6 +42,8 @@ pub struct Admin {
     keys_loaded: AtomicBool,
     /// Warnings about peers of both ports.
     complaints: Complaints,
+    /// Servers that an operator drains.
+    drains: Drains,
 }
 
 impl Admin {
@@ -54,7 +58,13 @@ impl Admin {
             config_loaded_unix_ms: AtomicI64::new(0),
             keys_loaded: AtomicBool::new(false),
             complaints: Complaints::default(),
+            drains: Drains::default(),
         }
+    }
+
+    /// The servers that an operator drains.
+    pub fn drains(&self) -> &Drains {
+        &self.drains
     }
 
     /// Notes that a configuration was published now, at start or by a reload.
@@ -96,7 +106,12 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
         async move {
             let complaint = || admin.complaints.admit(admin.clock.now());
             http::serve(stream, peer, ending, complaint, |request| {
-                let answer = answer(&admin, request.method(), request.uri().path());
+                let (method, path) = (request.method(), request.uri().path());
+                let answer = match path.strip_prefix("/servers/") {
+                    // By its socket's file alone: over TCP anybody could write, browsers included.
+                    Some(order) if port == Port::Control && peer.is_local() => obey(&admin, method, order),
+                    _ => answer(&admin, method, path),
+                };
                 std::future::ready(answer)
             })
             .await;
@@ -122,6 +137,35 @@ fn answer(admin: &Admin, method: &Method, path: &str) -> Answer {
         return answer;
     }
     route(admin, &admin.state.view())
+}
+
+/// `POST /servers/NAME/drain` and `/undrain`, on the control socket alone.
+fn obey(admin: &Admin, method: &Method, order: &str) -> Answer {
+    let Some((name, drained)) = order.rsplit_once('/').and_then(|(name, word)| match word {
+        "drain" => Some((name, true)),
+        "undrain" => Some((name, false)),
+        _ => None,
+    }) else {
+        return plain(StatusCode::NOT_FOUND, TEXT, "unknown path\n");
+    };
+    if method != Method::POST {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, TEXT, "POST changes it\n");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return answer;
+    }
+    let view = admin.state.view();
+    let Some(server) = view.policy.servers.iter().find(|server| *server.name == *name) else {
+        let names: Vec<&str> = view.policy.servers.iter().map(|server| &*server.name).collect();
+        return plain(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            format!("there is no such server; there are: {}\n", names.join(", ")),
+        );
+    };
+    if admin.drains.set(&server.name, drained) {
+        tracing::info!(server = %server.name, drained, "an operator changed whether the server takes requests");
+    }
+    plain(StatusCode::OK, TEXT, if drained { "draining\n" } else { "takes requests again\n" })
 }
 
 fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
@@ -179,6 +223,8 @@ struct ServerStatus<'v> {
     name: &'v str,
     kind: &'static str,
     state: &'static str,
+    /// `sound`, `one_at_a_time` or `last`: how willingly it is chosen while it takes requests.
+    preference: &'static str,
     weight: u16,
     maxconn: Option<u32>,
     failure: Option<FailureStatus<'v>>,
@@ -238,6 +284,7 @@ impl<'v> ServerStatus<'v> {
                 ServerKind::OpenAi => "openai",
             },
             state: state_of(view, server).as_str(),
+            preference: seen.map_or(Preference::Sound, |seen| seen.preference).as_str(),
             weight: server.weight,
             maxconn: server.maxconn,
             failure: failure.map(|failure| FailureStatus { kind: failure.kind, detail: &failure.detail }),

@@ -6,8 +6,8 @@
 
 use crate::clock::Clock;
 use crate::complaint::Complaints;
-use crate::decision::fleet::ServerState;
-use crate::decision::policy::Server;
+use crate::decision::fleet::{Inventory, ServerState};
+use crate::decision::policy::{Server, ServerKind};
 use crate::decision::view::View;
 use crate::listen::{Bound, Door, Peer, serve as accept};
 use crate::metrics::{Metrics, Port};
@@ -96,12 +96,16 @@ async fn read_line<'l, S: AsyncRead + Unpin>(stream: &mut S, line: &'l mut [u8; 
 
 const UNKNOWN_SERVER: &str = "down #unknown-server\n";
 
-/// The reply to a line, newline included: `up 100%`, `up 100% maxconn:N`, `up 0%` or `down #KIND`. An empty line stands for
-/// the only server; where there are several it is answered `up`, which changes nothing.
+/// The reply to a line, newline included: `up NN%`, `up NN% maxconn:N` or `down #KIND`. An empty line stands for the only
+/// server; where there are several it is answered `up`, which changes nothing.
 ///
-/// Weights are a share in herdgate's own rotation and not HAProxy's (it has one backend a server): only 0, which takes
-/// the server out, is passed on. `maxconn` is per HAProxy process, so each is told its share, at least 1 (0 would mean
-/// unlimited).
+/// The weight is a share of the `weight` on HAProxy's own server line. It matters where several servers stand in one
+/// backend; with one backend a server, as we ship it, only 0 does: 0 takes the server out and lets what is on its way end.
+/// One that failed real requests keeps 1 %, because it is still the last choice where no other has the model.
+///
+/// `maxconn` is the configured one, else what the slots allow: those of each loaded model, and of one more, so that a
+/// request for a model that is not loaded need not wait for others to end. It is per HAProxy process, so each is told its
+/// share, at least 1 (0 would mean unlimited).
 pub fn reply(view: &View, name: &[u8], proxies: u32) -> String {
     let servers = &view.policy.servers;
     let server = match (name.trim_ascii(), servers.as_slice()) {
@@ -112,19 +116,31 @@ pub fn reply(view: &View, name: &[u8], proxies: u32) -> String {
             None => return UNKNOWN_SERVER.to_owned(),
         },
     };
-    match view.fleet.servers.get(&server.name) {
-        Some(seen) if seen.state == ServerState::Down => {
-            format!("down #{}\n", seen.failure.as_ref().map_or("probe", |failure| failure.kind))
+    let seen = view.fleet.servers.get(&server.name);
+    let state = seen.map_or(ServerState::Unknown, |seen| seen.state);
+    let weight = match state {
+        ServerState::Down => {
+            let kind = seen.and_then(|seen| seen.failure.as_ref()).map_or("probe", |failure| failure.kind);
+            return format!("down #{kind}\n");
         }
+        ServerState::Draining => 0,
+        _ if server.weight == 0 => 0,
+        ServerState::Cooldown | ServerState::Trial => 1,
+        ServerState::Degraded => 50,
         // Not proven down, also where it was never probed.
-        _ => up(server, proxies),
-    }
-}
-
-fn up(server: &Server, proxies: u32) -> String {
-    let weight = if server.weight == 0 { 0 } else { 100 };
-    match server.maxconn {
+        ServerState::Up | ServerState::Busy | ServerState::Unknown => 100,
+    };
+    match server.maxconn.or_else(|| allowed_by_slots(server, &seen?.inventory)) {
         Some(maxconn) => format!("up {weight}% maxconn:{}\n", (maxconn / proxies.max(1)).max(1)),
         None => format!("up {weight}%\n"),
     }
+}
+
+/// `None` where the operator named no slots: a guess must not hold requests back.
+fn allowed_by_slots(server: &Server, inventory: &Inventory) -> Option<u32> {
+    let models = match server.kind {
+        ServerKind::Ollama => u32::try_from(inventory.loaded.len()).unwrap_or(u32::MAX).saturating_add(1),
+        ServerKind::OpenAi => 1,
+    };
+    Some(server.slots?.saturating_mul(models))
 }

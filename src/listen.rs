@@ -208,6 +208,11 @@ impl Peer {
     pub fn unix() -> Peer {
         Peer(None)
     }
+
+    /// Whether it came over a unix socket.
+    pub fn is_local(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 impl std::fmt::Display for Peer {

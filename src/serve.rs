@@ -8,9 +8,10 @@ use crate::file_watch::FileWatch;
 use crate::gate::Gate;
 use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
-use crate::probe::{self, Client, Schedule, Senses, Traffic};
+use crate::probe::{self, Client, Schedule, Senses};
 use crate::receipt::Receipts;
 use crate::state::State;
+use crate::traffic::Traffic;
 use crate::{agent_check, keys, nginx, secret_file, settle, spop};
 use std::io;
 use std::path::Path;
@@ -83,7 +84,15 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
 
     let runtime = runtime().map_err(ServeFault::system("starting the runtime"))?;
     runtime.block_on(async {
-        let wiring = Wiring { gate, admin, metrics, state, stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let wiring = Wiring {
+            gate,
+            admin,
+            metrics,
+            state,
+            traffic: Traffic::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
         let mut bound = Ports::bind(&settings).await?;
         let stopping = stop_signals()?;
         let usage = std::mem::take(&mut bound.usage);
@@ -161,6 +170,7 @@ struct Wiring {
     admin: Arc<Admin>,
     metrics: Arc<Metrics>,
     state: Arc<State>,
+    traffic: Traffic,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -189,7 +199,7 @@ impl Wiring {
     /// Takes usage lines in, and lets time end what no line ended.
     fn settle(&self, sockets: Vec<settle::Socket>) {
         for socket in sockets {
-            self.tasks.spawn(settle::serve(socket, self.gate.clone(), self.stop.clone()));
+            self.tasks.spawn(settle::serve(socket, self.gate.clone(), self.traffic.clone(), self.stop.clone()));
         }
         let (gate, stop) = (self.gate.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -225,7 +235,12 @@ impl Wiring {
             error: io::Error::other(error),
         })?;
         let (schedule, scheduled) = watch::channel(schedule(&settings));
-        let senses = Senses { client, clock: self.gate.clock.clone(), traffic: Traffic::default() };
+        let senses = Senses {
+            client,
+            clock: self.gate.clock.clone(),
+            traffic: self.traffic.clone(),
+            drained: self.admin.drains().follow(),
+        };
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
 
         let (state, admin) = (self.state.clone(), self.admin.clone());

@@ -4,8 +4,9 @@
 mod wire;
 
 use herdgate::agent_check::{reply, serve};
-use herdgate::decision::fleet::{Failure, FleetView, Inventory, ServerState, ServerView};
-use herdgate::decision::policy::Server;
+use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Preference, ServerState, ServerView};
+use herdgate::decision::name::ModelName;
+use herdgate::decision::policy::{Server, ServerKind};
 use herdgate::decision::view::View;
 use herdgate::metrics::Metrics;
 use herdgate::state::State;
@@ -18,7 +19,23 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 fn seen(state: ServerState, kind: Option<&'static str>) -> ServerView {
     let failure = kind.map(|kind| Arc::new(Failure { kind, detail: "secret detail".into() }));
-    ServerView { state, inventory: Arc::new(Inventory::default()), failure }
+    ServerView { state, preference: Preference::Sound, inventory: Arc::new(Inventory::default()), failure }
+}
+
+/// Up, with so many models in memory.
+fn loaded(count: usize) -> ServerView {
+    let model = LoadedModel {
+        name: ModelName::canonical("m"),
+        listed: "m".into(),
+        digest: "".into(),
+        size: 1,
+        size_vram: 1,
+        details: "".into(),
+        expires_at: "".into(),
+        context_length: 0,
+    };
+    let inventory = Inventory { loaded: vec![model; count], ..Inventory::default() };
+    ServerView { inventory: Arc::new(inventory), ..seen(ServerState::Up, None) }
 }
 
 fn servers() -> Vec<Server> {
@@ -37,6 +54,12 @@ fn servers() -> Vec<Server> {
         plain("busy"),
         Server { maxconn: Some(8), ..plain("degraded") },
         plain("dead"),
+        Server { slots: Some(4), ..plain("slotted") },
+        Server { slots: Some(4), maxconn: Some(3), ..plain("both") },
+        Server { slots: Some(4), kind: ServerKind::OpenAi, ..plain("vllm") },
+        plain("cooling"),
+        plain("trial"),
+        Server { maxconn: Some(8), ..plain("draining") },
     ]
 }
 
@@ -54,6 +77,12 @@ fn fleet() -> FleetView {
         ("busy", seen(ServerState::Busy, None)),
         ("degraded", seen(ServerState::Degraded, Some("generation"))),
         ("dead", seen(ServerState::Down, Some("generation"))),
+        ("slotted", loaded(2)),
+        ("both", loaded(2)),
+        ("vllm", loaded(0)),
+        ("cooling", seen(ServerState::Cooldown, Some("traffic"))),
+        ("trial", seen(ServerState::Trial, Some("traffic"))),
+        ("draining", seen(ServerState::Draining, None)),
     ];
     FleetView { servers: servers.into_iter().map(|(name, server)| (name.into(), server)).collect() }
 }
@@ -80,7 +109,14 @@ fn each_server_has_its_whole_state_in_one_line() {
         ("drained-down", 1, "down #status\n"),
         ("shaky", 1, "up 100%\n"), // a failure that has not taken it down
         ("busy", 1, "up 100%\n"),
-        ("degraded", 1, "up 100% maxconn:8\n"), // one failure is no proof
+        ("degraded", 1, "up 50% maxconn:8\n"),  // one failure is no proof
+        ("slotted", 1, "up 100% maxconn:12\n"), // two models in memory, and one more
+        ("slotted", 5, "up 100% maxconn:2\n"),
+        ("both", 1, "up 100% maxconn:3\n"),
+        ("vllm", 1, "up 100% maxconn:4\n"),
+        ("cooling", 1, "up 1%\n"), // still the last choice
+        ("trial", 1, "up 1%\n"),
+        ("draining", 1, "up 0% maxconn:8\n"),
         ("dead", 1, "down #generation\n"),
         ("UP", 1, "down #unknown-server\n"),
         ("up\0", 1, "down #unknown-server\n"),

@@ -6,7 +6,7 @@ use herdgate::clock::Clock;
 use herdgate::decision::body::BodyReader;
 use herdgate::decision::catalog;
 use herdgate::decision::dialect::refusal_body;
-use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Model, ServerTrack};
+use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Model, Preference, ServerTrack};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
 use herdgate::decision::keyset::{Digest, Key, KeySet};
 use herdgate::decision::limits::{Quota, Scope};
@@ -41,6 +41,24 @@ fn a_caller_reaches_the_servers_that_have_its_model_in_turn() {
     check(&gate, "POST /v1/chat/completions", "unlimited", r#"{"model":"qwen3:8b"}"#, "allow s2 -");
     check(&gate, "POST /api/show", "unlimited", r#"{"name":"qwen3:8b"}"#, "allow s2 -");
     check(&gate, "POST /api/show", "unlimited", r#"{"model":"","name":"qwen3:8b"}"#, "allow s2 -");
+}
+
+/// olla#144: a server that fails at once has nothing on its way, and so looks like the freest.
+#[test]
+fn olla_144_a_server_that_failed_real_requests_is_chosen_last_and_then_one_at_a_time() {
+    let gate = gate();
+    let prefer = |preference: Preference| {
+        let mut fleet = FleetView::clone(&gate.state.view().fleet);
+        fleet.servers.get_mut("s1").unwrap().preference = preference;
+        gate.state.publish_fleet(Arc::new(fleet));
+    };
+    prefer(Preference::Last);
+    (0..4).for_each(|_| check(&gate, CHAT, "unlimited", LLAMA, "allow s2 s1"));
+    prefer(Preference::OneAtATime);
+    let tried = (0..6).map(|_| decide(&gate, CHAT, "unlimited", LLAMA, at(0)));
+    assert_eq!(tried.filter(|verdict| verdict == "allow s1 s2").count(), 1, "one request at a time tries it");
+    prefer(Preference::Sound);
+    check(&gate, CHAT, "unlimited", LLAMA, "allow s1 s2");
 }
 
 #[test]
@@ -383,7 +401,7 @@ fn gate() -> Gate {
         url: format!("http://{name}:11434").into(),
         kind: ServerKind::Ollama,
         maxconn: None,
-        slots: 1,
+        slots: None,
         weight: 100,
         models: vec![],
     };

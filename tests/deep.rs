@@ -5,10 +5,12 @@ mod simulator;
 mod wire;
 
 use herdgate::clock::Clock;
-use herdgate::decision::fleet::{ServerState, ServerView};
+use herdgate::decision::fleet::{Served, ServerState, ServerView};
 use herdgate::decision::policy::{Server, ServerKind};
-use herdgate::probe::{Client, Schedule, Senses, Traffic, run};
+use herdgate::drains::Drains;
+use herdgate::probe::{Client, Schedule, Senses, run};
 use herdgate::state::State;
+use herdgate::traffic::Traffic;
 use serde_json::{Value, json};
 use simulator::Sim;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,6 +42,7 @@ struct Probed {
     traffic: Traffic,
     clock: Clock,
     seen: Arc<Mutex<Vec<(String, ServerState)>>>,
+    drains: Drains,
     _schedule: watch::Sender<Schedule>,
     _stop: DropGuard,
 }
@@ -50,7 +53,13 @@ impl Probed {
         state.publish_policy(Arc::new(wire::policy(servers)));
         let (sender, receiver) = watch::channel(schedule);
         let (stop, clock, traffic) = (CancellationToken::new(), Clock::new(), Traffic::default());
-        let senses = Senses { client: Client::new().unwrap(), clock: clock.clone(), traffic: traffic.clone() };
+        let drains = Drains::default();
+        let senses = Senses {
+            client: Client::new().unwrap(),
+            clock: clock.clone(),
+            traffic: traffic.clone(),
+            drained: drains.follow(),
+        };
         tokio::spawn(run(state.clone(), senses, receiver, stop.clone()));
         let seen: Arc<Mutex<Vec<(String, ServerState)>>> = Arc::default();
         let (sink, watched, ended) = (seen.clone(), state.clone(), stop.clone());
@@ -66,7 +75,7 @@ impl Probed {
                 tokio::time::sleep(MS).await;
             }
         });
-        Probed { state, traffic, clock, seen, _schedule: sender, _stop: stop.drop_guard() }
+        Probed { state, traffic, clock, seen, drains, _schedule: sender, _stop: stop.drop_guard() }
     }
 
     fn server(&self, name: &str) -> Option<ServerView> {
@@ -124,11 +133,11 @@ async fn checks_load_reload_evict_and_pin_nothing() {
     for event in ["loads", "reloads", "pins", "evictions", "expiries", "unloads"] {
         assert_eq!(stats[event], 0, "{event} after {} checks: {stats}", asked(&stats));
     }
-    for (model, most) in [("a:latest", 1), ("b:latest", 1), ("nomic-embed-text:latest", 0)] {
+    for (model, most) in [("a:latest", 2), ("b:latest", 2), ("nomic-embed-text:latest", 0)] {
         let (requests, tokens) =
             (stats["models"][model]["requests"].as_u64(), stats["models"][model]["tokens_out"].as_u64());
         assert!(requests.unwrap_or(0) >= 20, "{model} had no turn: {stats}");
-        assert!(tokens <= requests.map(|requests| requests * most), "{model}: more than a token a check: {stats}");
+        assert!(tokens <= requests.map(|requests| requests * most), "{model}: more than two tokens a check: {stats}");
     }
     let states = probed.states("s");
     assert!(states.iter().all(|state| ["unknown", "up"].contains(state)), "{states:?}");
@@ -242,7 +251,7 @@ fn fill(sim: &Arc<Sim>, clients: usize, tokens: u64, note: Option<(Traffic, Cloc
                 if answer.starts_with(b"HTTP/1.1 200") {
                     done.fetch_add(1, Ordering::SeqCst);
                     if let Some((traffic, clock)) = &note {
-                        traffic.note_success("s", clock.now());
+                        traffic.note("s", Served::Well, clock.now());
                     }
                 } else {
                     std::thread::sleep(5 * MS);
@@ -293,11 +302,11 @@ async fn while_real_traffic_succeeds_nothing_is_asked() {
     let rules = Schedule { deep_interval: 200 * MS, ..schedule() };
     let probed = Probed::start(vec![named("s", &sim)], rules);
     wire::until("a check", || asked(&sim.stats()) > 2).await;
-    probed.traffic.note_success("s", probed.clock.now());
+    probed.traffic.note("s", Served::Well, probed.clock.now());
     tokio::time::sleep(50 * MS).await;
     let before = asked(&sim.stats());
     for _ in 0..60 {
-        probed.traffic.note_success("s", probed.clock.now());
+        probed.traffic.note("s", Served::Well, probed.clock.now());
         tokio::time::sleep(20 * MS).await;
     }
     assert_eq!(asked(&sim.stats()), before, "asked although real requests succeed");
@@ -483,4 +492,38 @@ async fn what_openai_servers_say_of_themselves_is_understood() {
         other => vllm(other),
     });
     check("every slot is taken and none moves", stuck, ServerState::Down, "/v1/completions", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_requests_that_fail_make_a_server_the_last_choice_until_one_succeeds() {
+    let sim = Sim::start("--model a");
+    let probed = Probed::start(vec![named("s", &sim)], Schedule { deep_interval: 600_000 * MS, ..schedule() });
+    probed.until("s", ServerState::Up).await;
+    let bad = Served::Badly("status");
+    (0..4).for_each(|_| probed.traffic.note("s", bad, probed.clock.now()));
+    probed.traffic.note("s", Served::Well, probed.clock.now());
+    (0..5).for_each(|_| probed.traffic.note("s", bad, probed.clock.now()));
+    probed.until("s", ServerState::Cooldown).await;
+    let failure = probed.server("s").unwrap().failure.unwrap();
+    assert_eq!((failure.kind, &*failure.detail), ("traffic", "5 real requests in a row failed, the last by: status"));
+    // A healthy `/` is no reason to trust it sooner; the cooldown is.
+    probed.until("s", ServerState::Trial).await;
+    probed.traffic.note("s", Served::Well, probed.clock.now());
+    probed.until("s", ServerState::Up).await;
+    let states: Vec<_> = probed.states("s").into_iter().filter(|state| *state != "unknown").collect();
+    assert_eq!(states, ["up", "cooldown", "trial", "up"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_drains_a_server_and_brings_it_back() {
+    let (sim, other) = (Sim::start("--model a"), Sim::start("--model a"));
+    let probed = Probed::start(vec![named("s", &sim), named("t", &other)], schedule());
+    probed.until("s", ServerState::Up).await;
+    assert!(probed.drains.set(&"s".into(), true));
+    assert!(!probed.drains.set(&"s".into(), true), "it was so already");
+    probed.until("s", ServerState::Draining).await;
+    assert_eq!(probed.state.view().roster.everywhere.len(), 1, "only the other takes requests");
+    probed.drains.set(&"s".into(), false);
+    probed.until("s", ServerState::Up).await;
+    assert!(!probed.states("t").contains(&"draining"));
 }

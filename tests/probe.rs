@@ -6,8 +6,10 @@ mod wire;
 use herdgate::clock::Clock;
 use herdgate::decision::fleet::{FleetView, ServerState};
 use herdgate::decision::policy::{Server, ServerKind};
-use herdgate::probe::{Client, Schedule, Senses, Traffic, run};
+use herdgate::drains::Drains;
+use herdgate::probe::{Client, Schedule, Senses, run};
 use herdgate::state::State;
+use herdgate::traffic::Traffic;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -174,7 +176,12 @@ fn schedule() -> Schedule {
 }
 
 fn senses() -> Senses {
-    Senses { client: Client::new().unwrap(), clock: Clock::new(), traffic: Traffic::default() }
+    Senses {
+        client: Client::new().unwrap(),
+        clock: Clock::new(),
+        traffic: Traffic::default(),
+        drained: Drains::default().follow(),
+    }
 }
 
 /// Probes these servers until the guard is dropped.

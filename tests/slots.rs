@@ -123,6 +123,10 @@ fn while_lines_are_silent_slots_end_by_the_time_requests_usually_take() {
     let last = 1029;
     assert!(matches!(books.ended(last, at(34 * S)), Ended::Released(_)));
     assert!(!books.is_silent(at(34 * S)));
+    // What was open then may have ended unheard; what came after ends by its line.
+    books.open(slot(2000, 0, 0, 0, 35 * S));
+    books.expire(at(40 * S));
+    assert_eq!(books.slots().len(), 1, "only the one opened after lines came again");
 }
 
 /// A herdgate that was stopped for a while reads questions whose requests are gone, and whose lines came before.

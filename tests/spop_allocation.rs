@@ -33,7 +33,7 @@ fn ten_thousand_questions_are_answered_without_an_allocation() {
         url: "http://127.0.0.1:1".into(),
         kind: ServerKind::Ollama,
         maxconn: None,
-        slots: 1,
+        slots: None,
         weight: 100,
         models: Vec::new(),
     };

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
-use herdgate::decision::fleet::{FleetView, Inventory, Model, ServerState, ServerView};
+use herdgate::decision::fleet::{FleetView, Inventory, Model, Preference, ServerState, ServerView};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{PlanIndex, Policy, Server, ServerKind};
@@ -179,7 +179,7 @@ fn a_grant_sets_what_applies() {
         url: "http://127.0.0.1:1".into(),
         kind: ServerKind::Ollama,
         maxconn: None,
-        slots: 1,
+        slots: None,
         weight: 100,
         models: Vec::new(),
     };
@@ -311,7 +311,12 @@ fn roster(model: &str, server: &Server) -> Roster {
         remote: false,
     };
     let inventory = Inventory { models: vec![model], ..Inventory::default() };
-    let view = ServerView { state: ServerState::Up, inventory: Arc::new(inventory), failure: None };
+    let view = ServerView {
+        state: ServerState::Up,
+        preference: Preference::Sound,
+        inventory: Arc::new(inventory),
+        failure: None,
+    };
     let fleet = FleetView { servers: [(server.name.clone(), view)].into() };
     Roster::new(&Policy { plans: Vec::new(), servers: vec![server.clone()], recheck_s: 5 }, &fleet)
 }

@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and who does it.
 
 mod check;
+mod control;
 mod key;
 mod serve;
 mod status;
@@ -42,6 +43,16 @@ enum Command {
         /// Again every second, until stopped
         #[arg(long)]
         watch: bool,
+    },
+    /// Send a server no new requests; those on their way end. Until `undrain`, or a restart of the daemon
+    Drain {
+        /// Its name in the configuration
+        server: String,
+    },
+    /// Send it requests again
+    Undrain {
+        /// Its name in the configuration
+        server: String,
     },
     /// Make, list, revoke and import API keys
     #[command(subcommand)]
@@ -194,8 +205,21 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Serve(logging) => serve::run(&config, logging),
         Command::Check(JsonFlag { json }) => check::run(&config, json, out),
         Command::Status { json, watch } => status::run(&config, json.json, watch, out),
+        Command::Drain { server } => order(&config, &server, "drain", out),
+        Command::Undrain { server } => order(&config, &server, "undrain", out),
         Command::Key(command) => key::run(command, &config, out),
     }
+}
+
+/// Has the running daemon change something about a server.
+fn order(config: &Path, server: &str, word: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    let control = control::Control::of(config)?;
+    // Names are made of these (`config::server`); anything else is no server and no path either.
+    if !server.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte)) {
+        return Err(Failure::Usage(format!("{server:?} is no name of a server")));
+    }
+    let answer = control.ask(hyper::Method::POST, &format!("/servers/{server}/{word}"))?;
+    Ok(write!(out, "{server}: {answer}")?)
 }
 
 fn complain(status: u8, what: &dyn fmt::Display) -> ExitCode {

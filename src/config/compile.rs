@@ -209,7 +209,7 @@ impl Compiler<'_, '_> {
                 Some((Value::Text(kind), _)) => server::kind(&kind),
                 _ => server::kind(""),
             },
-            slots: number("slots").and_then(|slots| u32::try_from(slots).ok()).unwrap_or(1),
+            slots: number("slots").and_then(|slots| u32::try_from(slots).ok()),
             maxconn: number("maxconn").and_then(|maxconn| u32::try_from(maxconn).ok()),
             weight: number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
             models: self.models(table, "leave it out to discover the models"),

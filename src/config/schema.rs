@@ -220,14 +220,16 @@ pub static SECTIONS: &[Section] = &[
             key(
                 "slots",
                 Kind::Integer(1, 1024),
-                Value("1"),
-                "Parallel requests per loaded model: OLLAMA_NUM_PARALLEL. Guides the choice of a server and never refuses.",
+                Nothing,
+                "Parallel requests per loaded model: OLLAMA_NUM_PARALLEL. Guides the choice of a server and never refuses; where \
+                 `maxconn` is absent, HAProxy is told one that follows from it. Absent: taken for 1, and nothing follows.",
             ),
             key(
                 "maxconn",
                 Kind::Integer(1, 1_000_000),
                 Nothing,
-                "Requests this server may have at once, all models. Absent: not bounded by herdgate.",
+                "Requests this server may have at once, all models, told to HAProxy. Absent: what `slots` allow: those of each \
+                 loaded model and of one more (`kind = \"openai\"`: `slots`).",
             ),
             key("weight", Kind::Integer(0, 256), Value("100"), "Share in the rotation. 0 takes no new requests."),
             key("models", Kind::Texts, Nothing, "Models it serves, where it cannot be asked. Absent: discovered."),
@@ -401,7 +403,7 @@ pub static SECTIONS: &[Section] = &[
                 "deep_interval",
                 Kind::Duration,
                 Value("60s"),
-                "Time between two deep checks of a server: one token on a model that is loaded. `100ms` to `24h`; none while real requests succeed.",
+                "Time between two deep checks of a server: two tokens of a model that is loaded. `100ms` to `24h`; none while real requests succeed.",
             ),
             key(
                 "deep_timeout",

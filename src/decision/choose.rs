@@ -1,5 +1,6 @@
 //! Step 6: pool → server, and a second choice. Pure: whose turn it is, and what is on its way, come in.
 
+use super::fleet::Preference;
 use super::judge::Claim;
 use super::policy::{Server, ServerIndex};
 use super::verdict::{Grant, Reason, Refusal, Standing};
@@ -9,6 +10,9 @@ use super::view::View;
 pub trait Load {
     /// Requests on their way to a server for one pool (both by their keys).
     fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32;
+
+    /// Requests on their way to a server, whatever their model.
+    fn on_their_way_in_all(&self, server_key: u64) -> u32;
 }
 
 /// A grant, and the key of its server's slots.
@@ -22,6 +26,9 @@ pub struct Choice<'v> {
 
 /// Takes the server with the fewest requests on their way for each of its slots; of equals, the one whose turn it is in the
 /// pool's rotation. The runner-up is the second choice.
+///
+/// A server on which real requests failed comes after all others, but for one request at a time once its cooldown is over
+/// (`breaker`). So one that fails at once, and therefore has nothing on its way, attracts nothing.
 ///
 /// Slots guide and never refuse: a full pool is the proxy's queue's affair.
 ///
@@ -54,7 +61,12 @@ pub fn choose<'v>(
         let (Some(server), Some(&key)) = (view.server(index), view.roster.server_keys.get(usize::from(index.0))) else {
             continue;
         };
-        let candidate = Candidate { server, key, busy: u64::from(load.on_their_way(key, pool_key)) };
+        let last = match view.roster.preferences.get(usize::from(index.0)).copied().unwrap_or_default() {
+            Preference::Sound => false,
+            Preference::OneAtATime => load.on_their_way_in_all(key) > 0,
+            Preference::Last => true,
+        };
+        let candidate = Candidate { server, key, last, busy: u64::from(load.on_their_way(key, pool_key)) };
         match best {
             [None, _] => best[0] = Some(candidate),
             [Some(first), _] if candidate.is_freer_than(&first) => best = [Some(candidate), Some(first)],
@@ -73,13 +85,17 @@ pub fn choose<'v>(
 struct Candidate<'v> {
     server: &'v Server,
     key: u64,
+    last: bool,
     busy: u64,
 }
 
 impl Candidate<'_> {
-    /// Fewer requests for each slot, a slot of a heavier server counting for more. In whole numbers: a/b < c/d as ad < cb.
+    /// Not among the last; then fewer requests for each slot, a slot of a heavier server counting for more. In whole numbers: a/b < c/d as ad < cb.
     fn is_freer_than(&self, other: &Candidate<'_>) -> bool {
-        let capacity = |server: &Server| u64::from(server.slots.max(1)) * u64::from(server.weight.max(1));
+        let capacity = |server: &Server| u64::from(server.parallel()) * u64::from(server.weight.max(1));
+        if self.last != other.last {
+            return other.last;
+        }
         self.busy * capacity(other.server) < other.busy * capacity(self.server)
     }
 }

@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// Fewest servers of which a majority is one.
 const VOTERS_MIN: usize = 3;
 
+/// Servers, and the digest each has.
+pub type Votes = Vec<(Arc<str>, Box<str>)>;
+
 /// A model of which servers have different content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disagreement {
@@ -44,7 +47,7 @@ impl Disagreement {
 
 /// Every disagreement among the configured servers, in order of model.
 pub fn disagreements(policy: &Policy, fleet: &FleetView) -> Vec<Disagreement> {
-    let mut digests: BTreeMap<&ModelName, Vec<(Arc<str>, Box<str>)>> = BTreeMap::new();
+    let mut digests: BTreeMap<&ModelName, Votes> = BTreeMap::new();
     for server in &policy.servers {
         let Some(seen) = fleet.servers.get(&server.name) else { continue };
         for model in seen.inventory.models.iter().filter(|model| !model.digest.is_empty()) {
@@ -59,7 +62,7 @@ pub fn disagreements(policy: &Policy, fleet: &FleetView) -> Vec<Disagreement> {
 }
 
 /// What follows from the digests of one model; `None` where all agree. A pin holds whatever the servers have.
-pub fn judge(model: &ModelName, digests: Vec<(Arc<str>, Box<str>)>, pin: Option<&str>) -> Option<Disagreement> {
+pub fn judge(model: &ModelName, digests: Votes, pin: Option<&str>) -> Option<Disagreement> {
     let expected: Option<Box<str>> = match pin {
         Some(pin) => Some(pin.into()),
         None => {

@@ -4,6 +4,7 @@
 //! proves that it generates. A server serves where neither says that it is down: without a deep check (nothing loaded,
 //! nothing in use) the inventory decides alone.
 
+use super::breaker::{Breaker, Phase};
 use super::name::ModelName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +20,28 @@ pub enum ServerState {
     Busy,
     /// Takes requests, although a deep check failed: not often enough yet to prove that it cannot generate.
     Degraded,
+    /// Real requests failed there: takes them only where no other server has the model.
+    Cooldown,
+    /// After that: takes one at a time, to see whether it works again.
+    Trial,
+    /// An operator wants it empty: takes no new requests, and those on their way end.
+    Draining,
     /// Takes none.
     Down,
 }
 
 impl ServerState {
     /// Every state, for metrics.
-    pub const ALL: [ServerState; 5] =
-        [ServerState::Unknown, ServerState::Up, ServerState::Busy, ServerState::Degraded, ServerState::Down];
+    pub const ALL: [ServerState; 8] = [
+        ServerState::Unknown,
+        ServerState::Up,
+        ServerState::Busy,
+        ServerState::Degraded,
+        ServerState::Cooldown,
+        ServerState::Trial,
+        ServerState::Draining,
+        ServerState::Down,
+    ];
 
     /// The name in logs, metrics and `/status`.
     pub fn as_str(self) -> &'static str {
@@ -35,6 +50,9 @@ impl ServerState {
             ServerState::Up => "up",
             ServerState::Busy => "busy",
             ServerState::Degraded => "degraded",
+            ServerState::Cooldown => "cooldown",
+            ServerState::Trial => "trial",
+            ServerState::Draining => "draining",
             ServerState::Down => "down",
         }
     }
@@ -42,8 +60,12 @@ impl ServerState {
     /// Whether a server in this state takes requests.
     pub fn is_live(self) -> bool {
         match self {
-            ServerState::Up | ServerState::Busy | ServerState::Degraded => true,
-            ServerState::Unknown | ServerState::Down => false,
+            ServerState::Up
+            | ServerState::Busy
+            | ServerState::Degraded
+            | ServerState::Cooldown
+            | ServerState::Trial => true,
+            ServerState::Unknown | ServerState::Draining | ServerState::Down => false,
         }
     }
 }
@@ -111,10 +133,44 @@ pub struct LoadedModel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// A fixed word for logs, metrics and agent-check: `connect`, `timeout`, `status`, `body`, `too_large`; `generation`
-    /// where a deep check failed.
+    /// where a deep check failed, `traffic` where real requests did.
     pub kind: &'static str,
     /// What was seen, for the log. Never holds a secret.
     pub detail: Box<str>,
+}
+
+/// How a real request went at its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// It was answered whole.
+    Well,
+    /// The server said that it is full.
+    Full,
+    /// The server failed it: a fixed word for what was seen.
+    Badly(&'static str),
+}
+
+/// How willingly a live server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preference {
+    /// As any.
+    #[default]
+    Sound,
+    /// While nothing is on its way there; see [`super::breaker`].
+    OneAtATime,
+    /// Where no other has the model.
+    Last,
+}
+
+impl Preference {
+    /// The name in `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Preference::Sound => "sound",
+            Preference::OneAtATime => "one_at_a_time",
+            Preference::Last => "last",
+        }
+    }
 }
 
 /// What is known of one server, as readers see it.
@@ -122,6 +178,8 @@ pub struct Failure {
 pub struct ServerView {
     /// Its state.
     pub state: ServerState,
+    /// How willingly it is chosen while it is live.
+    pub preference: Preference,
     /// Last inventory seen; kept while it is down, so that its models stay known.
     pub inventory: Arc<Inventory>,
     /// The last failure, while there is one.
@@ -179,6 +237,10 @@ pub struct ServerTrack {
     inventory: Arc<Inventory>,
     failure: Option<Arc<Failure>>,
     deep: DeepTrack,
+    breaker: Breaker,
+    /// What tripped the breaker.
+    refused: Option<Arc<Failure>>,
+    draining: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -198,6 +260,9 @@ impl Default for ServerTrack {
             inventory: Arc::default(),
             failure: None,
             deep: DeepTrack { standing: Standing::Well, successes: 0, failures: 0, failure: None },
+            breaker: Breaker::default(),
+            refused: None,
+            draining: false,
         }
     }
 }
@@ -212,12 +277,15 @@ impl ServerTrack {
             Ok(inventory) => {
                 self.successes = self.successes.saturating_add(1);
                 self.failures = 0;
-                self.failure = None;
                 if *self.inventory != inventory {
                     self.inventory = Arc::new(inventory);
                 }
                 if self.reach == ServerState::Unknown || self.successes >= rise {
                     self.reach = ServerState::Up;
+                }
+                // What is still down has a reason.
+                if self.reach == ServerState::Up {
+                    self.failure = None;
                 }
             }
             Err(failure) => {
@@ -268,12 +336,67 @@ impl ServerTrack {
         self.transition(from)
     }
 
+    /// Takes how a real request went. See [`Breaker`].
+    pub fn report_served(&mut self, served: Served, now_ns: u64) -> Option<Transition> {
+        let from = self.state();
+        match served {
+            Served::Well => self.breaker.succeeded(),
+            Served::Full => {
+                self.breaker.full(now_ns);
+                self.refused = Some(Arc::new(Failure { kind: "traffic", detail: "it says that it is full".into() }));
+            }
+            Served::Badly(seen) => {
+                let before = self.breaker.phase();
+                self.breaker.failed(now_ns);
+                if self.breaker.phase() != before {
+                    let count = self.breaker.failures_in_a_row();
+                    let detail = format!("{count} real requests in a row failed, the last by: {seen}");
+                    self.refused = Some(Arc::new(Failure { kind: "traffic", detail: detail.into() }));
+                }
+            }
+        }
+        self.transition(from)
+    }
+
+    /// Whether successes of real requests would change anything.
+    pub fn is_troubled(&self) -> bool {
+        self.breaker.is_troubled()
+    }
+
+    /// When the cooldown ends, on the monotonic clock.
+    pub fn cooldown_until_ns(&self) -> Option<u64> {
+        match self.breaker.phase() {
+            Phase::Cooldown { until_ns } => Some(until_ns),
+            Phase::Closed | Phase::Trial => None,
+        }
+    }
+
+    /// Ends a cooldown that is over.
+    pub fn tick(&mut self, now_ns: u64) -> Option<Transition> {
+        let from = self.state();
+        self.breaker.tick(now_ns);
+        self.transition(from)
+    }
+
+    /// An operator wants it empty, or back.
+    pub fn set_draining(&mut self, draining: bool) -> Option<Transition> {
+        let from = self.state();
+        self.draining = draining;
+        self.transition(from)
+    }
+
     fn state(&self) -> ServerState {
         match (self.reach, self.deep.standing) {
             (ServerState::Up, Standing::Dead) => ServerState::Down,
+            (ServerState::Up, _) if self.draining => ServerState::Draining,
+            (ServerState::Up, _) if self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full() => {
+                if self.breaker.phase() == Phase::Trial { ServerState::Trial } else { ServerState::Cooldown }
+            }
             (ServerState::Up, Standing::Failing) => ServerState::Degraded,
             (ServerState::Up, Standing::Busy) => ServerState::Busy,
-            (ServerState::Up, Standing::Well) if self.inventory.full => ServerState::Busy,
+            (ServerState::Up, Standing::Well) if self.inventory.full || self.breaker.is_only_full() => {
+                ServerState::Busy
+            }
             (reach, _) => reach,
         }
     }
@@ -285,8 +408,15 @@ impl ServerTrack {
 
     /// What readers see.
     pub fn view(&self) -> ServerView {
-        let failure = self.failure.as_ref().or(self.deep.failure.as_ref());
-        ServerView { state: self.state(), inventory: self.inventory.clone(), failure: failure.cloned() }
+        let tripped =
+            self.refused.as_ref().filter(|_| self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full());
+        let failure = self.failure.as_ref().or(self.deep.failure.as_ref()).or(tripped);
+        let preference = match self.breaker.phase() {
+            Phase::Closed => Preference::Sound,
+            Phase::Cooldown { .. } => Preference::Last,
+            Phase::Trial => Preference::OneAtATime,
+        };
+        ServerView { state: self.state(), preference, inventory: self.inventory.clone(), failure: failure.cloned() }
     }
 }
 
@@ -341,18 +471,27 @@ mod tests {
                 'f' => track.report(Err(failure("connect")), rise, fall),
                 'G' => track.report_depth(Depth::Generates, rise, fall),
                 'B' => track.report_depth(Depth::Busy, rise, fall),
+                '1' => track.report_served(Served::Well, 0),
+                '0' => track.report_served(Served::Badly("status"), 0),
+                '!' => track.report_served(Served::Full, 0),
+                '5' => track.tick(5_000_000_000),
+                'D' => track.set_draining(true),
+                'U' => track.set_draining(false),
                 'N' => track.report_depth(Depth::Nothing, rise, fall),
                 _ => track.report_depth(Depth::Failed(failure("generation")), rise, fall),
             };
             let after = track.view();
             assert_eq!(transition.is_some(), before != after.state, "{reports}");
-            let troubled = matches!(after.state, ServerState::Down | ServerState::Degraded);
+            let troubled = matches!(after.state, ServerState::Down | ServerState::Degraded | ServerState::Cooldown);
             assert!(!troubled || after.failure.is_some(), "{reports}: {after:?} without a reason");
             seen.push(match after.state {
                 ServerState::Unknown => '?',
                 ServerState::Up => '+',
                 ServerState::Busy => 'b',
                 ServerState::Degraded => 'd',
+                ServerState::Cooldown => 'c',
+                ServerState::Trial => 't',
+                ServerState::Draining => 'o',
                 ServerState::Down => '-',
             });
         }
@@ -376,6 +515,7 @@ mod tests {
         check_deep(2, 3, "sFFBFFBFFB", "+ddbddbddb"); // no flapping to down
         check_deep(2, 3, "sFFFBBBBGG", "+dd------+");
         check_deep(2, 3, "sxxs", "+bb+");
+        check_deep(2, 3, "s!!51", "+bbb+");
         check_deep(2, 3, "xF", "bd");
     }
 
@@ -388,10 +528,26 @@ mod tests {
     }
 
     #[test]
+    fn real_requests_that_fail_make_a_server_the_last_choice_and_never_take_it_down() {
+        check_deep(2, 3, "s00000", "+++++c");
+        check_deep(2, 3, "s0000051", "+++++ct+");
+        check_deep(2, 3, "s00000sG5G1", "+++++ccctt+");
+        check_deep(2, 3, "s00000fffss", "+++++ccc--c");
+    }
+
+    #[test]
+    fn a_drained_server_stays_so_whatever_it_does_and_down_is_still_down() {
+        check_deep(2, 3, "sDGBFs", "+ooooo");
+        check_deep(2, 3, "sDfff", "+ooo-");
+        check_deep(2, 3, "sDfffssU", "+ooo--o+");
+        check_deep(2, 3, "sD00000U", "+ooooooc");
+    }
+
+    #[test]
     fn only_what_takes_requests_is_live() {
         let live: Vec<_> =
             ServerState::ALL.into_iter().filter(|state| state.is_live()).map(ServerState::as_str).collect();
-        assert_eq!(live, ["up", "busy", "degraded"]);
+        assert_eq!(live, ["up", "busy", "degraded", "cooldown", "trial"]);
     }
 
     #[test]

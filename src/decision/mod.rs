@@ -3,6 +3,7 @@
 
 pub mod authenticate;
 pub mod body;
+pub mod breaker;
 pub mod catalog;
 pub mod choose;
 pub mod consistency;

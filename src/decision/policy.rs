@@ -98,12 +98,19 @@ pub struct Server {
     pub kind: ServerKind,
     /// Requests it may have at once over all models; `None`: not bounded by us.
     pub maxconn: Option<u32>,
-    /// Parallel requests per loaded model (OLLAMA_NUM_PARALLEL), at least 1.
-    pub slots: u32,
+    /// Parallel requests per loaded model (OLLAMA_NUM_PARALLEL), at least 1; `None` where the operator did not say.
+    pub slots: Option<u32>,
     /// Share in the rotation, 0 to 256; 0 takes no new requests.
     pub weight: u16,
     /// Models it serves where it cannot be asked; empty: discovered.
     pub models: Vec<Arc<str>>,
+}
+
+impl Server {
+    /// Parallel requests per loaded model, at least 1, for comparing servers.
+    pub fn parallel(&self) -> u32 {
+        self.slots.unwrap_or(1).max(1)
+    }
 }
 
 /// The API a model server offers.

@@ -2,9 +2,9 @@
 //! is a look-up.
 
 use super::consistency::{self, Disagreement};
-use super::fleet::{FleetView, Model, ServerState};
+use super::fleet::{FleetView, Model, Preference, ServerState};
 use super::name::ModelName;
-use super::policy::{ModelPattern, PlanIndex, Policy, ServerIndex};
+use super::policy::{ModelPattern, PlanIndex, Policy, Server, ServerIndex};
 use std::collections::BTreeMap;
 
 /// The servers that have one model, and the order they take turns in.
@@ -40,6 +40,8 @@ pub struct Roster {
     pub everywhere: Vec<ServerIndex>,
     /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
     pub server_keys: Vec<u64>,
+    /// How willingly each server is chosen, in the order of the policy.
+    pub preferences: Vec<Preference>,
     /// For each plan, whether it may use every model there is.
     permitted_all: Vec<bool>,
     /// Whether some server was never probed to an end, so that an unknown model may yet turn up.
@@ -76,7 +78,11 @@ impl Roster {
             }
         }
         let server_keys = policy.servers.iter().map(|server| name_key(&server.name)).collect();
+        let preference =
+            |server: &Server| fleet.servers.get(&server.name).map_or(Preference::Sound, |seen| seen.preference);
+        let preferences = policy.servers.iter().map(preference).collect();
         let mut roster = Roster {
+            preferences,
             everywhere: smooth_rotation(&everywhere),
             server_keys,
             incomplete,

@@ -60,6 +60,8 @@ pub struct Books {
     silence: Silence,
     /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
     max_stream_ns: u64,
+    /// When lines came again after they had stopped: of what was opened before, some lines are lost for ever.
+    heard_again: Moment,
 }
 
 impl Default for Books {
@@ -88,6 +90,7 @@ impl Books {
             durations: Durations::default(),
             silence: Silence::default(),
             max_stream_ns,
+            heard_again: Moment::default(),
         }
     }
 
@@ -161,7 +164,7 @@ impl Books {
 
     /// A usage line with a receipt of ours: the request has ended. Releasing twice equals once.
     pub fn ended(&mut self, id: u128, now: Moment) -> Ended {
-        self.silence.line(now);
+        self.hear(now);
         let released = self.slots.release(id);
         self.learn(released, now)
     }
@@ -170,17 +173,27 @@ impl Books {
     pub fn ended_unheard(&mut self, uid: u64, now: Moment) -> Ended {
         let released = self.slots.release_uid(uid);
         if released.is_some() {
-            self.silence.line(now);
+            self.hear(now);
         }
         // How long it took says nothing of requests that were served.
         released.map_or(Ended::Nothing, Ended::Released)
     }
 
-    /// Ends what is older than a stream may be; or, while usage lines have stopped coming, older than almost every request
-    /// lives. Answers how many.
+    /// Ends what is older than a stream may be; and, of what was opened before or while usage lines had stopped coming,
+    /// what is older than almost every request lives: its lines may be lost. Answers how many.
     pub fn expire(&mut self, now: Moment) -> usize {
-        let age_ns = if self.is_silent(now) { self.usual_ns(990).min(self.max_stream_ns) } else { self.max_stream_ns };
-        self.slots.expire(now.mono_ns.saturating_sub(age_ns))
+        let doubtful_ns = if self.is_silent(now) { now.mono_ns } else { self.heard_again.mono_ns };
+        let usual_ago_ns = now.mono_ns.saturating_sub(self.usual_ns(990).min(self.max_stream_ns));
+        let too_long_ago_ns = now.mono_ns.saturating_sub(self.max_stream_ns);
+        self.slots.expire(doubtful_ns.min(usual_ago_ns).max(too_long_ago_ns))
+    }
+
+    /// A line came that belonged to a grant.
+    fn hear(&mut self, now: Moment) {
+        if self.is_silent(now) {
+            self.heard_again = now;
+        }
+        self.silence.line(now);
     }
 
     /// Whether usage lines have stopped coming while requests are granted: the alarm.
@@ -238,6 +251,10 @@ impl Books {
 impl Load for Books {
     fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32 {
         self.slots.of_pair(server_key, pool_key)
+    }
+
+    fn on_their_way_in_all(&self, server_key: u64) -> u32 {
+        self.slots.of_server(server_key)
     }
 }
 

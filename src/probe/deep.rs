@@ -1,4 +1,4 @@
-//! Deep checks: proves that a server generates, by one token on a model that is loaded, or by real traffic.
+//! Deep checks: proves that a server generates, by two tokens of a model that is loaded, or by real traffic.
 //!
 //! **When.** Every `deep_interval`, by jitter. While real requests succeed nothing is asked: they prove more. A check that is
 //! not answered within `fast_interval`, or that failed, is joined by another, at most `fall` at once, each with the whole
@@ -25,20 +25,25 @@
 use super::fetch::{Client, failure};
 use super::rotation::{Ask, Bounds, Look, Pick, Rotation};
 use super::schedule::Schedule;
-use super::traffic::Traffic;
-use super::{Outcome, Report, Target, ollama, openai};
+use super::{Finding, Report, Target, ollama, openai};
 use crate::clock::{Clock, timer};
 use crate::decision::fleet::{Depth, LoadedModel};
 use crate::decision::moment::Moment;
 use crate::decision::name::ModelName;
 use crate::decision::policy::ServerKind;
+use crate::traffic::Traffic;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
-/// What one question for a token found.
+/// Tokens a check asks for. The first shows that a prompt is evaluated, the second that decoding goes on after it: a server
+/// that stalls mid-stream is as dead as one that never begins, and nothing else finds it, because a proxy cannot tell such a
+/// server's end from a client that lost patience.
+pub(super) const TOKENS: u32 = 2;
+
+/// What one check found.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A token, or an embedding.
@@ -195,7 +200,7 @@ impl DeepProbe {
             (self.client.clone(), self.target.url.clone(), self.traffic.clone(), self.target.name.clone());
         let (deadline, patience) = (rules.deep_timeout, rules.fast_interval);
         checks.spawn(async move {
-            let (found, embeds, is_loaded) = match timeout(deadline, ollama::one_token(&client, &url, &ask)).await {
+            let (found, embeds, is_loaded) = match timeout(deadline, ollama::few_tokens(&client, &url, &ask)).await {
                 Ok(tried) => tried,
                 Err(_) => (Found::Late, ask.embeds, false),
             };
@@ -229,7 +234,7 @@ impl DeepProbe {
         checks.spawn(async move {
             let progress = async || timeout(patience, openai::progress(&client, &url)).await.ok().flatten();
             let before = if silent { None } else { progress().await };
-            let (found, way) = match timeout(deadline, openai::one_token(&client, &url, &listed, way)).await {
+            let (found, way) = match timeout(deadline, openai::few_tokens(&client, &url, &listed, way)).await {
                 Ok(tried) => tried,
                 Err(_) => (Found::Late, way),
             };
@@ -292,7 +297,7 @@ impl DeepProbe {
 
     async fn report(&self, depth: Depth) -> bool {
         let (server, generation) = (self.target.name.clone(), self.generation);
-        self.reports.send(Report { server, generation, outcome: Outcome::Depth(depth) }).await.is_ok()
+        self.reports.send(Report { server, generation, finding: Finding::Depth(depth) }).await.is_ok()
     }
 }
 

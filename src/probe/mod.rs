@@ -11,14 +11,12 @@ mod ollama;
 mod openai;
 mod rotation;
 mod schedule;
-mod traffic;
 
 pub use fetch::Client;
 pub use ollama::{parse_ps, parse_tags, parse_version};
 pub use openai::parse_models;
 pub use rotation::{Ask, Bounds, Look, Pick, Rotation};
 pub use schedule::Schedule;
-pub use traffic::Traffic;
 
 use crate::clock::Clock;
 use crate::decision::consistency::Disagreement;
@@ -28,10 +26,13 @@ use crate::decision::fleet::{
 use crate::decision::name::ModelName;
 use crate::decision::policy::{Server, ServerKind};
 use crate::state::State;
+use crate::traffic::{Outcome, Traffic};
 use deep::DeepProbe;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Reports waiting to be taken in; a full queue makes the probes wait, which is all the pressure needed.
@@ -53,8 +54,10 @@ pub struct Senses {
     pub client: Client,
     /// The process's clock.
     pub clock: Clock,
-    /// Where successes of real requests are noted.
+    /// What real requests meet.
     pub traffic: Traffic,
+    /// Servers that an operator drains, by name.
+    pub drained: watch::Receiver<BTreeSet<Arc<str>>>,
 }
 
 /// Probes until `stop`. After a new policy was published, send the schedule again (changed or not): the list of servers is
@@ -71,10 +74,30 @@ pub async fn run(state: Arc<State>, senses: Senses, mut schedule: watch::Receive
     };
     let mut now = schedule.borrow_and_update().clone();
     fleet.reconcile(&state, &now);
-    let mut reloadable = true;
+    let (mut reloadable, mut drainable) = (true, true);
+    let traffic = fleet.senses.traffic.clone();
+    let mut drained = fleet.senses.drained.clone();
     loop {
+        let cooled = fleet.next_cooled();
         tokio::select! {
             () = stop.cancelled() => return,
+            outcomes = traffic.outcomes() => {
+                let changed = outcomes.into_iter().fold(false, |changed, outcome| fleet.take_outcome(outcome) | changed);
+                if changed {
+                    fleet.publish(&state);
+                }
+            }
+            () = sleep(cooled.unwrap_or_default()), if cooled.is_some() => {
+                if fleet.tick() {
+                    fleet.publish(&state);
+                }
+            }
+            changed = drained.changed(), if drainable => {
+                drainable = changed.is_ok();
+                if fleet.drain(&drained.borrow_and_update()) {
+                    fleet.publish(&state);
+                }
+            }
             changed = schedule.changed(), if reloadable => {
                 // Nobody can reload once the sender is gone; the probes go on as they are.
                 reloadable = changed.is_ok();
@@ -90,16 +113,16 @@ pub async fn run(state: Arc<State>, senses: Senses, mut schedule: watch::Receive
     }
 }
 
-/// One probe's outcome, from a task of one server.
+/// One probe's finding, from a task of one server.
 struct Report {
     server: Arc<str>,
     /// Which task sent it: the last report of a task that was replaced must not count for its successor.
     generation: u64,
-    outcome: Outcome,
+    finding: Finding,
 }
 
 /// From which layer, and what.
-enum Outcome {
+enum Finding {
     Reach(Result<Inventory, Failure>),
     Depth(Depth),
 }
@@ -205,30 +228,61 @@ impl Fleet {
                 _ = async { tokio::join!(probe.run(), deep.run()) } => {}
             }
         });
-        Tracked {
-            target,
-            track: ServerTrack::default(),
-            generation: self.generation,
-            schedule: sender,
-            _task: stop.drop_guard(),
-        }
+        let mut track = ServerTrack::default();
+        track.set_draining(self.senses.drained.borrow().contains(&target.name));
+        Tracked { target, track, generation: self.generation, schedule: sender, _task: stop.drop_guard() }
     }
 
     /// Takes a report in; true where readers would see a difference.
     fn take(&mut self, report: Report, schedule: &Schedule) -> bool {
-        let Some(tracked) = self.tracked.get_mut(&report.server) else { return false };
-        if tracked.generation != report.generation {
+        if self.tracked.get(&report.server).is_none_or(|tracked| tracked.generation != report.generation) {
             return false;
         }
-        let before = tracked.track.view();
         let Schedule { rise, fall, .. } = *schedule;
-        let transition = match report.outcome {
-            Outcome::Reach(outcome) => tracked.track.report(outcome, rise, fall),
-            Outcome::Depth(depth) => tracked.track.report_depth(depth, rise, fall),
-        };
+        self.change(&report.server, |track| match report.finding {
+            Finding::Reach(outcome) => track.report(outcome, rise, fall),
+            Finding::Depth(depth) => track.report_depth(depth, rise, fall),
+        })
+    }
+
+    /// Takes in how a real request went; true where readers would see a difference.
+    fn take_outcome(&mut self, Outcome { server, served }: Outcome) -> bool {
+        let now_ns = self.senses.clock.now().mono_ns;
+        let changed = self.change(&server, |track| track.report_served(served, now_ns));
+        let troubled = self.tracked.get(&server).is_some_and(|tracked| tracked.track.is_troubled());
+        self.senses.traffic.set_troubled(&server, troubled);
+        changed
+    }
+
+    /// The time until the first cooldown ends.
+    fn next_cooled(&self) -> Option<Duration> {
+        let until_ns = self.tracked.values().filter_map(|tracked| tracked.track.cooldown_until_ns()).min()?;
+        Some(Duration::from_nanos(until_ns.saturating_sub(self.senses.clock.now().mono_ns)))
+    }
+
+    /// Ends the cooldowns that are over; true where readers would see a difference.
+    fn tick(&mut self) -> bool {
+        let now_ns = self.senses.clock.now().mono_ns;
+        let names: Vec<_> = self.tracked.keys().cloned().collect();
+        names.iter().fold(false, |changed, name| self.change(name, |track| track.tick(now_ns)) | changed)
+    }
+
+    /// Drains these servers, and no others; true where readers would see a difference.
+    fn drain(&mut self, drained: &BTreeSet<Arc<str>>) -> bool {
+        let names: Vec<_> = self.tracked.keys().cloned().collect();
+        names.iter().fold(false, |changed, name| {
+            self.change(name, |track| track.set_draining(drained.contains(name))) | changed
+        })
+    }
+
+    /// Changes one server's track, and logs the transition; true where readers would see a difference.
+    fn change(&mut self, name: &Arc<str>, change: impl FnOnce(&mut ServerTrack) -> Option<Transition>) -> bool {
+        let Some(tracked) = self.tracked.get_mut(name) else { return false };
+        let before = tracked.track.view();
+        let transition = change(&mut tracked.track);
         let after = tracked.track.view();
         if let Some(transition) = transition {
-            log(&report.server, transition, &after);
+            log(name, transition, &after);
         }
         !same(&before, &after)
     }
@@ -240,13 +294,19 @@ impl Fleet {
 }
 
 fn same(a: &ServerView, b: &ServerView) -> bool {
-    a.state == b.state && Arc::ptr_eq(&a.inventory, &b.inventory) && a.failure == b.failure
+    a.state == b.state
+        && a.preference == b.preference
+        && Arc::ptr_eq(&a.inventory, &b.inventory)
+        && a.failure == b.failure
 }
 
 fn log(server: &str, Transition { from, to }: Transition, seen: &ServerView) {
+    let between = [from, to].map(|state| matches!(state, ServerState::Up | ServerState::Busy));
     let (from, state) = (from.as_str(), to.as_str());
     match (&seen.failure, to) {
-        (Some(failure), _) => {
+        // Under load it may happen several times a second, and nobody has to act.
+        (_, _) if between == [true, true] => tracing::debug!(server, from, state, "server changed state"),
+        (Some(failure), ServerState::Down | ServerState::Degraded | ServerState::Cooldown | ServerState::Unknown) => {
             tracing::warn!(
                 server,
                 from,
@@ -256,7 +316,7 @@ fn log(server: &str, Transition { from, to }: Transition, seen: &ServerView) {
                 "server changed state"
             );
         }
-        (None, ServerState::Up) => {
+        (_, ServerState::Up) => {
             let Inventory { models, loaded, version, .. } = &*seen.inventory;
             let version = version.as_deref();
             tracing::info!(
@@ -269,7 +329,9 @@ fn log(server: &str, Transition { from, to }: Transition, seen: &ServerView) {
                 "server changed state"
             );
         }
-        (None, ServerState::Busy) => tracing::info!(server, from, state, "server changed state"),
+        (_, ServerState::Busy | ServerState::Trial | ServerState::Draining) => {
+            tracing::info!(server, from, state, "server changed state");
+        }
         (None, _) => tracing::warn!(server, from, state, "server changed state"),
     }
 }
@@ -330,7 +392,7 @@ impl Probe {
                 inventory
             });
             let (server, generation) = (self.target.name.clone(), self.generation);
-            let report = Report { server, generation, outcome: Outcome::Reach(outcome) };
+            let report = Report { server, generation, finding: Finding::Reach(outcome) };
             if self.reports.send(report).await.is_err() {
                 return;
             }

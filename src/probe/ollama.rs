@@ -1,7 +1,7 @@
 //! What an Ollama server has: `/api/tags`, `/api/ps`, `/api/version` (Ollama `api/types.go`).
 
 use super::Parsed;
-use super::deep::Found;
+use super::deep::{Found, TOKENS};
 use super::fetch::{Client, Said, failure};
 use super::json::{self, Entries};
 use super::rotation::Ask;
@@ -54,9 +54,9 @@ pub async fn loaded(client: &Client, base: &str) -> Result<(Vec<LoadedModel>, Op
     Ok((entries, said.date.as_deref().and_then(date_ms)))
 }
 
-/// Asks for one token, or for an embedding of a model that can only embed. Says what was found, whether the model can
+/// Asks for a few tokens, or for an embedding of a model that can only embed. Says what was found, whether the model can
 /// only embed, and whether the server says that it loaded the model for it.
-pub async fn one_token(client: &Client, base: &str, ask: &Ask) -> (Found, bool, bool) {
+pub async fn few_tokens(client: &Client, base: &str, ask: &Ask) -> (Found, bool, bool) {
     if !ask.embeds {
         let body = generate_body(ask);
         match client.post(base, GENERATE, body).await {
@@ -67,10 +67,10 @@ pub async fn one_token(client: &Client, base: &str, ask: &Ask) -> (Found, bool, 
     conclude(client.post(base, EMBED, embed_body(ask)).await, true)
 }
 
-/// One raw token: no template, and no prompt of a client.
+/// A few raw tokens: no template, and no prompt of a client.
 fn generate_body(ask: &Ask) -> String {
     let keep_alive = format!("{}s", ask.keep_alive_s);
-    let options = serde_json::json!({ "num_ctx": ask.num_ctx, "num_predict": 1 });
+    let options = serde_json::json!({ "num_ctx": ask.num_ctx, "num_predict": TOKENS });
     serde_json::json!({
         "model": ask.listed, "prompt": "1", "raw": true, "stream": false, "keep_alive": keep_alive, "options": options,
     })

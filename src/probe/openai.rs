@@ -1,6 +1,6 @@
 //! What an OpenAI-compatible server has (vLLM, llama.cpp, LocalAI, TGI): `/v1/models`, and what only some of them have.
 
-use super::deep::Found;
+use super::deep::{Found, TOKENS};
 use super::fetch::{Client, Said, failure};
 use super::json::{self, Entries};
 use super::{Parsed, Target, load};
@@ -107,18 +107,21 @@ pub enum Way {
     Embeddings,
 }
 
-/// Asks for one token, or for an embedding; says what was found, and the route that answered.
-pub async fn one_token(client: &Client, base: &str, model: &str, known: Way) -> (Found, Way) {
+/// Asks for a few tokens, or for an embedding; says what was found, and the route that answered.
+pub async fn few_tokens(client: &Client, base: &str, model: &str, known: Way) -> (Found, Way) {
     let mut found = (Found::Refused(404), known);
     let others = [Way::Completions, Way::Chat, Way::Embeddings].into_iter().filter(|way| *way != known);
     for way in std::iter::once(known).chain(others) {
         let (path, body) = match way {
             Way::Completions => {
-                ("/v1/completions", serde_json::json!({ "model": model, "prompt": "1", "max_tokens": 1 }))
+                ("/v1/completions", serde_json::json!({ "model": model, "prompt": "1", "max_tokens": TOKENS }))
             }
             Way::Chat => {
                 let messages = [serde_json::json!({ "role": "user", "content": "1" })];
-                ("/v1/chat/completions", serde_json::json!({ "model": model, "messages": messages, "max_tokens": 1 }))
+                (
+                    "/v1/chat/completions",
+                    serde_json::json!({ "model": model, "messages": messages, "max_tokens": TOKENS }),
+                )
             }
             Way::Embeddings => ("/v1/embeddings", serde_json::json!({ "model": model, "input": "1" })),
         };

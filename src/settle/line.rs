@@ -14,6 +14,12 @@ pub struct UsageLine {
     pub uid: String,
     /// The receipt of the grant.
     pub receipt: String,
+    /// The server that was really used.
+    pub server: String,
+    /// The status the client got.
+    pub status: String,
+    /// HAProxy's termination state, nginx's `$request_completion`.
+    pub end: String,
 }
 
 /// Reads a datagram.
@@ -28,7 +34,13 @@ pub fn parse(datagram: &[u8]) -> Result<UsageLine, &'static str> {
     }
     let field = |name: &str| fields.get(name).map(text).filter(|text| text != "-").unwrap_or_default();
     // Both are empty where a client connected and asked nothing.
-    Ok(UsageLine { uid: field("uid"), receipt: field("receipt") })
+    Ok(UsageLine {
+        uid: field("uid"),
+        receipt: field("receipt"),
+        server: field("server"),
+        status: field("status"),
+        end: field("end"),
+    })
 }
 
 /// `<PRI>TIMESTAMP HOST TAG: ` (RFC 3164) as HAProxy and nginx write it, up to the object.

@@ -2,8 +2,10 @@
 //! requests that outlive it (HAProxy #3436).
 
 use super::line;
+use super::served::served;
 use crate::gate::{Gate, Settled};
 use crate::listen::{Address, place_unix_socket};
+use crate::traffic::Traffic;
 use std::io;
 use std::sync::Arc;
 use tokio::net::{UdpSocket, UnixDatagram};
@@ -47,7 +49,7 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<Socket> {
 }
 
 /// Takes lines in until `stop`.
-pub async fn serve(socket: Socket, gate: Arc<Gate>, stop: CancellationToken) {
+pub async fn serve(socket: Socket, gate: Arc<Gate>, traffic: Traffic, stop: CancellationToken) {
     let mut buffer = vec![0; LINE_MAX];
     loop {
         let received = tokio::select! {
@@ -55,7 +57,7 @@ pub async fn serve(socket: Socket, gate: Arc<Gate>, stop: CancellationToken) {
             received = receive(&socket, &mut buffer) => received,
         };
         match received {
-            Ok(length) => settle(&gate, buffer.get(..length).unwrap_or_default()),
+            Ok(length) => settle(&gate, &traffic, buffer.get(..length).unwrap_or_default()),
             Err(error) => {
                 // A socket error lasts; it must not make this loop spin.
                 tracing::warn!(%error, "usage lines cannot be received");
@@ -72,9 +74,18 @@ async fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn settle(gate: &Gate, datagram: &[u8]) {
+fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
     let settled = match line::parse(datagram) {
-        Ok(line) => gate.settle(&line.receipt, line.uid.as_bytes()),
+        Ok(line) => {
+            let settled = gate.settle(&line.receipt, line.uid.as_bytes());
+            // Once for each request that took a slot, so that a line sent again proves nothing twice.
+            if settled == Settled::Released
+                && let Some(served) = served(&line)
+            {
+                traffic.note(&line.server, served, gate.clock.now());
+            }
+            settled
+        }
         Err(fault) => {
             gate.metrics.usage_line(Settled::Malformed);
             if let Some(passed_over) = gate.complaint() {

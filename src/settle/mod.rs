@@ -7,6 +7,7 @@
 
 mod line;
 mod listener;
+mod served;
 
 pub use line::{UsageLine, parse};
 pub use listener::{Socket, bind, serve};

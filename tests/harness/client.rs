@@ -190,6 +190,12 @@ impl Conversation {
         Ok(Conversation { stream, watch, raw: Vec::new(), framing: None, without_body, response: Response::default() })
     }
 
+    /// Gives up where nothing comes for so long.
+    pub fn with_patience(self, limit: std::time::Duration) -> Result<Conversation, Fault> {
+        self.stream.set_read_timeout(Some(limit)).map_err(|fault| fault.to_string())?;
+        Ok(self)
+    }
+
     /// Reads until the body has `bytes`, or ends.
     pub fn read_body(&mut self, bytes: usize) -> Result<(), Fault> {
         while !self.response.complete && (self.framing.is_none() || self.response.body.len() < bytes) {

@@ -30,6 +30,7 @@ pub struct Simulator {
     /// Where it listens, also while it is stopped.
     pub address: SocketAddr,
     tokens_per_second: u32,
+    options: &'static str,
     output: PathBuf,
     process: Option<Process>,
 }
@@ -62,6 +63,15 @@ pub struct Counters {
     pub requests: u64,
     /// Clients that left before their answer was complete.
     pub aborts: u64,
+    /// How often each fault on purpose struck.
+    #[serde(default)]
+    pub faults: BTreeMap<String, u64>,
+    /// Inference requests waiting for a slot.
+    #[serde(default)]
+    pub queued: u64,
+    /// 503 answers.
+    #[serde(default)]
+    pub busy: u64,
     /// The last two hundred.
     pub recent: Vec<Seen>,
 }
@@ -83,7 +93,8 @@ impl Simulator {
     /// Starts it, or starts it again at the same address with all counters zero.
     pub fn start(&mut self) -> Result<(), Fault> {
         let mut command = Command::new(built("ollama-sim")?);
-        command.args(["--listen", &self.address.to_string(), "--name", self.name, "--num-parallel", "64"]);
+        command.args(["--listen", &self.address.to_string(), "--name", self.name]);
+        command.args(self.options.split_whitespace());
         command.args(["--tokens-per-second", &self.tokens_per_second.to_string(), "--prompt-tokens-per-second", "0"]);
         for model in self.models {
             command.args(["--model", model]);
@@ -103,6 +114,13 @@ impl Simulator {
     /// Whether it runs.
     pub fn runs(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// Sets faults on purpose, in the words of the simulator's README; `[]` clears them.
+    pub fn fault(&self, list: &str) -> Result<(), Fault> {
+        let request = Request::post("/sim/faults", list).header("Host", "localhost").header("Connection", "close");
+        let answer = client::send(self.address, &request)?;
+        if answer.status == 200 { Ok(()) } else { Err(format!("{}: {list}: {}", self.name, answer.text())) }
     }
 
     /// Its counters; all zero while it is stopped.
@@ -139,13 +157,26 @@ impl Servers for Fleet {
 impl Fleet {
     /// Starts them. 20 tokens a second are 50 ms apart.
     pub fn start(scratch: &Scratch, tokens_per_second: u32) -> Result<Fleet, Fault> {
-        let list: [(&'static str, &'static [&'static str]); 3] =
-            [("ollama1", &[SHARED_MODEL, SINGLE_MODEL]), ("ollama2", &[SHARED_MODEL]), ("ollama3", &[FOREIGN_MODEL])];
+        Fleet::start_with(
+            scratch,
+            tokens_per_second,
+            "--num-parallel 64",
+            [&[SHARED_MODEL, SINGLE_MODEL], &[SHARED_MODEL], &[FOREIGN_MODEL]],
+        )
+    }
+
+    /// Three servers with these models and options.
+    pub fn start_with(
+        scratch: &Scratch,
+        tokens_per_second: u32,
+        options: &'static str,
+        models: [&'static [&'static str]; 3],
+    ) -> Result<Fleet, Fault> {
         let mut servers = Vec::new();
-        for (name, models) in list {
+        for (name, models) in ["ollama1", "ollama2", "ollama3"].into_iter().zip(models) {
             let output = scratch.join(&format!("{name}.log"));
-            let mut server =
-                Simulator { name, models, address: port::free()?, tokens_per_second, output, process: None };
+            let address = port::free()?;
+            let mut server = Simulator { name, models, address, tokens_per_second, options, output, process: None };
             server.start()?;
             servers.push(server);
         }
@@ -160,6 +191,7 @@ impl Fleet {
             models,
             address,
             tokens_per_second: 0,
+            options: "",
             output: PathBuf::new(),
             process: None,
         };

@@ -105,7 +105,7 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 pub fn server(name: &str, url: &str) -> Server {
     let kind = ServerKind::Ollama;
-    Server { name: name.into(), url: url.into(), kind, maxconn: None, slots: 1, weight: 100, models: Vec::new() }
+    Server { name: name.into(), url: url.into(), kind, maxconn: None, slots: None, weight: 100, models: Vec::new() }
 }
 
 pub fn policy(servers: Vec<Server>) -> Policy {
