@@ -62,8 +62,19 @@ pub struct Counters {
     pub requests: u64,
     /// Clients that left before their answer was complete.
     pub aborts: u64,
+    /// Tokens by model.
+    pub models: BTreeMap<String, Tokens>,
     /// The last two hundred.
     pub recent: Vec<Seen>,
+}
+
+/// Tokens a simulator evaluated and generated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+pub struct Tokens {
+    /// Of prompts.
+    pub tokens_in: u64,
+    /// Of answers, sent or not.
+    pub tokens_out: u64,
 }
 
 impl Counters {
@@ -71,6 +82,14 @@ impl Counters {
     pub fn asked(&self) -> u64 {
         self.requests
             - self.handlers.iter().filter(|(name, _)| PROBES.contains(&name.as_str())).map(|(_, n)| n).sum::<u64>()
+    }
+
+    /// Tokens of all models together.
+    pub fn tokens(&self) -> Tokens {
+        self.models.values().fold(Tokens::default(), |sum, model| Tokens {
+            tokens_in: sum.tokens_in + model.tokens_in,
+            tokens_out: sum.tokens_out + model.tokens_out,
+        })
     }
 
     /// The last of those.
