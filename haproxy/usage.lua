@@ -212,7 +212,7 @@ end
 
 -- What a model server answers with 2xx, in a form that is known and not compressed; nothing else is looked at.
 function Answer:begin(txn, message)
-    local status = message:get_stline().code
+    local status = tonumber(message:get_stline().code) -- a string in 2.6
     if status < 200 or status > 299 or status == 204 or txn:get_var("txn.herdgate.verdict") ~= "allow" then
         return
     end
@@ -223,7 +223,8 @@ function Answer:begin(txn, message)
     end
     local kind = headers["content-type"]
     kind = kind and kind[0]:lower() or ""
-    local own = match(txn:get_var("txn.herdgate_path") or "", "^/api/")
+    -- Escaped as JSON, where a slash may have a backslash.
+    local own = match(txn:get_var("txn.herdgate_path") or "", "^\\?/api\\?/")
     self.scan = own and self.read_counts or self.read_usage
     if find(kind, "ndjson", 1, true) then
         self.read, self.take, self.units = self.stream, self.line, 0
