@@ -100,9 +100,10 @@ function Answer:read_counts(text)
     end
 end
 
--- Zero is absent (`omitempty`). No count of the prompt says nothing: older releases leave it out for a cached prompt.
-function Answer:end_counts()
-    if self.done then
+-- Zero is absent (`omitempty`), where `text`, the end of the object, is its end. No count of the prompt says nothing: older
+-- releases leave it out for a cached prompt.
+function Answer:end_counts(text)
+    if self.done and find(text, "}%s*$") then
         self.tokens_out = self.tokens_out or 0
     end
 end
@@ -113,7 +114,7 @@ function Answer:line(text, cut)
     if self.done == false then
         self.units = self.units + 1
     elseif self.done then
-        self:end_counts()
+        self:end_counts(text)
     elseif not cut and sub(text, 1, 8) == '{"error"' then
         self.failed = 1
     end
@@ -251,7 +252,7 @@ function Answer:finish(txn)
     if self.take and self.rest ~= "" then
         self:stream("\n")
     end
-    self:end_counts()
+    self:end_counts(self.rest)
     self:publish(txn)
 end
 

@@ -99,6 +99,24 @@ pub const RECORDED: &[Recorded] = &[
         (Some(12), Some(345), None, false),
     ),
     answer(
+        "the same with the prompt cached: the arguments are no counts",
+        "/api/chat",
+        JSON,
+        r#"{"model":"m","message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"eval_count":1,"prompt_eval_count":2}}}]},"done":true,"eval_count":345}"#,
+        (None, Some(345), None, false),
+    ),
+    answer(
+        "Ollama, cut inside the last number: what is not all there is no count, nor zero",
+        "/api/generate",
+        NDJSON,
+        concat!(
+            r#"{"model":"m","response":"a","done":false}"#,
+            "\n",
+            r#"{"model":"m","response":"","done":true,"prompt_eval_count":5,"eval_count":12"#
+        ),
+        (Some(5), None, Some(1), false),
+    ),
+    answer(
         "Ollama, embeddings",
         "/api/embed",
         JSON,

@@ -354,7 +354,7 @@ pub fn a_fault_in_lua_costs_the_counts_and_no_answer(version: Version) {
         ("the head", &[], &[("    local headers = message:get_headers()\n", "    error('planted')\n")]),
         ("each piece", &[], &[("    local piece = message:body()\n", "    error('planted')\n")]),
         ("the second piece", &[], &[("    local from = 1\n    local stop", SECOND)]),
-        ("the end", &[], &[("    self:end_counts()\n    self:publish(txn)\n", "    local _ = nil + 1\n")]),
+        ("the end", &[], &[("    self:end_counts(self.rest)\n    self:publish(txn)\n", "    local _ = nil + 1\n")]),
         ("a HAProxy without Lua", &[("feature(LUA)", "feature(NO_SUCH_FEATURE)")], &[]),
     ];
     for (place, config, script) in places {
