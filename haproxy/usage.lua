@@ -4,7 +4,8 @@
 --
 -- It never changes, holds back or ends an answer: it looks at a copy, and an error in here only ends the counting. What it
 -- keeps is bounded: an unfinished line, of a long one the end. Variables are set as data passes, because nothing more is
--- called where a client leaves.
+-- called where a client leaves. There is no http_end: each callback costs more than what is done in it, and that one would
+-- be called for the request too.
 --
 -- A model cannot forge the counts in text: its quotes are escaped, so a member's name in quotes is never text. Of several
 -- usage objects the last counts. In Ollama's own dialect, which shows a tool call's arguments as an object, what stands
@@ -184,12 +185,17 @@ function Answer:stream(piece)
         text = sub(text, -KEPT)
     end
     self.rest = text
+    -- The last line may have no end.
+    if byte(text, -1) == 125 then -- }
+        self:scan(text)
+    end
 end
 
 -- The next piece of an answer that is one document.
 function Answer:document(piece)
     local text = self.rest .. piece
     self:scan(text)
+    self:end_counts(text)
     self.rest = sub(text, -KEPT)
 end
 
@@ -248,14 +254,6 @@ function Answer:go_on(txn, message)
     end
 end
 
-function Answer:finish(txn)
-    if self.take and self.rest ~= "" then
-        self:stream("\n")
-    end
-    self:end_counts(self.rest)
-    self:publish(txn)
-end
-
 -- What counts is whole or absent: half a count would be charged as the whole one.
 local function forget(txn)
     for _, name in ipairs({ "units", "in", "out" }) do
@@ -287,12 +285,6 @@ end
 function Answer:http_payload(txn, message)
     if self.read then
         self:guarded(self.go_on, txn, message)
-    end
-end
-
-function Answer:http_end(txn, message)
-    if self.read and message:is_resp() then
-        self:guarded(self.finish, txn, message)
     end
 end
 

@@ -114,7 +114,7 @@ pub const RECORDED: &[Recorded] = &[
             "\n",
             r#"{"model":"m","response":"","done":true,"prompt_eval_count":5,"eval_count":12"#
         ),
-        (Some(5), None, Some(1), false),
+        (None, None, Some(1), false),
     ),
     answer(
         "Ollama, embeddings",
@@ -412,10 +412,16 @@ pub const RECORDED: &[Recorded] = &[
         (None, None, None, false),
     ),
     answer(
-        "a stream that ends inside a line",
+        "a last line without an end is no unit, and what it says counts",
         "/v1/chat/completions",
         SSE,
-        concat!("data: ", r#"{"choices":[{"delta":{"content":"a"}}]}"#),
-        (None, None, Some(1), false),
+        concat!(
+            "data: ",
+            r#"{"choices":[{"delta":{"content":"a"}}]}"#,
+            "\n\n",
+            "data: ",
+            r#"{"choices":[{"delta":{"content":"b"}}],"usage":{"prompt_tokens":4,"completion_tokens":2}}"#
+        ),
+        (Some(4), Some(2), Some(1), false),
     ),
 ];
