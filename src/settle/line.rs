@@ -7,19 +7,45 @@ use nom::combinator::opt;
 use nom::sequence::delimited;
 use serde_json::{Map, Value};
 
-/// What herdgate reads of a line. Values that a proxy does not have are absent, `-` or empty, and are empty here.
+/// What herdgate reads of a line. Values that a proxy does not have are absent, `-` or empty, and are empty here; so are
+/// numbers that are none. Of nginx's lists the last attempt of the last hop counts: the one at the model server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UsageLine {
     /// The proxy's own identifier of the request.
     pub uid: String,
+    /// The public id of the decision.
+    pub id: String,
     /// The receipt of the grant.
     pub receipt: String,
-    /// The server that was really used.
+    /// The server that was really used; in HAProxy the backend's name, which may be one of the file's own.
     pub server: String,
-    /// The status the client got.
-    pub status: String,
-    /// HAProxy's termination state, nginx's `$request_completion`.
+    /// Status told to the client; absent where it left before.
+    pub status: Option<u64>,
+    /// HAProxy's two letters of how it ended (`--`, `CD`, …), nginx's `OK` where the answer was complete.
     pub end: String,
+    /// Tries to reach that server, the first included.
+    pub attempts: Option<u64>,
+    /// Bytes of the request.
+    pub bytes_in: Option<u64>,
+    /// Bytes of the answer, its head included.
+    pub bytes_out: Option<u64>,
+    /// Milliseconds in queues.
+    pub ms_queue: Option<u64>,
+    /// Milliseconds to connect; absent where no connection came about.
+    pub ms_connect: Option<u64>,
+    /// Milliseconds to the answer's head, in nginx from the first byte sent; absent where none came.
+    pub ms_header: Option<u64>,
+    /// Milliseconds in all.
+    pub ms_total: Option<u64>,
+    /// Tokens of the prompt, as the server reported them (`in`).
+    pub tokens_in: Option<u64>,
+    /// Tokens of the answer, as the server reported them (`out`). With `end` other than `--` this is what it had reported
+    /// before the stream was cut.
+    pub tokens_out: Option<u64>,
+    /// Lines or events with content that a stream brought.
+    pub units: Option<u64>,
+    /// Whether a stream of status 200 brought an error (`error`).
+    pub failed: bool,
 }
 
 /// Reads a datagram.
@@ -33,14 +59,58 @@ pub fn parse(datagram: &[u8]) -> Result<UsageLine, &'static str> {
         return Err("version");
     }
     let field = |name: &str| fields.get(name).map(text).filter(|text| text != "-").unwrap_or_default();
-    // Both are empty where a client connected and asked nothing.
+    let number = |name: &str| last(&field(name)).parse().ok();
+    let ms = |name: &str| milliseconds(last(&field(name)));
+    // Most are empty where a client connected and asked nothing.
     Ok(UsageLine {
         uid: field("uid"),
+        id: field("id"),
         receipt: field("receipt"),
         server: field("server"),
-        status: field("status"),
+        status: number("status"),
         end: field("end"),
+        attempts: attempts(&field("attempts")),
+        bytes_in: number("bytes_in"),
+        bytes_out: number("bytes_out"),
+        ms_queue: ms("ms_queue"),
+        ms_connect: ms("ms_connect"),
+        ms_header: ms("ms_header"),
+        ms_total: ms("ms_total"),
+        tokens_in: number("in"),
+        tokens_out: number("out"),
+        units: number("units"),
+        failed: field("error") == "1",
     })
+}
+
+/// nginx's lists: ` : ` separates hops, `, ` the attempts of one (ngx_http_upstream_module, `$upstream_addr`).
+fn last_hop(list: &str) -> &str {
+    list.rsplit(" : ").next().unwrap_or_default()
+}
+
+/// The last attempt of the last hop.
+fn last(list: &str) -> &str {
+    last_hop(list).rsplit(", ").next().unwrap_or_default()
+}
+
+/// HAProxy says how often it tried again (`%rc`, with a `+` where it was another server), nginx whom it tried.
+fn attempts(text: &str) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    match text.strip_prefix('+').unwrap_or(text).parse::<u64>() {
+        Ok(again) => again.checked_add(1),
+        Err(_) => u64::try_from(last_hop(text).split(", ").count()).ok(),
+    }
+}
+
+/// HAProxy writes whole milliseconds, nginx seconds with a point.
+fn milliseconds(text: &str) -> Option<u64> {
+    let Some((seconds, thousandths)) = text.split_once('.') else { return text.parse().ok() };
+    if thousandths.len() != 3 {
+        return None;
+    }
+    seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(thousandths.parse::<u16>().ok()?.into())
 }
 
 /// `<PRI>TIMESTAMP HOST TAG: ` (RFC 3164) as HAProxy and nginx write it, up to the object.
@@ -80,6 +150,77 @@ mod tests {
         check(r#"{"v":"1","uid":"","receipt":"g1.a","more":[1,2]}"#, Ok(("", "g1.a")));
         check(r#"{"v":1,"uid":"-","receipt":"-"}"#, Ok(("", "")));
         check(r#"{"v":1,"uid":{"a":1}}"#, Ok(("", "")));
+    }
+
+    #[test]
+    fn a_line_of_haproxy_is_read_whole() {
+        let line = r#"<134>Nov 21 09:29:05 haproxy[17]: {"v":1,"uid":"u-1","id":"0f","receipt":"g1.a","server":"ollama1","status":"200","end":"CD","attempts":"0","bytes_in":"310","bytes_out":"4711","ms_queue":"2","ms_connect":"1","ms_header":"250","ms_total":"9001","in":"17","out":"-","units":"42","error":"1","src":"10.0.0.1"}"#;
+        let expected = UsageLine {
+            uid: "u-1".to_owned(),
+            id: "0f".to_owned(),
+            receipt: "g1.a".to_owned(),
+            server: "ollama1".to_owned(),
+            status: Some(200),
+            end: "CD".to_owned(),
+            attempts: Some(1),
+            bytes_in: Some(310),
+            bytes_out: Some(4711),
+            ms_queue: Some(2),
+            ms_connect: Some(1),
+            ms_header: Some(250),
+            ms_total: Some(9001),
+            tokens_in: Some(17),
+            tokens_out: None,
+            units: Some(42),
+            failed: true,
+        };
+        assert_eq!(parse(line.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn a_line_of_nginx_is_read_by_its_last_hop_and_attempt() {
+        let line = r#"<190>Nov 21 09:29:05 nginx: {"v":1,"uid":"u","id":"0f","receipt":"g1.a","server":"ollama2","status":"200","end":"OK","attempts":"127.0.0.1:9902 : 10.0.0.1:11434, 10.0.0.2:11434","bytes_in":"310","bytes_out":"290 : 0, 4711","ms_connect":"0.000 : -, 0.004","ms_header":"0.001 : -, 1.250","ms_total":"12.034"}"#;
+        let expected = UsageLine {
+            uid: "u".to_owned(),
+            id: "0f".to_owned(),
+            receipt: "g1.a".to_owned(),
+            server: "ollama2".to_owned(),
+            status: Some(200),
+            end: "OK".to_owned(),
+            attempts: Some(2),
+            bytes_in: Some(310),
+            bytes_out: Some(4711),
+            ms_connect: Some(4),
+            ms_header: Some(1250),
+            ms_total: Some(12_034),
+            ..UsageLine::default()
+        };
+        assert_eq!(parse(line.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_absent() {
+        let figures = |text: &str| {
+            let json = serde_json::json!({ "v": 1, "ms_connect": text, "in": text, "status": text, "attempts": text });
+            let line = parse(json.to_string().as_bytes()).unwrap_or_default();
+            (line.ms_connect, line.tokens_in, line.status, line.attempts)
+        };
+        assert_eq!(figures("7"), (Some(7), Some(7), Some(7), Some(8)));
+        assert_eq!(figures("0.007"), (Some(7), None, None, Some(1)));
+        for text in ["", "-"] {
+            assert_eq!(figures(text), (None, None, None, None), "{text}");
+        }
+        for text in ["-1", "x", "1 2", "1e3", "0.1.2", "99999999999999999999", "99999999999999999.000", "0x10", "1 : -"]
+        {
+            let (connect, tokens, status, _) = figures(text);
+            assert_eq!((connect, tokens, status), (None, None, None), "{text}");
+        }
+        assert_eq!(figures("18446744073709551615").3, None);
+        assert_eq!(figures("+2").3, Some(3));
+        assert_eq!(
+            parse(br#"{"v":1,"status":200,"ms_total":-1,"units":[1]}"#).map(|line| (line.status, line.units)),
+            Ok((Some(200), None))
+        );
     }
 
     #[test]

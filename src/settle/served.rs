@@ -8,8 +8,12 @@ use crate::decision::fleet::Served;
 
 /// Judges a line.
 pub fn served(line: &UsageLine) -> Option<Served> {
-    let status: u16 = line.status.parse().ok()?;
+    let status = line.status?;
+    // A stream of no content, and no word of what was used.
+    let is_empty = line.units == Some(0) && line.tokens_out.is_none();
     let by_status = || match status {
+        200..=299 if line.failed => Some(Served::Badly("error in the stream")),
+        200..=299 if is_empty => Some(Served::Badly("empty")),
         200..=299 => Some(Served::Well),
         429 | 503 => Some(Served::Full),
         500..=599 => Some(Served::Badly("status")),
@@ -69,11 +73,27 @@ mod tests {
             ("502", "", Some(Served::Badly("connect"))),
             ("504", "", Some(Served::Badly("no answer in time"))),
             ("", "--", None),
-            ("99999", "--", None),
+            ("600", "--", None),
         ];
         for (status, end, expected) in cases {
-            let line = UsageLine { status: status.into(), end: end.into(), ..UsageLine::default() };
+            let line = UsageLine { status: status.parse().ok(), end: end.into(), ..UsageLine::default() };
             assert_eq!(served(&line), expected, "{status} {end}");
+        }
+    }
+
+    #[test]
+    fn a_200_that_brought_nothing_or_an_error_is_no_success() {
+        let line = UsageLine { status: Some(200), end: "--".into(), ..UsageLine::default() };
+        let cases = [
+            (None, None, false, Served::Well),
+            (Some(3), None, false, Served::Well),
+            (Some(0), Some(0), false, Served::Well), // it says itself that it generated nothing
+            (Some(0), None, false, Served::Badly("empty")),
+            (Some(3), None, true, Served::Badly("error in the stream")),
+        ];
+        for (units, tokens_out, failed, expected) in cases {
+            let line = UsageLine { units, tokens_out, failed, ..line.clone() };
+            assert_eq!(served(&line), Some(expected), "{line:?}");
         }
     }
 }

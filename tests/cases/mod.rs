@@ -9,10 +9,12 @@ pub mod faults;
 pub mod framing;
 pub mod headers;
 pub mod paths;
+pub mod recorded;
 pub mod sdks;
 pub mod servers;
 pub mod slots;
 pub mod streams;
+pub mod usage;
 
 use crate::harness::client::Request;
 use crate::harness::fleet::SHARED_MODEL;

@@ -72,8 +72,19 @@ pub struct Counters {
     /// 503 answers.
     #[serde(default)]
     pub busy: u64,
+    /// Tokens by model.
+    pub models: BTreeMap<String, Tokens>,
     /// The last two hundred.
     pub recent: Vec<Seen>,
+}
+
+/// Tokens a simulator evaluated and generated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+pub struct Tokens {
+    /// Of prompts.
+    pub tokens_in: u64,
+    /// Of answers, sent or not.
+    pub tokens_out: u64,
 }
 
 impl Counters {
@@ -81,6 +92,14 @@ impl Counters {
     pub fn asked(&self) -> u64 {
         self.requests
             - self.handlers.iter().filter(|(name, _)| PROBES.contains(&name.as_str())).map(|(_, n)| n).sum::<u64>()
+    }
+
+    /// Tokens of all models together.
+    pub fn tokens(&self) -> Tokens {
+        self.models.values().fold(Tokens::default(), |sum, model| Tokens {
+            tokens_in: sum.tokens_in + model.tokens_in,
+            tokens_out: sum.tokens_out + model.tokens_out,
+        })
     }
 
     /// The last of those.

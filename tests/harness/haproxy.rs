@@ -53,6 +53,7 @@ impl Version {
     pub fn check(self) -> Result<(bool, String), Fault> {
         let mut command = self.place().command()?;
         command.arg("-c").arg("-f").arg(root().join("haproxy/haproxy.cfg"));
+        command.env("HERDGATE_LUA", root().join("haproxy/usage.lua"));
         let said = command.output().map_err(|fault| format!("haproxy -c: {fault}"))?;
         Ok((said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned()))
     }
@@ -118,6 +119,7 @@ impl HaProxy {
         command.env("HERDGATE_AGENT_PORT", ports.agent_check.port().to_string());
         command.env("HAPROXY_LOG", log_address.to_string());
         command.env("HERDGATE_USAGE", ports.usage.to_string());
+        command.env("HERDGATE_LUA", file.with_file_name("usage.lua"));
         command.env("HAPROXY_STATS", scratch.join("haproxy.sock"));
         for (name, address) in servers.addresses() {
             command.env(name.to_uppercase(), address.to_string());

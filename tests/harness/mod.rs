@@ -16,6 +16,7 @@ pub mod nginx;
 pub mod port;
 pub mod process;
 pub mod release;
+pub mod replay;
 pub mod scratch;
 pub mod sdk;
 pub mod spop;

@@ -1,7 +1,7 @@
 //! The main job through one version of HAProxy: `VERSION` of the module that this file is included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, slots, streams};
+use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, slots, streams, usage};
 use crate::harness::release::series;
 use crate::harness::stack::Front;
 
@@ -68,4 +68,19 @@ tests! {
     with_herdgate_stopped_every_client_gets_503 => faults::stopped;
     with_herdgate_killed_under_load_no_request_slips_through => faults::killed_under_load;
     with_garbage_on_its_port_every_client_gets_503 => |front| faults::garbage_is_503(front, &NOT_SPOP);
+}
+
+macro_rules! usage_tests {
+    ($($name:ident;)+) => {
+        $(#[test] fn $name() { usage::$name(VERSION) })+
+    };
+}
+
+usage_tests! {
+    what_the_line_says_is_what_the_server_did;
+    however_an_answer_is_cut_it_says_the_same;
+    long_lines_are_read_and_pass_unchanged;
+    answers_of_other_kinds_are_left_alone;
+    what_a_client_got_before_it_left_is_counted;
+    a_fault_in_lua_costs_the_counts_and_no_answer;
 }
