@@ -1,7 +1,11 @@
-//! The metrics port and the control socket: `/metrics`, `/status`, `/livez`, `/readyz`. Read-only, and without secrets.
+//! The metrics port and the control socket: `/metrics`, `/status`, `/livez`, `/readyz`, without secrets. The metrics port
+//! is read-only; the control socket takes the commands of `control` as well.
 
 use crate::clock::Clock;
 use crate::complaint::Complaints;
+use crate::control;
+use crate::date;
+use crate::decision::blocks::Block;
 use crate::decision::fleet::ServerState;
 use crate::decision::moment::Moment;
 use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
@@ -96,8 +100,15 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
         async move {
             let complaint = || admin.complaints.admit(admin.clock.now());
             http::serve(stream, peer, ending, complaint, |request| {
-                let answer = answer(&admin, request.method(), request.uri().path());
-                std::future::ready(answer)
+                let admin = admin.clone();
+                async move {
+                    let path = request.uri().path().to_owned();
+                    if port == Port::Control && request.method() == Method::POST && control::is_command(&path) {
+                        let said = control::obey(&admin.state, &admin.clock, &path, request.into_body()).await;
+                        return plain(StatusCode::from_u16(said.0).unwrap_or_default(), TEXT, said.1);
+                    }
+                    answer(&admin, request.method(), &path)
+                }
             })
             .await;
         }
@@ -140,14 +151,16 @@ fn metrics(admin: &Admin, view: &View) -> Answer {
 }
 
 fn status(admin: &Admin, view: &View) -> Answer {
+    let now = admin.clock.now();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
-        uptime_s: admin.clock.now().since(admin.started) / 1_000_000_000,
+        uptime_s: now.since(admin.started) / 1_000_000_000,
         config_loaded_unix_ms: admin.config_loaded_unix_ms.load(Ordering::Acquire),
         not_ready: admin.readiness(view).err(),
         keys: view.keys.len(),
         servers: view.policy.servers.iter().map(|server| ServerStatus::new(view, server)).collect(),
         plans: view.policy.plans.iter().map(PlanStatus::new).collect(),
+        blocks: view.blocks.list(now).into_iter().map(BlockStatus::new).collect(),
     };
     match serde_json::to_vec(&status) {
         Ok(body) => plain(StatusCode::OK, JSON, body),
@@ -171,6 +184,21 @@ struct Status<'v> {
     keys: usize,
     servers: Vec<ServerStatus<'v>>,
     plans: Vec<PlanStatus<'v>>,
+    /// Who is shut out for a time.
+    blocks: Vec<BlockStatus<'v>>,
+}
+
+#[derive(Serialize)]
+struct BlockStatus<'v> {
+    kind: &'static str,
+    name: &'v str,
+    until: String,
+}
+
+impl<'v> BlockStatus<'v> {
+    fn new(block: &'v Block) -> BlockStatus<'v> {
+        BlockStatus { kind: block.kind.as_str(), name: &block.name, until: date::format(block.until.unix_ms) }
+    }
 }
 
 /// Without the URL, which may hold a password.

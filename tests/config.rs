@@ -185,6 +185,10 @@ fn listeners_and_the_key_file_need_a_restart_and_nothing_else_does() {
     check("[probe]\ninterval = \"7s\"\n[agent_check]\nproxies = 3\n", &[]);
     check("[listen]\nspop = \"127.0.0.1:9911\"\nmetrics = \"off\"\n", &["listen.spop", "listen.metrics"]);
     check("[keys]\nfile = \"other.toml\"\n", &["keys.file"]);
+    check(
+        "[keys]\nallow_readable = true\npepper_file = \"p\"\n[auth]\nfailures = \"9/s\"\n",
+        &["keys.allow_readable", "keys.pepper_file"],
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use herdgate::decision::fleet::{FleetView, Inventory, Model, ServerState, ServerView};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
+use herdgate::decision::limits::Holder;
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{PlanIndex, Policy, Server, ServerKind};
 use herdgate::decision::roster::Roster;
@@ -220,7 +221,7 @@ fn an_answer_carries_its_receipt() {
 
 #[test]
 fn a_refusal_says_when_to_come_back_and_forbids_retries_only_above_a_minute() {
-    let refusal = |retry_after_s| Refusal { retry_after_s, ..Refusal::new(Reason::RequestRate) };
+    let refusal = |retry_after_s| Refusal { retry_after_s, ..Refusal::new(Reason::RequestRate(Holder::Key)) };
     let cases = [
         (None, vec![]),
         (Some(1), vec!["retry_after=1"]),

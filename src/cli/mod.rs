@@ -1,11 +1,14 @@
 //! The command line: what there is to say, and who does it.
 
+mod block;
 mod check;
+mod control;
 mod key;
 mod serve;
 mod status;
 
 use crate::config::{self, Config};
+use crate::keys::KeyFile;
 use crate::keys::write::WriteFault;
 use crate::problem::Problems;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -43,9 +46,38 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// Make, list, revoke and import API keys
+    /// Make, list, rotate, revoke and import API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Shut a key or a user out for a time, in the running daemon
+    Block {
+        #[command(flatten)]
+        whom: Whom,
+        /// For how long, such as 1h; at most 30d
+        #[arg(long = "for", value_name = "DURATION", required_unless_present = "list", conflicts_with = "list")]
+        lasting: Option<String>,
+        /// Show who is shut out
+        #[arg(long, conflicts_with_all = ["kind", "name"])]
+        list: bool,
+        #[command(flatten)]
+        json: JsonFlag,
+    },
+    /// Let a key or a user in again
+    Unblock {
+        #[command(flatten)]
+        whom: Whom,
+    },
+}
+
+/// A key or a user.
+#[derive(Debug, Args)]
+struct Whom {
+    /// What it is
+    #[arg(value_parser = ["key", "user"], required_unless_present = "list")]
+    kind: Option<String>,
+    /// The key's name, or the user as the header of `on_behalf_of` names it
+    #[arg(required_unless_present = "list")]
+    name: Option<String>,
 }
 
 /// What the daemon writes to standard error.
@@ -96,6 +128,20 @@ enum KeyCommand {
         #[command(flatten)]
         json: JsonFlag,
     },
+    /// Give a key another secret; it is shown once, and the ones before end with the grace
+    Rotate {
+        /// The key's name
+        name: String,
+        /// How long the secrets before stay valid; 0s ends them at once
+        #[arg(long, value_name = "DURATION")]
+        grace: String,
+        /// When the new secret expires; where left out, it lives as long as the one before
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<String>,
+        /// Print the secret and nothing else
+        #[arg(long)]
+        print: bool,
+    },
     /// Revoke a key; takes effect within a second
     Revoke {
         /// The key's name
@@ -106,6 +152,9 @@ enum KeyCommand {
         /// For lines without a name: the name is this prefix and a number
         #[arg(long, value_name = "PREFIX", default_value = "imported-")]
         name_prefix: String,
+        /// Take secrets that can be guessed: under 32 characters (at least 8), or a few characters repeated
+        #[arg(long)]
+        weak: bool,
         #[command(flatten)]
         terms: Terms,
     },
@@ -117,9 +166,18 @@ struct Terms {
     /// Its plan; may be left out where there is only one
     #[arg(long)]
     plan: Option<String>,
-    /// Its team (not supported yet)
+    /// Its team
     #[arg(long)]
     team: Option<String>,
+    /// The header by which it names its users, such as x-openwebui-user-email
+    #[arg(long, value_name = "HEADER")]
+    on_behalf_of: Option<String>,
+    /// The plan whose limits hold for each of its users [default: its own]
+    #[arg(long, value_name = "PLAN", requires = "on_behalf_of")]
+    user_plan: Option<String>,
+    /// From when it is valid: after a duration (2h), or at a time (2027-01-31T12:00:00Z)
+    #[arg(long, value_name = "WHEN")]
+    not_before: Option<String>,
     /// When it expires: after a duration (14d), or at a time (2027-01-31T12:00:00Z)
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
@@ -195,6 +253,9 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Check(JsonFlag { json }) => check::run(&config, json, out),
         Command::Status { json, watch } => status::run(&config, json.json, watch, out),
         Command::Key(command) => key::run(command, &config, out),
+        Command::Block { list: true, json, .. } => block::list(&config, json.json, out),
+        Command::Block { whom, lasting, .. } => block::block(&config, &whom, lasting.as_deref(), out),
+        Command::Unblock { whom } => block::unblock(&config, &whom, out),
     }
 }
 
@@ -210,6 +271,11 @@ fn default_config() -> Result<PathBuf, Failure> {
     PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
         Failure::Usage(format!("there is no {} and no {}; name a file with --config", PLACES[0], PLACES[1]))
     })
+}
+
+/// The key file that the configuration names.
+fn key_file(config: &Config) -> KeyFile {
+    crate::serve::key_file(&config.settings)
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {

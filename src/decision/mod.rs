@@ -2,6 +2,7 @@
 //! environment below this folder; `tests/tidy.rs` holds it to that.
 
 pub mod authenticate;
+pub mod blocks;
 pub mod body;
 pub mod catalog;
 pub mod choose;
@@ -14,6 +15,8 @@ pub mod keyset;
 pub mod limits;
 pub mod moment;
 pub mod name;
+pub mod network;
+pub mod on_behalf;
 pub mod policy;
 pub mod reset;
 pub mod resolve;

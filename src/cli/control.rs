@@ -1,0 +1,86 @@
+//! Asks the running daemon over its control socket.
+
+use super::Failure;
+use crate::listen::Address;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Longest a daemon that is well takes to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Largest answer read, in bytes: 1,000 servers with some hundred models each.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// The daemon's control socket.
+pub(super) struct Control {
+    address: Address,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What the daemon said.
+pub(super) struct Said {
+    status: u16,
+    text: String,
+}
+
+impl Said {
+    /// The answer where all is well; else what the daemon has against it.
+    pub(super) fn well(self) -> Result<String, Failure> {
+        match self.status {
+            200..=299 => Ok(self.text),
+            _ => Err(Failure::Finding(self.text.trim_end().to_owned())),
+        }
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+impl Control {
+    /// The socket that the configuration names.
+    pub(super) fn of(config: &Path) -> Result<Control, Failure> {
+        let Some(address) = super::load(config)?.settings.listen.control else {
+            return Err(Failure::Usage("[listen] control is off; there is no socket to ask on".to_owned()));
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::Usage(format!("starting the runtime: {error}")))?;
+        Ok(Control { address, runtime })
+    }
+
+    /// Where that is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// One question.
+    pub(super) fn ask(&self, method: &str, path: &str, body: String) -> Result<Said, Failure> {
+        let asking = async {
+            match &self.address {
+                Address::Unix(socket) => ask(UnixStream::connect(socket).await?, method, path, body).await,
+                Address::Tcp(address) => ask(TcpStream::connect(address).await?, method, path, body).await,
+            }
+        };
+        self.runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, asking).await })
+            .unwrap_or_else(|_| Err("no answer within 5 s".into()))
+            .map_err(|why| Failure::Finding(format!("no daemon answers on {}: {why}", self.address)))
+    }
+}
+
+async fn ask<S>(stream: S, method: &str, path: &str, body: String) -> Result<Said, Fault>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::builder().method(method).uri(path).header("host", "herdgate");
+    let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes();
+    connection.abort();
+    Ok(Said { status, text: String::from_utf8(body.to_vec())? })
+}
