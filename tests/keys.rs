@@ -1,11 +1,11 @@
 //! API keys: their form, their file, and what takes effect when it changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it also reads clock and switch
 
+use herdgate::date;
 use herdgate::decision::keyset::KeySet;
 use herdgate::file_watch::FileWatch;
 use herdgate::keys::file::{self, Entry, Terms, scope};
 use herdgate::keys::secret::{self, LENGTH, Secret, looks_malformed};
-use herdgate::date;
 use herdgate::keys::{KeyFile, watch, write};
 use herdgate::problem::Problems;
 use proptest::prelude::*;
@@ -376,7 +376,9 @@ async fn a_changed_key_file_is_taken_up_within_a_second_or_so() {
     let path = scratch.keys("");
     let published = Arc::new(Mutex::new(None));
     let sink = published.clone();
-    let follower = tokio::spawn(watch::follow(FileWatch::new(&path), move |keys| *sink.lock().unwrap() = Some(keys)));
+    let follower = tokio::spawn(watch::follow(FileWatch::new(&path), KeyFile::new(&path), move |keys| {
+        *sink.lock().unwrap() = Some(keys)
+    }));
 
     write::append(&KeyFile::new(&path), &[entry("alice", &numbered(1))]).unwrap();
     let took = until(&published, |keys| keys.get(&numbered(1).digest()).is_some_and(|key| !key.revoked)).await;

@@ -57,7 +57,7 @@ proptest! {
             }
             prop_assert_eq!(slots.len(), list.len());
             for caller in 0..3 {
-                let held = list.iter().filter(|open| open.scope == Scope(caller)).count();
+                let held = list.iter().filter(|open| open.scopes == Scopes::one(Scope(caller))).count();
                 prop_assert_eq!(slots.of_caller(Scope(caller)) as usize, held);
             }
             for server in 0..3 {
