@@ -1,25 +1,26 @@
 //! `herdgate block` and `unblock`: shuts a key or a user out of the running daemon for a time.
 
+use super::Failure;
 use super::control::Control;
-use super::{Failure, Whom};
 use crate::config::quantity;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 
-pub(super) fn block(config: &Path, whom: &Whom, lasting: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
-    let written = lasting.unwrap_or_default();
-    let fault = || Failure::Usage(format!("--for {} is not a duration: write 1h", written.escape_debug()));
-    let seconds = quantity::duration(written).ok_or_else(fault)?.as_secs();
-    let asked = json!({ "kind": whom.kind, "name": whom.name, "seconds": seconds });
-    let said = Control::of(config)?.ask("POST", "/block", asked.to_string())?.well()?;
+/// `asked` is key or user, its name, and how long.
+pub(super) fn block(config: &Path, asked: &[String; 3], out: &mut dyn Write) -> Result<(), Failure> {
+    let [kind, name, lasting] = asked;
+    let fault = || Failure::Usage(format!("--for {} is not a duration: write 1h", lasting.escape_debug()));
+    let seconds = quantity::duration(lasting).ok_or_else(fault)?.as_secs();
+    let command = json!({ "kind": kind, "name": name, "seconds": seconds });
+    let said = Control::of(config)?.ask("POST", "/block", command.to_string())?.well()?;
     write!(out, "{said}")?;
     Ok(())
 }
 
-pub(super) fn unblock(config: &Path, whom: &Whom, out: &mut dyn Write) -> Result<(), Failure> {
-    let asked = json!({ "kind": whom.kind, "name": whom.name });
-    let said = Control::of(config)?.ask("POST", "/unblock", asked.to_string())?.well()?;
+pub(super) fn unblock(config: &Path, kind: &str, name: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    let command = json!({ "kind": kind, "name": name });
+    let said = Control::of(config)?.ask("POST", "/unblock", command.to_string())?.well()?;
     write!(out, "{said}")?;
     Ok(())
 }

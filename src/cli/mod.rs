@@ -51,8 +51,12 @@ enum Command {
     Key(KeyCommand),
     /// Shut a key or a user out for a time, in the running daemon
     Block {
-        #[command(flatten)]
-        whom: Whom,
+        /// What it is
+        #[arg(value_parser = ["key", "user"], required_unless_present = "list")]
+        kind: Option<String>,
+        /// The key's name, or the user as the header of `on_behalf_of` names it
+        #[arg(required_unless_present = "list")]
+        name: Option<String>,
         /// For how long, such as 1h; at most 30d
         #[arg(long = "for", value_name = "DURATION", required_unless_present = "list", conflicts_with = "list")]
         lasting: Option<String>,
@@ -64,20 +68,12 @@ enum Command {
     },
     /// Let a key or a user in again
     Unblock {
-        #[command(flatten)]
-        whom: Whom,
+        /// What it is
+        #[arg(value_parser = ["key", "user"])]
+        kind: String,
+        /// Its name, as it was blocked
+        name: String,
     },
-}
-
-/// A key or a user.
-#[derive(Debug, Args)]
-struct Whom {
-    /// What it is
-    #[arg(value_parser = ["key", "user"], required_unless_present = "list")]
-    kind: Option<String>,
-    /// The key's name, or the user as the header of `on_behalf_of` names it
-    #[arg(required_unless_present = "list")]
-    name: Option<String>,
 }
 
 /// What the daemon writes to standard error.
@@ -254,8 +250,11 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Status { json, watch } => status::run(&config, json.json, watch, out),
         Command::Key(command) => key::run(command, &config, out),
         Command::Block { list: true, json, .. } => block::list(&config, json.json, out),
-        Command::Block { whom, lasting, .. } => block::block(&config, &whom, lasting.as_deref(), out),
-        Command::Unblock { whom } => block::unblock(&config, &whom, out),
+        Command::Block { kind, name, lasting, .. } => {
+            let words = [kind, name, lasting].map(Option::unwrap_or_default);
+            block::block(&config, &words, out)
+        }
+        Command::Unblock { kind, name } => block::unblock(&config, &kind, &name, out),
     }
 }
 
