@@ -97,17 +97,17 @@ impl Audit {
         refusal: &Refusal,
         now: Moment,
     ) {
-        let source = match judged.caller {
-            Some(caller) if matches!(caller.identity, Identity::Key { .. }) => Source::Caller(caller.scope),
-            _ => Source::Stranger(Network::of(inquiry.source)),
+        let source = match judged.key {
+            Some(key) => Source::Caller(key.scope),
+            None => Source::Stranger(Network::of(inquiry.source)),
         };
-        let caller = judged.caller.map_or("-", |caller| caller.name);
+        let caller = judged.key.map(|key| &*key.name).or(judged.caller.map(|caller| caller.name)).unwrap_or("-");
         let plan = judged.caller.map_or("-", |caller| &*caller.plan.name);
         let team = judged.caller.and_then(|caller| match caller.identity {
             Identity::Key { team, .. } => team.map(|(team, _)| &*team.name),
             Identity::Anonymous(_) => None,
         });
-        let user = judged.caller.and_then(|caller| caller.user()).and(inquiry.on_behalf.field.value);
+        let user = judged.key.and_then(|key| key.on_behalf.as_ref()).and(inquiry.on_behalf.field.value);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(

@@ -3,7 +3,6 @@
 use crate::audit::{Audit, printable};
 use crate::clock::Clock;
 use crate::complaint::Complaints;
-use crate::decision::authenticate::Identity;
 use crate::decision::catalog::{self, Rendered};
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::{Claim, Judged, Judgement, judge};
@@ -173,7 +172,7 @@ impl Gate {
             let dialect =
                 route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
             let judgement = Judgement::Refuse(refusal.clone());
-            (Judged { dialect, endpoint: None, caller: None, judgement }, Verdict::Refuse(refusal))
+            (Judged { dialect, endpoint: None, caller: None, key: None, judgement }, Verdict::Refuse(refusal))
         } else {
             let judged = judge(view, inquiry, now);
             let verdict = match &judged.judgement {
@@ -188,7 +187,7 @@ impl Gate {
             };
             (judged, verdict)
         };
-        if let Some(Identity::Key { key, .. }) = judged.caller.map(|caller| caller.identity) {
+        if let (Some(_), Some(key)) = (judged.caller, judged.key) {
             self.last_used.note(key.fingerprint, now.unix_ms);
         }
         match &verdict {

@@ -79,7 +79,7 @@ enum Command {
 /// What the daemon writes to standard error.
 #[derive(Debug, Clone, Copy, Args)]
 struct Logging {
-    /// Least severe level written; grants are "debug"
+    /// Least severe level written; grants are "debug", and the audit log is written at any
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: Level,
     /// One JSON object a line

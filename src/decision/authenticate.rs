@@ -64,12 +64,32 @@ impl Caller<'_> {
     }
 }
 
+/// Nobody was found who may call.
+#[derive(Debug, Clone)]
+pub struct Turned<'v> {
+    /// Why.
+    pub reason: Reason,
+    /// The key it was, where it is known: for the log, which says whose key is used after its end.
+    pub key: Option<&'v Key>,
+}
+
+impl From<Reason> for Turned<'_> {
+    fn from(reason: Reason) -> Self {
+        Turned { reason, key: None }
+    }
+}
+
 /// Finds the caller.
-pub fn authenticate<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Reason> {
+pub fn authenticate<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Turned<'v>> {
     if !inquiry.has_credential() {
-        return anonymous(view, inquiry);
+        return Ok(anonymous(view, inquiry)?);
     }
     let key = view.keys.find(credential(inquiry)?).ok_or(Reason::UnknownKey)?;
+    admitted(view, key, inquiry, now).map_err(|reason| Turned { reason, key: Some(key) })
+}
+
+/// The caller that a known key is, if it may call now.
+fn admitted<'v>(view: &'v View, key: &'v Key, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Reason> {
     if key.revoked {
         return Err(Reason::RevokedKey);
     }

@@ -3,6 +3,7 @@
 use super::authenticate::{Caller, Identity, authenticate};
 use super::body::{Body, BodyFault, BodyReader, FaultKind};
 use super::inquiry::{BodyShown, Inquiry};
+use super::keyset::Key;
 use super::limits::{Concurrency, Holder, Limit, Limits, Quota, Scope, Seats, User};
 use super::moment::Moment;
 use super::resolve::resolve;
@@ -20,6 +21,8 @@ pub struct Judged<'v> {
     pub endpoint: Option<Endpoint>,
     /// The caller, once known.
     pub caller: Option<Caller<'v>>,
+    /// The key, once known, also where it may not call.
+    pub key: Option<&'v Key>,
     /// Claim, answer or refusal.
     pub judgement: Judgement<'v>,
 }
@@ -60,23 +63,28 @@ pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'
         Ok(route) => route,
         Err((reason, dialect)) => {
             let judgement = Judgement::Refuse(Refusal::new(reason));
-            return Judged { dialect, endpoint: None, caller: None, judgement };
+            return Judged { dialect, endpoint: None, caller: None, key: None, judgement };
         }
     };
     let mut judged = Judged {
         dialect: route.dialect,
         endpoint: Some(route.endpoint),
         caller: None,
+        key: None,
         judgement: Judgement::Refuse(Refusal::new(Reason::NoCredential)),
     };
     let caller = match authenticate(view, inquiry, now) {
         Ok(caller) => caller,
-        Err(reason) => {
-            judged.judgement = Judgement::Refuse(Refusal::new(reason));
+        Err(turned) => {
+            judged.key = turned.key;
+            judged.judgement = Judgement::Refuse(Refusal::new(turned.reason));
             return judged;
         }
     };
     judged.caller = Some(caller);
+    if let Identity::Key { key, .. } = caller.identity {
+        judged.key = Some(key);
+    }
     judged.judgement = match permitted(view, inquiry, &route, caller) {
         Ok(judgement) => judgement,
         Err(refusal) => Judgement::Refuse(refusal),
