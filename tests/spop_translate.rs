@@ -94,6 +94,34 @@ fn absent_null_and_empty_are_alike() {
 }
 
 #[test]
+fn the_header_that_names_a_user_comes_with_its_name_and_count() {
+    let name = ("on_behalf_name", Value::String(b"x-user"));
+    let value = ("on_behalf", Value::String(b"ann"));
+    let count = |count| ("on_behalf_n", Value::Int64(count));
+    type Case<'c> = (Vec<Argument<'c>>, Option<&'c [u8]>, u32);
+    let cases: [Case<'_>; 4] = [
+        (vec![name, value, count(1)], Some(b"ann"), 1),
+        (vec![name, value, count(2)], Some(b"ann"), 2),
+        (vec![name, ("on_behalf", Value::Null), count(0)], None, 0),
+        (vec![name], None, 0),
+    ];
+    for (rest, value, count) in cases {
+        with(&[("request", &[&WHOLE[..], &rest].concat())], |found| {
+            let on_behalf = found.unwrap().on_behalf;
+            assert_eq!(on_behalf.header, b"x-user");
+            assert_field(on_behalf.field, value, count);
+        });
+    }
+    for (rest, malformed) in [
+        (vec![name, value], Malformed::Missing("on_behalf")),
+        (vec![name, value, count(0)], Malformed::Contradiction("on_behalf")),
+        (vec![name, name], Malformed::Repeated("on_behalf_name")),
+    ] {
+        with(&[("request", &[&WHOLE[..], &rest].concat())], |found| assert_eq!(found.unwrap_err(), malformed));
+    }
+}
+
+#[test]
 fn the_larger_size_is_believed() {
     let cases = [(2, 2, 2), (2, 100, 100), (100, 2, 100), (0, 0, 2), (1, 1, 2)];
     for (len, size, expected) in cases {
@@ -314,5 +342,5 @@ fn roster(model: &str, server: &Server) -> Roster {
     let inventory = Inventory { models: vec![model], ..Inventory::default() };
     let view = ServerView { state: ServerState::Up, inventory: Arc::new(inventory), failure: None };
     let fleet = FleetView { servers: [(server.name.clone(), view)].into() };
-    Roster::new(&Policy { plans: Vec::new(), servers: vec![server.clone()], recheck_s: 5 }, &fleet)
+    Roster::new(&Policy { servers: vec![server.clone()], recheck_s: 5, ..Policy::default() }, &fleet)
 }
