@@ -1,8 +1,12 @@
 //! The metrics port and the control socket: `/metrics`, `/status`, `/livez`, `/readyz`, without secrets. The metrics port is
-//! read-only; what an operator orders comes over the control socket, whose file's mode says who may.
+//! read-only; what an operator orders (`control`, and which servers to drain) comes over the control socket, whose file's
+//! mode says who may.
 
 use crate::clock::Clock;
 use crate::complaint::Complaints;
+use crate::control;
+use crate::date;
+use crate::decision::blocks::Block;
 use crate::decision::fleet::{Preference, ServerState};
 use crate::decision::moment::Moment;
 use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
@@ -106,13 +110,20 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
         async move {
             let complaint = || admin.complaints.admit(admin.clock.now());
             http::serve(stream, peer, ending, complaint, |request| {
-                let (method, path) = (request.method(), request.uri().path());
-                let answer = match path.strip_prefix("/servers/") {
-                    // By its socket's file alone: over TCP anybody could write, browsers included.
-                    Some(order) if port == Port::Control && peer.is_local() => obey(&admin, method, order),
-                    _ => answer(&admin, method, path),
-                };
-                std::future::ready(answer)
+                let admin = admin.clone();
+                // By its socket's file alone: over TCP anybody could write, browsers included.
+                let may_order = port == Port::Control && peer.is_local();
+                async move {
+                    let path = request.uri().path().to_owned();
+                    if let Some(order) = path.strip_prefix("/servers/").filter(|_| may_order) {
+                        return obey(&admin, request.method(), order);
+                    }
+                    if may_order && request.method() == Method::POST && control::is_command(&path) {
+                        let said = control::obey(&admin.state, &admin.clock, &path, request.into_body()).await;
+                        return plain(StatusCode::from_u16(said.0).unwrap_or_default(), TEXT, said.1);
+                    }
+                    answer(&admin, request.method(), &path)
+                }
             })
             .await;
         }
@@ -184,14 +195,16 @@ fn metrics(admin: &Admin, view: &View) -> Answer {
 }
 
 fn status(admin: &Admin, view: &View) -> Answer {
+    let now = admin.clock.now();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
-        uptime_s: admin.clock.now().since(admin.started) / 1_000_000_000,
+        uptime_s: now.since(admin.started) / 1_000_000_000,
         config_loaded_unix_ms: admin.config_loaded_unix_ms.load(Ordering::Acquire),
         not_ready: admin.readiness(view).err(),
         keys: view.keys.len(),
         servers: view.policy.servers.iter().map(|server| ServerStatus::new(view, server)).collect(),
         plans: view.policy.plans.iter().map(PlanStatus::new).collect(),
+        blocks: view.blocks.list(now).into_iter().map(BlockStatus::new).collect(),
     };
     match serde_json::to_vec(&status) {
         Ok(body) => plain(StatusCode::OK, JSON, body),
@@ -215,6 +228,21 @@ struct Status<'v> {
     keys: usize,
     servers: Vec<ServerStatus<'v>>,
     plans: Vec<PlanStatus<'v>>,
+    /// Who is shut out for a time.
+    blocks: Vec<BlockStatus<'v>>,
+}
+
+#[derive(Serialize)]
+struct BlockStatus<'v> {
+    kind: &'static str,
+    name: &'v str,
+    until: String,
+}
+
+impl<'v> BlockStatus<'v> {
+    fn new(block: &'v Block) -> BlockStatus<'v> {
+        BlockStatus { kind: block.kind.as_str(), name: &block.name, until: date::format(block.until.unix_ms) }
+    }
 }
 
 /// Without the URL, which may hold a password.

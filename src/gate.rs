@@ -1,20 +1,26 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
+use crate::audit::{Audit, printable};
 use crate::clock::Clock;
 use crate::complaint::Complaints;
 use crate::decision::catalog::{self, Rendered};
-use crate::decision::inquiry::{BodyShown, Inquiry};
+use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::{Claim, Judged, Judgement, judge};
+use crate::decision::limits::Quota;
 use crate::decision::moment::Moment;
+use crate::decision::network::Network;
 use crate::decision::policy::PlanIndex;
 use crate::decision::route::{Dialect, Endpoint, route};
 use crate::decision::verdict::{Answer, Grant, Reason, Refusal, Verdict};
 use crate::decision::view::View;
+use crate::failures::Failures;
+use crate::last_used::LastUsed;
 use crate::ledger::books::{Ended, Excess};
 use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::receipt::{GrantReceipt, Receipts, Redeemed};
 use crate::state::State;
+use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -30,7 +36,13 @@ pub struct Gate {
     pub metrics: Arc<Metrics>,
     /// The process's clock.
     pub clock: Clock,
+    /// Who was refused what.
+    pub audit: Audit,
+    /// When each secret was last used.
+    pub last_used: LastUsed,
     ledger: MemoryLedger,
+    /// Absent where nothing limits failed credentials.
+    failures: ArcSwapOption<Failures>,
     receipts: Receipts,
     complaints: Complaints,
 }
@@ -110,7 +122,25 @@ impl Settled {
 impl Gate {
     /// A gate over this state, with empty books and these receipts.
     pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock, receipts: Receipts) -> Gate {
-        Gate { state, metrics, clock, ledger: MemoryLedger::default(), receipts, complaints: Complaints::default() }
+        Gate {
+            state,
+            metrics,
+            clock,
+            audit: Audit::default(),
+            last_used: LastUsed::default(),
+            ledger: MemoryLedger::default(),
+            failures: ArcSwapOption::empty(),
+            receipts,
+            complaints: Complaints::default(),
+        }
+    }
+
+    /// How many credentials of one network may fail (`[auth] failures`); `None`: any number. Another quota than before
+    /// begins with no failure on record.
+    pub fn limit_failures(&self, quota: Option<Quota>) {
+        if self.failures.load().as_ref().map(|failures| failures.quota()) != quota {
+            self.failures.store(quota.map(|quota| Arc::new(Failures::new(quota))));
+        }
     }
 
     /// Decides, counts and logs. `received` is when the question was read from the wire: an answer later than
@@ -133,13 +163,16 @@ impl Gate {
         now: Moment,
     ) -> Decided<'v> {
         let id = Id::random();
-        let (judged, verdict) = if now.since(received) >= DEADLINE_NS {
+        let early = match now.since(received) >= DEADLINE_NS {
             // Late work is wasted work: HAProxy does not say that it gave up.
-            let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) };
+            true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
+            false => self.must_wait(inquiry, now),
+        };
+        let (judged, verdict) = if let Some(refusal) = early {
             let dialect =
                 route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
             let judgement = Judgement::Refuse(refusal.clone());
-            (Judged { dialect, endpoint: None, caller: None, judgement }, Verdict::Refuse(refusal))
+            (Judged { dialect, endpoint: None, caller: None, key: None, judgement }, Verdict::Refuse(refusal))
         } else {
             let judged = judge(view, inquiry, now);
             let verdict = match &judged.judgement {
@@ -154,14 +187,35 @@ impl Gate {
             };
             (judged, verdict)
         };
-        log(&id, inquiry, ingress, &judged, &verdict);
+        if let (Some(_), Some(key)) = (judged.caller, judged.key) {
+            self.last_used.note(key.fingerprint, now.unix_ms);
+        }
+        match &verdict {
+            Verdict::Refuse(refusal) => {
+                if refusal.reason.is_failed_credential()
+                    && let Some(failures) = &*self.failures.load()
+                {
+                    failures.failed(Network::of(inquiry.source), now);
+                }
+                self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, refusal, now);
+            }
+            Verdict::Allow(_) | Verdict::Answer(_) => log(&id, inquiry, ingress, &judged, &verdict),
+        }
         let receipt = match (&verdict, &judged.judgement) {
-            (Verdict::Allow(grant), Judgement::Claim(Claim { concurrency: Some(taken), .. })) => Some(
-                self.receipts.grant(id.number, taken.scope, grant.pool.map_or(0, |pool| pool.key), now.unix_ms / 1000),
-            ),
+            (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.seats.iter().next().map(|taken| {
+                self.receipts.grant(id.number, taken.scope, grant.pool.map_or(0, |pool| pool.key), now.unix_ms / 1000)
+            }),
             _ => None,
         };
         Decided { verdict, id, dialect: judged.dialect, receipt }
+    }
+
+    /// The refusal of a credential that is not looked up, because too many from its network have failed.
+    fn must_wait(&self, inquiry: &Inquiry<'_>, now: Moment) -> Option<Refusal> {
+        let failures = self.failures.load();
+        let failures = failures.as_ref().filter(|_| inquiry.has_credential())?;
+        let wait_ns = failures.wait_ns(Network::of(inquiry.source), now)?;
+        Some(Refusal { retry_after_s: whole_s(wait_ns), ..Refusal::new(Reason::FailedCredentials) })
     }
 
     /// Decides on a question that lacked what every inquiry must carry: always a refusal, counted like any. The ingress
@@ -179,15 +233,14 @@ impl Gate {
     }
 
     fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked, now: Moment) -> Result<Grant<'v>, Refusal> {
-        let whole_s = |ns: u64| Some(ns.div_ceil(1_000_000_000).max(1));
         self.ledger.take(view, claim, asked, now).map(|choice| choice.grant).map_err(|denied| match denied {
             Denied::Excess(Excess::Rate(excess)) => Refusal {
                 retry_after_s: whole_s(excess.retry_ns),
                 standing: Some(excess.standing),
-                ..Refusal::new(Reason::RequestRate)
+                ..Refusal::new(Reason::RequestRate(excess.holder))
             },
-            Denied::Excess(Excess::Concurrency { retry_ns }) => {
-                Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Concurrency) }
+            Denied::Excess(Excess::Concurrency { holder, retry_ns }) => {
+                Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Concurrency(holder)) }
             }
             Denied::NoServer(refusal) => refusal,
         })
@@ -215,7 +268,9 @@ impl Gate {
 
     /// Ends slots that are too old, and publishes how the books stand. Called every second.
     pub fn expire(&self) -> Standing {
-        let (expired, standing) = self.ledger.expire(self.clock.now());
+        let now = self.clock.now();
+        self.audit.tick(now);
+        let (expired, standing) = self.ledger.expire(now);
         self.metrics.slots(standing.open, expired, standing.silent);
         standing
     }
@@ -250,10 +305,21 @@ impl Gate {
         Some(catalog::render(view, &answer))
     }
 
+    /// Forgets the users of keys that are gone. Called after keys are published.
+    pub fn retain_keys(&self, view: &View) {
+        let scopes: std::collections::HashSet<_> = view.keys.iter().map(|key| key.scope).collect();
+        self.ledger.retain_keys(|scope| scopes.contains(&scope));
+    }
+
     /// Forgets the turns of pools that are gone. Called after a View is published.
     pub fn retain_pools(&self, view: &View) {
         self.ledger.retain_pools(|key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key));
     }
+}
+
+/// Whole seconds, rounded up, at least one: what `Retry-After` says.
+fn whole_s(ns: u64) -> Option<u64> {
+    Some(ns.div_ceil(1_000_000_000).max(1))
 }
 
 /// A proxy's identifier as the books keep it: half of its SHA-256, so that a client that could choose it still could not
@@ -276,30 +342,13 @@ fn outcome(verdict: &Verdict<'_>) -> Outcome {
     }
 }
 
-/// One line a decision: refusals at INFO, because somebody will ask why; the rest at DEBUG, because the proxy logs them.
+/// Grants and answers at DEBUG, because the proxy logs them; refusals are the audit log's.
 fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdict: &Verdict<'_>) {
-    let caller = judged.caller.map_or("-", |caller| &caller.key.name);
+    let caller = judged.caller.map_or("-", |caller| caller.name);
     let plan = judged.caller.map_or("-", |caller| &caller.plan.name);
     let endpoint = judged.endpoint.map_or("-", Endpoint::as_str);
     match verdict {
-        Verdict::Refuse(refusal) => tracing::info!(
-            id = id.as_str(),
-            uid = %printable(inquiry.uid),
-            src = ?inquiry.source,
-            ingress = ingress.as_str(),
-            endpoint,
-            method = %printable(inquiry.method),
-            path = %printable(path_of(inquiry.target)),
-            caller,
-            plan,
-            model = refusal.model.as_deref().map(|model| printable(model.as_bytes()).to_string()),
-            status = refusal.status(),
-            code = refusal.code().as_str(),
-            reason = refusal.reason.as_str(),
-            at_byte = fault_position(refusal),
-            body_bytes = body_bytes(&inquiry.body),
-            "refused"
-        ),
+        Verdict::Refuse(_) => {}
         Verdict::Allow(grant) => tracing::debug!(
             id = id.as_str(),
             uid = %printable(inquiry.uid),
@@ -324,29 +373,4 @@ fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdi
             "answered"
         ),
     }
-}
-
-fn fault_position(refusal: &Refusal) -> Option<u64> {
-    match &refusal.reason {
-        Reason::Body(fault) => Some(fault.at),
-        _ => None,
-    }
-}
-
-fn body_bytes(body: &BodyShown<'_>) -> Option<u64> {
-    match body {
-        BodyShown::Bytes { size, .. } => Some(*size),
-        BodyShown::Read(Ok(body)) => Some(body.len),
-        BodyShown::Read(Err(_)) | BodyShown::TooLarge | BodyShown::Hidden => None,
-    }
-}
-
-/// The target without its query, which may carry a key (`?key=…`) and is never logged.
-fn path_of(target: &[u8]) -> &[u8] {
-    target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
-}
-
-/// A client's bytes as a log may show them: at most 128, printable ASCII, the rest escaped.
-fn printable(bytes: &[u8]) -> std::slice::EscapeAscii<'_> {
-    bytes.get(..128).unwrap_or(bytes).escape_ascii()
 }

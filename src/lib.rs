@@ -2,16 +2,21 @@
 
 pub mod admin;
 pub mod agent_check;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod complaint;
 pub mod config;
+pub mod control;
+pub mod date;
 pub mod decision;
 pub mod drains;
+pub mod failures;
 pub mod file_watch;
 pub mod gate;
 pub mod http;
 pub mod keys;
+pub mod last_used;
 pub mod ledger;
 pub mod listen;
 pub mod metrics;

@@ -6,15 +6,18 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Problems, Settings};
 use crate::file_watch::FileWatch;
 use crate::gate::Gate;
+use crate::keys::{self, KeyFile};
 use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
 use crate::probe::{self, Client, Schedule, Senses};
 use crate::receipt::Receipts;
 use crate::state::State;
 use crate::traffic::Traffic;
-use crate::{agent_check, keys, nginx, secret_file, settle, spop};
+use crate::{agent_check, audit, nginx, secret_file, settle, spop};
+use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,10 +65,11 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     // Before the first reading, so that a change in between is seen.
     let config_watch = (!config::is_stdin(path)).then(|| FileWatch::new(path));
     let Config { settings, policy } = config::load(path).map_err(ServeFault::Problems)?;
-    let keys_watch = FileWatch::new(&settings.keys_file);
-    let keys = keys::load(&settings.keys_file).map_err(ServeFault::Problems)?;
-    if keys.is_empty() {
-        tracing::warn!(file = %settings.keys_file.display(), "no keys: every credential is refused; see `herdgate key new`");
+    let key_file = key_file(&settings);
+    let keys_watch = FileWatch::new(&key_file.path);
+    let keys = keys::load(&key_file).map_err(ServeFault::Problems)?;
+    if keys.is_empty() && policy.anonymous.is_none() {
+        tracing::warn!(file = %key_file.path.display(), "no keys: every credential is refused; see `herdgate key new`");
     }
 
     let state = Arc::new(State::new());
@@ -77,6 +81,8 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     let receipts = Receipts::new(secret(&settings.secret_file), rand::random());
     let gate = Arc::new(Gate::new(state.clone(), metrics.clone(), clock.clone(), receipts));
     gate.set_max_stream_ns(nanoseconds(settings.max_stream));
+    gate.limit_failures(settings.failures);
+    gate.last_used.recall(keys::used::read(&keys::used::path(&key_file.path)));
     let admin = Arc::new(Admin::new(state.clone(), metrics.clone(), clock.clone()));
     admin.config_loaded();
     admin.keys_loaded();
@@ -98,7 +104,9 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         let usage = std::mem::take(&mut bound.usage);
         wiring.settle(usage);
         wiring.listen(bound, &settings);
-        wiring.follow(config_watch, keys_watch, settings)?;
+        let uses = keys::used::path(&key_file.path);
+        wiring.write_uses(uses.clone());
+        wiring.follow(config_watch, keys_watch, key_file, settings)?;
         let ms = clock.now().since(started) / 1_000_000;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), keys = key_count, started_in_ms = ms, "serving");
         // Outside of systemd there is nobody to notify.
@@ -106,7 +114,9 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         stopping.await;
         tracing::info!("stopping: no new connections, open ones are drained");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let (gate, state) = (wiring.gate.clone(), wiring.state.clone());
         wiring.drain().await;
+        write_uses(&gate, &state, &uses);
         Ok(())
     })
 }
@@ -223,11 +233,29 @@ impl Wiring {
         });
     }
 
+    /// Writes down now and then when secrets were last used.
+    fn write_uses(&self, path: PathBuf) {
+        let (gate, state, stop) = (self.gate.clone(), self.state.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut tick = tokio::time::interval(keys::used::WRITE_EVERY);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = tick.tick() => {}
+                }
+                let (gate, state, path) = (gate.clone(), state.clone(), path.clone());
+                // A file system that hangs must not hold up decisions.
+                let _ = tokio::task::spawn_blocking(move || write_uses(&gate, &state, &path)).await;
+            }
+        });
+    }
+
     /// Starts the loops that keep the View current: the probes, the configuration and the keys.
     fn follow(
         &self,
         config_watch: Option<FileWatch>,
         keys_watch: FileWatch,
+        key_file: KeyFile,
         settings: Settings,
     ) -> Result<(), ServeFault> {
         let client = Client::new().map_err(|error| ServeFault::System {
@@ -243,12 +271,18 @@ impl Wiring {
         };
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
 
-        let (state, admin) = (self.state.clone(), self.admin.clone());
+        let (state, admin, gate) = (self.state.clone(), self.admin.clone(), self.gate.clone());
+        let path = key_file.path.clone();
         self.follow_until_stopped(
             "keys",
-            keys::watch::follow(keys_watch, move |keys| {
+            keys::watch::follow(keys_watch, key_file, move |keys| {
+                let before = state.view().keys.clone();
                 state.publish_keys(Arc::new(keys));
                 admin.keys_loaded();
+                let view = state.view();
+                gate.retain_keys(&view);
+                let owner = std::fs::metadata(&path).ok().map(|file| file.uid());
+                audit::keys_changed(&before.changes(&view.keys), owner);
             }),
         );
 
@@ -263,6 +297,7 @@ impl Wiring {
                 state.publish_policy(Arc::new(policy));
                 gate.retain_pools(&state.view());
                 gate.set_max_stream_ns(nanoseconds(settings.max_stream));
+                gate.limit_failures(settings.failures);
                 admin.config_loaded();
                 // After the policy, so that the probes find the new servers.
                 schedule.send_replace(self::schedule(&settings));
@@ -295,6 +330,23 @@ impl Wiring {
         if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("connections were still open after {} s and were cut", DRAIN.as_secs());
         }
+    }
+}
+
+/// The key file that the settings name.
+pub fn key_file(settings: &Settings) -> KeyFile {
+    let config::settings::KeySettings { file, allow_readable, pepper_file } = settings.keys.clone();
+    KeyFile { path: file, allow_readable, pepper_file }
+}
+
+/// Writes down when secrets were last used, where that has changed.
+fn write_uses(gate: &Gate, state: &State, path: &Path) {
+    let view = state.view();
+    let exists: HashSet<u64> = view.keys.iter().map(|key| key.fingerprint).collect();
+    let Some(uses) = gate.last_used.changed(|fingerprint| exists.contains(&fingerprint)) else { return };
+    if let Err(error) = keys::used::write(path, &uses) {
+        gate.last_used.not_written();
+        tracing::warn!(file = %path.display(), %error, "when keys were last used could not be written down");
     }
 }
 

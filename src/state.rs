@@ -1,5 +1,6 @@
 //! The only shared state that decisions read: the current View, swapped whole by one writer at a time.
 
+use crate::decision::blocks::Blocks;
 use crate::decision::fleet::FleetView;
 use crate::decision::keyset::KeySet;
 use crate::decision::policy::Policy;
@@ -41,10 +42,20 @@ impl State {
         self.publish(|view| View::compose(view.policy.clone(), view.keys.clone(), fleet));
     }
 
+    /// Changes who is shut out for a time, where `change` answers something.
+    pub fn change_blocks(&self, change: impl FnOnce(&View) -> Option<Blocks>) -> bool {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view.load();
+        let Some(blocks) = change(&view) else { return false };
+        let same = View::compose(view.policy.clone(), view.keys.clone(), view.fleet.clone());
+        self.view.store(Arc::new(same.with_blocks(Arc::new(blocks))));
+        true
+    }
+
     fn publish(&self, compose: impl FnOnce(&View) -> View) {
         // Poisoned only if composing panicked, in which case the old view still stands and is sound.
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = compose(&self.view.load());
-        self.view.store(Arc::new(next));
+        let view = self.view.load();
+        self.view.store(Arc::new(compose(&view).with_blocks(view.blocks.clone())));
     }
 }

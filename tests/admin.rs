@@ -95,9 +95,45 @@ async fn every_route_is_read_only() {
             assert_ne!(said.header("content-length"), Some("0"), "{method} {path}");
         }
     }
+    // Commands are the control socket's.
+    for path in ["/block", "/unblock"] {
+        let command = "{\"kind\":\"user\",\"name\":\"ann\",\"seconds\":60}";
+        let request = format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{command}", command.len());
+        assert_eq!(ask(running.address, request.as_bytes()).await.unwrap().status, 404, "{path}");
+        assert!(running.state.view().blocks.list(Clock::new().now()).is_empty());
+    }
     for path in ["/", "/handoff", "/metrics/", "/Metrics", "/status/x", "/%6detrics"] {
         assert_eq!(get(running.address, path).await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_command_that_makes_no_sense_changes_nothing() {
+    let (state, clock) = (State::new(), Clock::new());
+    let obey = async |path: &str, command: String| {
+        herdgate::control::obey(&state, &clock, path, http_body_util::Full::new(bytes::Bytes::from(command))).await
+    };
+    for (command, status, why) in [
+        (String::new(), 400, "cannot be read"),
+        ("{}".to_owned(), 400, "cannot be read"),
+        ("{\"kind\":\"user\",\"name\":\"ann\",\"seconds\":60,\"x\":1}".to_owned(), 400, "cannot be read"),
+        (" ".repeat(5_000), 400, "did not arrive whole"),
+        ("{\"kind\":\"team\",\"name\":\"ann\",\"seconds\":60}".to_owned(), 400, "only a key or a user"),
+        ("{\"kind\":\"user\",\"name\":\"ann\",\"seconds\":0}".to_owned(), 400, "from 1s to 30d"),
+        ("{\"kind\":\"user\",\"name\":\"ann\",\"seconds\":2592001}".to_owned(), 400, "from 1s to 30d"),
+        ("{\"kind\":\"user\",\"name\":\" \",\"seconds\":60}".to_owned(), 400, "cannot be the name"),
+        ("{\"kind\":\"user\",\"name\":\"a,b\",\"seconds\":60}".to_owned(), 400, "cannot be the name"),
+        ("{\"kind\":\"key\",\"name\":\"ann\",\"seconds\":60}".to_owned(), 404, "no key named"),
+    ] {
+        let said = obey("/block", command.clone()).await;
+        assert!(said.0 == status && said.1.contains(why), "{command:.80}: {said:?}");
+        assert!(state.view().blocks.list(clock.now()).is_empty());
+    }
+    let ann = "{\"kind\":\"user\",\"name\":\" Ann \",\"seconds\":60}".to_owned();
+    assert_eq!(obey("/block", ann.clone()).await, (200, "user \"ann\" is blocked for 60 s\n".to_owned()));
+    assert_eq!(state.view().blocks.list(clock.now()).len(), 1);
+    assert_eq!(obey("/unblock", ann.clone()).await.0, 200);
+    assert_eq!(obey("/unblock", ann).await.0, 404);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The command line: what the built binary prints, and its exit status.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use herdgate::keys::KeyFile;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -122,7 +123,7 @@ fn check_reads_the_key_file_against_the_plans() {
     let site = Site::new("lost-plan", CONFIG);
     assert_eq!(site.run("key new --name alice").status, 0);
     fs::write(site.0.join("herdgate.toml"), CONFIG.replace("plans.team", "plans.crew")).unwrap();
-    let expected = "keys.toml:1:1: key \"alice\" is on plan \"team\", which is not configured\n  hint: ";
+    let expected = "keys.toml:1:1: key \"alice\" is on plan \"team\", which is not configured\n  hint: add it";
     site.check("check", "", 2, "", expected);
     fs::set_permissions(site.0.join("keys.toml"), fs::Permissions::from_mode(0o644)).unwrap();
     site.check("check", "", 2, "", "keys.toml: is open to group or others (mode 0644)\n  hint: chmod 600");
@@ -136,7 +137,7 @@ fn a_new_key_is_shown_once_and_kept_as_a_digest() {
     assert_eq!((ran.status, secret.len(), ran.out.len()), (0, 52, 53), "{ran:?}");
     assert!(ran.err.contains("\"alice\" on plan \"team\", does not expire"), "{ran:?}");
     assert!(!ran.err.contains(secret) && !site.keys().contains(secret));
-    let keys = herdgate::keys::load(&site.0.join("keys.toml")).unwrap();
+    let keys = herdgate::keys::load(&KeyFile::new(&site.0.join("keys.toml"))).unwrap();
     assert!(keys.get(&herdgate::keys::secret::digest(secret.as_bytes())).is_some());
     site.check("key new --name alice", "", 1, "", "there is already a key named \"alice\"");
     let ran = site.run("key new --name bob --print --expires 14d");
@@ -152,7 +153,7 @@ fn a_key_that_makes_no_sense_is_not_made() {
     site.check("key new --name alice", "", 2, "", "say which plan with --plan; the plans are team, batch");
     site.check("key new --name alice --plan tem", "", 2, "", "there is no plan \"tem\"; the plans are team, batch");
     site.check("key new --name a\"b --plan team", "", 2, "", "a key's name is 1 to 64");
-    site.check("key new --name a --plan team --team x", "", 2, "", "--team is not supported yet");
+    site.check("key new --name a --plan team --team x", "", 2, "", "there is no team \"x\"; add [teams.x]");
     site.check("key new --name a --plan team --expires soon", "", 2, "", "write 14d");
     site.check("key new --name a --plan team --expires 2020-01-01T00:00:00Z", "", 2, "", "not in the future");
     site.check("key new --plan team", "", 2, "", "--name");
@@ -214,7 +215,7 @@ fn secrets_from_elsewhere_are_imported_all_or_none() {
     let again = format!("{two}\n");
     site.check("key import --name-prefix old-", &again, 1, "", "the secret of \"old-2\" is there already");
     site.check("key import --config -", &again, 2, "", "standard input holds the secrets");
-    let keys = herdgate::keys::load(&site.0.join("keys.toml")).unwrap();
+    let keys = herdgate::keys::load(&KeyFile::new(&site.0.join("keys.toml"))).unwrap();
     let name = |secret: &str| keys.get(&herdgate::keys::secret::digest(secret.as_bytes())).unwrap().name.clone();
     assert_eq!((&*name(one), &*name(two)), ("old-1", "bob"));
 }

@@ -82,7 +82,7 @@ fn a_minimal_file_has_the_documented_defaults() {
         "control unix:/etc/herdgate/herdgate.sock",
     ];
     assert_eq!(listen, expected);
-    assert_eq!(settings.keys_file, Path::new("/etc/herdgate/keys.toml"));
+    assert_eq!(settings.keys.file, Path::new("/etc/herdgate/keys.toml"));
     assert_eq!(settings.probe.interval, Duration::from_secs(5));
     assert_eq!(settings.probe.fast_interval, Duration::from_secs(1));
     let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
@@ -104,7 +104,14 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(settings.listen.spop, Some(Address::Unix("/etc/herdgate/run/spop.sock".into())));
     assert_eq!(settings.listen.http, Some(Address::Tcp("[::1]:9902".parse().unwrap())));
     assert_eq!(settings.listen.metrics, None);
-    assert_eq!(settings.keys_file, Path::new("/etc/herdgate/../keys.toml"));
+    assert_eq!(settings.keys.file, Path::new("/etc/herdgate/../keys.toml"));
+    assert_eq!(settings.keys.pepper_file.as_deref(), Some(Path::new("/etc/herdgate/herdgate.pepper")));
+    assert!(settings.keys.allow_readable);
+    assert_eq!(settings.failures.map(|quota| (quota.count.get(), quota.burst.get())), Some((30, 30)));
+    let teams: Vec<_> = policy.teams.iter().map(|team| (&*team.name, team.plan.0)).collect();
+    assert_eq!(teams, [("research", 1)]);
+    let anonymous = policy.anonymous.as_ref().unwrap();
+    assert_eq!((anonymous.plan.0, anonymous.requests.count.get(), anonymous.concurrency), (2, 300, 4));
     assert_eq!(settings.probe.fast_interval, Duration::from_millis(250));
     let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
     assert_eq!(deep, (Duration::from_secs(120), Duration::from_secs(20), Duration::from_secs(3_600)));
@@ -185,6 +192,10 @@ fn listeners_and_the_key_file_need_a_restart_and_nothing_else_does() {
     check("[probe]\ninterval = \"7s\"\n[agent_check]\nproxies = 3\n", &[]);
     check("[listen]\nspop = \"127.0.0.1:9911\"\nmetrics = \"off\"\n", &["listen.spop", "listen.metrics"]);
     check("[keys]\nfile = \"other.toml\"\n", &["keys.file"]);
+    check(
+        "[keys]\nallow_readable = true\npepper_file = \"p\"\n[auth]\nfailures = \"9/s\"\n",
+        &["keys.allow_readable", "keys.pepper_file"],
+    );
 }
 
 #[test]

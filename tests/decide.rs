@@ -7,7 +7,7 @@ use herdgate::decision::body::BodyReader;
 use herdgate::decision::catalog;
 use herdgate::decision::dialect::refusal_body;
 use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Model, Preference, ServerTrack};
-use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
+use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
 use herdgate::decision::keyset::{Digest, Key, KeySet};
 use herdgate::decision::limits::{Quota, Scope};
 use herdgate::decision::moment::Moment;
@@ -379,6 +379,7 @@ fn inquiry<'a>(method: &'a str, target: &'a str, key: &str, body: BodyShown<'a>)
         authorization,
         x_api_key: Field::default(),
         api_key: Field::default(),
+        on_behalf: OnBehalf::default(),
         encoding: None,
         body,
     }
@@ -413,6 +414,7 @@ fn gate() -> Gate {
         ],
         servers: ["s1", "s2", "s3"].map(server).into(),
         recheck_s: 5,
+        ..Policy::default()
     }));
     let mut keys = KeySet::default();
     let made = [
@@ -429,6 +431,10 @@ fn gate() -> Gate {
         let key = Key {
             name: (*name).into(),
             plan,
+            team: None,
+            not_before_unix_ms: None,
+            on_behalf: None,
+            fingerprint: position as u64,
             expires_unix_ms: (*name == "expired").then_some(0),
             revoked: *name == "revoked",
             scope: Scope(position as u128),

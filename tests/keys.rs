@@ -1,11 +1,13 @@
 //! API keys: their form, their file, and what takes effect when it changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it also reads clock and switch
 
+use herdgate::date;
 use herdgate::decision::keyset::KeySet;
 use herdgate::file_watch::FileWatch;
-use herdgate::keys::file::{self, Entry, scope};
+use herdgate::keys::file::{self, Entry, Terms, scope};
 use herdgate::keys::secret::{self, LENGTH, Secret, looks_malformed};
-use herdgate::keys::{self, date, watch, write};
+use herdgate::keys::{KeyFile, watch, write};
+use herdgate::problem::Problems;
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::fs;
@@ -43,6 +45,10 @@ impl Drop for Scratch {
     }
 }
 
+fn load(path: &Path) -> Result<KeySet, Problems> {
+    herdgate::keys::load(&KeyFile::new(path))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -54,12 +60,17 @@ fn block(name: &str, plan: &str, digest: &str) -> String {
 fn entry(name: &str, secret: &Secret) -> Entry {
     Entry {
         name: name.to_owned(),
-        plan: "team".to_owned(),
+        terms: Terms { plan: "team".to_owned(), ..Terms::default() },
         digest: secret.digest(),
+        peppered: false,
+        weak: false,
         created_unix_ms: date::parse(CREATED).unwrap(),
+        not_before_unix_ms: None,
         expires_unix_ms: None,
+        retires_unix_ms: None,
         revoked_unix_ms: None,
         line: 0,
+        retires_line: 0,
     }
 }
 
@@ -124,7 +135,7 @@ fn a_digest_never_authenticates_as_in_litellm_ghsa_69x8_hrgq_fjj8() {
     let scratch = Scratch::new("digest");
     let secret = numbered(1);
     let digest = secret.digest().0;
-    let keys = keys::load(&scratch.keys(&block("alice", "team", &hex(&digest)))).unwrap();
+    let keys = load(&scratch.keys(&block("alice", "team", &hex(&digest)))).unwrap();
     assert!(keys.get(&secret::digest(secret.reveal().as_bytes())).is_some(), "the secret does");
     let upper = hex(&digest).to_uppercase();
     for presented in [&digest[..], hex(&digest).as_bytes(), upper.as_bytes(), format!("sha256:{upper}").as_bytes()] {
@@ -154,7 +165,7 @@ fn imported_secrets_must_be_hard_to_guess() {
         (numbered(1).reveal()[..51].to_owned(), false),
     ];
     for (written, accepted) in cases {
-        assert_eq!(Secret::imported(&written).is_ok(), accepted, "{written:.60}");
+        assert_eq!(Secret::imported(&written, false).is_ok(), accepted, "{written:.60}");
     }
 }
 
@@ -168,7 +179,7 @@ fn a_key_file_is_read_into_what_decisions_need() {
         block("bob@example.com", "batch", &hex(&two.digest().0).to_uppercase()),
         block("alice", "team", &hex(&three.digest().0)).trim_start_matches("[[key]]\n"),
     );
-    let keys = keys::load(&scratch.keys(&text)).unwrap();
+    let keys = load(&scratch.keys(&text)).unwrap();
     assert_eq!(keys.len(), 3);
     let plans: Vec<&str> = keys.plans().iter().map(|plan| &**plan).collect();
     assert_eq!(plans, ["team", "batch"]);
@@ -180,7 +191,7 @@ fn a_key_file_is_read_into_what_decisions_need() {
     assert_eq!(scopes[0], scopes[1], "two secrets of one name share its books");
     assert_ne!(scopes[0], scopes[2]);
     assert_eq!(scopes[0], scope("alice"));
-    assert_eq!(keys::load(&scratch.0.join("absent.toml")).unwrap().len(), 0, "no file, no keys");
+    assert_eq!(load(&scratch.0.join("absent.toml")).unwrap().len(), 0, "no file, no keys");
 }
 
 #[test]
@@ -189,7 +200,7 @@ fn every_problem_of_a_key_file_has_its_place_and_shows_no_value() {
     let digest = hex(&numbered(1).digest().0);
     let good = block("alice", "team", &digest);
     let check = |text: &str, expected: &[&str]| {
-        let problems = keys::load(&scratch.keys(text)).expect_err(text);
+        let problems = load(&scratch.keys(text)).expect_err(text);
         let found: Vec<String> = problems
             .items
             .iter()
@@ -250,13 +261,13 @@ fn a_key_file_open_to_others_is_refused() {
         [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o620, false), (0o777, false)]
     {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let loaded = keys::load(&path);
+        let loaded = load(&path);
         assert_eq!(loaded.is_ok(), accepted, "mode {mode:o}");
         if let Err(problems) = loaded {
             assert!(problems.to_string().contains("chmod 600"), "{problems}");
         }
     }
-    assert!(keys::load(&scratch.0).is_err(), "a folder");
+    assert!(load(&scratch.0).is_err(), "a folder");
 }
 
 #[test]
@@ -264,9 +275,9 @@ fn writing_keeps_comments_and_order_and_the_mode() {
     let scratch = Scratch::new("write");
     let first = block("alice", "team", &hex(&numbered(1).digest().0));
     let path = scratch.keys(&format!("# head\n{first}# the last line has no end"));
-    write::append(&path, &[entry("bob", &numbered(2)), entry("carol", &numbered(3))]).unwrap();
-    assert_eq!(write::revoke(&path, "alice", date::parse(CREATED).unwrap()).unwrap(), 1);
-    assert_eq!(write::revoke(&path, "alice", 0).unwrap(), 0, "revoked already");
+    write::append(&KeyFile::new(&path), &[entry("bob", &numbered(2)), entry("carol", &numbered(3))]).unwrap();
+    assert_eq!(write::revoke(&KeyFile::new(&path), "alice", date::parse(CREATED).unwrap()).unwrap(), 1);
+    assert_eq!(write::revoke(&KeyFile::new(&path), "alice", 0).unwrap(), 0, "revoked already");
     let revoked = first.replace("[[key]]\n", &format!("[[key]]\nrevoked = {CREATED}\n"));
     let expected = format!(
         "# head\n{revoked}# the last line has no end\n\n{}\n{}",
@@ -275,7 +286,7 @@ fn writing_keeps_comments_and_order_and_the_mode() {
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    let names: Vec<String> = file::entries(&path).unwrap().into_iter().map(|entry| entry.name).collect();
+    let names: Vec<String> = file::entries(&KeyFile::new(&path)).unwrap().into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["alice", "bob", "carol"]);
     assert!(!scratch.0.join("keys.toml.new").exists());
 }
@@ -285,13 +296,13 @@ fn what_makes_no_sense_is_not_written() {
     let scratch = Scratch::new("refuse");
     let text = block("alice", "team", &hex(&numbered(1).digest().0));
     let path = scratch.keys(&text);
-    let refused = |entries: &[Entry]| assert!(write::append(&path, entries).is_err());
+    let refused = |entries: &[Entry]| assert!(write::append(&KeyFile::new(&path), entries).is_err());
     refused(&[entry("alice", &numbered(2))]);
     refused(&[entry("bob", &numbered(1))]);
     refused(&[entry("bob", &numbered(2)), entry("bob", &numbered(3))]);
     refused(&[entry("bob", &numbered(2)), entry("carol", &numbered(2))]);
     refused(&[entry("bob\"\nplan = \"admin", &numbered(2))]);
-    assert!(write::revoke(&path, "nobody", 0).is_err());
+    assert!(write::revoke(&KeyFile::new(&path), "nobody", 0).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
     let broken = format!("{text}oops = 1\n");
     scratch.keys(&broken);
@@ -305,9 +316,9 @@ fn through_a_symbolic_link_the_file_it_points_at_is_replaced() {
     let path = scratch.keys("");
     let link = scratch.0.join("link.toml");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    write::append(&link, &[entry("alice", &numbered(1))]).unwrap();
+    write::append(&KeyFile::new(&link), &[entry("alice", &numbered(1))]).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
-    assert_eq!(keys::load(&path).unwrap().len(), 1);
+    assert_eq!(load(&path).unwrap().len(), 1);
 }
 
 #[test]
@@ -320,7 +331,7 @@ fn a_reader_sees_the_old_file_or_the_new_one_and_two_writers_lose_nothing() {
         let reader = scope.spawn(|| {
             let (mut least, mut reads) = (0, 0);
             while !done.load(Ordering::Acquire) {
-                let found = keys::load(&path).expect("never a part of a file").len();
+                let found = load(&path).expect("never a part of a file").len();
                 assert!(found >= least, "{found} keys after {least}");
                 (least, reads) = (found, reads + 1);
             }
@@ -332,7 +343,7 @@ fn a_reader_sees_the_old_file_or_the_new_one_and_two_writers_lose_nothing() {
                 scope.spawn(move || {
                     for i in 0..EACH {
                         let secret = numbered(writer * EACH + i);
-                        write::append(path, &[entry(&format!("k{writer}-{i}"), &secret)]).unwrap();
+                        write::append(&KeyFile::new(path), &[entry(&format!("k{writer}-{i}"), &secret)]).unwrap();
                     }
                 })
             })
@@ -344,7 +355,7 @@ fn a_reader_sees_the_old_file_or_the_new_one_and_two_writers_lose_nothing() {
         reader.join().unwrap()
     });
     assert!(reads > 0);
-    assert_eq!(keys::load(&path).unwrap().len() as u64, 2 * EACH);
+    assert_eq!(load(&path).unwrap().len() as u64, 2 * EACH);
 }
 
 /// Waits until the published set satisfies `condition`, at most ten seconds; answers how long it took.
@@ -365,12 +376,14 @@ async fn a_changed_key_file_is_taken_up_within_a_second_or_so() {
     let path = scratch.keys("");
     let published = Arc::new(Mutex::new(None));
     let sink = published.clone();
-    let follower = tokio::spawn(watch::follow(FileWatch::new(&path), move |keys| *sink.lock().unwrap() = Some(keys)));
+    let follower = tokio::spawn(watch::follow(FileWatch::new(&path), KeyFile::new(&path), move |keys| {
+        *sink.lock().unwrap() = Some(keys)
+    }));
 
-    write::append(&path, &[entry("alice", &numbered(1))]).unwrap();
+    write::append(&KeyFile::new(&path), &[entry("alice", &numbered(1))]).unwrap();
     let took = until(&published, |keys| keys.get(&numbered(1).digest()).is_some_and(|key| !key.revoked)).await;
     println!("a new key took effect after {took:?}");
-    write::revoke(&path, "alice", 1).unwrap();
+    write::revoke(&KeyFile::new(&path), "alice", 1).unwrap();
     let took = until(&published, |keys| keys.get(&numbered(1).digest()).is_some_and(|key| key.revoked)).await;
     println!("a revocation took effect after {took:?}");
 
@@ -385,12 +398,12 @@ fn a_bad_key_file_is_seen_and_not_taken_up() {
     let path = scratch.keys("");
     let mut watch = FileWatch::new(&path);
     scratch.keys("not toml");
-    assert!(watch::look(&mut watch).is_none(), "it may still be written");
-    assert!(watch::look(&mut watch).unwrap().is_err());
-    assert!(watch::look(&mut watch).is_none(), "reported once");
+    assert!(watch::look(&mut watch, &KeyFile::new(&path)).is_none(), "it may still be written");
+    assert!(watch::look(&mut watch, &KeyFile::new(&path)).unwrap().is_err());
+    assert!(watch::look(&mut watch, &KeyFile::new(&path)).is_none(), "reported once");
     scratch.keys(&block("bob", "team", &hex(&numbered(2).digest().0)));
-    assert!(watch::look(&mut watch).is_none());
-    assert_eq!(watch::look(&mut watch).unwrap().unwrap().len(), 1);
+    assert!(watch::look(&mut watch, &KeyFile::new(&path)).is_none());
+    assert_eq!(watch::look(&mut watch, &KeyFile::new(&path)).unwrap().unwrap().len(), 1);
 }
 
 proptest! {
@@ -440,7 +453,7 @@ fn a_hundred_thousand_keys_are_loaded() {
     drop(file);
     let before = resident_kib();
     let began = Instant::now();
-    let keys = keys::load(&path).unwrap();
+    let keys = load(&path).unwrap();
     let took = began.elapsed();
     let size = fs::metadata(&path).unwrap().len() / 1024;
     println!("{KEYS} keys ({size} KiB): {took:?}, resident {before} KiB before, {} KiB after", resident_kib());

@@ -4,7 +4,7 @@
 
 use governor::clock::FakeRelativeClock;
 use governor::{Quota as GovernorQuota, RateLimiter};
-use herdgate::decision::limits::{Limit, Limits, Quota, Scope};
+use herdgate::decision::limits::{Holder, Limit, Limits, Quota, Scope, Seats};
 use herdgate::decision::moment::Moment;
 use herdgate::ledger::books::{Books, Excess};
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn check(quotas: &[Quota], script: &[(u64, Result<u64, f64>)]) {
     let limits = limits(quotas);
     for (step, (ms, expected)) in script.iter().enumerate() {
         let found = books
-            .admit(&limits, None, 0, at(ms * 1_000_000))
+            .admit(&limits, &Seats::default(), 0, at(ms * 1_000_000))
             .map(|admission| admission.requests.unwrap().remaining)
             .map_err(|excess| wait_ns(excess) as f64 / 1e9);
         assert_eq!(found, *expected, "step {step} at {ms} ms");
@@ -56,10 +56,10 @@ fn a_limit_made_smaller_does_not_lock_its_caller_out_for_longer_than_the_new_one
     let mut books = Books::default();
     let wide = limits(&[quota(1, MINUTE, 100)]);
     for _ in 0..100 {
-        books.admit(&wide, None, 0, at(0)).unwrap();
+        books.admit(&wide, &Seats::default(), 0, at(0)).unwrap();
     }
     let narrow = limits(&[quota(60, MINUTE, 2)]);
-    let excess = books.admit(&narrow, None, 0, at(0)).unwrap_err();
+    let excess = books.admit(&narrow, &Seats::default(), 0, at(0)).unwrap_err();
     assert_eq!(wait_ns(excess), 1_000_000_000);
 }
 
@@ -70,8 +70,8 @@ fn stale_entries_are_dropped_so_that_the_books_stay_bounded() {
         for identity in 0..2_000_u128 {
             let mut limits = Limits::default();
             let scope = Scope(u128::from(round) * 2_000 + identity);
-            assert!(limits.push(Limit { scope, position: 0, quota: quota(60, MINUTE, 3) }));
-            books.admit(&limits, None, 0, at(round * MINUTE)).unwrap();
+            assert!(limits.push(Limit { scope, holder: Holder::Key, position: 0, quota: quota(60, MINUTE, 3) }));
+            books.admit(&limits, &Seats::default(), 0, at(round * MINUTE)).unwrap();
         }
     }
     assert!(books.len() <= 8_192, "{} entries for 40,000 identities that came once", books.len());
@@ -82,11 +82,11 @@ fn pools_take_turns_of_their_own() {
     let mut books = Books::default();
     let none = Limits::default();
     let turns: Vec<u64> =
-        [1, 2, 1, 2, 1].iter().map(|key| books.admit(&none, None, *key, at(0)).unwrap().turn).collect();
+        [1, 2, 1, 2, 1].iter().map(|key| books.admit(&none, &Seats::default(), *key, at(0)).unwrap().turn).collect();
     assert_eq!(turns, [0, 0, 1, 1, 2]);
     books.retain_pools(|key| key == 1);
-    assert_eq!(books.admit(&none, None, 1, at(0)).unwrap().turn, 3);
-    assert_eq!(books.admit(&none, None, 2, at(0)).unwrap().turn, 0);
+    assert_eq!(books.admit(&none, &Seats::default(), 1, at(0)).unwrap().turn, 3);
+    assert_eq!(books.admit(&none, &Seats::default(), 2, at(0)).unwrap().turn, 0);
 }
 
 proptest! {
@@ -104,7 +104,7 @@ proptest! {
             model.iter_mut().for_each(|bucket| bucket.refill(now));
             let allowed = model.iter().all(|bucket| bucket.credit_ns >= bucket.interval());
             let before = format!("{books:?}");
-            match books.admit(&limits, None, 0, at(now)) {
+            match books.admit(&limits, &Seats::default(), 0, at(now)) {
                 Ok(admission) => {
                     prop_assert!(allowed);
                     model.iter_mut().for_each(|bucket| bucket.credit_ns -= bucket.interval());
@@ -127,12 +127,12 @@ proptest! {
         let mut books = Books::default();
         let limits = limits(&quotas);
         let excess = loop {
-            if let Err(excess) = books.admit(&limits, None, 0, at(0)) {
+            if let Err(excess) = books.admit(&limits, &Seats::default(), 0, at(0)) {
                 break excess;
             }
         };
-        prop_assert!(books.admit(&limits, None, 0, at(wait_ns(excess) - 1)).is_err());
-        prop_assert!(books.admit(&limits, None, 0, at(wait_ns(excess))).is_ok());
+        prop_assert!(books.admit(&limits, &Seats::default(), 0, at(wait_ns(excess) - 1)).is_err());
+        prop_assert!(books.admit(&limits, &Seats::default(), 0, at(wait_ns(excess))).is_ok());
     }
 
     #[test]
@@ -140,15 +140,15 @@ proptest! {
         let (mut with, mut without) = (Books::default(), Books::default());
         let limits = limits(&quotas);
         for _ in 0..taken {
-            let _ = with.admit(&limits, None, 0, at(0));
-            let _ = without.admit(&limits, None, 0, at(0));
+            let _ = with.admit(&limits, &Seats::default(), 0, at(0));
+            let _ = without.admit(&limits, &Seats::default(), 0, at(0));
         }
-        if with.admit(&limits, None, 0, at(0)).is_ok() {
+        if with.admit(&limits, &Seats::default(), 0, at(0)).is_ok() {
             with.release(&limits);
         }
         for later in [0, 0, 1_000_000, 5_000_000_000] {
-            let found = with.admit(&limits, None, 0, at(later)).map(|admission| admission.requests);
-            prop_assert_eq!(found, without.admit(&limits, None, 0, at(later)).map(|admission| admission.requests));
+            let found = with.admit(&limits, &Seats::default(), 0, at(later)).map(|admission| admission.requests);
+            prop_assert_eq!(found, without.admit(&limits, &Seats::default(), 0, at(later)).map(|admission| admission.requests));
         }
     }
 
@@ -173,7 +173,7 @@ proptest! {
             now += gap;
             clock.advance(Duration::from_nanos(gap));
             for _ in 0..burst.min(3) {
-                prop_assert_eq!(books.admit(&limits, None, 0, at(now)).is_ok(), theirs.check().is_ok());
+                prop_assert_eq!(books.admit(&limits, &Seats::default(), 0, at(now)).is_ok(), theirs.check().is_ok());
             }
         }
     }
@@ -225,7 +225,7 @@ fn quota(count: u64, period_ns: u64, burst: u64) -> Quota {
 fn limits(quotas: &[Quota]) -> Limits {
     let mut limits = Limits::default();
     for (position, quota) in quotas.iter().enumerate() {
-        assert!(limits.push(Limit { scope: Scope(1), position: position as u8, quota: *quota }));
+        assert!(limits.push(Limit { scope: Scope(1), holder: Holder::Key, position: position as u8, quota: *quota }));
     }
     limits
 }

@@ -76,7 +76,7 @@ fn status_is_a_page_for_people() {
     let page = String::from_utf8(said.stdout).unwrap();
     let lines: Vec<&str> = page.lines().collect();
     assert!(said.status.success() && lines.len() == 4, "{page}");
-    assert!(lines[0].ends_with(" s, 3 keys, 4 plans"), "{page}");
+    assert!(lines[0].ends_with(" s, 3 keys, 5 plans"), "{page}");
     assert!(lines[1].starts_with("  ollama1              up       2 models, "), "{page}");
     assert!(lines[2].starts_with("  ollama2              up       1 model, "), "{page}");
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use herdgate::decision::choose::Load;
-use herdgate::decision::limits::{Concurrency, Limits, Scope};
+use herdgate::decision::limits::{Concurrency, Holder, Limits, Scope, Scopes, Seats};
 use herdgate::decision::moment::Moment;
 use herdgate::ledger::books::{Books, Ended, Excess};
 use herdgate::ledger::slots::{SLOTS_MAX, Slot, Slots};
@@ -57,7 +57,7 @@ proptest! {
             }
             prop_assert_eq!(slots.len(), list.len());
             for caller in 0..3 {
-                let held = list.iter().filter(|open| open.scope == Scope(caller)).count();
+                let held = list.iter().filter(|open| open.scopes == Scopes::one(Scope(caller))).count();
                 prop_assert_eq!(slots.of_caller(Scope(caller)) as usize, held);
             }
             for server in 0..3 {
@@ -91,18 +91,62 @@ proptest! {
 #[test]
 fn a_caller_may_have_as_many_requests_on_their_way_as_its_plan_says() {
     let mut books = Books::new(3600 * S);
-    let two = Some(Concurrency { scope: Scope(0), most: Some(2) });
+    let two = &seats(&[(0, Holder::Key, Some(2))]);
     for id in 0..2 {
         books.admit(&Limits::default(), two, 0, at(S)).unwrap();
         books.open(slot(id, 0, 0, 0, S));
     }
     let excess = books.admit(&Limits::default(), two, 0, at(S)).unwrap_err();
-    assert!(matches!(excess, Excess::Concurrency { retry_ns } if retry_ns >= S), "{excess:?}");
-    let other = Some(Concurrency { scope: Scope(1), most: Some(2) });
+    assert!(matches!(excess, Excess::Concurrency { retry_ns, holder: Holder::Key } if retry_ns >= S), "{excess:?}");
+    let other = &seats(&[(1, Holder::Key, Some(2))]);
     books.admit(&Limits::default(), other, 0, at(S)).unwrap();
     assert!(matches!(books.ended(0, at(2 * S)), Ended::Released(_)));
     assert_eq!(books.ended(0, at(2 * S)), Ended::Nothing, "a repeated line releases nothing");
     books.admit(&Limits::default(), two, 0, at(2 * S)).unwrap();
+}
+
+/// A request counts for its key, its user and its team at once; whoever is full refuses it, and nobody is then charged.
+#[test]
+fn slots_count_by_everyone_they_are_taken_for() {
+    let mut books = Books::new(3600 * S);
+    let ann = [(1, Holder::Key, Some(9)), (11, Holder::User, Some(2)), (21, Holder::Team, Some(3))];
+    let bob = [(1, Holder::Key, Some(9)), (12, Holder::User, Some(2)), (21, Holder::Team, Some(3))];
+    let other = [(2, Holder::Key, None), (21, Holder::Team, Some(3))];
+    let steps: [(&[_], Option<Holder>); 6] = [
+        (&ann, None),
+        (&ann, None),
+        (&ann, Some(Holder::User)),
+        (&bob, None),
+        (&bob, Some(Holder::Team)),
+        (&other, Some(Holder::Team)),
+    ];
+    for (id, (who, refused)) in steps.into_iter().enumerate() {
+        let seats = seats(who);
+        match books.admit(&Limits::default(), &seats, 0, at(S)) {
+            Ok(_) => books.open(Slot { id: id as u128, scopes: seats.scopes(), ..slot(0, 0, 0, 0, S) }),
+            Err(excess) => assert!(
+                matches!(excess, Excess::Concurrency { holder, .. } if Some(holder) == refused),
+                "{id}: {excess:?}"
+            ),
+        }
+        assert_eq!(books.slots().len(), [1, 2, 2, 3, 3, 3][id], "{id}");
+    }
+    let held = |books: &Books, scope| books.slots().of_caller(Scope(scope));
+    assert_eq!([1, 11, 12, 21, 2].map(|scope| held(&books, scope)), [3, 2, 1, 3, 0]);
+    books.ended(0, at(S));
+    assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [2, 1, 1, 2]);
+    books.admit(&Limits::default(), &seats(&other), 0, at(S)).unwrap();
+    books.ended(1, at(S));
+    books.ended(3, at(S));
+    assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [0; 4]);
+}
+
+fn seats(who: &[(u128, Holder, Option<u32>)]) -> Seats {
+    let mut seats = Seats::default();
+    for &(scope, holder, most) in who {
+        assert!(seats.push(Concurrency { scope: Scope(scope), holder, most }));
+    }
+    seats
 }
 
 #[test]
@@ -172,7 +216,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Slot {
-    Slot { id, uid, scope: Scope(caller), server, pool: server, opened: at(opened_ns) }
+    Slot { id, uid, scopes: Scopes::one(Scope(caller)), server, pool: server, opened: at(opened_ns) }
 }
 
 fn at(mono_ns: u64) -> Moment {

@@ -4,6 +4,7 @@
 
 use herdgate::decision::fleet::{FleetView, Inventory, Model, Preference, ServerState, ServerView};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
+use herdgate::decision::limits::Holder;
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{PlanIndex, Policy, Server, ServerKind};
 use herdgate::decision::roster::Roster;
@@ -89,6 +90,34 @@ fn absent_null_and_empty_are_alike() {
             assert!(!found.authorization.is_present());
             assert_body(found.body, b"", 0);
         });
+    }
+}
+
+#[test]
+fn the_header_that_names_a_user_comes_with_its_name_and_count() {
+    let name = ("on_behalf_name", Value::String(b"x-user"));
+    let value = ("on_behalf", Value::String(b"ann"));
+    let count = |count| ("on_behalf_n", Value::Int64(count));
+    type Case<'c> = (Vec<Argument<'c>>, Option<&'c [u8]>, u32);
+    let cases: [Case<'_>; 4] = [
+        (vec![name, value, count(1)], Some(b"ann"), 1),
+        (vec![name, value, count(2)], Some(b"ann"), 2),
+        (vec![name, ("on_behalf", Value::Null), count(0)], None, 0),
+        (vec![name], None, 0),
+    ];
+    for (rest, value, count) in cases {
+        with(&[("request", &[&WHOLE[..], &rest].concat())], |found| {
+            let on_behalf = found.unwrap().on_behalf;
+            assert_eq!(on_behalf.header, b"x-user");
+            assert_field(on_behalf.field, value, count);
+        });
+    }
+    for (rest, malformed) in [
+        (vec![name, value], Malformed::Missing("on_behalf")),
+        (vec![name, value, count(0)], Malformed::Contradiction("on_behalf")),
+        (vec![name, name], Malformed::Repeated("on_behalf_name")),
+    ] {
+        with(&[("request", &[&WHOLE[..], &rest].concat())], |found| assert_eq!(found.unwrap_err(), malformed));
     }
 }
 
@@ -220,7 +249,7 @@ fn an_answer_carries_its_receipt() {
 
 #[test]
 fn a_refusal_says_when_to_come_back_and_forbids_retries_only_above_a_minute() {
-    let refusal = |retry_after_s| Refusal { retry_after_s, ..Refusal::new(Reason::RequestRate) };
+    let refusal = |retry_after_s| Refusal { retry_after_s, ..Refusal::new(Reason::RequestRate(Holder::Key)) };
     let cases = [
         (None, vec![]),
         (Some(1), vec!["retry_after=1"]),
@@ -318,5 +347,5 @@ fn roster(model: &str, server: &Server) -> Roster {
         failure: None,
     };
     let fleet = FleetView { servers: [(server.name.clone(), view)].into() };
-    Roster::new(&Policy { plans: Vec::new(), servers: vec![server.clone()], recheck_s: 5 }, &fleet)
+    Roster::new(&Policy { servers: vec![server.clone()], recheck_s: 5, ..Policy::default() }, &fleet)
 }

@@ -34,7 +34,17 @@ pub fn gate() -> Result<Gate, Fault> {
 
     let mut keys = KeySet::default();
     let plan = keys.intern_plan("team").ok_or("no room for a plan")?;
-    let key = Key { name: "ann".into(), plan, expires_unix_ms: None, revoked: false, scope: Scope(u128::MAX / 3) };
+    let key = Key {
+        name: "ann".into(),
+        plan,
+        team: None,
+        not_before_unix_ms: None,
+        expires_unix_ms: None,
+        revoked: false,
+        scope: Scope(u128::MAX / 3),
+        on_behalf: None,
+        fingerprint: 1,
+    };
     keys.insert(Digest(sha2::Sha256::digest(SECRET.as_bytes()).into()), key);
     state.publish_keys(Arc::new(keys));
 

@@ -43,23 +43,32 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
     Ok(())
 }
 
-/// Reads the key file against the plans of the configuration; answers the number of keys.
+/// Reads the key file against the plans and teams of the configuration; answers the number of keys.
 fn check_keys(config: &Config) -> Result<usize, Problems> {
-    let file = &config.settings.keys_file;
-    let set = keys::load(file)?;
+    let file = super::key_file(config);
+    let set = keys::load(&file)?;
     let is_plan = |name: &str| config.policy.plans.iter().any(|plan| &*plan.name == name);
-    if set.plans().iter().all(|plan| is_plan(plan)) {
+    let is_team = |name: &str| config.policy.teams.iter().any(|team| &*team.name == name);
+    if set.plans().iter().all(|plan| is_plan(plan)) && set.teams().iter().all(|team| is_team(team)) {
         return Ok(set.len());
     }
-    let lost: Vec<Entry> = keys::file::entries(file)?.into_iter().filter(|entry| !is_plan(&entry.plan)).collect();
-    let left_out = lost.len().saturating_sub(crate::problem::PROBLEMS_MAX);
-    let items = lost.iter().take(crate::problem::PROBLEMS_MAX).map(|entry| Problem {
-        position: Some(Position { line: entry.line, column: 1 }),
-        what: format!("key \"{}\" is on plan \"{}\", which is not configured", entry.name, entry.plan),
-        hint: Some("add the plan, or revoke the key and make another".to_owned()),
-        excerpt: None,
-    });
-    Err(Problems { file: file.display().to_string(), items: items.collect(), left_out })
+    let lost = |entry: Entry| {
+        let keys::file::Terms { plan, team, user_plan, .. } = &entry.terms;
+        let plans = [Some(plan), user_plan.as_ref()].into_iter().flatten();
+        let plan = plans.filter(|plan| !is_plan(plan)).map(|plan| format!("on plan \"{plan}\"")).next();
+        let team = team.as_ref().filter(|team| !is_team(team)).map(|team| format!("of team \"{team}\""));
+        let what = plan.or(team)?;
+        Some(Problem {
+            position: Some(Position { line: entry.line, column: 1 }),
+            what: format!("key \"{}\" is {what}, which is not configured", entry.name),
+            hint: Some("add it, or revoke the key and make another".to_owned()),
+            excerpt: None,
+        })
+    };
+    let mut items: Vec<Problem> = keys::file::entries(&file)?.into_iter().filter_map(lost).collect();
+    let left_out = items.len().saturating_sub(crate::problem::PROBLEMS_MAX);
+    items.truncate(crate::problem::PROBLEMS_MAX);
+    Err(Problems { file: file.path.display().to_string(), items, left_out })
 }
 
 fn as_json(problems: &Problems) -> Vec<Value> {

@@ -2,15 +2,13 @@
 
 use super::Failure;
 use crate::listen::Address;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::runtime::Runtime;
 
 /// Longest a daemon that is well takes to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,64 +16,71 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest answer read, in bytes: 1,000 servers with some hundred models each.
 const ANSWER_MAX: usize = 64 << 20;
 
-type Fault = Box<dyn std::error::Error + Send + Sync>;
-
-/// The control socket of the daemon that runs with a configuration.
+/// The daemon's control socket.
 pub(super) struct Control {
     address: Address,
-    runtime: Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
-impl Control {
-    /// That of this configuration.
-    pub(super) fn of(config: &Path) -> Result<Control, Failure> {
-        let config = super::load(config)?;
-        let Some(address) = config.settings.listen.control else {
-            return Err(Failure::Usage("[listen] control is off; there is no socket to ask on".to_owned()));
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Usage(format!("starting the runtime: {error}")))?;
-        Ok(Control { address, runtime })
-    }
+/// What the daemon said.
+pub(super) struct Said {
+    status: u16,
+    text: String,
+}
 
-    /// Where it is.
-    pub(super) fn address(&self) -> &Address {
-        &self.address
-    }
-
-    /// The body of the answer; a refusal is the command's negative finding, in the daemon's words.
-    pub(super) fn ask(&self, method: Method, path: &str) -> Result<String, Failure> {
-        let address = &self.address;
-        let (status, body) = self
-            .runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, self.send(method, path)).await })
-            .unwrap_or_else(|_| Err("no answer within 5 s".into()))
-            .map_err(|why| Failure::Finding(format!("no daemon answers on {address}: {why}")))?;
-        if status.is_success() { Ok(body) } else { Err(Failure::Finding(body.trim_end().to_owned())) }
-    }
-
-    async fn send(&self, method: Method, path: &str) -> Result<(StatusCode, String), Fault> {
-        match &self.address {
-            Address::Unix(socket) => exchange(UnixStream::connect(socket).await?, method, path).await,
-            Address::Tcp(address) => exchange(TcpStream::connect(address).await?, method, path).await,
+impl Said {
+    /// The answer where all is well; else what the daemon has against it.
+    pub(super) fn well(self) -> Result<String, Failure> {
+        match self.status {
+            200..=299 => Ok(self.text),
+            _ => Err(Failure::Finding(self.text.trim_end().to_owned())),
         }
     }
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    stream: S,
-    method: Method,
-    path: &str,
-) -> Result<(StatusCode, String), Fault> {
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+impl Control {
+    /// The socket that the configuration names.
+    pub(super) fn of(config: &Path) -> Result<Control, Failure> {
+        let Some(address) = super::load(config)?.settings.listen.control else {
+            return Err(Failure::Usage("[listen] control is off; there is no socket to ask on".to_owned()));
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::Usage(format!("starting the runtime: {error}")))?;
+        Ok(Control { address, runtime })
+    }
+
+    /// Where that is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// One question.
+    pub(super) fn ask(&self, method: &str, path: &str, body: String) -> Result<Said, Failure> {
+        let asking = async {
+            match &self.address {
+                Address::Unix(socket) => ask(UnixStream::connect(socket).await?, method, path, body).await,
+                Address::Tcp(address) => ask(TcpStream::connect(address).await?, method, path, body).await,
+            }
+        };
+        self.runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, asking).await })
+            .unwrap_or_else(|_| Err("no answer within 5 s".into()))
+            .map_err(|why| Failure::Finding(format!("no daemon answers on {}: {why}", self.address)))
+    }
+}
+
+async fn ask<S>(stream: S, method: &str, path: &str, body: String) -> Result<Said, Fault>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request =
-        hyper::Request::builder().method(method).uri(path).header("host", "herdgate").body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
+    let request = hyper::Request::builder().method(method).uri(path).header("host", "herdgate");
+    let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
+    let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes();
     connection.abort();
-    Ok((status, String::from_utf8(body.to_vec())?))
+    Ok(Said { status, text: String::from_utf8(body.to_vec())? })
 }

@@ -1,11 +1,13 @@
-//! `herdgate key`: makes, lists, revokes and imports API keys.
+//! `herdgate key`: makes, lists, rotates, revokes and imports API keys.
 
 use super::{Failure, KeyCommand, Terms};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::quantity;
-use crate::keys::file::{Entry, entries, is_name};
-use crate::keys::{Secret, date, write};
+use crate::date;
+use crate::decision::on_behalf;
+use crate::keys::file::{self, Entry, entries, is_name};
+use crate::keys::{KeyFile, Secret, used, write};
 use serde_json::json;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -18,72 +20,109 @@ pub(super) fn run(command: KeyCommand, config: &Path, out: &mut dyn Write) -> Re
         return Err(Failure::Usage("standard input holds the secrets; name the configuration file".to_owned()));
     }
     let config = super::load(config)?;
-    let file = config.settings.keys_file.as_path();
+    let file = &super::key_file(&config);
     let now = Clock::new().now().unix_ms;
     match command {
         KeyCommand::New { name, terms, print } => new(&name, &Granted::new(&terms, &config, now)?, print, file, out),
         KeyCommand::List { expiring, json } => list(expiring.as_deref(), json.json, now, file, out),
         KeyCommand::Revoke { name } => revoke(&name, now, file, out),
-        KeyCommand::Import { name_prefix, terms } => {
-            import(&name_prefix, &Granted::new(&terms, &config, now)?, file, out)
+        KeyCommand::Rotate { name, grace, expires, print } => {
+            let until = expires.as_deref().map(|when| moment(when, "--expires", now)).transpose()?;
+            rotate(&name, &grace, until, print, now, file, out)
+        }
+        KeyCommand::Import { name_prefix, weak, terms } => {
+            import(&name_prefix, weak, &Granted::new(&terms, &config, now)?, file, out)
         }
     }
 }
 
 /// [`Terms`], checked.
 struct Granted {
-    plan: String,
+    terms: file::Terms,
     created_unix_ms: i64,
+    not_before_unix_ms: Option<i64>,
     expires_unix_ms: Option<i64>,
 }
 
 impl Granted {
     fn new(terms: &Terms, config: &Config, now: i64) -> Result<Granted, Failure> {
-        if terms.team.is_some() {
-            return Err(Failure::Usage("--team is not supported yet".to_owned()));
-        }
         let plans = || config.policy.plans.iter().map(|plan| &*plan.name);
-        let listed = || plans().take(20).collect::<Vec<_>>().join(", ");
-        let plan = match (&terms.plan, plans().next(), plans().nth(1)) {
-            (Some(plan), ..) if plans().any(|known| known == plan) => plan.clone(),
-            (Some(plan), ..) => {
+        let listed = |names: &mut dyn Iterator<Item = &str>| names.take(20).collect::<Vec<_>>().join(", ");
+        let known = |plan: &str| match plans().any(|known| known == plan) {
+            true => Ok(plan.to_owned()),
+            false => {
                 let plan = plan.escape_debug();
-                return Err(Failure::Usage(format!("there is no plan \"{plan}\"; the plans are {}", listed())));
-            }
-            (None, Some(only), None) => only.to_owned(),
-            (None, ..) => {
-                return Err(Failure::Usage(format!("say which plan with --plan; the plans are {}", listed())));
+                Err(Failure::Usage(format!("there is no plan \"{plan}\"; the plans are {}", listed(&mut plans()))))
             }
         };
-        let expires_unix_ms = terms.expires.as_deref().map(|when| expiry(when, now)).transpose()?;
-        Ok(Granted { plan, created_unix_ms: now, expires_unix_ms })
+        let plan = match (&terms.plan, plans().next(), plans().nth(1)) {
+            (Some(plan), ..) => known(plan)?,
+            (None, Some(only), None) => only.to_owned(),
+            (None, ..) => {
+                let listed = listed(&mut plans());
+                return Err(Failure::Usage(format!("say which plan with --plan; the plans are {listed}")));
+            }
+        };
+        let teams = || config.policy.teams.iter().map(|team| &*team.name);
+        if let Some(team) = terms.team.as_deref().filter(|team| !teams().any(|known| known == *team)) {
+            let team = team.escape_debug();
+            let what = match teams().next() {
+                None => format!("there is no team \"{team}\"; add [teams.{team}] to the configuration"),
+                Some(_) => format!("there is no team \"{team}\"; the teams are {}", listed(&mut teams())),
+            };
+            return Err(Failure::Usage(what));
+        }
+        let on_behalf_of = terms.on_behalf_of.as_deref().map(str::to_ascii_lowercase);
+        if on_behalf_of.as_deref().is_some_and(|header| !on_behalf::is_header(header)) {
+            let what =
+                "--on-behalf-of is the name of a header, such as x-openwebui-user-email, and none of a credential's";
+            return Err(Failure::Usage(what.to_owned()));
+        }
+        let user_plan = terms.user_plan.as_deref().map(known).transpose()?;
+        let at = |when: &Option<String>, option| when.as_deref().map(|when| moment(when, option, now)).transpose();
+        Ok(Granted {
+            terms: file::Terms { plan, team: terms.team.clone(), on_behalf_of, user_plan },
+            created_unix_ms: now,
+            not_before_unix_ms: at(&terms.not_before, "--not-before")?,
+            expires_unix_ms: at(&terms.expires, "--expires")?,
+        })
     }
 
-    fn entry(&self, name: &str, secret: &Secret) -> Entry {
-        Entry {
+    fn entry(&self, name: &str, secret: &Secret, weak: bool, file: &KeyFile) -> Result<Entry, Failure> {
+        let (digest, peppered) = file.digest(secret.reveal().as_bytes())?;
+        Ok(Entry {
             name: name.to_owned(),
-            plan: self.plan.clone(),
-            digest: secret.digest(),
+            terms: self.terms.clone(),
+            digest,
+            peppered,
+            weak,
             created_unix_ms: self.created_unix_ms,
+            not_before_unix_ms: self.not_before_unix_ms,
             expires_unix_ms: self.expires_unix_ms,
+            retires_unix_ms: None,
             revoked_unix_ms: None,
             line: 0,
+            retires_line: 0,
+        })
+    }
+}
+
+/// A time to come, in milliseconds since 1970.
+fn moment(when: &str, option: &str, now: i64) -> Result<i64, Failure> {
+    let after = |duration: std::time::Duration| now.saturating_add(milliseconds(duration));
+    let at = quantity::duration(when).map(after).or_else(|| date::parse(when));
+    match at {
+        Some(at) if at > now => Ok(at),
+        Some(_) => Err(Failure::Usage(format!("{option} {} is not in the future", when.escape_debug()))),
+        None => {
+            let what = format!("{option} {} is neither a duration nor a time", when.escape_debug());
+            Err(Failure::Usage(format!("{what}: write 14d, or 2027-01-31T12:00:00Z")))
         }
     }
 }
 
-fn expiry(when: &str, now: i64) -> Result<i64, Failure> {
-    let after =
-        |duration: std::time::Duration| now.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
-    let at = quantity::duration(when).map(after).or_else(|| date::parse(when));
-    match at {
-        Some(at) if at > now => Ok(at),
-        Some(_) => Err(Failure::Usage(format!("--expires {} is not in the future", when.escape_debug()))),
-        None => {
-            let what = format!("--expires {} is neither a duration nor a time", when.escape_debug());
-            Err(Failure::Usage(format!("{what}: write 14d, or 2027-01-31T12:00:00Z")))
-        }
-    }
+fn milliseconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
@@ -93,15 +132,63 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Err(Failure::Usage("a key's name is 1 to 64 letters, digits or any of _.@+-/:".to_owned()))
 }
 
-fn new(name: &str, granted: &Granted, print: bool, file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+fn new(name: &str, granted: &Granted, print: bool, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
     check_name(name)?;
-    let secret = Secret::generate().map_err(|fault| Failure::Finding(format!("no randomness: {fault}")))?;
-    write::append(file, &[granted.entry(name, &secret)])?;
+    let secret = generated()?;
+    let entry = granted.entry(name, &secret, false, file)?;
+    write::append(file, std::slice::from_ref(&entry))?;
+    show(&secret, &entry, print, file, out)
+}
+
+/// Adds a secret to a key on the same terms; those before it end with the grace.
+fn rotate(
+    name: &str,
+    grace: &str,
+    until: Option<i64>,
+    print: bool,
+    now: i64,
+    file: &KeyFile,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let fault = || Failure::Usage(format!("--grace {} is not a duration: write 24h", grace.escape_debug()));
+    let grace_ms = milliseconds(quantity::duration(grace).ok_or_else(fault)?);
+    let secret = generated()?;
+    let (digest, peppered) = file.digest(secret.reveal().as_bytes())?;
+    let mut made = None;
+    write::rotate(file, name, now, grace_ms, |newest| {
+        let lifetime = newest.expires_unix_ms.map(|expires| expires.saturating_sub(newest.created_unix_ms));
+        let entry = Entry {
+            digest,
+            peppered,
+            weak: false,
+            created_unix_ms: now,
+            not_before_unix_ms: None,
+            expires_unix_ms: until.or_else(|| lifetime.map(|lifetime| now.saturating_add(lifetime))),
+            retires_unix_ms: None,
+            line: 0,
+            retires_line: 0,
+            ..newest.clone()
+        };
+        made.insert(entry).clone()
+    })?;
+    match made {
+        Some(entry) => show(&secret, &entry, print, file, out),
+        None => Ok(()),
+    }
+}
+
+fn generated() -> Result<Secret, Failure> {
+    Secret::generate().map_err(|fault| Failure::Finding(format!("no randomness: {fault}")))
+}
+
+/// Shows a new secret, this once.
+fn show(secret: &Secret, entry: &Entry, print: bool, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+    let name = &entry.name;
     writeln!(out, "{}", secret.reveal()).and_then(|()| out.flush()).map_err(|fault| {
         Failure::Finding(format!("the key \"{name}\" was made but could not be shown ({fault}); revoke it"))
     })?;
     if !print {
-        let expires = match granted.expires_unix_ms {
+        let expires = match entry.expires_unix_ms {
             Some(at) => format!("expires {}", date::format(at)),
             None => "does not expire".to_owned(),
         };
@@ -109,35 +196,41 @@ fn new(name: &str, granted: &Granted, print: bool, file: &Path, out: &mut dyn Wr
         let _ = writeln!(
             io::stderr(),
             "key \"{name}\" on plan \"{}\", {expires}. The secret above is shown this once; {} keeps its digest.",
-            granted.plan,
-            file.display()
+            entry.terms.plan,
+            file.path.display()
         );
     }
     Ok(())
 }
 
-fn list(expiring: Option<&str>, json: bool, now: i64, file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
     let until = match expiring {
         Some(within) => {
             let fault = || Failure::Usage(format!("--expiring {} is not a duration: write 14d", within.escape_debug()));
-            let within = quantity::duration(within).ok_or_else(fault)?;
-            Some(now.saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX)))
+            Some(now.saturating_add(milliseconds(quantity::duration(within).ok_or_else(fault)?)))
         }
         None => None,
     };
     let mut entries = entries(file)?;
     if let Some(until) = until {
-        entries.retain(|entry| state(entry, now) == "live" && entry.expires_unix_ms.is_some_and(|at| at <= until));
+        // A secret that retires has a successor already.
+        let is_due = |entry: &Entry| entry.expires_unix_ms.is_some_and(|at| at <= until);
+        entries.retain(|entry| matches!(state(entry, now), "live" | "early") && is_due(entry));
     }
+    let uses = used::read(&used::path(&file.path));
+    let last_used = |entry: &Entry| uses.get(&entry.digest.fingerprint()).map(|unix_s| unix_s.saturating_mul(1_000));
     if json {
         let time = |at: Option<i64>| at.map(date::format);
         let rows: Vec<_> = entries
             .iter()
             .map(|entry| {
                 json!({
-                    "name": entry.name, "plan": entry.plan, "state": state(entry, now),
-                    "created": date::format(entry.created_unix_ms),
-                    "expires": time(entry.expires_unix_ms), "revoked": time(entry.revoked_unix_ms),
+                    "name": entry.name, "plan": entry.terms.plan, "team": entry.terms.team, "state": state(entry, now),
+                    "on_behalf_of": entry.terms.on_behalf_of, "user_plan": entry.terms.user_plan, "weak": entry.weak,
+                    "peppered": entry.peppered, "created": date::format(entry.created_unix_ms),
+                    "not_before": time(entry.not_before_unix_ms), "expires": time(entry.expires_unix_ms),
+                    "retires": time(entry.retires_unix_ms), "revoked": time(entry.revoked_unix_ms),
+                    "last_used": time(last_used(entry)),
                 })
             })
             .collect();
@@ -145,28 +238,42 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &Path, out: &mut dyn
         return Ok(());
     }
     let width = |column: fn(&Entry) -> &str| entries.iter().map(|entry| column(entry).len()).max().unwrap_or(0).max(4);
-    let (names, plans) = (width(|entry| &entry.name), width(|entry| &entry.plan));
-    writeln!(out, "{:names$}  {:plans$}  {:7}  {:20}  EXPIRES", "NAME", "PLAN", "STATE", "CREATED")?;
+    let team: fn(&Entry) -> &str = |entry| entry.terms.team.as_deref().unwrap_or("-");
+    let (names, plans, teams) = (width(|entry| &entry.name), width(|entry| &entry.terms.plan), width(team));
+    writeln!(
+        out,
+        "{:names$}  {:plans$}  {:teams$}  {:8}  {:20}  {:20}  LAST USED",
+        "NAME", "PLAN", "TEAM", "STATE", "CREATED", "ENDS"
+    )?;
     for entry in &entries {
-        let expires = entry.expires_unix_ms.map_or("never".to_owned(), date::format);
-        let created = date::format(entry.created_unix_ms);
-        let (name, plan, state) = (&entry.name, &entry.plan, state(entry, now));
-        writeln!(out, "{name:names$}  {plan:plans$}  {state:7}  {created:20}  {expires}")?;
+        let time = |at: Option<i64>| at.map_or("never".to_owned(), date::format);
+        let (ends, created, used) =
+            (time(entry.ends_unix_ms()), date::format(entry.created_unix_ms), time(last_used(entry)));
+        let (name, plan, team, state) = (&entry.name, &entry.terms.plan, team(entry), state(entry, now));
+        let weak = if entry.weak { "  weak" } else { "" };
+        writeln!(out, "{name:names$}  {plan:plans$}  {team:teams$}  {state:8}  {created:20}  {ends:20}  {used}{weak}")?;
     }
     Ok(())
 }
 
 fn state(entry: &Entry, now: i64) -> &'static str {
+    let is_over = |at: Option<i64>| at.is_some_and(|at| at <= now);
     if entry.revoked_unix_ms.is_some() {
         "revoked"
-    } else if entry.expires_unix_ms.is_some_and(|at| at <= now) {
+    } else if is_over(entry.expires_unix_ms) {
         "expired"
+    } else if is_over(entry.retires_unix_ms) {
+        "retired"
+    } else if entry.not_before_unix_ms.is_some_and(|begins| begins > now) {
+        "early"
+    } else if entry.retires_unix_ms.is_some() {
+        "retiring"
     } else {
         "live"
     }
 }
 
-fn revoke(name: &str, now: i64, file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+fn revoke(name: &str, now: i64, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
     match write::revoke(file, name, now)? {
         0 => writeln!(out, "key \"{name}\" was revoked already")?,
         _ => writeln!(out, "key \"{name}\" is revoked; a running herdgate takes it up within a second")?,
@@ -174,7 +281,7 @@ fn revoke(name: &str, now: i64, file: &Path, out: &mut dyn Write) -> Result<(), 
     Ok(())
 }
 
-fn import(prefix: &str, granted: &Granted, file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+fn import(prefix: &str, weak: bool, granted: &Granted, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
     check_name(&format!("{prefix}1"))?;
     let mut text = String::new();
     let input = io::stdin().lock().take(IMPORT_MAX.saturating_add(1)).read_to_string(&mut text);
@@ -206,12 +313,16 @@ fn import(prefix: &str, granted: &Granted, file: &Path, out: &mut dyn Write) -> 
             }
         };
         // Neither word is shown unless it is known to be a name: the two may stand in the wrong order.
-        match Secret::imported(secret) {
+        match Secret::imported(secret, weak) {
             Err(fault) => faults.push(format!("line {line}: the secret {fault}")),
             Ok(_) if !is_name(&name) => {
                 faults.push(format!("line {line}: the name is not 1 to 64 letters, digits or any of _.@+-/:"));
             }
-            Ok(secret) if taken.insert(name.clone()) => new.push(granted.entry(&name, &secret)),
+            Ok(secret) if taken.insert(name.clone()) => {
+                // Said of those only that would not have been taken otherwise.
+                let weak = Secret::imported(secret.reveal(), false).is_err();
+                new.push(granted.entry(&name, &secret, weak, file)?);
+            }
             Ok(_) => faults.push(format!("line {line}: there is already a key of this name")),
         }
     }

@@ -1,5 +1,6 @@
 //! The command line: what there is to say, and who does it.
 
+mod block;
 mod check;
 mod control;
 mod key;
@@ -7,6 +8,7 @@ mod serve;
 mod status;
 
 use crate::config::{self, Config};
+use crate::keys::KeyFile;
 use crate::keys::write::WriteFault;
 use crate::problem::Problems;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -54,15 +56,40 @@ enum Command {
         /// Its name in the configuration
         server: String,
     },
-    /// Make, list, revoke and import API keys
+    /// Make, list, rotate, revoke and import API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Shut a key or a user out for a time, in the running daemon
+    Block {
+        /// What it is
+        #[arg(value_parser = ["key", "user"], required_unless_present = "list")]
+        kind: Option<String>,
+        /// The key's name, or the user as the header of `on_behalf_of` names it
+        #[arg(required_unless_present = "list")]
+        name: Option<String>,
+        /// For how long, such as 1h; at most 30d
+        #[arg(long = "for", value_name = "DURATION", required_unless_present = "list", conflicts_with = "list")]
+        lasting: Option<String>,
+        /// Show who is shut out
+        #[arg(long, conflicts_with_all = ["kind", "name"])]
+        list: bool,
+        #[command(flatten)]
+        json: JsonFlag,
+    },
+    /// Let a key or a user in again
+    Unblock {
+        /// What it is
+        #[arg(value_parser = ["key", "user"])]
+        kind: String,
+        /// Its name, as it was blocked
+        name: String,
+    },
 }
 
 /// What the daemon writes to standard error.
 #[derive(Debug, Clone, Copy, Args)]
 struct Logging {
-    /// Least severe level written; grants are "debug"
+    /// Least severe level written; grants are "debug", and the audit log is written at any
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: Level,
     /// One JSON object a line
@@ -107,6 +134,20 @@ enum KeyCommand {
         #[command(flatten)]
         json: JsonFlag,
     },
+    /// Give a key another secret; it is shown once, and the ones before end with the grace
+    Rotate {
+        /// The key's name
+        name: String,
+        /// How long the secrets before stay valid; 0s ends them at once
+        #[arg(long, value_name = "DURATION")]
+        grace: String,
+        /// When the new secret expires; where left out, it lives as long as the one before
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<String>,
+        /// Print the secret and nothing else
+        #[arg(long)]
+        print: bool,
+    },
     /// Revoke a key; takes effect within a second
     Revoke {
         /// The key's name
@@ -117,6 +158,9 @@ enum KeyCommand {
         /// For lines without a name: the name is this prefix and a number
         #[arg(long, value_name = "PREFIX", default_value = "imported-")]
         name_prefix: String,
+        /// Take secrets that can be guessed: under 32 characters (at least 8), or a few characters repeated
+        #[arg(long)]
+        weak: bool,
         #[command(flatten)]
         terms: Terms,
     },
@@ -128,9 +172,18 @@ struct Terms {
     /// Its plan; may be left out where there is only one
     #[arg(long)]
     plan: Option<String>,
-    /// Its team (not supported yet)
+    /// Its team
     #[arg(long)]
     team: Option<String>,
+    /// The header by which it names its users, such as x-openwebui-user-email
+    #[arg(long, value_name = "HEADER")]
+    on_behalf_of: Option<String>,
+    /// The plan whose limits hold for each of its users [default: its own]
+    #[arg(long, value_name = "PLAN", requires = "on_behalf_of")]
+    user_plan: Option<String>,
+    /// From when it is valid: after a duration (2h), or at a time (2027-01-31T12:00:00Z)
+    #[arg(long, value_name = "WHEN")]
+    not_before: Option<String>,
     /// When it expires: after a duration (14d), or at a time (2027-01-31T12:00:00Z)
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
@@ -208,6 +261,12 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Drain { server } => order(&config, &server, "drain", out),
         Command::Undrain { server } => order(&config, &server, "undrain", out),
         Command::Key(command) => key::run(command, &config, out),
+        Command::Block { list: true, json, .. } => block::list(&config, json.json, out),
+        Command::Block { kind, name, lasting, .. } => {
+            let words = [kind, name, lasting].map(Option::unwrap_or_default);
+            block::block(&config, &words, out)
+        }
+        Command::Unblock { kind, name } => block::unblock(&config, &kind, &name, out),
     }
 }
 
@@ -218,7 +277,7 @@ fn order(config: &Path, server: &str, word: &str, out: &mut dyn Write) -> Result
     if !server.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte)) {
         return Err(Failure::Usage(format!("{server:?} is no name of a server")));
     }
-    let answer = control.ask(hyper::Method::POST, &format!("/servers/{server}/{word}"))?;
+    let answer = control.ask("POST", &format!("/servers/{server}/{word}"), String::new())?.well()?;
     Ok(write!(out, "{server}: {answer}")?)
 }
 
@@ -234,6 +293,11 @@ fn default_config() -> Result<PathBuf, Failure> {
     PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
         Failure::Usage(format!("there is no {} and no {}; name a file with --config", PLACES[0], PLACES[1]))
     })
+}
+
+/// The key file that the configuration names.
+fn key_file(config: &Config) -> KeyFile {
+    crate::serve::key_file(&config.settings)
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {

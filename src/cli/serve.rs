@@ -22,8 +22,10 @@ pub(super) fn run(config: &Path, logging: Logging) -> Result<(), Failure> {
     // Others' crates are of interest when they warn.
     let ours = tracing_subscriber::filter::Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        .with_target("herdgate", level);
-    let lines = fmt::layer().with_writer(writer).with_target(false).with_ansi(io::stderr().is_terminal());
+        .with_target("herdgate", level)
+        // Who was refused what must not depend on how much else is of interest.
+        .with_target(crate::audit::TARGET, level.max(LevelFilter::INFO));
+    let lines = fmt::layer().with_writer(writer).with_target(true).with_ansi(io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(ours);
     if logging.log_json {
         registry.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();

@@ -3,7 +3,6 @@
 use super::Failure;
 use super::check::count;
 use super::control::Control;
-use hyper::Method;
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +12,7 @@ use std::time::Duration;
 pub(super) fn run(config: &Path, json: bool, watch: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let control = Control::of(config)?;
     loop {
-        let answer = control.ask(Method::GET, "/status")?;
+        let answer = control.ask("GET", "/status", String::new())?.well()?;
         if json {
             writeln!(out, "{}", answer.trim_end())?;
         } else {
@@ -50,6 +49,10 @@ fn print(status: &Value, out: &mut dyn Write) -> Result<(), Failure> {
             Value::Null => writeln!(out)?,
             failure => writeln!(out, "  {}", text(&failure["kind"]))?,
         }
+    }
+    for block in status["blocks"].as_array().into_iter().flatten() {
+        let (kind, name, until) = (text(&block["kind"]), text(&block["name"]), text(&block["until"]));
+        writeln!(out, "  blocked: {kind} {name}, until {until}")?;
     }
     Ok(())
 }

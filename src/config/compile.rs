@@ -1,18 +1,19 @@
 //! The file, checked and turned into settings and the policy that decisions read.
 
+use super::access;
 use super::file::{File, Table};
 use super::quantity::{COUNT_MAX, Rate};
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
 use super::value::{Value, Written};
-use crate::decision::limits::{LIMITS_MAX, Quota};
+use crate::decision::limits::{Quota, RATES_MAX};
 use crate::decision::name::NAME_MAX;
 use crate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server};
 use crate::listen::Address;
 use crate::problem::{Findings, Problems};
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,19 +59,20 @@ pub fn compile(source: &str, file: &str, base: &Path) -> Result<Config, Problems
     let written = File::read(source, &mut findings);
     let mut compiler = Compiler { findings: &mut findings, base };
     let (plans, servers) = (compiler.plans(&written), compiler.servers(&written));
+    let (teams, anonymous) = (compiler.teams(&written, &plans), compiler.anonymous(&written, &plans));
     let settings = compiler.settings(&written);
     match settings {
         Some(settings) if findings.is_empty() => {
             let recheck_s = settings.probe.interval.as_secs_f64().ceil() as u64;
-            Ok(Config { policy: Policy { plans, servers, recheck_s }, settings })
+            Ok(Config { policy: Policy { plans, servers, teams, anonymous, recheck_s }, settings })
         }
         _ => Err(findings.into_problems(file)),
     }
 }
 
-struct Compiler<'c, 's> {
-    findings: &'c mut Findings<'s>,
-    base: &'c Path,
+pub(super) struct Compiler<'c, 's> {
+    pub(super) findings: &'c mut Findings<'s>,
+    pub(super) base: &'c Path,
 }
 
 impl Compiler<'_, '_> {
@@ -142,8 +144,8 @@ impl Compiler<'_, '_> {
                 if rates.is_empty() {
                     let hint = "leave it out for no limit";
                     self.findings.value(at, "\"requests\" is an empty list".to_owned(), Some(hint.to_owned()));
-                } else if rates.len() > LIMITS_MAX {
-                    self.findings.value(at, format!("\"requests\" has more than {LIMITS_MAX} rates"), None);
+                } else if rates.len() > RATES_MAX {
+                    self.findings.value(at, format!("\"requests\" has more than {RATES_MAX} rates"), None);
                 }
                 rates.into_iter().map(|rate| quota(rate, rate.count)).collect()
             }
@@ -217,7 +219,7 @@ impl Compiler<'_, '_> {
     }
 
     /// Names go into proxy configurations, headers, metrics and logs; these characters are safe in all of them.
-    fn check_name(&mut self, what: &str, name: &str, at: &Range<usize>) {
+    pub(super) fn check_name(&mut self, what: &str, name: &str, at: &Range<usize>) {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         if name.is_empty() || name.len() > NAME_LENGTH_MAX || !name.chars().all(fits) {
             let shown: String = name.escape_debug().take(NAME_LENGTH_MAX).collect();
@@ -233,7 +235,8 @@ impl Compiler<'_, '_> {
     fn settings(&mut self, file: &File) -> Option<Settings> {
         Some(Settings {
             listen: self.listen(file.all("listen").next()?),
-            keys_file: self.keys_file(file.all("keys").next()?)?,
+            keys: self.keys(file.all("keys").next()?)?,
+            failures: access::failures(file.all("auth").next()?),
             probe: self.probe(file.all("probe").next()?)?,
             agent_check_proxies: integer(file.all("agent_check").next()?, "proxies")?,
             secret_file: match file.all("ledger").next()?.get("secret_file")? {
@@ -318,14 +321,6 @@ impl Compiler<'_, '_> {
         Some(longest)
     }
 
-    fn keys_file(&mut self, table: &Table) -> Option<PathBuf> {
-        let (Value::Text(file), at) = table.get("file")? else { return None };
-        if file.ends_with('/') {
-            self.findings.value(at, "\"file\" must be a file name, not a folder".to_owned(), None);
-        }
-        Some(self.base.join(file))
-    }
-
     fn probe(&mut self, table: &Table) -> Option<ProbeSettings> {
         let mut span = |name: &str, (low, high): (Duration, Duration), words: &str| {
             let (Value::Duration(span), at) = table.get(name)? else { return None };
@@ -350,7 +345,7 @@ impl Compiler<'_, '_> {
     }
 }
 
-fn integer(table: &Table, name: &str) -> Option<u32> {
+pub(super) fn integer(table: &Table, name: &str) -> Option<u32> {
     match table.get(name)? {
         (Value::Integer(number), _) => u32::try_from(number).ok(),
         _ => None,

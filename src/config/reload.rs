@@ -88,7 +88,9 @@ pub fn needs_restart(running: &Settings, new: &Settings) -> Vec<&'static str> {
         ("listen.metrics", old_listen.metrics != new_listen.metrics),
         ("listen.control", old_listen.control != new_listen.control),
         ("listen.usage", old_listen.usage != new_listen.usage),
-        ("keys.file", running.keys_file != new.keys_file),
+        ("keys.file", running.keys.file != new.keys.file),
+        ("keys.allow_readable", running.keys.allow_readable != new.keys.allow_readable),
+        ("keys.pepper_file", running.keys.pepper_file != new.keys.pepper_file),
         ("ledger.secret_file", running.secret_file != new.secret_file),
     ]
     .into_iter()

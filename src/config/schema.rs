@@ -311,19 +311,46 @@ pub static SECTIONS: &[Section] = &[
     Section {
         name: "teams",
         shape: Shape::Named,
-        enforced: false,
-        doc: "Limits that several callers share.",
-        keys: &[later("plan", Kind::Text, Required, "The plan whose limits the team's callers share.")],
+        enforced: true,
+        doc: "Limits that several callers share, beside each one's own. A key belongs to a team by `herdgate key new --team`.",
+        keys: &[key(
+            "plan",
+            Kind::Text,
+            Required,
+            "The plan whose `requests` and `concurrency` the team's callers share. Models and routes are those of each caller's own plan.",
+        )],
     },
     Section {
         name: "auth",
         shape: Shape::Single,
-        enforced: false,
-        doc: "Credentials.",
+        enforced: true,
+        doc: "Credentials. Addresses are the proxy's word, never a header's; they count by /32 (IPv4) and /64 (IPv6).",
         keys: &[
-            later("failures", Kind::Rate, Nothing, "Failed credentials per address."),
+            key(
+                "failures",
+                Kind::Rate,
+                Nothing,
+                "Failed credentials per address. Over it, credentials from there are answered 429 and not looked up. Absent: no limit.",
+            ),
             later("cors_origins", Kind::Texts, Nothing, "Origins whose preflight requests are answered."),
-            later("anonymous", Kind::Text, Nothing, "The plan of callers without a credential."),
+            key(
+                "anonymous",
+                Kind::Text,
+                Nothing,
+                "The plan of callers without a credential, for each address. Absent: they are refused.",
+            ),
+            key(
+                "anonymous_requests",
+                Kind::Rate,
+                Value("600/min"),
+                "Request rate of all callers without a credential together.",
+            ),
+            key(
+                "anonymous_concurrency",
+                Kind::Integer(1, MANY),
+                Value("16"),
+                "Requests of all callers without a credential together at a time.",
+            ),
         ],
     },
     Section {
@@ -331,12 +358,21 @@ pub static SECTIONS: &[Section] = &[
         shape: Shape::Single,
         enforced: true,
         doc: "API keys. The file is read again within a second of a change.",
-        keys: &[key(
-            "file",
-            Kind::Path,
-            Value("keys.toml"),
-            "Written by `herdgate key`; holds digests only. Mode 0600.",
-        )],
+        keys: &[
+            key("file", Kind::Path, Value("keys.toml"), "Written by `herdgate key`; holds digests only. Mode 0600."),
+            key(
+                "allow_readable",
+                Kind::Bool,
+                Value("false"),
+                "Accept a key file that group or others may read (never one they may write), such as a mounted secret.",
+            ),
+            key(
+                "pepper_file",
+                Kind::Path,
+                Nothing,
+                "At least 32 bytes that new digests are keyed with (HMAC-SHA-256), so that the key file alone cannot be tried against. Mode 0600; lost, all keys made with it are.",
+            ),
+        ],
     },
     Section {
         name: "issuer",

@@ -1,5 +1,6 @@
 //! Settings of the process, as opposed to the policy that decisions read: addresses, files, intervals.
 
+use crate::decision::limits::Quota;
 use crate::listen::Address;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,8 +11,10 @@ use std::time::Duration;
 pub struct Settings {
     /// Where herdgate listens.
     pub listen: Listen,
-    /// The key file, relative to the working directory or absolute.
-    pub keys_file: PathBuf,
+    /// `[keys]`
+    pub keys: KeySettings,
+    /// Credentials of one network that may fail; `None`: any number.
+    pub failures: Option<Quota>,
     /// How servers are probed.
     pub probe: ProbeSettings,
     /// Key of receipts.
@@ -52,6 +55,17 @@ impl Listen {
         .into_iter()
         .filter_map(|(name, address)| Some((name, address.as_ref()?)))
     }
+}
+
+/// `[keys]`: files are relative to the working directory, or absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySettings {
+    /// The key file.
+    pub file: PathBuf,
+    /// Whether others may read it.
+    pub allow_readable: bool,
+    /// What new digests are keyed with.
+    pub pepper_file: Option<PathBuf>,
 }
 
 /// `[probe]`

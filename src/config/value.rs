@@ -25,6 +25,8 @@ pub enum Value {
     Address(Written),
     /// A whole number within its bounds.
     Integer(i64),
+    /// `true` or `false`.
+    Bool(bool),
     /// A duration.
     Duration(Duration),
     /// One rate.
@@ -79,7 +81,7 @@ impl Reader<'_, '_> {
                 _ => self.wrong(value, None),
             },
             Kind::Bool => match value.get_ref() {
-                DeValue::Boolean(_) => Some(Value::Checked),
+                DeValue::Boolean(value) => Some(Value::Bool(*value)),
                 _ => self.wrong(value, Some("without quotes")),
             },
             Kind::Duration => self.quantity(value, quantity::duration).map(Value::Duration),

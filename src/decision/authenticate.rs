@@ -3,12 +3,15 @@
 //! Scheme. Exactly one credential header, exactly once: `Authorization: Bearer`, `x-api-key` or `api-key`. Two credentials
 //! are refused and never chosen between, because the proxy, herdgate and a server could each choose another one. What is
 //! presented is hashed and looked up (see `keyset`); unknown, expired and revoked keys take the same path and get the same
-//! answer.
+//! answer. Only who presents nothing at all can be anonymous: a wrong key is never taken for none.
 
 use super::inquiry::{Field, Inquiry};
-use super::keyset::{Digest, Key};
+use super::keyset::Key;
+use super::limits::{Scope, User};
 use super::moment::Moment;
-use super::policy::{Plan, PlanIndex};
+use super::network::Network;
+use super::on_behalf;
+use super::policy::{Anonymous, Plan, PlanIndex, Team};
 use super::verdict::Reason;
 use super::view::View;
 use nom::IResult;
@@ -16,7 +19,6 @@ use nom::Parser;
 use nom::bytes::complete::{tag_no_case, take_while, take_while1};
 use nom::character::complete::char;
 use nom::combinator::{all_consuming, recognize};
-use sha2::{Digest as _, Sha256};
 
 /// Longest credential looked at, in bytes. JWTs of large identity providers reach a few KiB.
 pub const CREDENTIAL_MAX: usize = 8 * 1024;
@@ -24,27 +26,110 @@ pub const CREDENTIAL_MAX: usize = 8 * 1024;
 /// Who is calling, and on which plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'v> {
-    /// The key.
-    pub key: &'v Key,
-    /// Its plan.
+    /// The key's name, or `anonymous`.
+    pub name: &'v str,
+    /// Its plan: what it may do.
     pub plan: &'v Plan,
     /// The plan's position.
     pub plan_index: PlanIndex,
+    /// Its books.
+    pub scope: Scope,
+    /// By what it is known, and what else limits it.
+    pub identity: Identity<'v>,
+}
+
+/// What a caller is known by.
+#[derive(Debug, Clone, Copy)]
+pub enum Identity<'v> {
+    /// A key.
+    Key {
+        /// The key.
+        key: &'v Key,
+        /// The team it belongs to, and the plan whose limits the team shares.
+        team: Option<(&'v Team, &'v Plan)>,
+        /// The user it asks for, and the plan whose limits hold for each user.
+        user: Option<(User, &'v Plan)>,
+    },
+    /// Its network only.
+    Anonymous(&'v Anonymous),
+}
+
+impl Caller<'_> {
+    /// The user it asks for.
+    pub fn user(&self) -> Option<User> {
+        match self.identity {
+            Identity::Key { user, .. } => user.map(|(user, _)| user),
+            Identity::Anonymous(_) => None,
+        }
+    }
+}
+
+/// Nobody was found who may call.
+#[derive(Debug, Clone)]
+pub struct Turned<'v> {
+    /// Why.
+    pub reason: Reason,
+    /// The key it was, where it is known: for the log, which says whose key is used after its end.
+    pub key: Option<&'v Key>,
+}
+
+impl From<Reason> for Turned<'_> {
+    fn from(reason: Reason) -> Self {
+        Turned { reason, key: None }
+    }
 }
 
 /// Finds the caller.
-pub fn authenticate<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Reason> {
-    let secret = credential(inquiry)?;
-    let digest = Digest(Sha256::digest(secret).into());
-    let key = view.keys.get(&digest).ok_or(Reason::UnknownKey)?;
+pub fn authenticate<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Turned<'v>> {
+    if !inquiry.has_credential() {
+        return Ok(anonymous(view, inquiry)?);
+    }
+    let key = view.keys.find(credential(inquiry)?).ok_or(Reason::UnknownKey)?;
+    admitted(view, key, inquiry, now).map_err(|reason| Turned { reason, key: Some(key) })
+}
+
+/// The caller that a known key is, if it may call now.
+fn admitted<'v>(view: &'v View, key: &'v Key, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Reason> {
     if key.revoked {
         return Err(Reason::RevokedKey);
     }
     if key.expires_unix_ms.is_some_and(|expires| now.unix_ms >= expires) {
         return Err(Reason::ExpiredKey);
     }
+    if key.not_before_unix_ms.is_some_and(|begins| now.unix_ms < begins) {
+        return Err(Reason::EarlyKey);
+    }
+    if view.blocks.holds_key(key.scope, now) {
+        return Err(Reason::Blocked);
+    }
     let (plan_index, plan) = view.plan_of(key).ok_or(Reason::UnknownPlan)?;
-    Ok(Caller { key, plan, plan_index })
+    let team = match view.team_of(key).map_err(|()| Reason::UnknownTeam)? {
+        None => None,
+        Some(team) => Some((team, view.plan(team.plan).ok_or(Reason::UnknownPlan)?)),
+    };
+    let user = match &key.on_behalf {
+        None => None,
+        Some(behalf) => {
+            let name = on_behalf::name(&behalf.header, &inquiry.on_behalf)?;
+            if view.blocks.holds_user(name.as_bytes(), now) {
+                return Err(Reason::Blocked);
+            }
+            let (_, plan) = view.plan_at(behalf.plan).ok_or(Reason::UnknownPlan)?;
+            // No name is a name of its own, which a client cannot write.
+            let shared = Scope::of_user(key.scope, &[]);
+            let scope = if name.is_empty() { shared } else { Scope::of_user(key.scope, name.as_bytes()) };
+            Some((User { key: key.scope, scope, shared }, plan))
+        }
+    };
+    Ok(Caller { name: &key.name, plan, plan_index, scope: key.scope, identity: Identity::Key { key, team, user } })
+}
+
+/// Who presents no credential at all is known by its network, where the configuration has a plan for that.
+fn anonymous<'v>(view: &'v View, inquiry: &Inquiry<'_>) -> Result<Caller<'v>, Reason> {
+    let all = view.policy.anonymous.as_ref().ok_or(Reason::NoCredential)?;
+    let plan = view.plan(all.plan).ok_or(Reason::UnknownPlan)?;
+    let scope = Network::of(inquiry.source).scope();
+    Ok(Caller { name: "anonymous", plan, plan_index: all.plan, scope, identity: Identity::Anonymous(all) })
 }
 
 /// The one credential of a request.
@@ -78,7 +163,7 @@ fn b64token(value: &[u8]) -> IResult<&[u8], &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::inquiry::BodyShown;
+    use crate::decision::inquiry::{BodyShown, OnBehalf};
 
     /// What three credential headers (each a list of values) come to: the token, or why not.
     fn check(authorization: &[&[u8]], x_api_key: &[&[u8]], api_key: &[&[u8]], expected: Result<&str, Reason>) {
@@ -97,6 +182,7 @@ mod tests {
             authorization: field(&leak(authorization)),
             x_api_key: field(&leak(x_api_key)),
             api_key: field(&leak(api_key)),
+            on_behalf: OnBehalf::default(),
             encoding: None,
             body: BodyShown::Hidden,
         };

@@ -42,6 +42,7 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
         Code::ModelNotFound if dialect == Dialect::Ollama => format!("model '{model}' not found"),
         Code::ModelNotFound => format!("The model `{model}` does not exist or you do not have access to it."),
         Code::UnknownRoute => "unknown route".into(),
+        Code::NotPermitted if refusal.reason == Reason::Blocked => "your access is suspended for a while".into(),
         Code::NotPermitted => "your plan does not permit this request".into(),
         Code::InvalidBody | Code::AmbiguousBody => match &refusal.reason {
             Reason::Body(fault) => fault.public_message().to_string(),
@@ -109,6 +110,7 @@ pub fn push_json_string(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::limits::Holder;
 
     fn check(reason: Reason, retry_after_s: Option<u64>, model: Option<&str>, dialect: Dialect, expected: &str) {
         let refusal = Refusal { retry_after_s, model: model.map(Into::into), ..Refusal::new(reason) };
@@ -142,7 +144,7 @@ mod tests {
             r#"{"error":{"message":"The model `x` does not exist or you do not have access to it.","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#,
         );
         check(
-            Reason::RequestRate,
+            Reason::RequestRate(Holder::Key),
             Some(7),
             None,
             OpenAi,

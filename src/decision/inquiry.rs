@@ -23,10 +23,21 @@ pub struct Inquiry<'a> {
     pub x_api_key: Field<'a>,
     /// `api-key` (Azure's clients).
     pub api_key: Field<'a>,
+    /// The header that may name a user behind a key, as far as this proxy passes one on.
+    pub on_behalf: OnBehalf<'a>,
     /// `Content-Encoding`, where the request has one.
     pub encoding: Option<&'a [u8]>,
     /// The request body, as far as this ingress can show it.
     pub body: BodyShown<'a>,
+}
+
+/// The header that a key may name a user by (`on_behalf_of`). Read for keys that name it, and for no other.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct OnBehalf<'a> {
+    /// Which header the proxy passes on, in any case; empty where it passes none.
+    pub header: &'a [u8],
+    /// What stands in it.
+    pub field: Field<'a>,
 }
 
 /// A header that may carry a credential: its value and how often the request had it.
@@ -53,8 +64,15 @@ impl<'a> Field<'a> {
     }
 }
 
+impl Inquiry<'_> {
+    /// Whether the request carried any credential header at all.
+    pub fn has_credential(&self) -> bool {
+        [self.authorization, self.x_api_key, self.api_key].iter().any(Field::is_present)
+    }
+}
+
 impl std::fmt::Debug for Field<'_> {
-    /// Never shows the value: it is a credential.
+    /// Never shows the value: it may be a credential.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Field({} occurrence(s), {})", self.count, if self.value.is_some() { "redacted" } else { "absent" })
     }

@@ -1,9 +1,10 @@
 //! The first half of a decision: route, authenticate, read the body, resolve the model, name the limits. Pure.
 
-use super::authenticate::{Caller, authenticate};
+use super::authenticate::{Caller, Identity, authenticate};
 use super::body::{Body, BodyFault, BodyReader, FaultKind};
 use super::inquiry::{BodyShown, Inquiry};
-use super::limits::{Concurrency, Limit, Limits};
+use super::keyset::Key;
+use super::limits::{Concurrency, Holder, Limit, Limits, Quota, Scope, Seats, User};
 use super::moment::Moment;
 use super::resolve::resolve;
 use super::roster::Pool;
@@ -20,6 +21,8 @@ pub struct Judged<'v> {
     pub endpoint: Option<Endpoint>,
     /// The caller, once known.
     pub caller: Option<Caller<'v>>,
+    /// The key, once known, also where it may not call.
+    pub key: Option<&'v Key>,
     /// Claim, answer or refusal.
     pub judgement: Judgement<'v>,
 }
@@ -44,8 +47,10 @@ pub struct Claim<'v> {
     pub pool: Option<&'v Pool>,
     /// Limits to take from, all or none.
     pub limits: Limits,
-    /// The slot to take; `None` for what is unmetered.
-    pub concurrency: Option<Concurrency>,
+    /// Whose slots to take; empty for what is unmetered.
+    pub seats: Seats,
+    /// The user behind the caller, whose scope is among both.
+    pub user: Option<User>,
 }
 
 /// Below this many bytes an unfinished document is the client's mistake; above, the proxy's buffer was too small for it.
@@ -58,23 +63,28 @@ pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'
         Ok(route) => route,
         Err((reason, dialect)) => {
             let judgement = Judgement::Refuse(Refusal::new(reason));
-            return Judged { dialect, endpoint: None, caller: None, judgement };
+            return Judged { dialect, endpoint: None, caller: None, key: None, judgement };
         }
     };
     let mut judged = Judged {
         dialect: route.dialect,
         endpoint: Some(route.endpoint),
         caller: None,
+        key: None,
         judgement: Judgement::Refuse(Refusal::new(Reason::NoCredential)),
     };
     let caller = match authenticate(view, inquiry, now) {
         Ok(caller) => caller,
-        Err(reason) => {
-            judged.judgement = Judgement::Refuse(Refusal::new(reason));
+        Err(turned) => {
+            judged.key = turned.key;
+            judged.judgement = Judgement::Refuse(Refusal::new(turned.reason));
             return judged;
         }
     };
     judged.caller = Some(caller);
+    if let Identity::Key { key, .. } = caller.identity {
+        judged.key = Some(key);
+    }
     judged.judgement = match permitted(view, inquiry, &route, caller) {
         Ok(judgement) => judgement,
         Err(refusal) => Judgement::Refuse(refusal),
@@ -99,12 +109,9 @@ fn permitted<'v>(
     if route.endpoint.is_answered_here() {
         return answer(view, route, caller).map(Judgement::Answer);
     }
-    let (limits, concurrency) = match route.endpoint.class() {
-        Class::Inference => {
-            let most = caller.plan.concurrency;
-            (limits_of(caller)?, Some(Concurrency { scope: caller.key.scope, most }))
-        }
-        _ => (Limits::default(), None),
+    let Demand { limits, seats, user } = match route.endpoint.class() {
+        Class::Inference => demand_of(caller)?,
+        _ => Demand::default(),
     };
     if matches!(inquiry.body, BodyShown::Hidden) {
         // Without a body the model is unknown: only a plan that may use every model may pass. `*` alone is not enough
@@ -112,7 +119,7 @@ fn permitted<'v>(
         let pattern = caller.plan.models.iter().any(|pattern| pattern.permits_all());
         let everything = pattern && view.roster.permits_all(caller.plan_index);
         return if everything {
-            Ok(Judgement::Claim(Claim { pool: None, limits, concurrency }))
+            Ok(Judgement::Claim(Claim { pool: None, limits, seats, user }))
         } else {
             Err(Refusal::new(Reason::BodyHidden))
         };
@@ -123,7 +130,7 @@ fn permitted<'v>(
     let body = read(&inquiry.body)?;
     let model = requested_model(&body, route.endpoint)?;
     let pool = resolve(view, caller.plan, caller.plan_index, model)?;
-    Ok(Judgement::Claim(Claim { pool: Some(pool), limits, concurrency }))
+    Ok(Judgement::Claim(Claim { pool: Some(pool), limits, seats, user }))
 }
 
 fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<Answer<'v>, Refusal> {
@@ -178,13 +185,46 @@ fn requested_model(body: &Body, endpoint: Endpoint) -> Result<&str, Refusal> {
     }
 }
 
-fn limits_of(caller: Caller<'_>) -> Result<Limits, Refusal> {
-    let mut limits = Limits::default();
-    for (position, quota) in caller.plan.requests.iter().enumerate() {
-        let position = u8::try_from(position).unwrap_or(u8::MAX);
-        if !limits.push(Limit { scope: caller.key.scope, position, quota: *quota }) {
-            return Err(Refusal::new(Reason::RequestRate));
+/// What a caller's request must take, from whomever it is counted for.
+#[derive(Default)]
+struct Demand {
+    limits: Limits,
+    seats: Seats,
+    user: Option<User>,
+}
+
+impl Demand {
+    fn add(&mut self, scope: Scope, holder: Holder, requests: &[Quota], most: Option<u32>) -> Result<(), Refusal> {
+        for (position, quota) in requests.iter().enumerate() {
+            let position = u8::try_from(position).unwrap_or(u8::MAX);
+            if !self.limits.push(Limit { scope, holder, position, quota: *quota }) {
+                return Err(Refusal::new(Reason::RequestRate(holder)));
+            }
+        }
+        if self.seats.push(Concurrency { scope, holder, most }) {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::Concurrency(holder)))
+    }
+}
+
+fn demand_of(caller: Caller<'_>) -> Result<Demand, Refusal> {
+    let mut demand = Demand { user: caller.user(), ..Demand::default() };
+    let (requests, most) = (&caller.plan.requests, caller.plan.concurrency);
+    match caller.identity {
+        Identity::Key { team, user, .. } => {
+            demand.add(caller.scope, Holder::Key, requests, most)?;
+            if let Some((user, plan)) = user {
+                demand.add(user.scope, Holder::User, &plan.requests, plan.concurrency)?;
+            }
+            if let Some((team, plan)) = team {
+                demand.add(team.scope, Holder::Team, &plan.requests, plan.concurrency)?;
+            }
+        }
+        Identity::Anonymous(all) => {
+            demand.add(caller.scope, Holder::Address, requests, most)?;
+            demand.add(all.scope, Holder::Anonymous, &[all.requests], Some(all.concurrency))?;
         }
     }
-    Ok(limits)
+    Ok(demand)
 }

@@ -4,13 +4,19 @@
 //! would only hand an attacker a CPU bomb a request). What is presented is hashed and looked up by digest; an attacker
 //! cannot steer a digest, so the time a look-up takes tells nothing of use. A digest presented as a credential is hashed
 //! like anything else and therefore never authenticates (LiteLLM GHSA-69x8-hrgq-fjj8).
+//!
+//! Secrets from elsewhere may be guessable, and whoever reads the file could try guesses against plain digests. With a
+//! pepper, which is kept in a file of its own, what is kept is HMAC-SHA-256 under it: the key file alone can then be tried
+//! against nothing. Digests made before there was a pepper stay valid, so both are looked up.
 
 use super::limits::Scope;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-/// SHA-256 of a presented secret.
+/// SHA-256 of a presented secret, or its HMAC under the pepper.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest(pub [u8; 32]);
 
@@ -28,19 +34,105 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-/// One key.
+impl Digest {
+    /// The SHA-256 of a secret.
+    pub fn of(secret: &[u8]) -> Digest {
+        Digest(Sha256::digest(secret).into())
+    }
+
+    /// Its first 64 bits: what tells secrets apart where the digest itself must not stand.
+    pub fn fingerprint(&self) -> u64 {
+        let mut head = [0; 8];
+        head.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(head)
+    }
+}
+
+/// What digests are keyed with (`[keys] pepper_file`).
+#[derive(Clone)]
+pub struct Pepper(Hmac<Sha256>);
+
+impl Pepper {
+    /// A pepper of these bytes.
+    pub fn new(bytes: &[u8]) -> Pepper {
+        // A key longer than a block is its digest, a shorter one padded with zeroes (RFC 2104 section 2).
+        let mut block = [0; 64];
+        match block.get_mut(..bytes.len()) {
+            Some(head) => head.copy_from_slice(bytes),
+            None => block[..32].copy_from_slice(&Sha256::digest(bytes)),
+        }
+        Pepper(<Hmac<Sha256> as KeyInit>::new(&block.into()))
+    }
+
+    /// The HMAC-SHA-256 of a secret.
+    pub fn digest(&self, secret: &[u8]) -> Digest {
+        let mut mac = self.0.clone();
+        mac.update(secret);
+        Digest(mac.finalize().into_bytes().into())
+    }
+}
+
+impl std::fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pepper(redacted)")
+    }
+}
+
+/// One secret of a key. Secrets of one name are one identity: they share books, plan, team and users.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// The name it was made under; the caller's name in log and books.
     pub name: Box<str>,
     /// Its plan: position in [`KeySet::plans`].
     pub plan: u16,
+    /// Its team: position in [`KeySet::teams`].
+    pub team: Option<u16>,
+    /// Milliseconds since 1970 before which it does not authenticate yet.
+    pub not_before_unix_ms: Option<i64>,
     /// Milliseconds since 1970 from which it no longer authenticates.
     pub expires_unix_ms: Option<i64>,
     /// Revoked keys stay in the file so that the log can tell them from unknown ones.
     pub revoked: bool,
     /// The books of this identity.
     pub scope: Scope,
+    /// Where the key asks for others: by which header it names them. Few keys have it.
+    pub on_behalf: Option<Box<Behalf>>,
+    /// [`Digest::fingerprint`] of the secret.
+    pub fingerprint: u64,
+}
+
+/// A secret that is not as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change<'k> {
+    /// The key's name.
+    pub name: &'k str,
+    /// `added`, `removed`, `revoked` or `changed`.
+    pub what: &'static str,
+}
+
+impl Key {
+    /// Whether nothing is different; names of plans and teams are looked up in each one's own set.
+    fn is_as(&self, other: &Key, ours: &KeySet, theirs: &KeySet) -> bool {
+        let plan = |set: &'_ KeySet, plan: u16| set.plans.get(usize::from(plan)).cloned();
+        let team = |set: &'_ KeySet, team: Option<u16>| set.teams.get(usize::from(team?)).cloned();
+        let users = |set: &KeySet, key: &Key| {
+            key.on_behalf.as_ref().map(|behalf| (behalf.header.clone(), plan(set, behalf.plan)))
+        };
+        (&self.name, self.revoked, self.not_before_unix_ms, self.expires_unix_ms)
+            == (&other.name, other.revoked, other.not_before_unix_ms, other.expires_unix_ms)
+            && plan(ours, self.plan) == plan(theirs, other.plan)
+            && team(ours, self.team) == team(theirs, other.team)
+            && users(ours, self) == users(theirs, other)
+    }
+}
+
+/// How a key names its users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behalf {
+    /// The header, in lower case.
+    pub header: Box<str>,
+    /// The plan whose request rates and concurrency hold for each user: position in [`KeySet::plans`].
+    pub plan: u16,
 }
 
 /// All keys of `keys.toml`, indexed by digest.
@@ -49,6 +141,8 @@ pub struct KeySet {
     keys: Vec<Key>,
     by_digest: HashMap<Digest, u32, BuildHasherDefault<DigestHasher>>,
     plans: Vec<Arc<str>>,
+    teams: Vec<Arc<str>>,
+    pepper: Option<Pepper>,
 }
 
 impl KeySet {
@@ -58,7 +152,14 @@ impl KeySet {
             keys: Vec::with_capacity(capacity),
             by_digest: HashMap::with_capacity_and_hasher(capacity, BuildHasherDefault::default()),
             plans: Vec::new(),
+            teams: Vec::new(),
+            pepper: None,
         }
+    }
+
+    /// The same with digests keyed by `pepper` among it.
+    pub fn with_pepper(self, pepper: Option<Pepper>) -> KeySet {
+        KeySet { pepper, ..self }
     }
 
     /// Adds a key under the digest of its secret. False, and nothing added, where the digest is there already.
@@ -76,12 +177,18 @@ impl KeySet {
 
     /// The position of a plan's name in [`KeySet::plans`], added where it is new. `None` past 65,536 plans.
     pub fn intern_plan(&mut self, name: &str) -> Option<u16> {
-        if let Some(found) = self.plans.iter().position(|plan| &**plan == name) {
-            return u16::try_from(found).ok();
-        }
-        let position = u16::try_from(self.plans.len()).ok()?;
-        self.plans.push(name.into());
-        Some(position)
+        intern(&mut self.plans, name)
+    }
+
+    /// The position of a team's name in [`KeySet::teams`], added where it is new. `None` past 65,536 teams.
+    pub fn intern_team(&mut self, name: &str) -> Option<u16> {
+        intern(&mut self.teams, name)
+    }
+
+    /// The key a presented secret belongs to.
+    pub fn find(&self, secret: &[u8]) -> Option<&Key> {
+        let peppered = self.pepper.as_ref().and_then(|pepper| self.get(&pepper.digest(secret)));
+        peppered.or_else(|| self.get(&Digest::of(secret)))
     }
 
     /// The key whose secret has this digest.
@@ -89,9 +196,41 @@ impl KeySet {
         self.by_digest.get(digest).and_then(|&position| self.keys.get(position as usize))
     }
 
+    /// What is different in `next`, by name and secret.
+    pub fn changes<'k>(&'k self, next: &'k KeySet) -> Vec<Change<'k>> {
+        let was = |(digest, position): (&Digest, &u32)| {
+            let key = next.keys.get(*position as usize)?;
+            let what = match self.get(digest) {
+                None => "added",
+                Some(old) if !old.revoked && key.revoked => "revoked",
+                Some(old) if !old.is_as(key, self, next) => "changed",
+                Some(_) => return None,
+            };
+            Some((*position, Change { name: &key.name, what }))
+        };
+        let is_gone = |(digest, position): (&Digest, &u32)| {
+            let key = self.keys.get(*position as usize).filter(|_| !next.by_digest.contains_key(digest))?;
+            Some((*position, Change { name: &key.name, what: "removed" }))
+        };
+        let mut found: Vec<(u32, Change<'k>)> = self.by_digest.iter().filter_map(is_gone).collect();
+        found.extend(next.by_digest.iter().filter_map(was));
+        found.sort_unstable_by_key(|(position, change)| (change.what == "removed", *position));
+        found.into_iter().map(|(_, change)| change).collect()
+    }
+
     /// Names of the plans that keys refer to.
     pub fn plans(&self) -> &[Arc<str>] {
         &self.plans
+    }
+
+    /// Names of the teams that keys refer to.
+    pub fn teams(&self) -> &[Arc<str>] {
+        &self.teams
+    }
+
+    /// Every key, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
     }
 
     /// Number of keys, revoked and expired ones included.
@@ -103,6 +242,15 @@ impl KeySet {
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
+}
+
+fn intern(names: &mut Vec<Arc<str>>, name: &str) -> Option<u16> {
+    if let Some(found) = names.iter().position(|known| &**known == name) {
+        return u16::try_from(found).ok();
+    }
+    let position = u16::try_from(names.len()).ok()?;
+    names.push(name.into());
+    Some(position)
 }
 
 /// Takes the first eight bytes of a digest as its hash: SHA-256 output needs no further mixing.

@@ -2,6 +2,7 @@
 //! environment below this folder; `tests/tidy.rs` holds it to that.
 
 pub mod authenticate;
+pub mod blocks;
 pub mod body;
 pub mod breaker;
 pub mod catalog;
@@ -15,6 +16,8 @@ pub mod keyset;
 pub mod limits;
 pub mod moment;
 pub mod name;
+pub mod network;
+pub mod on_behalf;
 pub mod policy;
 pub mod reset;
 pub mod resolve;

@@ -1,6 +1,6 @@
 //! The compiled configuration a decision reads: plans and servers. Built only by `config::compile` and by tests.
 
-use super::limits::Quota;
+use super::limits::{Quota, Scope};
 use super::name::ModelName;
 use std::sync::Arc;
 
@@ -11,8 +11,36 @@ pub struct Policy {
     pub plans: Vec<Plan>,
     /// Model servers, in the order of the file. [`ServerIndex`] points here.
     pub servers: Vec<Server>,
+    /// Teams, in the order of the file.
+    pub teams: Vec<Team>,
+    /// What callers without a credential may do; absent, they are refused.
+    pub anonymous: Option<Anonymous>,
     /// Seconds after which a refused caller may find a server back: one probe interval, rounded up.
     pub recheck_s: u64,
+}
+
+/// Callers that share limits (`[teams.NAME]`).
+#[derive(Debug, Clone)]
+pub struct Team {
+    /// Name in the file.
+    pub name: Arc<str>,
+    /// The books of all of them.
+    pub scope: Scope,
+    /// The plan whose request rates and concurrency they share. Models and routes are each caller's own plan's.
+    pub plan: PlanIndex,
+}
+
+/// Callers without a credential (`[auth] anonymous…`).
+#[derive(Debug, Clone)]
+pub struct Anonymous {
+    /// The plan of each network.
+    pub plan: PlanIndex,
+    /// The books of all of them.
+    pub scope: Scope,
+    /// Request rate of all of them together.
+    pub requests: Quota,
+    /// Requests all of them together may have on their way.
+    pub concurrency: u32,
 }
 
 /// Position of a plan in [`Policy::plans`].

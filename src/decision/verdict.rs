@@ -4,6 +4,7 @@
 //! learns only the code. An unknown model and a model outside the plan differ in the first and not in the second.
 
 use super::body::BodyFault;
+use super::limits::Holder;
 use super::policy::Server;
 use super::roster::Pool;
 use super::route::Endpoint;
@@ -99,8 +100,20 @@ pub enum Reason {
     UnknownKey,
     /// The key is past its `expires`.
     ExpiredKey,
+    /// The key's `not_before` is still to come.
+    EarlyKey,
     /// The key was revoked.
     RevokedKey,
+    /// Too many failed credentials came from this network; this one was not looked up.
+    FailedCredentials,
+    /// An operator shut this key or user out for a time.
+    Blocked,
+    /// The key names its users by a header that the proxy does not pass on.
+    OnBehalfNotPassed,
+    /// The header that names the key's user stands twice, holds a comma, or cannot be a name.
+    OnBehalfAmbiguous,
+    /// The key's team does not exist in the running configuration.
+    UnknownTeam,
     /// The key's plan does not exist in the running configuration.
     UnknownPlan,
     /// No endpoint has this method and path.
@@ -123,10 +136,10 @@ pub enum Reason {
     Body(BodyFault),
     /// `Content-Encoding` other than identity.
     Encoding,
-    /// A request-rate limit is used up.
-    RequestRate,
-    /// The caller has as many requests on their way as its plan allows.
-    Concurrency,
+    /// A request-rate limit of this holder is used up.
+    RequestRate(Holder),
+    /// This holder has as many requests on their way as its plan allows.
+    Concurrency(Holder),
     /// No server that has the model is up.
     NoServer,
     /// The fleet's models are not known yet.
@@ -217,6 +230,19 @@ impl Code {
 }
 
 impl Reason {
+    /// Whether a credential was presented that does not authenticate: what `[auth] failures` counts.
+    pub fn is_failed_credential(&self) -> bool {
+        matches!(
+            self,
+            Reason::SeveralCredentials
+                | Reason::MalformedCredential
+                | Reason::UnknownKey
+                | Reason::ExpiredKey
+                | Reason::EarlyKey
+                | Reason::RevokedKey
+        )
+    }
+
     /// What the client is told for this reason.
     pub fn code(&self) -> Code {
         match self {
@@ -225,10 +251,17 @@ impl Reason {
             | Reason::MalformedCredential
             | Reason::UnknownKey
             | Reason::ExpiredKey
+            | Reason::EarlyKey
             | Reason::RevokedKey => Code::InvalidApiKey,
             Reason::UnknownModel | Reason::ModelNotInPlan => Code::ModelNotFound,
             Reason::UnknownRoute | Reason::UnsafePath => Code::UnknownRoute,
-            Reason::UnknownPlan | Reason::RouteNotInPlan | Reason::BodyHidden => Code::NotPermitted,
+            Reason::UnknownPlan
+            | Reason::UnknownTeam
+            | Reason::Blocked
+            | Reason::OnBehalfNotPassed
+            | Reason::OnBehalfAmbiguous
+            | Reason::RouteNotInPlan
+            | Reason::BodyHidden => Code::NotPermitted,
             Reason::ModelInQuery => Code::AmbiguousBody,
             Reason::Body(fault) => {
                 if fault.is_ambiguous() {
@@ -239,8 +272,8 @@ impl Reason {
             }
             Reason::BodyNotVisible => Code::BodyNotVisible,
             Reason::Encoding => Code::UnsupportedEncoding,
-            Reason::RequestRate => Code::RateLimitExceeded,
-            Reason::Concurrency => Code::ConcurrencyExceeded,
+            Reason::RequestRate(_) | Reason::FailedCredentials => Code::RateLimitExceeded,
+            Reason::Concurrency(_) => Code::ConcurrencyExceeded,
             Reason::NoServer | Reason::FleetUnknown => Code::NoServer,
             Reason::DeadlineMissed | Reason::MalformedInquiry => Code::Overloaded,
         }
@@ -254,6 +287,12 @@ impl Reason {
             Reason::MalformedCredential => "malformed_credential",
             Reason::UnknownKey => "unknown_key",
             Reason::ExpiredKey => "expired_key",
+            Reason::EarlyKey => "early_key",
+            Reason::FailedCredentials => "failed_credentials",
+            Reason::Blocked => "blocked",
+            Reason::OnBehalfNotPassed => "on_behalf_not_passed",
+            Reason::OnBehalfAmbiguous => "on_behalf_ambiguous",
+            Reason::UnknownTeam => "unknown_team",
             Reason::RevokedKey => "revoked_key",
             Reason::UnknownPlan => "unknown_plan",
             Reason::UnknownRoute => "unknown_route",
@@ -266,8 +305,16 @@ impl Reason {
             Reason::BodyNotVisible => "body_not_visible",
             Reason::Body(fault) => fault.kind.as_str(),
             Reason::Encoding => "encoding",
-            Reason::RequestRate => "request_rate",
-            Reason::Concurrency => "concurrency",
+            Reason::RequestRate(Holder::Key) => "request_rate",
+            Reason::RequestRate(Holder::User) => "request_rate_of_user",
+            Reason::RequestRate(Holder::Team) => "request_rate_of_team",
+            Reason::RequestRate(Holder::Address) => "request_rate_of_address",
+            Reason::RequestRate(Holder::Anonymous) => "request_rate_of_all_anonymous",
+            Reason::Concurrency(Holder::Key) => "concurrency",
+            Reason::Concurrency(Holder::User) => "concurrency_of_user",
+            Reason::Concurrency(Holder::Team) => "concurrency_of_team",
+            Reason::Concurrency(Holder::Address) => "concurrency_of_address",
+            Reason::Concurrency(Holder::Anonymous) => "concurrency_of_all_anonymous",
             Reason::NoServer => "no_server",
             Reason::FleetUnknown => "fleet_unknown",
             Reason::DeadlineMissed => "deadline_missed",

@@ -1,8 +1,9 @@
 //! The one immutable value a decision reads: policy, keys and fleet, and what follows from having them together.
 
+use super::blocks::Blocks;
 use super::fleet::FleetView;
 use super::keyset::{Key, KeySet};
-use super::policy::{Plan, PlanIndex, Policy, Server, ServerIndex};
+use super::policy::{Plan, PlanIndex, Policy, Server, ServerIndex, Team};
 use super::roster::Roster;
 use std::sync::Arc;
 
@@ -17,12 +18,16 @@ pub struct View {
     pub fleet: Arc<FleetView>,
     /// Which server can serve which model.
     pub roster: Roster,
+    /// Who is shut out for a time.
+    pub blocks: Arc<Blocks>,
+    /// [`KeySet::teams`] → [`Policy::teams`]; `None` where the team is not configured.
+    key_teams: Vec<Option<usize>>,
     /// [`KeySet::plans`] → [`Policy::plans`]; `None` where the plan is not configured.
     key_plans: Vec<Option<PlanIndex>>,
 }
 
 impl View {
-    /// Brings the three together.
+    /// Brings the three together; nobody is blocked.
     pub fn compose(policy: Arc<Policy>, keys: Arc<KeySet>, fleet: Arc<FleetView>) -> View {
         let roster = Roster::new(&policy, &fleet);
         let key_plans = keys
@@ -31,13 +36,37 @@ impl View {
             .map(|name| policy.plans.iter().position(|plan| plan.name == *name))
             .map(|position| position.and_then(|position| u16::try_from(position).ok()).map(PlanIndex))
             .collect();
-        View { policy, keys, fleet, roster, key_plans }
+        let team = |name: &Arc<str>| policy.teams.iter().position(|team| team.name == *name);
+        let key_teams = keys.teams().iter().map(team).collect();
+        View { policy, keys, fleet, roster, blocks: Arc::default(), key_teams, key_plans }
+    }
+
+    /// The same with these blocks.
+    pub fn with_blocks(self, blocks: Arc<Blocks>) -> View {
+        View { blocks, ..self }
+    }
+
+    /// The team of a key. The error: it names one that is not configured.
+    pub fn team_of(&self, key: &Key) -> Result<Option<&Team>, ()> {
+        let Some(team) = key.team else { return Ok(None) };
+        let position = self.key_teams.get(usize::from(team)).copied().flatten().ok_or(())?;
+        self.policy.teams.get(position).map(Some).ok_or(())
     }
 
     /// The plan of a key, where it is configured.
     pub fn plan_of(&self, key: &Key) -> Option<(PlanIndex, &Plan)> {
-        let index = (*self.key_plans.get(usize::from(key.plan))?)?;
-        Some((index, self.policy.plans.get(usize::from(index.0))?))
+        self.plan_at(key.plan)
+    }
+
+    /// The plan at a position of [`KeySet::plans`], where it is configured.
+    pub fn plan_at(&self, position: u16) -> Option<(PlanIndex, &Plan)> {
+        let index = (*self.key_plans.get(usize::from(position))?)?;
+        Some((index, self.plan(index)?))
+    }
+
+    /// A plan by its position in the policy.
+    pub fn plan(&self, index: PlanIndex) -> Option<&Plan> {
+        self.policy.plans.get(usize::from(index.0))
     }
 
     /// A server by its position.

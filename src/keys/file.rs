@@ -4,16 +4,14 @@
 //! such a line is thereby cut in two and refused, which costs nothing: no value of a key spans lines. Nothing of a line
 //! is ever shown in a problem, because a secret may have been pasted where its digest belongs.
 
-use super::date;
-use crate::decision::keyset::{Digest, Key, KeySet};
+use super::source::KeyFile;
+use crate::date;
+use crate::decision::keyset::{Behalf, Digest, Key, KeySet};
 use crate::decision::limits::Scope;
+use crate::decision::on_behalf;
 use crate::problem::{PROBLEMS_MAX, Position, Problem, Problems};
-use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::io::{BufRead, BufReader, Read};
 use toml::de::{DeTable, DeValue};
 
 /// Most keys of one file.
@@ -25,57 +23,104 @@ const PIECE_MAX: usize = 64 * 1024;
 /// Bytes a key takes in the file, at least: what `herdgate key new` writes for the shortest names.
 const ENTRY_SIZE: u64 = 150;
 
-/// One `[[key]]` table.
+/// One `[[key]]` table: a secret of a key. Secrets of one name are one key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The name it was made under.
     pub name: String,
-    /// The plan it is on.
-    pub plan: String,
-    /// Digest of its secret.
+    /// What all secrets of the name have in common.
+    pub terms: Terms,
+    /// Digest of the secret.
     pub digest: Digest,
+    /// Whether the digest is keyed with the pepper (`hmac_sha256` in place of `sha256`).
+    pub peppered: bool,
+    /// Whether it was taken over from elsewhere though it can be guessed, as somebody has said.
+    pub weak: bool,
     /// When it was made, in milliseconds since 1970.
     pub created_unix_ms: i64,
+    /// Before when it does not authenticate yet.
+    pub not_before_unix_ms: Option<i64>,
     /// From when it no longer authenticates.
     pub expires_unix_ms: Option<i64>,
+    /// From when it no longer authenticates because another secret has taken its place.
+    pub retires_unix_ms: Option<i64>,
     /// Since when it is revoked.
     pub revoked_unix_ms: Option<i64>,
     /// Line of its `[[key]]`, from 1.
     pub line: usize,
+    /// Line of its `retires`; 0 where there is none.
+    pub retires_line: usize,
+}
+
+/// What holds for a key, whichever of its secrets is presented.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Its plan.
+    pub plan: String,
+    /// Its team.
+    pub team: Option<String>,
+    /// The header by which it names its users, in lower case.
+    pub on_behalf_of: Option<String>,
+    /// The plan whose limits hold for each user; absent, the key's own.
+    pub user_plan: Option<String>,
+}
+
+impl Entry {
+    /// From when it no longer authenticates, for whichever reason.
+    pub fn ends_unix_ms(&self) -> Option<i64> {
+        [self.expires_unix_ms, self.retires_unix_ms].into_iter().flatten().min()
+    }
 }
 
 /// Reads the key file into the form decisions read. A file that does not exist holds no keys.
 ///
 /// # Errors
-/// Every problem of the file.
-pub fn load(path: &Path) -> Result<KeySet, Problems> {
-    let file = path.display().to_string();
-    let Some(source) = open(path)? else { return Ok(KeySet::default()) };
+/// Every problem of the file, or of the pepper's.
+pub fn load(key_file: &KeyFile) -> Result<KeySet, Problems> {
+    let file = key_file.path.display().to_string();
+    let pepper = key_file.pepper()?;
+    let Some(source) = key_file.open()? else { return Ok(KeySet::default()) };
     let size = source.metadata().map_or(0, |metadata| metadata.len());
     let capacity = usize::try_from(size / ENTRY_SIZE).unwrap_or(KEYS_MAX).min(KEYS_MAX);
     let mut keys = KeySet::with_capacity(capacity);
+    let has_pepper = pepper.is_some();
     read(source, &file, |entry| {
-        let plan = keys.intern_plan(&entry.plan).ok_or("has one plan name too many for one file")?;
+        if entry.peppered && !has_pepper {
+            return Err("is keyed with a pepper, and [keys] names no pepper_file");
+        }
+        let Terms { plan, team, on_behalf_of, user_plan } = &entry.terms;
+        const TOO_MANY: &str = "has one name of a plan or team too many for one file";
+        let behalf = match on_behalf_of {
+            None => None,
+            Some(header) => {
+                let plan = keys.intern_plan(user_plan.as_ref().unwrap_or(plan)).ok_or(TOO_MANY)?;
+                Some(Box::new(Behalf { header: header.as_str().into(), plan }))
+            }
+        };
         let key = Key {
             scope: scope(&entry.name),
-            name: entry.name.into(),
-            plan,
-            expires_unix_ms: entry.expires_unix_ms,
+            plan: keys.intern_plan(plan).ok_or(TOO_MANY)?,
+            team: team.as_ref().map(|team| keys.intern_team(team).ok_or(TOO_MANY)).transpose()?,
+            not_before_unix_ms: entry.not_before_unix_ms,
+            expires_unix_ms: entry.ends_unix_ms(),
             revoked: entry.revoked_unix_ms.is_some(),
+            on_behalf: behalf,
+            fingerprint: entry.digest.fingerprint(),
+            name: entry.name.into(),
         };
         if keys.insert(entry.digest, key) { Ok(()) } else { Err("has the digest of an earlier key") }
     })?;
-    Ok(keys)
+    Ok(keys.with_pepper(pepper))
 }
 
 /// Every entry of the key file, in its order.
 ///
 /// # Errors
 /// Every problem of the file.
-pub fn entries(path: &Path) -> Result<Vec<Entry>, Problems> {
+pub fn entries(key_file: &KeyFile) -> Result<Vec<Entry>, Problems> {
     let mut entries = Vec::new();
-    if let Some(source) = open(path)? {
-        read(source, &path.display().to_string(), |entry| {
+    if let Some(source) = key_file.open()? {
+        read(source, &key_file.path.display().to_string(), |entry| {
             entries.push(entry);
             Ok(())
         })?;
@@ -85,39 +130,13 @@ pub fn entries(path: &Path) -> Result<Vec<Entry>, Problems> {
 
 /// The books of a key's name: quota belongs to the name, not to the secret, so that a rotated secret starts no new one.
 pub fn scope(name: &str) -> Scope {
-    let digest: [u8; 32] = Sha256::new().chain_update(b"key\0").chain_update(name.as_bytes()).finalize().into();
-    let mut head = [0; 16];
-    head.copy_from_slice(&digest[..16]);
-    Scope(u128::from_be_bytes(head))
+    Scope::of("key", name.as_bytes())
 }
 
 /// Whether a key may be called `name`: it is shown in logs, metrics and reports.
 pub fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@+-/:".contains(&byte);
     (1..=64).contains(&name.len()) && name.bytes().all(fits)
-}
-
-/// Opens the file and makes sure that only its owner can read it. `None` where there is no file.
-fn open(path: &Path) -> Result<Option<File>, Problems> {
-    let fail = |what: String, hint| Problems::whole_file(&path.display().to_string(), what, hint);
-    let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-    let (metadata, file) = match opened {
-        Ok(opened) => opened,
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(fault) => {
-            let hint = "it must belong to the user herdgate runs as";
-            return Err(fail(format!("cannot be read: {fault}"), Some(hint)));
-        }
-    };
-    if !metadata.is_file() {
-        return Err(fail("is not a file".to_owned(), None));
-    }
-    // Digests of imported secrets could be guessed at by whoever reads them, and whoever writes them is a caller.
-    if metadata.mode() & 0o077 != 0 {
-        let what = format!("is open to group or others (mode {:04o})", metadata.mode() & 0o7777);
-        return Err(fail(what, Some("chmod 600 on it, owned by the user herdgate runs as")));
-    }
-    Ok(Some(file))
 }
 
 /// Reads `source` piece by piece and hands each sound entry to `visit`, which may refuse it.
@@ -130,8 +149,9 @@ pub fn read(
     mut visit: impl FnMut(Entry) -> Result<(), &'static str>,
 ) -> Result<(), Problems> {
     let mut findings = Findings::default();
-    let mut plans: HashMap<Scope, u32> = HashMap::new();
-    let mut plan_names: Vec<String> = Vec::new();
+    // Keys are many and their terms few.
+    let mut terms_of: HashMap<Scope, u32> = HashMap::new();
+    let mut known: Vec<Terms> = Vec::new();
     let mut keys = 0_usize;
     let mut pieces = Pieces { source: BufReader::with_capacity(64 * 1024, source), line: 0, held: Vec::new() };
     loop {
@@ -150,16 +170,19 @@ pub fn read(
             break;
         }
         let line = entry.line;
-        let plan = match plan_names.iter().position(|plan| *plan == entry.plan) {
+        let terms = match known.iter().position(|terms| *terms == entry.terms) {
             Some(position) => position,
             None => {
-                plan_names.push(entry.plan.clone());
-                plan_names.len().saturating_sub(1)
+                known.push(entry.terms.clone());
+                known.len().saturating_sub(1)
             }
         } as u32;
-        if *plans.entry(scope(&entry.name)).or_insert(plan) != plan {
-            let what = format!("key \"{}\" is on another plan above", entry.name);
-            findings.push(line, 1, what, Some("secrets of one name share one plan"));
+        let first = *terms_of.entry(scope(&entry.name)).or_insert(terms);
+        if first != terms {
+            let other = known.get(first as usize).is_some_and(|first| first.plan != entry.terms.plan);
+            let what = if other { "plan" } else { "team, header or plan of users" };
+            let what = format!("key \"{}\" is on another {what} above", entry.name);
+            findings.push(line, 1, what, Some("secrets of one name share plan, team and users"));
         } else if let Err(what) = visit(entry) {
             findings.push(line, 1, format!("this key {what}"), None);
         }
@@ -291,42 +314,72 @@ struct EntryReader<'r> {
 
 impl EntryReader<'_> {
     fn entry(&mut self, table: &DeTable<'_>) -> Option<Entry> {
-        let (mut name, mut plan, mut digest, mut created, mut expires, mut revoked) =
-            (None, None, None, None, None, None);
+        let (mut name, mut terms, mut digest, mut created) = (None, Terms::default(), None, None);
+        let (mut not_before, mut expires, mut retires, mut revoked) = (None, None, None, None);
+        let (mut peppered, mut weak, mut retires_line) = (false, false, 0);
         for (member, value) in table {
             let at = value.span().start;
             let value = value.get_ref();
+            let named = || value.as_str().filter(|name| is_name(name)).map(str::to_owned);
             match &**member.get_ref() {
-                "name" => name = self.checked(at, value.as_str().filter(|name| is_name(name)), NAME_RULE, "name"),
-                "plan" => plan = self.checked(at, value.as_str().filter(|plan| is_name(plan)), NAME_RULE, "plan"),
+                "name" => name = self.checked(at, named(), NAME_RULE, "name"),
+                "plan" => terms.plan = self.checked(at, named(), NAME_RULE, "plan").unwrap_or_default(),
+                "team" => terms.team = self.checked(at, named(), NAME_RULE, "team"),
+                "user_plan" => terms.user_plan = self.checked(at, named(), NAME_RULE, "user_plan"),
+                "on_behalf_of" => {
+                    let header = value.as_str().filter(|header| on_behalf::is_header(header)).map(str::to_owned);
+                    terms.on_behalf_of = self.checked(at, header, HEADER_RULE, "on_behalf_of");
+                }
                 "sha256" => digest = self.checked(at, value.as_str().and_then(hex_digest), DIGEST_RULE, "sha256"),
+                "hmac_sha256" => {
+                    peppered = true;
+                    digest = self.checked(at, value.as_str().and_then(hex_digest), HMAC_RULE, "hmac_sha256");
+                }
+                "weak" => weak = self.checked(at, value.as_bool(), "true or false", "weak").unwrap_or_default(),
                 "created" => created = self.checked(at, time(value), TIME_RULE, "created"),
+                "not_before" => not_before = self.checked(at, time(value), TIME_RULE, "not_before"),
                 "expires" => expires = self.checked(at, time(value), TIME_RULE, "expires"),
+                "retires" => {
+                    retires = self.checked(at, time(value), TIME_RULE, "retires");
+                    (retires_line, _) = self.piece.place(member.span().start);
+                }
                 "revoked" => revoked = self.checked(at, time(value), TIME_RULE, "revoked"),
                 unknown => {
                     let at = member.span().start;
-                    let known = ["name", "plan", "sha256", "created", "expires", "revoked"];
-                    let hint = match crate::spelling::nearest(unknown, known.into_iter()) {
+                    let hint = match crate::spelling::nearest(unknown, KNOWN.into_iter()) {
                         Some(near) => format!("did you mean \"{near}\"?"),
-                        None => format!("known: {}", known.join(", ")),
+                        None => format!("known: {}", KNOWN.join(", ")),
                     };
                     self.problem(at, format!("unknown key \"{}\" in [[key]]", shown(unknown)), &hint);
                 }
             }
         }
+        let has = |member: &str| table.keys().any(|key| &**key.get_ref() == member);
         for member in ["name", "plan", "sha256", "created"] {
-            if !table.keys().any(|key| &**key.get_ref() == member) {
+            if !has(member) && !(member == "sha256" && peppered) {
                 self.problem(0, format!("[[key]] needs \"{member}\""), "`herdgate key` writes whole tables");
             }
         }
+        if has("sha256") && peppered {
+            self.problem(0, "\"sha256\" beside \"hmac_sha256\"".to_owned(), "a secret is kept in one form");
+        }
+        if has("user_plan") && !has("on_behalf_of") {
+            let hint = "on_behalf_of names the header that the users stand in";
+            self.problem(0, "\"user_plan\" without \"on_behalf_of\"".to_owned(), hint);
+        }
         Some(Entry {
-            name: name?.to_owned(),
-            plan: plan?.to_owned(),
+            name: name?,
+            terms,
             digest: digest?,
+            peppered,
+            weak,
             created_unix_ms: created?,
+            not_before_unix_ms: not_before,
             expires_unix_ms: expires,
+            retires_unix_ms: retires,
             revoked_unix_ms: revoked,
             line: self.piece.line,
+            retires_line,
         })
     }
 
@@ -344,6 +397,25 @@ impl EntryReader<'_> {
     }
 }
 
+/// The members of `[[key]]`.
+const KNOWN: [&str; 13] = [
+    "name",
+    "plan",
+    "team",
+    "on_behalf_of",
+    "user_plan",
+    "sha256",
+    "hmac_sha256",
+    "weak",
+    "created",
+    "not_before",
+    "expires",
+    "retires",
+    "revoked",
+];
+
+const HEADER_RULE: &str = "a header in lower case, such as x-openwebui-user-email, and none of a credential's";
+const HMAC_RULE: &str = "the HMAC-SHA-256 of the secret under the pepper, 64 hexadecimal digits";
 const NAME_RULE: &str = "1 to 64 letters, digits or any of _.@+-/:";
 const DIGEST_RULE: &str = "the SHA-256 digest of the secret, 64 hexadecimal digits";
 const TIME_RULE: &str = "a time such as 2026-01-31T12:00:00Z";

@@ -1,10 +1,12 @@
 //! API keys: made, kept as digests in `keys.toml`, read into the set that decisions look them up in.
 
-pub mod date;
 pub mod file;
 pub mod secret;
+pub mod source;
+pub mod used;
 pub mod watch;
 pub mod write;
 
 pub use file::{Entry, load};
 pub use secret::Secret;
+pub use source::KeyFile;

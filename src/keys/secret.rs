@@ -25,6 +25,9 @@ pub const LENGTH: usize = PREFIX.len() + RANDOM_DIGITS + CHECKSUM_DIGITS;
 /// Shortest secret taken over from elsewhere, in bytes: shorter ones can be guessed, and digests are not slow on purpose.
 pub const IMPORTED_MIN: usize = 32;
 
+/// Shortest of those that are said to be weak.
+pub const WEAK_MIN: usize = 8;
+
 /// Longest secret taken over from elsewhere, in bytes.
 pub const IMPORTED_MAX: usize = 512;
 
@@ -55,19 +58,22 @@ impl Secret {
         Secret(text)
     }
 
-    /// A secret made elsewhere.
+    /// A secret made elsewhere. A `weak` one may be short and repeat itself: somebody has said that this is known.
     ///
     /// # Errors
     /// What is wrong with it; the secret is not in the message.
-    pub fn imported(written: &str) -> Result<Secret, &'static str> {
+    pub fn imported(written: &str, weak: bool) -> Result<Secret, &'static str> {
         let kinds = (0..=u8::MAX).filter(|byte| written.as_bytes().contains(byte)).count();
-        if written.len() < IMPORTED_MIN {
+        let presentable = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+        if written.len() < IMPORTED_MIN && !weak {
             Err("is shorter than 32 characters and could be guessed")
+        } else if written.len() < WEAK_MIN {
+            Err("is shorter than 8 characters")
         } else if written.len() > IMPORTED_MAX {
             Err("is longer than 512 characters")
-        } else if !written.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Err("holds a character other than visible ASCII")
-        } else if kinds < 8 {
+        } else if !written.bytes().all(presentable) {
+            Err("holds a character that no Authorization header can carry (RFC 6750)")
+        } else if kinds < 8 && !weak {
             Err("repeats a few characters and could be guessed")
         } else if looks_malformed(written.as_bytes()) {
             Err("begins with hg_ but its length or checksum is wrong; it was probably cut or mistyped")
@@ -81,7 +87,7 @@ impl Secret {
         &self.0
     }
 
-    /// What is kept of it.
+    /// What is kept of it where there is no pepper.
     pub fn digest(&self) -> Digest {
         digest(self.0.as_bytes())
     }

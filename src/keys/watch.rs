@@ -1,6 +1,7 @@
 //! Takes up a changed key file while the daemon runs; a bad one changes nothing.
 
 use super::file;
+use super::source::KeyFile;
 use crate::decision::keyset::KeySet;
 use crate::file_watch::FileWatch;
 use crate::problem::Problems;
@@ -15,7 +16,7 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// Where a look at the file panicked.
-pub async fn follow(mut watch: FileWatch, mut publish: impl FnMut(KeySet)) -> std::io::Result<()> {
+pub async fn follow(mut watch: FileWatch, key_file: KeyFile, mut publish: impl FnMut(KeySet)) -> std::io::Result<()> {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let path = watch.path().to_owned();
@@ -26,7 +27,7 @@ pub async fn follow(mut watch: FileWatch, mut publish: impl FnMut(KeySet)) -> st
     std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
         for answer in asked {
             // Nobody waits any more where the process stops.
-            let _ = answer.send(look(&mut watch));
+            let _ = answer.send(look(&mut watch, &key_file));
         }
     })?;
     loop {
@@ -48,8 +49,8 @@ pub async fn follow(mut watch: FileWatch, mut publish: impl FnMut(KeySet)) -> st
 }
 
 /// Looks at the file once and reads it where it changed.
-pub fn look(watch: &mut FileWatch) -> Option<Result<KeySet, Problems>> {
-    watch.look().then(|| file::load(watch.path()))
+pub fn look(watch: &mut FileWatch, key_file: &KeyFile) -> Option<Result<KeySet, Problems>> {
+    watch.look().then(|| file::load(key_file))
 }
 
 fn log_refused(problems: &Problems) {

@@ -2,16 +2,17 @@
 //!
 //! Scheme. The writer holds a lock on `keys.toml.lock` beside the file (never removed: a lock on a removed file excludes
 //! nobody). It reads the file, refuses to touch one with problems, edits the text so that comments and order stay, writes
-//! the result to a new file of mode 0600 in the same folder, syncs it, renames it over the old one, and syncs the folder.
+//! the result to a new file of the same mode (0600 at first) in the same folder, syncs it, renames it over the old one, and syncs the folder.
 
-use super::date;
 use super::file::{self, Entry};
+use super::source::KeyFile;
+use crate::date;
 use crate::decision::keyset::Digest;
 use crate::problem::Problems;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Why the file was not changed.
@@ -41,8 +42,8 @@ impl std::error::Error for WriteFault {}
 ///
 /// # Errors
 /// Also where a name or digest is there already.
-pub fn append(path: &Path, new: &[Entry]) -> Result<(), WriteFault> {
-    change(path, |text, entries| {
+pub fn append(key_file: &KeyFile, new: &[Entry]) -> Result<(), WriteFault> {
+    change(key_file, |text, entries| {
         let mut names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
         let mut digests: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
         for entry in new {
@@ -68,9 +69,9 @@ pub fn append(path: &Path, new: &[Entry]) -> Result<(), WriteFault> {
 ///
 /// # Errors
 /// Also where there is no key of this name.
-pub fn revoke(path: &Path, name: &str, now_unix_ms: i64) -> Result<usize, WriteFault> {
+pub fn revoke(key_file: &KeyFile, name: &str, now_unix_ms: i64) -> Result<usize, WriteFault> {
     let mut revoked = 0;
-    change(path, |text, entries| {
+    change(key_file, |text, entries| {
         if !entries.iter().any(|entry| entry.name == name) {
             return Err(WriteFault::Refused(format!("there is no key named \"{}\"", name.escape_debug())));
         }
@@ -80,43 +81,116 @@ pub fn revoke(path: &Path, name: &str, now_unix_ms: i64) -> Result<usize, WriteF
         if after.is_empty() {
             return Ok(None);
         }
-        let mut edited = String::with_capacity(text.len().saturating_add(64));
-        for (number, line) in (1_usize..).zip(text.split_inclusive('\n')) {
-            edited.push_str(line);
-            if after.contains(&number) {
-                if !line.ends_with('\n') {
-                    edited.push('\n');
-                }
-                edited.push_str(&format!("revoked = {}\n", date::format(now_unix_ms)));
-            }
-        }
+        let line = format!("revoked = {}\n", date::format(now_unix_ms));
+        let edited = edit(text, |number| if after.contains(&number) { Edit::After(&line) } else { Edit::Keep });
         Ok(Some(edited))
     })?;
     Ok(revoked)
 }
 
+/// Gives a key another secret: its live ones end after `grace_ms` at the latest (0: now, for good), and the entry that
+/// `make` makes after the newest of them is added.
+///
+/// # Errors
+/// Also where the key has no live secret.
+pub fn rotate(
+    key_file: &KeyFile,
+    name: &str,
+    now_unix_ms: i64,
+    grace_ms: i64,
+    make: impl FnOnce(&Entry) -> Entry,
+) -> Result<(), WriteFault> {
+    change(key_file, |text, entries| {
+        let is_live = |entry: &Entry| {
+            entry.revoked_unix_ms.is_none() && entry.ends_unix_ms().is_none_or(|ends| ends > now_unix_ms)
+        };
+        let live: Vec<&Entry> = entries.iter().filter(|entry| entry.name == name && is_live(entry)).collect();
+        let Some(newest) = live.iter().max_by_key(|entry| entry.created_unix_ms) else {
+            return Err(WriteFault::Refused(format!("there is no live key named \"{}\"", name.escape_debug())));
+        };
+        let new = make(newest);
+        if entries.iter().any(|entry| entry.digest == new.digest) {
+            return Err(WriteFault::Refused("the new secret is there already".to_owned()));
+        }
+        let until = now_unix_ms.saturating_add(grace_ms);
+        let ending: Vec<&&Entry> =
+            live.iter().filter(|entry| entry.ends_unix_ms().is_none_or(|ends| ends > until)).collect();
+        let line = match grace_ms {
+            0 => format!("revoked = {}\n", date::format(now_unix_ms)),
+            _ => format!("retires = {}\n", date::format(until)),
+        };
+        let mut text = edit(text, |number| {
+            if grace_ms > 0 && ending.iter().any(|entry| entry.retires_line == number) {
+                Edit::Instead(&line)
+            } else if ending.iter().any(|entry| entry.line == number && (grace_ms == 0 || entry.retires_line == 0)) {
+                Edit::After(&line)
+            } else {
+                Edit::Keep
+            }
+        });
+        text.push_str(if text.ends_with('\n') { "\n" } else { "\n\n" });
+        text.push_str(&block(&new));
+        Ok(Some(text))
+    })
+}
+
+/// What becomes of a line.
+enum Edit<'e> {
+    Keep,
+    /// Followed by this one.
+    After(&'e str),
+    /// Replaced by this one.
+    Instead(&'e str),
+}
+
+fn edit<'e>(text: &str, mut edit: impl FnMut(usize) -> Edit<'e>) -> String {
+    let mut edited = String::with_capacity(text.len().saturating_add(64));
+    for (number, line) in (1_usize..).zip(text.split_inclusive('\n')) {
+        match edit(number) {
+            Edit::Keep => edited.push_str(line),
+            Edit::Instead(other) => edited.push_str(other),
+            Edit::After(next) => {
+                edited.push_str(line);
+                if !line.ends_with('\n') {
+                    edited.push('\n');
+                }
+                edited.push_str(next);
+            }
+        }
+    }
+    edited
+}
+
 /// A `[[key]]` table as it stands in the file.
 fn block(entry: &Entry) -> String {
-    let mut text = format!(
-        "[[key]]\nname = \"{}\"\nplan = \"{}\"\nsha256 = \"{}\"\ncreated = {}\n",
-        entry.name,
-        entry.plan,
-        entry.digest.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-        date::format(entry.created_unix_ms),
-    );
-    if let Some(expires) = entry.expires_unix_ms {
-        text.push_str(&format!("expires = {}\n", date::format(expires)));
+    let mut text = format!("[[key]]\nname = \"{}\"\nplan = \"{}\"\n", entry.name, entry.terms.plan);
+    let file::Terms { plan: _, team, on_behalf_of, user_plan } = &entry.terms;
+    for (member, value) in [("team", team), ("on_behalf_of", on_behalf_of), ("user_plan", user_plan)] {
+        if let Some(value) = value {
+            text.push_str(&format!("{member} = \"{value}\"\n"));
+        }
+    }
+    let digest = entry.digest.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let form = if entry.peppered { "hmac_sha256" } else { "sha256" };
+    text.push_str(&format!("{form} = \"{digest}\"\ncreated = {}\n", date::format(entry.created_unix_ms)));
+    if entry.weak {
+        text.push_str("weak = true\n");
+    }
+    for (member, at) in [("not_before", entry.not_before_unix_ms), ("expires", entry.expires_unix_ms)] {
+        if let Some(at) = at {
+            text.push_str(&format!("{member} = {}\n", date::format(at)));
+        }
     }
     text
 }
 
-/// Runs `edit` on the file's text and entries and puts what it answers in the file's place.
+/// Runs `change` on the file's text and entries and puts what it answers in the file's place.
 fn change(
-    path: &Path,
-    edit: impl FnOnce(&str, &[Entry]) -> Result<Option<String>, WriteFault>,
+    key_file: &KeyFile,
+    change: impl FnOnce(&str, &[Entry]) -> Result<Option<String>, WriteFault>,
 ) -> Result<(), WriteFault> {
     // Through a symbolic link the file it points at is replaced, not the link.
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = std::fs::canonicalize(&key_file.path).unwrap_or_else(|_| key_file.path.clone());
     let io_fault = |at: &Path| {
         let at = at.to_owned();
         move |fault| WriteFault::Io(at, fault)
@@ -124,19 +198,19 @@ fn change(
     let lock_path = beside(&path, "lock");
     let lock = owner_only().create(true).write(true).truncate(false).open(&lock_path).map_err(io_fault(&lock_path))?;
     lock.lock().map_err(io_fault(&lock_path))?;
-    let entries = file::entries(&path).map_err(WriteFault::Problems)?;
+    let entries = file::entries(key_file).map_err(WriteFault::Problems)?;
     let mut text = String::new();
     let mut owner = None;
     match File::open(&path) {
         Ok(mut old) => {
             let metadata = old.metadata().map_err(io_fault(&path))?;
-            owner = Some((metadata.uid(), metadata.gid()));
+            owner = Some((metadata.uid(), metadata.gid(), metadata.mode()));
             old.read_to_string(&mut text).map_err(io_fault(&path))?;
         }
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
         Err(fault) => return Err(io_fault(&path)(fault)),
     }
-    let Some(edited) = edit(&text, &entries)? else { return Ok(()) };
+    let Some(edited) = change(&text, &entries)? else { return Ok(()) };
     // What is written must be what is meant, whatever the file looked like.
     file::read(edited.as_bytes(), &path.display().to_string(), |_| Ok(())).map_err(WriteFault::Problems)?;
     let new_path = beside(&path, "new");
@@ -146,14 +220,16 @@ fn change(
     })
 }
 
-fn replace(path: &Path, new_path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+fn replace(path: &Path, new_path: &Path, bytes: &[u8], owner: Option<(u32, u32, u32)>) -> io::Result<()> {
     // Left over from a writer that died; the lock says that none is at work.
     match std::fs::remove_file(new_path) {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
         _ => {}
     }
     let mut new = owner_only().create_new(true).write(true).open(new_path)?;
-    if let Some((uid, gid)) = owner {
+    if let Some((uid, gid, mode)) = owner {
+        // Where others may read the file by `allow_readable`, they may still.
+        new.set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
         let mine = new.metadata()?;
         // Where root edits the daemon's file, the daemon must still be able to read it.
         if (mine.uid(), mine.gid()) != (uid, gid) {

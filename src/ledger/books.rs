@@ -4,12 +4,14 @@ use super::durations::Durations;
 use super::gcra::{self, Take};
 use super::silence::Silence;
 use super::slots::{Slot, Slots};
+use super::users::Users;
 use crate::decision::choose::Load;
-use crate::decision::limits::{Concurrency, LIMITS_MAX, Limit, Limits, Scope};
+use crate::decision::limits::{Holder, LIMITS_MAX, Limit, Limits, Scope, Seats, User};
 use crate::decision::moment::Moment;
 use crate::decision::verdict::Standing;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 
 /// A claim was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +27,10 @@ pub struct Admission {
 pub enum Excess {
     /// A request rate is used up.
     Rate(RateExcess),
-    /// The caller has as many requests on their way as it may.
+    /// The caller, its user or its team has as many requests on their way as it may.
     Concurrency {
+        /// Which of them.
+        holder: Holder,
         /// Nanoseconds after which one of them will probably have ended.
         retry_ns: u64,
     },
@@ -39,6 +43,8 @@ pub struct RateExcess {
     pub retry_ns: u64,
     /// Where the caller stands with the limit that takes longest.
     pub standing: Standing,
+    /// Whose limit that is.
+    pub holder: Holder,
 }
 
 /// How long requests are taken to last before any has ended: a long answer of a slow model.
@@ -51,11 +57,12 @@ const SWEEP_FROM: usize = 4096;
 #[derive(Debug)]
 pub struct Books {
     /// When each limit would be whole again. An entry in the past equals no entry, so stale ones can be dropped.
-    whole_at_ns: HashMap<(Scope, u8), u64, BuildHasherDefault<IdentityHasher>>,
+    whole_at_ns: HashMap<(Scope, u8), u64, Seeded>,
     /// Turns taken by each pool. Bounded by the models a fleet ever listed, see [`Books::retain_pools`].
-    turns: HashMap<u64, u64, BuildHasherDefault<IdentityHasher>>,
+    turns: HashMap<u64, u64, Seeded>,
     sweep_at: usize,
     slots: Slots,
+    users: Users,
     durations: Durations,
     silence: Silence,
     /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
@@ -82,11 +89,13 @@ pub enum Ended {
 impl Books {
     /// Empty books, whose slots end after `max_stream_ns` at the latest.
     pub fn new(max_stream_ns: u64) -> Books {
+        let seeded = Seeded(RandomState::new().build_hasher().finish() | 1);
         Books {
-            whole_at_ns: HashMap::default(),
-            turns: HashMap::default(),
+            whole_at_ns: HashMap::with_hasher(seeded),
+            turns: HashMap::with_hasher(seeded),
             sweep_at: SWEEP_FROM,
             slots: Slots::default(),
+            users: Users::default(),
             durations: Durations::default(),
             silence: Silence::default(),
             max_stream_ns,
@@ -98,18 +107,11 @@ impl Books {
     ///
     /// # Errors
     /// [`Excess`] where one of them is used up; the books are then unchanged.
-    pub fn admit(
-        &mut self,
-        limits: &Limits,
-        concurrency: Option<Concurrency>,
-        pool_key: u64,
-        now: Moment,
-    ) -> Result<Admission, Excess> {
+    pub fn admit(&mut self, limits: &Limits, seats: &Seats, pool_key: u64, now: Moment) -> Result<Admission, Excess> {
         self.expire(now);
-        if let Some(Concurrency { scope, most: Some(most) }) = concurrency
-            && self.slots.of_caller(scope) >= most
-        {
-            return Err(Excess::Concurrency { retry_ns: self.usual_ns(500) });
+        let is_full = |most: u32, scope| self.slots.of_caller(scope) >= most;
+        if let Some(full) = seats.iter().find(|seat| seat.most.is_some_and(|most| is_full(most, seat.scope))) {
+            return Err(Excess::Concurrency { holder: full.holder, retry_ns: self.usual_ns(500) });
         }
         let mut taken = [0_u64; LIMITS_MAX];
         let mut tightest: Option<Standing> = None;
@@ -124,7 +126,7 @@ impl Books {
                 }
                 Take::Deny { retry_ns, standing } => {
                     if excess.is_none_or(|other| retry_ns > other.retry_ns) {
-                        excess = Some(RateExcess { retry_ns, standing });
+                        excess = Some(RateExcess { retry_ns, standing, holder: limit.holder });
                     }
                 }
             }
@@ -141,6 +143,16 @@ impl Books {
         Ok(Admission { requests: tightest, turn: turn.wrapping_sub(1) })
     }
 
+    /// The books a user is counted in now: its own, or those it shares where the key has too many users. Changes nothing.
+    pub fn scope_of(&self, user: &User) -> Scope {
+        self.users.scope_of(user)
+    }
+
+    /// Remembers the user of a request that was granted.
+    pub fn note_user(&mut self, user: &User, now: Moment) {
+        self.users.note(user, now);
+    }
+
     /// Gives back what an admitted claim took: no server could take it, so it is not charged (LiteLLM #39309).
     pub fn release(&mut self, limits: &Limits) {
         for limit in limits.iter() {
@@ -153,6 +165,11 @@ impl Books {
     /// Forgets the turns of pools that no longer exist.
     pub fn retain_pools(&mut self, exists: impl Fn(u64) -> bool) {
         self.turns.retain(|pool_key, _| exists(*pool_key));
+    }
+
+    /// Forgets the users of keys that no longer exist.
+    pub fn retain_keys(&mut self, exists: impl Fn(Scope) -> bool) {
+        self.users.retain_keys(exists);
     }
 
     /// Opens the slot of a granted request.
@@ -263,21 +280,37 @@ fn is_tighter(one: Standing, other: Standing) -> bool {
     (one.remaining, std::cmp::Reverse(one.reset_ns)) < (other.remaining, std::cmp::Reverse(other.reset_ns))
 }
 
-/// Mixes what is a hash already: scopes are SHA-256 of names that an operator gave, pool keys hashes of model names. No
-/// client can choose either, so nothing is gained by a keyed hash, which would be a third of the time `admit` takes.
-#[derive(Default)]
-struct IdentityHasher(u64);
+/// Mixes what is a hash already: scopes are SHA-256 of names, pool keys hashes of model names. Some of the names a client
+/// can choose (a user's, a network's), and could choose to meet in one bucket. So the mixing is seeded at start, and
+/// folds the product of 64 by 64 bits, of which every bit depends on the seed. SipHash would be a third of the time
+/// `admit` takes.
+#[derive(Debug, Clone, Copy)]
+struct Seeded(u64);
 
-impl IdentityHasher {
-    fn mix(&mut self, value: u64) {
-        // 2^64 over the golden ratio (Knuth, TAOCP 6.4): spreads neighbouring positions of one scope.
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+impl BuildHasher for Seeded {
+    type Hasher = FoldingHasher;
+
+    fn build_hasher(&self) -> FoldingHasher {
+        FoldingHasher { state: self.0, seed: self.0 }
     }
 }
 
-impl Hasher for IdentityHasher {
+struct FoldingHasher {
+    state: u64,
+    seed: u64,
+}
+
+impl FoldingHasher {
+    fn mix(&mut self, value: u64) {
+        // 2^64 over the golden ratio (Knuth, TAOCP 6.4), so that no seed is a weak factor.
+        let product = u128::from(self.state ^ value) * u128::from(self.seed ^ 0x9e37_79b9_7f4a_7c15);
+        self.state = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+impl Hasher for FoldingHasher {
     fn finish(&self) -> u64 {
-        self.0
+        self.state
     }
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.mix(u64::from(*byte)));
@@ -289,7 +322,7 @@ impl Hasher for IdentityHasher {
         self.mix(value);
     }
     fn write_u128(&mut self, value: u128) {
-        let [low, high] = [value as u64, (value >> 64) as u64];
-        self.mix(low ^ high);
+        self.mix(value as u64);
+        self.mix((value >> 64) as u64);
     }
 }

@@ -4,6 +4,7 @@ use super::books::{Books, Ended, Excess};
 use super::slots::Slot;
 use crate::decision::choose::{Choice, choose};
 use crate::decision::judge::Claim;
+use crate::decision::limits::Scope;
 use crate::decision::moment::Moment;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
@@ -52,14 +53,28 @@ impl MemoryLedger {
     pub fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked, now: Moment) -> Result<Choice<'v>, Denied> {
         let mut books = self.lock();
         let pool_key = claim.pool.map_or(0, |pool| pool.key);
-        let admission = books.admit(&claim.limits, claim.concurrency, pool_key, now).map_err(Denied::Excess)?;
+        let (mut limits, mut seats) = (&claim.limits, &claim.seats);
+        let (mut moved_limits, mut moved_seats);
+        if let Some(user) = &claim.user {
+            let scope = books.scope_of(user);
+            if scope != user.scope {
+                (moved_limits, moved_seats) = (claim.limits, claim.seats);
+                moved_limits.move_scope(user.scope, scope);
+                moved_seats.move_scope(user.scope, scope);
+                (limits, seats) = (&moved_limits, &moved_seats);
+            }
+        }
+        let admission = books.admit(limits, seats, pool_key, now).map_err(Denied::Excess)?;
         match choose(view, claim, admission.turn, &*books, admission.requests) {
             Ok(choice) => {
-                if let Some(concurrency) = claim.concurrency {
+                if let Some(user) = &claim.user {
+                    books.note_user(user, now);
+                }
+                if !seats.is_empty() {
                     books.open(Slot {
                         id: asked.id,
                         uid: asked.uid,
-                        scope: concurrency.scope,
+                        scopes: seats.scopes(),
                         server: choice.server_key,
                         pool: pool_key,
                         opened: now,
@@ -68,7 +83,7 @@ impl MemoryLedger {
                 Ok(choice)
             }
             Err(refusal) => {
-                books.release(&claim.limits);
+                books.release(limits);
                 Err(Denied::NoServer(refusal))
             }
         }
@@ -104,6 +119,11 @@ impl MemoryLedger {
     /// Forgets the turns of pools that no longer exist.
     pub fn retain_pools(&self, exists: impl Fn(u64) -> bool) {
         self.lock().retain_pools(exists);
+    }
+
+    /// Forgets the users of keys that no longer exist.
+    pub fn retain_keys(&self, exists: impl Fn(Scope) -> bool) {
+        self.lock().retain_keys(exists);
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {

@@ -6,3 +6,4 @@ pub mod gcra;
 pub mod memory;
 pub mod silence;
 pub mod slots;
+pub mod users;

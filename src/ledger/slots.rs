@@ -1,7 +1,7 @@
-//! Slots: requests on their way, counted by caller, by server, and by server and model. Each is opened with its grant and
+//! Slots: requests on their way, counted by caller (key, user, team), by server, and by server and model. Each is opened with its grant and
 //! ends once: released by its usage line, or expired. Pure; time is handed in.
 
-use crate::decision::limits::Scope;
+use crate::decision::limits::{Scope, Scopes};
 use crate::decision::moment::Moment;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -20,8 +20,8 @@ pub struct Slot {
     pub id: u128,
     /// The proxy's own identifier of the request, hashed; 0 where it sent none.
     pub uid: u64,
-    /// The caller's books.
-    pub scope: Scope,
+    /// Everyone it is counted for: the caller, its user, its team.
+    pub scopes: Scopes,
     /// The server it was sent to: hash of its name.
     pub server: u64,
     /// Its pool: hash of the model; 0 where the body is hidden.
@@ -60,11 +60,13 @@ impl Slots {
         if slot.uid != 0 {
             self.by_uid.insert(slot.uid, slot.id);
         }
-        for count in [
-            self.by_scope.entry(slot.scope).or_default(),
-            self.by_server.entry(slot.server).or_default(),
-            self.by_pair.entry((slot.server, slot.pool)).or_default(),
-        ] {
+        for scope in slot.scopes.iter() {
+            let count = self.by_scope.entry(scope).or_default();
+            *count = count.saturating_add(1);
+        }
+        for count in
+            [self.by_server.entry(slot.server).or_default(), self.by_pair.entry((slot.server, slot.pool)).or_default()]
+        {
             *count = count.saturating_add(1);
         }
         self.order.push_back(slot.id);
@@ -109,7 +111,7 @@ impl Slots {
         expired
     }
 
-    /// Slots a caller holds.
+    /// Slots a caller, a user or a team holds.
     pub fn of_caller(&self, scope: Scope) -> u32 {
         self.by_scope.get(&scope).copied().unwrap_or(0)
     }
@@ -158,7 +160,9 @@ impl Slots {
         if self.by_uid.get(&slot.uid) == Some(&slot.id) {
             self.by_uid.remove(&slot.uid);
         }
-        less_one(&mut self.by_scope, slot.scope);
+        for scope in slot.scopes.iter() {
+            less_one(&mut self.by_scope, scope);
+        }
         less_one(&mut self.by_server, slot.server);
         less_one(&mut self.by_pair, (slot.server, slot.pool));
     }

@@ -82,6 +82,7 @@ pub fn add(answer: &mut Answer, name: HeaderName, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::limits::Holder;
     use crate::decision::verdict::Reason;
 
     #[test]
@@ -90,9 +91,9 @@ mod tests {
             answer.headers().get(name).map(|value| value.to_str().unwrap_or("?").to_owned())
         };
         let cases = [
-            (Reason::RequestRate, Some(1), Some("1"), None, None),
-            (Reason::RequestRate, Some(60), Some("60"), None, None),
-            (Reason::RequestRate, Some(61), Some("61"), Some("false"), None),
+            (Reason::RequestRate(Holder::Key), Some(1), Some("1"), None, None),
+            (Reason::RequestRate(Holder::Key), Some(60), Some("60"), None, None),
+            (Reason::RequestRate(Holder::Key), Some(61), Some("61"), Some("false"), None),
             (Reason::UnknownKey, None, None, None, Some("Bearer")),
             (Reason::UnknownRoute, None, None, None, None),
         ];

@@ -1,6 +1,6 @@
 //! Request headers → the facts of an inquiry.
 
-use crate::decision::inquiry::{BodyShown, Field, Inquiry};
+use crate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
 use crate::gate::{Decided, Gate};
 use crate::metrics::Port;
 use hyper::HeaderMap;
@@ -16,6 +16,11 @@ pub const SOURCE: HeaderName = HeaderName::from_static("x-herdgate-source");
 /// `$request_id`
 pub const UID: HeaderName = HeaderName::from_static("x-herdgate-uid");
 
+/// The header that names a user behind a key: its value, and which header that is.
+pub const ON_BEHALF: HeaderName = HeaderName::from_static("x-herdgate-on-behalf");
+/// See [`ON_BEHALF`].
+pub const ON_BEHALF_NAME: HeaderName = HeaderName::from_static("x-herdgate-on-behalf-name");
+
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
@@ -29,6 +34,7 @@ pub struct Facts<'h> {
     authorization: Field<'h>,
     x_api_key: Field<'h>,
     api_key: Field<'h>,
+    on_behalf: OnBehalf<'h>,
     encoding: Option<&'h [u8]>,
 }
 
@@ -50,6 +56,10 @@ impl<'h> Facts<'h> {
             authorization: field(headers, &AUTHORIZATION),
             x_api_key: field(headers, &X_API_KEY),
             api_key: field(headers, &API_KEY),
+            on_behalf: OnBehalf {
+                header: once(headers, &ON_BEHALF_NAME).unwrap_or_default(),
+                field: field(headers, &ON_BEHALF),
+            },
             encoding: encoding(headers),
         })
     }
@@ -67,6 +77,7 @@ impl<'h> Facts<'h> {
             authorization: self.authorization,
             x_api_key: self.x_api_key,
             api_key: self.api_key,
+            on_behalf: self.on_behalf,
             encoding: self.encoding,
             body,
         }

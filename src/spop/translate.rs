@@ -9,7 +9,7 @@ use super::notify::Messages;
 use super::variable::Variable;
 use super::wire::{Value, WireError};
 use crate::decision::dialect::refusal_body;
-use crate::decision::inquiry::{BodyShown, Field, Inquiry};
+use crate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
 use crate::decision::reset::Reset;
 use crate::decision::route::Dialect;
 use crate::decision::verdict::{Code, Grant, Refusal, Standing, Verdict};
@@ -71,6 +71,9 @@ struct Arguments<'a> {
     x_api_key_n: Option<Value<'a>>,
     api_key: Option<Value<'a>>,
     api_key_n: Option<Value<'a>>,
+    on_behalf: Option<Value<'a>>,
+    on_behalf_n: Option<Value<'a>>,
+    on_behalf_name: Option<Value<'a>>,
     encoding: Option<Value<'a>>,
     body: Option<Value<'a>>,
     body_len: Option<Value<'a>>,
@@ -92,6 +95,9 @@ impl<'a> Arguments<'a> {
                 b"x_api_key_n" => (&mut found.x_api_key_n, "x_api_key_n"),
                 b"api_key" => (&mut found.api_key, "api_key"),
                 b"api_key_n" => (&mut found.api_key_n, "api_key_n"),
+                b"on_behalf" => (&mut found.on_behalf, "on_behalf"),
+                b"on_behalf_n" => (&mut found.on_behalf_n, "on_behalf_n"),
+                b"on_behalf_name" => (&mut found.on_behalf_name, "on_behalf_name"),
                 b"encoding" => (&mut found.encoding, "encoding"),
                 b"body" => (&mut found.body, "body"),
                 b"body_len" => (&mut found.body_len, "body_len"),
@@ -122,6 +128,10 @@ pub fn inquiry(messages: Messages<'_>) -> Result<Inquiry<'_>, Malformed> {
         authorization: field(found.authorization, found.authorization_n, "authorization")?,
         x_api_key: field(found.x_api_key, found.x_api_key_n, "x_api_key")?,
         api_key: field(found.api_key, found.api_key_n, "api_key")?,
+        on_behalf: OnBehalf {
+            header: text(found.on_behalf_name, "on_behalf_name")?.unwrap_or_default(),
+            field: field(found.on_behalf, found.on_behalf_n, "on_behalf")?,
+        },
         // An empty Content-Encoding lists no coding (RFC 9110 section 8.4), and is how some versions show none at all.
         encoding: text(found.encoding, "encoding")?.filter(|encoding| !encoding.is_empty()),
         body: body(found.body, found.body_len, found.body_size)?,
@@ -154,7 +164,7 @@ fn address(value: Option<Value<'_>>, name: &'static str) -> Result<Option<IpAddr
     }
 }
 
-/// A credential header. Its count is required with it, because without it a second credential would go unseen.
+/// A header that may stand once. Its count is required with it, because without it a second one would go unseen.
 fn field<'a>(value: Option<Value<'a>>, count: Option<Value<'_>>, name: &'static str) -> Result<Field<'a>, Malformed> {
     let count = number(count, name)?;
     let value = text(value, name)?;

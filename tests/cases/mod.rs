@@ -5,6 +5,7 @@
 
 pub mod answers;
 pub mod bodies;
+pub mod callers;
 pub mod faults;
 pub mod framing;
 pub mod headers;

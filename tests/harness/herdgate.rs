@@ -54,6 +54,9 @@ pub struct Keys {
 /// Requests the `slow` plan lets through at once.
 pub const SLOW_BURST: usize = 3;
 
+/// Requests the `rare` plan lets through at once; the next one comes a minute later.
+pub const RARE_BURST: usize = 3;
+
 /// herdgate, running or not.
 #[derive(Debug)]
 pub struct Herdgate {
@@ -69,8 +72,13 @@ pub struct Herdgate {
 impl Herdgate {
     /// Writes the configuration and makes the keys; does not start it.
     pub fn new(scratch: &Scratch, fleet: &Fleet) -> Result<Herdgate, Fault> {
+        Herdgate::new_with(scratch, fleet, "")
+    }
+
+    /// The same with `addition` at the end of the configuration.
+    pub fn new_with(scratch: &Scratch, fleet: &Fleet, addition: &str) -> Result<Herdgate, Fault> {
         let ports = Ports::free()?;
-        let mut herdgate = Herdgate::with(scratch, ports, &configuration(&ports, fleet))?;
+        let mut herdgate = Herdgate::with(scratch, ports, &(configuration(&ports, fleet) + addition))?;
         herdgate.keys = Keys {
             team: herdgate.new_key("team", "team")?,
             slow: herdgate.new_key("slow", "slow")?,
@@ -88,14 +96,34 @@ impl Herdgate {
 
     /// Makes a key of a plan and returns its secret.
     pub fn new_key(&self, name: &str, plan: &str) -> Result<String, Fault> {
+        self.new_key_with(name, plan, &[])
+    }
+
+    /// The same with more to say of it.
+    pub fn new_key_with(&self, name: &str, plan: &str, more: &[&str]) -> Result<String, Fault> {
+        let printed = self.run(&[&["key", "new", "--name", name, "--plan", plan, "--print"], more].concat())?;
+        Ok(printed.trim_end().to_owned())
+    }
+
+    /// Gives a key another secret and returns it.
+    pub fn rotate_key(&self, name: &str, grace: &str) -> Result<String, Fault> {
+        let printed = self.run(&["key", "rotate", name, "--grace", grace, "--print"])?;
+        Ok(printed.trim_end().to_owned())
+    }
+
+    /// Runs a command of herdgate that must end well; answers what it printed.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, Fault> {
         let mut command = Command::new(built("herdgate")?);
-        command.args(["key", "new", "--name", name, "--plan", plan, "--print", "--config"]).arg(&self.config);
-        let made = command.output().map_err(|fault| format!("herdgate key new: {fault}"))?;
-        let printed = String::from_utf8_lossy(&made.stdout);
-        let secret = printed.split_whitespace().find(|word| word.starts_with("hg_"));
-        match secret {
-            Some(secret) if made.status.success() => Ok(secret.to_owned()),
-            _ => Err(format!("herdgate key new: {}: {printed}{}", made.status, String::from_utf8_lossy(&made.stderr))),
+        command.args(arguments).arg("--config").arg(&self.config);
+        let ran = command.output().map_err(|fault| format!("herdgate {arguments:?}: {fault}"))?;
+        let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
+        match ran.status.success() {
+            true => Ok(printed),
+            false => Err(format!(
+                "herdgate {arguments:?}: {}: {printed}{}",
+                ran.status,
+                String::from_utf8_lossy(&ran.stderr)
+            )),
         }
     }
 
@@ -223,6 +251,14 @@ concurrency = 2
 [plans.all]
 models = ["*", "{FOREIGN_MODEL}"]
 routes = ["inference", "catalog"]
+
+[plans.rare]
+models = ["{SHARED_MODEL}", "{SINGLE_MODEL}"]
+requests = "60/h"
+burst = {RARE_BURST}
+
+[teams.pair]
+plan = "rare"
 "#
     );
     for server in &fleet.servers {

@@ -1,7 +1,7 @@
 //! The main job through one version of HAProxy: `VERSION` of the module that this file is included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, slots, streams, usage};
+use crate::cases::{answers, bodies, callers, faults, framing, headers, paths, sdks, servers, slots, streams, usage};
 use crate::harness::release::series;
 use crate::harness::stack::Front;
 
@@ -58,6 +58,16 @@ tests! {
     a_caller_holds_as_many_requests_as_its_plan_says => slots::a_caller_holds_as_many_requests_as_its_plan_says;
     two_thousand_requests_a_third_aborted_leave_no_slot_open =>
         slots::two_thousand_requests_a_third_aborted_leave_no_slot_open;
+    a_key_is_rotated_under_load_without_a_wrong_answer => callers::a_key_is_rotated_under_load_without_a_wrong_answer;
+    a_rotated_secret_begins_no_limit_anew => callers::a_rotated_secret_begins_no_limit_anew;
+    users_behind_a_key_are_limited_each => callers::users_behind_a_key_are_limited_each;
+    a_user_named_twice_is_refused => callers::a_user_named_twice_is_refused;
+    two_keys_of_a_team_share_its_limit => callers::two_keys_of_a_team_share_its_limit;
+    callers_without_a_credential_get_the_anonymous_plan =>
+        callers::callers_without_a_credential_get_the_anonymous_plan;
+    all_anonymous_callers_together_are_held_to_a_limit => callers::all_anonymous_callers_together_are_held_to_a_limit;
+    failed_credentials_are_limited_by_address => callers::failed_credentials_are_limited_by_address;
+    a_blocked_key_is_out_until_it_is_let_in => callers::a_blocked_key_is_out_until_it_is_let_in;
     a_stopped_server_is_avoided_and_then_back => servers::a_stopped_server_is_avoided_and_then_back;
     bodies_of_100_and_200_kb_pass_whole_with_the_model_last =>
         |front| bodies::bodies_pass_whole_with_the_model_last(front, &[100_000, 200_000, 260_000]);

@@ -2,7 +2,9 @@
 //! included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, faults, framing, headers, paths, sdks, servers, short_chat, slots, streams};
+use crate::cases::{
+    answers, bodies, callers, faults, framing, headers, paths, sdks, servers, short_chat, slots, streams,
+};
 use crate::harness::client::Response;
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::nginx::Mode;
@@ -184,4 +186,44 @@ fn what_is_not_http_on_its_port_never_reaches_a_server() {
         answers.len()
     }
     faults::garbage(FRONT, &[b"\x00\x01\x02\x03 no protocol\r\n\r\n", b"SSH-2.0-other\r\n"], no_success);
+}
+
+#[test]
+fn a_key_is_rotated_under_load_without_a_wrong_answer() {
+    callers::a_key_is_rotated_under_load_without_a_wrong_answer(FRONT);
+}
+
+#[test]
+fn a_rotated_secret_begins_no_limit_anew() {
+    callers::a_rotated_secret_begins_no_limit_anew(FRONT);
+}
+
+#[test]
+fn users_behind_a_key_are_limited_each() {
+    callers::users_behind_a_key_are_limited_each(FRONT);
+}
+
+#[test]
+fn two_keys_of_a_team_share_its_limit() {
+    callers::two_keys_of_a_team_share_its_limit(FRONT);
+}
+
+#[test]
+fn callers_without_a_credential_get_the_anonymous_plan() {
+    callers::callers_without_a_credential_get_the_anonymous_plan(FRONT);
+}
+
+#[test]
+fn all_anonymous_callers_together_are_held_to_a_limit() {
+    callers::all_anonymous_callers_together_are_held_to_a_limit(FRONT);
+}
+
+#[test]
+fn failed_credentials_are_limited_by_address() {
+    callers::failed_credentials_are_limited_by_address(FRONT);
+}
+
+#[test]
+fn a_blocked_key_is_out_until_it_is_let_in() {
+    callers::a_blocked_key_is_out_until_it_is_let_in(FRONT);
 }

@@ -1,0 +1,117 @@
+//! The users behind keys: who has books of their own. Bounded for each key, because whoever holds a key names its users.
+//! Pure; time is handed in.
+
+use crate::decision::limits::{Scope, User};
+use crate::decision::moment::Moment;
+use std::collections::HashMap;
+
+/// Most users of one key that have books of their own; all others of that key share one.
+pub const USERS_MAX: usize = 10_000;
+
+/// A user who has not been served for so long makes room for another, where there is none left. A day, so that a limit of
+/// so much a day is whole by then.
+pub const IDLE_NS: u64 = 86_400_000_000_000;
+
+/// Time between two searches for idle users of one key.
+const SEARCH_EVERY_NS: u64 = 60_000_000_000;
+
+/// The users of every key that has some.
+#[derive(Debug, Default)]
+pub struct Users {
+    by_key: HashMap<Scope, OfKey>,
+}
+
+#[derive(Debug, Default)]
+struct OfKey {
+    /// When each was last served, in nanoseconds (monotonic).
+    served_ns: HashMap<Scope, u64>,
+    searched_ns: u64,
+}
+
+impl Users {
+    /// The books a user is counted in: its own, where it has some or there is room for it.
+    pub fn scope_of(&self, user: &User) -> Scope {
+        match self.by_key.get(&user.key) {
+            Some(of_key) if of_key.served_ns.len() >= USERS_MAX && !of_key.served_ns.contains_key(&user.scope) => {
+                user.shared
+            }
+            _ => user.scope,
+        }
+    }
+
+    /// A user's request was granted. Where there is no room, idle users are forgotten, from whose place the next request
+    /// gains.
+    pub fn note(&mut self, user: &User, now: Moment) {
+        if user.scope == user.shared {
+            return;
+        }
+        let of_key = self.by_key.entry(user.key).or_default();
+        if let Some(served_ns) = of_key.served_ns.get_mut(&user.scope) {
+            *served_ns = now.mono_ns;
+            return;
+        }
+        if of_key.served_ns.len() < USERS_MAX {
+            of_key.served_ns.insert(user.scope, now.mono_ns);
+        } else if now.mono_ns >= of_key.searched_ns.saturating_add(SEARCH_EVERY_NS) {
+            of_key.searched_ns = now.mono_ns;
+            of_key.served_ns.retain(|_, served_ns| now.mono_ns < served_ns.saturating_add(IDLE_NS));
+        }
+    }
+
+    /// Users of a key that have books of their own.
+    pub fn of_key(&self, key: Scope) -> usize {
+        self.by_key.get(&key).map_or(0, |of_key| of_key.served_ns.len())
+    }
+
+    /// Forgets the users of keys that are gone.
+    pub fn retain_keys(&mut self, exists: impl Fn(Scope) -> bool) {
+        self.by_key.retain(|key, _| exists(*key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(key: u128, number: u128) -> User {
+        User { key: Scope(key), scope: Scope(1_000_000 + number), shared: Scope(key + 1) }
+    }
+
+    fn at(ns: u64) -> Moment {
+        Moment { mono_ns: ns, unix_ms: 0 }
+    }
+
+    #[test]
+    fn one_user_too_many_shares_until_another_was_idle_for_a_day() {
+        let mut users = Users::default();
+        for number in 0..USERS_MAX as u128 {
+            users.note(&user(7, number), at(IDLE_NS + number as u64));
+        }
+        let late = user(7, u128::MAX >> 1);
+        let cases = [
+            (user(7, 0), Scope(1_000_000), "the first keeps its own"),
+            (late, Scope(8), "the next shares"),
+            (user(9, 5), Scope(1_000_005), "another key has room"),
+        ];
+        for (user, scope, why) in cases {
+            assert_eq!(users.scope_of(&user), scope, "{why}");
+        }
+        users.note(&late, at(2 * IDLE_NS - 1));
+        assert_eq!((users.of_key(Scope(7)), users.scope_of(&late)), (USERS_MAX, Scope(8)), "nobody was idle for a day");
+        users.note(&late, at(2 * IDLE_NS + 9 + SEARCH_EVERY_NS));
+        assert_eq!(users.of_key(Scope(7)), 0);
+        assert_eq!(users.scope_of(&late), late.scope);
+        users.note(&late, at(3 * IDLE_NS));
+        assert_eq!(users.of_key(Scope(7)), 1);
+        users.retain_keys(|key| key == Scope(9));
+        assert_eq!(users.of_key(Scope(7)), 0);
+    }
+
+    #[test]
+    fn those_without_a_name_take_no_place() {
+        let mut users = Users::default();
+        let nameless = User { scope: Scope(8), ..user(7, 0) };
+        users.note(&nameless, at(1));
+        assert_eq!((users.of_key(Scope(7)), users.scope_of(&nameless)), (0, Scope(8)));
+    }
+}
