@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::complaint::Complaints;
 use crate::decision::catalog::{self, Rendered};
 use crate::decision::inquiry::{BodyShown, Inquiry};
-use crate::decision::judge::{Claim, Judged, Judgement, judge};
+use crate::decision::judge::{Claim, Judged, Judgement, judge_with};
 use crate::decision::moment::Moment;
 use crate::decision::policy::PlanIndex;
 use crate::decision::route::{Dialect, Endpoint, route};
@@ -15,6 +15,8 @@ use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::receipt::{GrantReceipt, Receipts, Redeemed};
 use crate::state::State;
+use crate::tokens::TokenMemory;
+use crate::wanted::Wanted;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ pub struct Gate {
     ledger: MemoryLedger,
     receipts: Receipts,
     complaints: Complaints,
+    tokens: TokenMemory,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -110,7 +113,14 @@ impl Settled {
 impl Gate {
     /// A gate over this state, with empty books and these receipts.
     pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock, receipts: Receipts) -> Gate {
-        Gate { state, metrics, clock, ledger: MemoryLedger::default(), receipts, complaints: Complaints::default() }
+        let tokens = TokenMemory::new(metrics.clone());
+        let (ledger, complaints) = (MemoryLedger::default(), Complaints::default());
+        Gate { state, metrics, clock, ledger, receipts, complaints, tokens }
+    }
+
+    /// The keys of issuers that decisions found missing.
+    pub fn wanted(&self) -> Arc<Wanted> {
+        self.tokens.wanted.clone()
     }
 
     /// Decides, counts and logs. `received` is when the question was read from the wire: an answer later than
@@ -139,9 +149,9 @@ impl Gate {
             let dialect =
                 route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
             let judgement = Judgement::Refuse(refusal.clone());
-            (Judged { dialect, endpoint: None, caller: None, judgement }, Verdict::Refuse(refusal))
+            (Judged { dialect, endpoint: None, caller: None, user: None, judgement }, Verdict::Refuse(refusal))
         } else {
-            let judged = judge(view, inquiry, now);
+            let judged = judge_with(view, inquiry, &self.tokens, now);
             let verdict = match &judged.judgement {
                 Judgement::Claim(claim) => {
                     match self.take(view, claim, Asked { id: id.number, uid: uid_key(inquiry.uid) }, now) {
@@ -278,7 +288,8 @@ fn outcome(verdict: &Verdict<'_>) -> Outcome {
 
 /// One line a decision: refusals at INFO, because somebody will ask why; the rest at DEBUG, because the proxy logs them.
 fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdict: &Verdict<'_>) {
-    let caller = judged.caller.map_or("-", |caller| &caller.key.name);
+    let caller = judged.caller.map_or("-", |caller| caller.name);
+    let user = judged.user.as_ref().map(|user| &*user.token.user);
     let plan = judged.caller.map_or("-", |caller| &caller.plan.name);
     let endpoint = judged.endpoint.map_or("-", Endpoint::as_str);
     match verdict {
@@ -291,6 +302,7 @@ fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdi
             method = %printable(inquiry.method),
             path = %printable(path_of(inquiry.target)),
             caller,
+            user,
             plan,
             model = refusal.model.as_deref().map(|model| printable(model.as_bytes()).to_string()),
             status = refusal.status(),
@@ -307,6 +319,7 @@ fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdi
             ingress = ingress.as_str(),
             endpoint,
             caller,
+            user,
             plan,
             model = grant.pool.map(|pool| pool.name.as_str()),
             server = %grant.server.name,
@@ -320,6 +333,7 @@ fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdi
             ingress = ingress.as_str(),
             endpoint,
             caller,
+            user,
             plan,
             "answered"
         ),

@@ -11,7 +11,7 @@ use crate::metrics::{Metrics, Port};
 use crate::probe::{self, Client, Schedule, Senses, Traffic};
 use crate::receipt::Receipts;
 use crate::state::State;
-use crate::{agent_check, keys, nginx, secret_file, settle, spop};
+use crate::{agent_check, jwks, keys, nginx, secret_file, settle, spop};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -228,6 +228,16 @@ impl Wiring {
         let senses = Senses { client, clock: self.gate.clock.clone(), traffic: Traffic::default() };
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
 
+        let (sources, sourced) = watch::channel(sources(&settings));
+        let office = jwks::Office {
+            state: self.state.clone(),
+            wanted: self.gate.wanted(),
+            metrics: self.metrics.clone(),
+            clock: self.gate.clock.clone(),
+            pace: jwks::Pace::default(),
+        };
+        self.tasks.spawn(jwks::run(office, sourced, self.stop.clone()));
+
         let (state, admin) = (self.state.clone(), self.admin.clone());
         self.follow_until_stopped(
             "keys",
@@ -251,6 +261,7 @@ impl Wiring {
                 admin.config_loaded();
                 // After the policy, so that the probes find the new servers.
                 schedule.send_replace(self::schedule(&settings));
+                sources.send_replace(self::sources(&settings));
             }),
         );
         Ok(())
@@ -299,6 +310,15 @@ fn schedule(settings: &Settings) -> Schedule {
     let config::settings::ProbeSettings { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle } =
         settings.probe.clone();
     Schedule { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle }
+}
+
+/// Where the keys of issuers come from.
+fn sources(settings: &Settings) -> Vec<jwks::Source> {
+    let source = |issuer: &config::settings::IssuerSource| {
+        let config::settings::IssuerSource { issuer, jwks_uri, ca_file, proxy } = issuer.clone();
+        jwks::Source { issuer, jwks_uri, ca_file, proxy }
+    };
+    settings.issuers.iter().map(source).collect()
 }
 
 /// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served. That of SIGHUP is

@@ -3,6 +3,7 @@
 use crate::decision::fleet::FleetView;
 use crate::decision::keyset::KeySet;
 use crate::decision::policy::Policy;
+use crate::decision::token::Rings;
 use crate::decision::view::View;
 use arc_swap::{ArcSwap, Guard};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,10 +42,23 @@ impl State {
         self.publish(|view| View::compose(view.policy.clone(), view.keys.clone(), fleet));
     }
 
+    /// Publishes new keys of issuers.
+    pub fn publish_rings(&self, change: impl FnOnce(&Rings) -> Rings) {
+        self.publish_with(
+            |view| View::compose(view.policy.clone(), view.keys.clone(), view.fleet.clone()),
+            |view| Arc::new(change(&view.rings)),
+        );
+    }
+
     fn publish(&self, compose: impl FnOnce(&View) -> View) {
+        self.publish_with(compose, |view| view.rings.clone());
+    }
+
+    fn publish_with(&self, compose: impl FnOnce(&View) -> View, rings: impl FnOnce(&View) -> Arc<Rings>) {
         // Poisoned only if composing panicked, in which case the old view still stands and is sound.
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = compose(&self.view.load());
+        let view = self.view.load();
+        let next = compose(&view).after(&view, rings(&view));
         self.view.store(Arc::new(next));
     }
 }

@@ -313,5 +313,5 @@ fn roster(model: &str, server: &Server) -> Roster {
     let inventory = Inventory { models: vec![model], ..Inventory::default() };
     let view = ServerView { state: ServerState::Up, inventory: Arc::new(inventory), failure: None };
     let fleet = FleetView { servers: [(server.name.clone(), view)].into() };
-    Roster::new(&Policy { plans: Vec::new(), servers: vec![server.clone()], recheck_s: 5 }, &fleet)
+    Roster::new(&Policy { plans: Vec::new(), servers: vec![server.clone()], recheck_s: 5, ..Policy::default() }, &fleet)
 }

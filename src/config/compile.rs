@@ -1,6 +1,7 @@
 //! The file, checked and turned into settings and the policy that decisions read.
 
 use super::file::{File, Table};
+use super::issuer;
 use super::quantity::{COUNT_MAX, Rate};
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
@@ -59,10 +60,12 @@ pub fn compile(source: &str, file: &str, base: &Path) -> Result<Config, Problems
     let mut compiler = Compiler { findings: &mut findings, base };
     let (plans, servers) = (compiler.plans(&written), compiler.servers(&written));
     let settings = compiler.settings(&written);
+    let (issuers, sources) = issuer::issuers(&written, &plans, base, &mut findings);
     match settings {
         Some(settings) if findings.is_empty() => {
             let recheck_s = settings.probe.interval.as_secs_f64().ceil() as u64;
-            Ok(Config { policy: Policy { plans, servers, recheck_s }, settings })
+            let settings = Settings { issuers: sources, ..settings };
+            Ok(Config { policy: Policy { plans, servers, issuers, recheck_s }, settings })
         }
         _ => Err(findings.into_problems(file)),
     }
@@ -234,6 +237,7 @@ impl Compiler<'_, '_> {
         Some(Settings {
             listen: self.listen(file.all("listen").next()?),
             keys_file: self.keys_file(file.all("keys").next()?)?,
+            issuers: Vec::new(),
             probe: self.probe(file.all("probe").next()?)?,
             agent_check_proxies: integer(file.all("agent_check").next()?, "proxies")?,
             secret_file: match file.all("ledger").next()?.get("secret_file")? {

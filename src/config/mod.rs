@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod document;
 pub mod file;
+pub mod issuer;
 pub mod quantity;
 pub mod reload;
 pub mod schema;

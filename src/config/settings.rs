@@ -3,6 +3,7 @@
 use crate::listen::Address;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the process is run with.
@@ -14,6 +15,8 @@ pub struct Settings {
     pub keys_file: PathBuf,
     /// How servers are probed.
     pub probe: ProbeSettings,
+    /// Where the keys of issuers come from.
+    pub issuers: Vec<IssuerSource>,
     /// Key of receipts.
     pub secret_file: PathBuf,
     /// Longest a request counts as on its way, 1 s to 24 h.
@@ -52,6 +55,19 @@ impl Listen {
         .into_iter()
         .filter_map(|(name, address)| Some((name, address.as_ref()?)))
     }
+}
+
+/// Where the keys of an `[[issuer]]` come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSource {
+    /// Its identifier, where discovery begins.
+    pub issuer: Arc<str>,
+    /// Its key set; `None` is discovered.
+    pub jwks_uri: Option<String>,
+    /// The certificates to trust for it, and no others.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy to reach it through.
+    pub proxy: Option<String>,
 }
 
 /// `[probe]`

@@ -3,12 +3,15 @@
 //! Scheme. Exactly one credential header, exactly once: `Authorization: Bearer`, `x-api-key` or `api-key`. Two credentials
 //! are refused and never chosen between, because the proxy, herdgate and a server could each choose another one. What is
 //! presented is hashed and looked up (see `keyset`); unknown, expired and revoked keys take the same path and get the same
-//! answer.
+//! answer. Where issuers are configured, what has the shape of a token goes to them (see `token`) and to the keys never.
 
 use super::inquiry::{Field, Inquiry};
-use super::keyset::{Digest, Key};
+use super::keyset::Digest;
+use super::limits::Scope;
 use super::moment::Moment;
 use super::policy::{Plan, PlanIndex};
+use super::token::jws::is_token_shaped;
+use super::token::{TokenFault, Tokens, User};
 use super::verdict::Reason;
 use super::view::View;
 use nom::IResult;
@@ -24,17 +27,28 @@ pub const CREDENTIAL_MAX: usize = 8 * 1024;
 /// Who is calling, and on which plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'v> {
-    /// The key.
-    pub key: &'v Key,
-    /// Its plan.
+    /// The key's name, or the issuer of its token.
+    pub name: &'v str,
+    /// Its plan: what it may do.
     pub plan: &'v Plan,
     /// The plan's position.
     pub plan_index: PlanIndex,
+    /// Its books.
+    pub scope: Scope,
 }
 
-/// Finds the caller.
-pub fn authenticate<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Reason> {
+/// Finds the caller, and the user that its token names.
+pub fn authenticate<'v>(
+    view: &'v View,
+    inquiry: &Inquiry<'_>,
+    tokens: &dyn Tokens,
+    now: Moment,
+) -> Result<(Caller<'v>, Option<User>), Reason> {
     let secret = credential(inquiry)?;
+    if !view.policy.issuers.is_empty() && is_token_shaped(secret) {
+        let user = tokens.prove(view, secret, now).map_err(Reason::Token)?;
+        return Ok((token_caller(view, &user).ok_or(Reason::Token(TokenFault::NoPlan))?, Some(user)));
+    }
     let digest = Digest(Sha256::digest(secret).into());
     let key = view.keys.get(&digest).ok_or(Reason::UnknownKey)?;
     if key.revoked {
@@ -44,7 +58,15 @@ pub fn authenticate<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> R
         return Err(Reason::ExpiredKey);
     }
     let (plan_index, plan) = view.plan_of(key).ok_or(Reason::UnknownPlan)?;
-    Ok(Caller { key, plan, plan_index })
+    Ok((Caller { name: &key.name, plan, plan_index, scope: key.scope }, None))
+}
+
+/// The caller of a proven token.
+fn token_caller<'v>(view: &'v View, user: &User) -> Option<Caller<'v>> {
+    let plan_index = user.token.plan;
+    let issuer = view.policy.issuers.get(usize::from(user.token.issuer))?;
+    let plan = view.policy.plans.get(usize::from(plan_index.0))?;
+    Some(Caller { name: &issuer.name, plan, plan_index, scope: user.scope })
 }
 
 /// The one credential of a request.

@@ -8,6 +8,7 @@ use super::moment::Moment;
 use super::resolve::resolve;
 use super::roster::Pool;
 use super::route::{Class, Dialect, Endpoint, Route, percent_decoded, route};
+use super::token::{Afresh, Tokens, User};
 use super::verdict::{Answer, Reason, Refusal};
 use super::view::View;
 
@@ -20,6 +21,8 @@ pub struct Judged<'v> {
     pub endpoint: Option<Endpoint>,
     /// The caller, once known.
     pub caller: Option<Caller<'v>>,
+    /// The user that the caller's token names.
+    pub user: Option<User>,
     /// Claim, answer or refusal.
     pub judgement: Judgement<'v>,
 }
@@ -54,21 +57,30 @@ const PREFIX_MIN: usize = 4096;
 
 /// Judges an inquiry: the steps of `DESIGN.md`, in order. Each step can only end the decision or narrow it.
 pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'v> {
+    judge_with(view, inquiry, &Afresh, now)
+}
+
+/// The same, with tokens proven by `tokens`, which may remember some.
+pub fn judge_with<'v>(view: &'v View, inquiry: &Inquiry<'_>, tokens: &dyn Tokens, now: Moment) -> Judged<'v> {
     let route = match route(inquiry.method, inquiry.target) {
         Ok(route) => route,
         Err((reason, dialect)) => {
             let judgement = Judgement::Refuse(Refusal::new(reason));
-            return Judged { dialect, endpoint: None, caller: None, judgement };
+            return Judged { dialect, endpoint: None, caller: None, user: None, judgement };
         }
     };
     let mut judged = Judged {
         dialect: route.dialect,
         endpoint: Some(route.endpoint),
         caller: None,
+        user: None,
         judgement: Judgement::Refuse(Refusal::new(Reason::NoCredential)),
     };
-    let caller = match authenticate(view, inquiry, now) {
-        Ok(caller) => caller,
+    let caller = match authenticate(view, inquiry, tokens, now) {
+        Ok((caller, user)) => {
+            judged.user = user;
+            caller
+        }
         Err(reason) => {
             judged.judgement = Judgement::Refuse(Refusal::new(reason));
             return judged;
@@ -102,7 +114,7 @@ fn permitted<'v>(
     let (limits, concurrency) = match route.endpoint.class() {
         Class::Inference => {
             let most = caller.plan.concurrency;
-            (limits_of(caller)?, Some(Concurrency { scope: caller.key.scope, most }))
+            (limits_of(caller)?, Some(Concurrency { scope: caller.scope, most }))
         }
         _ => (Limits::default(), None),
     };
@@ -182,7 +194,7 @@ fn limits_of(caller: Caller<'_>) -> Result<Limits, Refusal> {
     let mut limits = Limits::default();
     for (position, quota) in caller.plan.requests.iter().enumerate() {
         let position = u8::try_from(position).unwrap_or(u8::MAX);
-        if !limits.push(Limit { scope: caller.key.scope, position, quota: *quota }) {
+        if !limits.push(Limit { scope: caller.scope, position, quota: *quota }) {
             return Err(Refusal::new(Reason::RequestRate));
         }
     }

@@ -2,6 +2,7 @@
 
 use super::limits::Quota;
 use super::name::ModelName;
+use super::token::Issuer;
 use std::sync::Arc;
 
 /// Everything an operator decided, checked and ready to read.
@@ -11,6 +12,8 @@ pub struct Policy {
     pub plans: Vec<Plan>,
     /// Model servers, in the order of the file. [`ServerIndex`] points here.
     pub servers: Vec<Server>,
+    /// Issuers of tokens, in the order of the file.
+    pub issuers: Vec<Issuer>,
     /// Seconds after which a refused caller may find a server back: one probe interval, rounded up.
     pub recheck_s: u64,
 }

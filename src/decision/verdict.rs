@@ -7,6 +7,7 @@ use super::body::BodyFault;
 use super::policy::Server;
 use super::roster::Pool;
 use super::route::Endpoint;
+use super::token::TokenFault;
 
 /// The decision on one inquiry. Borrows from the View it was taken on.
 #[derive(Debug, Clone)]
@@ -101,6 +102,8 @@ pub enum Reason {
     ExpiredKey,
     /// The key was revoked.
     RevokedKey,
+    /// A token that no issuer's keys prove, or whose claims do not hold.
+    Token(TokenFault),
     /// The key's plan does not exist in the running configuration.
     UnknownPlan,
     /// No endpoint has this method and path.
@@ -225,7 +228,8 @@ impl Reason {
             | Reason::MalformedCredential
             | Reason::UnknownKey
             | Reason::ExpiredKey
-            | Reason::RevokedKey => Code::InvalidApiKey,
+            | Reason::RevokedKey
+            | Reason::Token(_) => Code::InvalidApiKey,
             Reason::UnknownModel | Reason::ModelNotInPlan => Code::ModelNotFound,
             Reason::UnknownRoute | Reason::UnsafePath => Code::UnknownRoute,
             Reason::UnknownPlan | Reason::RouteNotInPlan | Reason::BodyHidden => Code::NotPermitted,
@@ -255,6 +259,7 @@ impl Reason {
             Reason::UnknownKey => "unknown_key",
             Reason::ExpiredKey => "expired_key",
             Reason::RevokedKey => "revoked_key",
+            Reason::Token(fault) => fault.as_str(),
             Reason::UnknownPlan => "unknown_plan",
             Reason::UnknownRoute => "unknown_route",
             Reason::UnsafePath => "unsafe_path",

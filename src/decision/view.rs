@@ -4,6 +4,7 @@ use super::fleet::FleetView;
 use super::keyset::{Key, KeySet};
 use super::policy::{Plan, PlanIndex, Policy, Server, ServerIndex};
 use super::roster::Roster;
+use super::token::Rings;
 use std::sync::Arc;
 
 /// Composed by one writer and swapped whole, so that no decision sees a new plan with an old fleet.
@@ -17,6 +18,10 @@ pub struct View {
     pub fleet: Arc<FleetView>,
     /// Which server can serve which model.
     pub roster: Roster,
+    /// The issuers' keys, as they were last fetched.
+    pub rings: Arc<Rings>,
+    /// Another number whenever the policy or an issuer's keys are others: what was proven of a token then no longer holds.
+    pub token_epoch: u64,
     /// [`KeySet::plans`] → [`Policy::plans`]; `None` where the plan is not configured.
     key_plans: Vec<Option<PlanIndex>>,
 }
@@ -31,7 +36,15 @@ impl View {
             .map(|name| policy.plans.iter().position(|plan| plan.name == *name))
             .map(|position| position.and_then(|position| u16::try_from(position).ok()).map(PlanIndex))
             .collect();
-        View { policy, keys, fleet, roster, key_plans }
+        View { policy, keys, fleet, roster, key_plans, rings: Arc::default(), token_epoch: 0 }
+    }
+
+    /// The same with these keys of issuers, as what follows `previous`.
+    #[must_use]
+    pub fn after(self, previous: &View, rings: Arc<Rings>) -> View {
+        let same = Arc::ptr_eq(&self.policy, &previous.policy) && previous.rings.same_keys(&rings);
+        let token_epoch = previous.token_epoch.wrapping_add(u64::from(!same));
+        View { rings, token_epoch, ..self }
     }
 
     /// The plan of a key, where it is configured.
