@@ -13,6 +13,7 @@ pub mod sdks;
 pub mod servers;
 pub mod slots;
 pub mod streams;
+pub mod tokens;
 
 use crate::harness::client::Request;
 use crate::harness::fleet::SHARED_MODEL;

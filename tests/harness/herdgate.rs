@@ -79,6 +79,14 @@ impl Herdgate {
         Ok(herdgate)
     }
 
+    /// The same with more at the end of the configuration.
+    pub fn new_with(scratch: &Scratch, fleet: &Fleet, more: &str) -> Result<Herdgate, Fault> {
+        let herdgate = Herdgate::new(scratch, fleet)?;
+        let written = configuration(&herdgate.ports, fleet);
+        scratch.write("herdgate.toml", &format!("{written}\n{more}"))?;
+        Ok(herdgate)
+    }
+
     /// Writes a configuration that listens on `ports`; makes no key and does not start it.
     pub fn with(scratch: &Scratch, ports: Ports, configuration: &str) -> Result<Herdgate, Fault> {
         let config = scratch.write("herdgate.toml", configuration)?;

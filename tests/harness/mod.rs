@@ -12,12 +12,14 @@ pub mod deadline;
 pub mod fleet;
 pub mod haproxy;
 pub mod herdgate;
+pub mod issuer;
 pub mod nginx;
 pub mod port;
 pub mod process;
 pub mod release;
 pub mod scratch;
 pub mod sdk;
+pub mod signer;
 pub mod spop;
 pub mod stack;
 

@@ -71,9 +71,14 @@ impl Stack {
 
     /// The same with each first of `edits` replaced by the second in the proxy's file.
     pub fn start_edited(edits: &[(&str, &str)], front: Front) -> Result<Stack, Fault> {
+        Stack::start_with(edits, "", front)
+    }
+
+    /// The same with more at the end of herdgate's configuration.
+    pub fn start_with(edits: &[(&str, &str)], more: &str, front: Front) -> Result<Stack, Fault> {
         let scratch = Scratch::new()?;
         let fleet = Fleet::start(&scratch, TOKENS_PER_SECOND)?;
-        let mut herdgate = Herdgate::new(&scratch, &fleet)?;
+        let mut herdgate = Herdgate::new_with(&scratch, &fleet, more)?;
         herdgate.start()?;
         let ports = &herdgate.ports;
         let proxy = match front {
