@@ -395,6 +395,7 @@ fn gate() -> Gate {
         ],
         servers: ["s1", "s2", "s3"].map(server).into(),
         recheck_s: 5,
+        ..Policy::default()
     }));
     let mut keys = KeySet::default();
     let made = [

@@ -1,6 +1,9 @@
 //! An identity provider on loopback, over HTTP or HTTPS: serves discovery and a key set, counts who asks, and misbehaves
 //! when told to.
 
+// Only tests use it, and they fail loudly.
+#![allow(clippy::expect_used)]
+
 use super::{Fault, port};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;

@@ -1,5 +1,8 @@
 //! Signs tokens as an identity provider does, and as an attacker would: header and payload are taken as they are written.
 
+// Only tests use it, and they fail loudly.
+#![allow(clippy::expect_used)]
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
