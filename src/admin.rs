@@ -10,6 +10,7 @@ use crate::decision::blocks::Block;
 use crate::decision::fleet::{Preference, ServerState};
 use crate::decision::moment::Moment;
 use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
+use crate::decision::token::Issuer;
 use crate::decision::view::View;
 use crate::drains::Drains;
 use crate::http::{self, Answer};
@@ -96,7 +97,12 @@ impl Admin {
             .filter(|server| state_of(view, server) == ServerState::Unknown)
             .map(|server| &*server.name)
             .collect();
-        if unknown.is_empty() { Ok(()) } else { Err(format!("not probed to an end yet: {}", unknown.join(", "))) }
+        if !unknown.is_empty() {
+            return Err(format!("not probed to an end yet: {}", unknown.join(", ")));
+        }
+        let names = view.policy.issuers.iter().map(|issuer| &*issuer.name);
+        let keyless: Vec<&str> = names.filter(|issuer| view.rings.get(issuer).is_none()).collect();
+        if keyless.is_empty() { Ok(()) } else { Err(format!("no keys fetched yet of {}", keyless.join(", "))) }
     }
 }
 
@@ -205,6 +211,7 @@ fn status(admin: &Admin, view: &View) -> Answer {
         servers: view.policy.servers.iter().map(|server| ServerStatus::new(view, server)).collect(),
         plans: view.policy.plans.iter().map(PlanStatus::new).collect(),
         blocks: view.blocks.list(now).into_iter().map(BlockStatus::new).collect(),
+        issuers: view.policy.issuers.iter().map(|issuer| IssuerStatus::new(view, issuer, admin.clock.now())).collect(),
     };
     match serde_json::to_vec(&status) {
         Ok(body) => plain(StatusCode::OK, JSON, body),
@@ -230,6 +237,8 @@ struct Status<'v> {
     plans: Vec<PlanStatus<'v>>,
     /// Who is shut out for a time.
     blocks: Vec<BlockStatus<'v>>,
+    /// Issuers of tokens, and how old what is known of their keys is.
+    issuers: Vec<IssuerStatus<'v>>,
 }
 
 #[derive(Serialize)]
@@ -290,6 +299,33 @@ struct PlanStatus<'v> {
     models: Vec<&'v str>,
     routes: Vec<&'static str>,
     requests: Vec<QuotaStatus>,
+}
+
+#[derive(Serialize)]
+struct IssuerStatus<'v> {
+    issuer: &'v str,
+    /// Usable keys.
+    keys: usize,
+    /// Seconds since the issuer last served them; absent until it did.
+    age_s: Option<u64>,
+    /// What the last fetch failed with; absent where it did not.
+    failure: Option<&'static str>,
+    /// Fetches that failed since one did not.
+    failures: u32,
+}
+
+impl<'v> IssuerStatus<'v> {
+    fn new(view: &'v View, issuer: &'v Issuer, now: Moment) -> IssuerStatus<'v> {
+        let fetched = view.rings.fetched(&issuer.name);
+        let loaded = view.rings.get(&issuer.name);
+        IssuerStatus {
+            issuer: &issuer.name,
+            keys: loaded.map_or(0, |loaded| loaded.ring.len()),
+            age_s: loaded.map(|loaded| now.mono_ns.saturating_sub(loaded.confirmed_ns) / 1_000_000_000),
+            failure: fetched.and_then(|fetched| fetched.failure),
+            failures: fetched.map_or(0, |fetched| fetched.failures),
+        }
+    }
 }
 
 #[derive(Serialize)]

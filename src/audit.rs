@@ -7,7 +7,7 @@
 //! networks neither fill the disk nor silence what callers did. What is left out is written at DEBUG, which is for
 //! looking, not for keeping. Values of clients are escaped and cut; credentials, queries and prompts never stand here.
 
-use crate::decision::authenticate::Identity;
+use crate::decision::authenticate::Caller;
 use crate::decision::inquiry::{BodyShown, Inquiry};
 use crate::decision::judge::Judged;
 use crate::decision::keyset::Change;
@@ -97,17 +97,16 @@ impl Audit {
         refusal: &Refusal,
         now: Moment,
     ) {
-        let source = match judged.key {
-            Some(key) => Source::Caller(key.scope),
-            None => Source::Stranger(Network::of(inquiry.source)),
+        let source = match (judged.key, judged.caller.filter(|_| judged.user.is_some())) {
+            (Some(key), _) => Source::Caller(key.scope),
+            (None, Some(caller)) => Source::Caller(caller.scope),
+            (None, None) => Source::Stranger(Network::of(inquiry.source)),
         };
         let caller = judged.key.map(|key| &*key.name).or(judged.caller.map(|caller| caller.name)).unwrap_or("-");
         let plan = judged.caller.map_or("-", |caller| &*caller.plan.name);
-        let team = judged.caller.and_then(|caller| match caller.identity {
-            Identity::Key { team, .. } => team.map(|(team, _)| &*team.name),
-            Identity::Anonymous(_) => None,
-        });
-        let user = judged.key.and_then(|key| key.on_behalf.as_ref()).and(inquiry.on_behalf.field.value);
+        let team = judged.caller.as_ref().and_then(Caller::team).map(|team| &*team.name);
+        let behalf = judged.key.and_then(|key| key.on_behalf.as_ref()).and(inquiry.on_behalf.field.value);
+        let user = judged.user.as_ref().map(|user| user.token.user.as_bytes()).or(behalf);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::complaint::Complaints;
 use crate::decision::catalog::{self, Rendered};
 use crate::decision::inquiry::Inquiry;
-use crate::decision::judge::{Claim, Judged, Judgement, judge};
+use crate::decision::judge::{Claim, Judged, Judgement, judge_with};
 use crate::decision::limits::Quota;
 use crate::decision::moment::Moment;
 use crate::decision::network::Network;
@@ -20,6 +20,8 @@ use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::receipt::{GrantReceipt, Receipts, Redeemed};
 use crate::state::State;
+use crate::tokens::TokenMemory;
+use crate::wanted::Wanted;
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -45,6 +47,7 @@ pub struct Gate {
     failures: ArcSwapOption<Failures>,
     receipts: Receipts,
     complaints: Complaints,
+    tokens: TokenMemory,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -122,6 +125,7 @@ impl Settled {
 impl Gate {
     /// A gate over this state, with empty books and these receipts.
     pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock, receipts: Receipts) -> Gate {
+        let tokens = TokenMemory::new(metrics.clone());
         Gate {
             state,
             metrics,
@@ -132,7 +136,13 @@ impl Gate {
             failures: ArcSwapOption::empty(),
             receipts,
             complaints: Complaints::default(),
+            tokens,
         }
+    }
+
+    /// The keys of issuers that decisions found missing.
+    pub fn wanted(&self) -> Arc<Wanted> {
+        self.tokens.wanted.clone()
     }
 
     /// How many credentials of one network may fail (`[auth] failures`); `None`: any number. Another quota than before
@@ -172,9 +182,12 @@ impl Gate {
             let dialect =
                 route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
             let judgement = Judgement::Refuse(refusal.clone());
-            (Judged { dialect, endpoint: None, caller: None, key: None, judgement }, Verdict::Refuse(refusal))
+            (
+                Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement },
+                Verdict::Refuse(refusal),
+            )
         } else {
-            let judged = judge(view, inquiry, now);
+            let judged = judge_with(view, inquiry, &self.tokens, now);
             let verdict = match &judged.judgement {
                 Judgement::Claim(claim) => {
                     match self.take(view, claim, Asked { id: id.number, uid: uid_key(inquiry.uid) }, now) {
@@ -345,6 +358,7 @@ fn outcome(verdict: &Verdict<'_>) -> Outcome {
 /// Grants and answers at DEBUG, because the proxy logs them; refusals are the audit log's.
 fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdict: &Verdict<'_>) {
     let caller = judged.caller.map_or("-", |caller| caller.name);
+    let user = judged.user.as_ref().map(|user| &*user.token.user);
     let plan = judged.caller.map_or("-", |caller| &caller.plan.name);
     let endpoint = judged.endpoint.map_or("-", Endpoint::as_str);
     match verdict {
@@ -356,6 +370,7 @@ fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdi
             ingress = ingress.as_str(),
             endpoint,
             caller,
+            user,
             plan,
             model = grant.pool.map(|pool| pool.name.as_str()),
             server = %grant.server.name,
@@ -369,6 +384,7 @@ fn log(id: &Id, inquiry: &Inquiry<'_>, ingress: Port, judged: &Judged<'_>, verdi
             ingress = ingress.as_str(),
             endpoint,
             caller,
+            user,
             plan,
             "answered"
         ),

@@ -9,6 +9,7 @@ use crate::decision::fleet::ServerState;
 use crate::decision::verdict::Code;
 use crate::decision::view::View;
 use crate::gate::Settled;
+use crate::jwks::FetchFault;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -124,6 +125,31 @@ impl Frame {
     }
 }
 
+/// What a token's proof came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// It was proven before, and that still holds.
+    Remembered,
+    /// Its signature was checked and its claims hold.
+    Proven,
+    /// It was refused.
+    Refused,
+}
+
+impl Proof {
+    /// Every kind.
+    pub const ALL: [Proof; 3] = [Proof::Remembered, Proof::Proven, Proof::Refused];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Proof::Remembered => "remembered",
+            Proof::Proven => "proven",
+            Proof::Refused => "refused",
+        }
+    }
+}
+
 /// Upper bounds of the duration buckets in nanoseconds, 1 µs to 100 ms.
 const BOUNDS_NS: [u64; 16] = [
     1_000,
@@ -183,6 +209,9 @@ pub struct Metrics {
     connections: [Connections; Port::ALL.len()],
     frames: [AtomicU64; Frame::ALL.len()],
     usage_lines: [AtomicU64; Settled::ALL.len()],
+    tokens: [AtomicU64; Proof::ALL.len()],
+    jwks_fetched: AtomicU64,
+    jwks_failed: [AtomicU64; FetchFault::ALL.len()],
     slots_open: AtomicU64,
     slots_expired: AtomicU64,
     usage_silent: AtomicU64,
@@ -230,6 +259,17 @@ impl Metrics {
     /// Counts a usage line.
     pub fn usage_line(&self, settled: Settled) {
         self.usage_lines[settled as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a token.
+    pub fn token(&self, proof: Proof) {
+        self.tokens[proof as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a fetch of an issuer's key set; `None` where it went well.
+    pub fn jwks_fetch(&self, fault: Option<FetchFault>) {
+        let count = fault.map_or(&self.jwks_fetched, |fault| &self.jwks_failed[fault as usize]);
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How the slots stand: open now, expired since the last call, and whether usage lines have stopped coming.
@@ -311,6 +351,25 @@ impl Metrics {
             .zip(&self.usage_lines)
             .map(|(settled, count)| Sample::new(&[("result", settled.as_str())], Value::Counter(load(count))))
             .collect();
+        let tokens = Proof::ALL
+            .into_iter()
+            .zip(&self.tokens)
+            .map(|(proof, count)| Sample::new(&[("result", proof.as_str())], Value::Counter(load(count))))
+            .collect();
+        let failed = FetchFault::ALL.into_iter().map(FetchFault::as_str).zip(&self.jwks_failed);
+        let fetches = [("ok", &self.jwks_fetched)]
+            .into_iter()
+            .chain(failed)
+            .map(|(result, count)| Sample::new(&[("result", result)], Value::Counter(load(count))))
+            .collect();
+        let issuers = |number: &dyn Fn(&str) -> usize| -> Vec<Sample> {
+            let issuers = view.policy.issuers.iter();
+            issuers.map(|issuer| Sample::new(&[("issuer", &issuer.name)], Value::gauge(number(&issuer.name)))).collect()
+        };
+        let issuer_keys = issuers(&|issuer| view.rings.get(issuer).map_or(0, |loaded| loaded.ring.len()));
+        let issuer_failures = issuers(&|issuer| {
+            view.rings.fetched(issuer).map_or(0, |fetched| usize::try_from(fetched.failures).unwrap_or(usize::MAX))
+        });
         let one = |value| vec![Sample::new(&[], value)];
         let reloads = [("ok", &self.reloads_ok), ("failed", &self.reloads_failed)]
             .map(|(result, count)| Sample::new(&[("result", result)], Value::Counter(load(count))))
@@ -368,6 +427,18 @@ impl Metrics {
                 name: "herdgate_keys",
                 help: "API keys loaded, revoked and expired ones included",
                 of: vec![Sample::new(&[], Value::gauge(view.keys.len()))],
+            },
+            Family { name: "herdgate_tokens", help: "Tokens (JWT) by what their proof came to", of: tokens },
+            Family {
+                name: "herdgate_jwks_fetches",
+                help: "Fetches of issuers' key sets by what they came to",
+                of: fetches,
+            },
+            Family { name: "herdgate_issuer_keys", help: "Usable keys of each issuer", of: issuer_keys },
+            Family {
+                name: "herdgate_issuer_failures",
+                help: "Fetches of each issuer's keys that failed since one did not",
+                of: issuer_failures,
             },
             Family { name: "herdgate_build", help: "The running version", of: vec![build] },
         ]

@@ -13,7 +13,7 @@ use crate::probe::{self, Client, Schedule, Senses};
 use crate::receipt::Receipts;
 use crate::state::State;
 use crate::traffic::Traffic;
-use crate::{agent_check, audit, nginx, secret_file, settle, spop};
+use crate::{agent_check, audit, jwks, nginx, secret_file, settle, spop};
 use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -271,6 +271,16 @@ impl Wiring {
         };
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
 
+        let (sources, sourced) = watch::channel(sources(&settings));
+        let office = jwks::Office {
+            state: self.state.clone(),
+            wanted: self.gate.wanted(),
+            metrics: self.metrics.clone(),
+            clock: self.gate.clock.clone(),
+            pace: jwks::Pace::default(),
+        };
+        self.tasks.spawn(jwks::run(office, sourced, self.stop.clone()));
+
         let (state, admin, gate) = (self.state.clone(), self.admin.clone(), self.gate.clone());
         let path = key_file.path.clone();
         self.follow_until_stopped(
@@ -301,6 +311,7 @@ impl Wiring {
                 admin.config_loaded();
                 // After the policy, so that the probes find the new servers.
                 schedule.send_replace(self::schedule(&settings));
+                sources.send_replace(self::sources(&settings));
             }),
         );
         Ok(())
@@ -366,6 +377,15 @@ fn schedule(settings: &Settings) -> Schedule {
     let config::settings::ProbeSettings { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle } =
         settings.probe.clone();
     Schedule { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle }
+}
+
+/// Where the keys of issuers come from.
+fn sources(settings: &Settings) -> Vec<jwks::Source> {
+    let source = |issuer: &config::settings::IssuerSource| {
+        let config::settings::IssuerSource { issuer, jwks_uri, ca_file, proxy } = issuer.clone();
+        jwks::Source { issuer, jwks_uri, ca_file, proxy }
+    };
+    settings.issuers.iter().map(source).collect()
 }
 
 /// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served. That of SIGHUP is

@@ -4,6 +4,7 @@ use crate::decision::blocks::Blocks;
 use crate::decision::fleet::FleetView;
 use crate::decision::keyset::KeySet;
 use crate::decision::policy::Policy;
+use crate::decision::token::Rings;
 use crate::decision::view::View;
 use arc_swap::{ArcSwap, Guard};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,14 +49,27 @@ impl State {
         let view = self.view.load();
         let Some(blocks) = change(&view) else { return false };
         let same = View::compose(view.policy.clone(), view.keys.clone(), view.fleet.clone());
-        self.view.store(Arc::new(same.with_blocks(Arc::new(blocks))));
+        self.view.store(Arc::new(same.with_blocks(Arc::new(blocks)).after(&view, view.rings.clone())));
         true
     }
 
+    /// Publishes new keys of issuers.
+    pub fn publish_rings(&self, change: impl FnOnce(&Rings) -> Rings) {
+        self.publish_with(
+            |view| View::compose(view.policy.clone(), view.keys.clone(), view.fleet.clone()),
+            |view| Arc::new(change(&view.rings)),
+        );
+    }
+
     fn publish(&self, compose: impl FnOnce(&View) -> View) {
+        self.publish_with(compose, |view| view.rings.clone());
+    }
+
+    fn publish_with(&self, compose: impl FnOnce(&View) -> View, rings: impl FnOnce(&View) -> Arc<Rings>) {
         // Poisoned only if composing panicked, in which case the old view still stands and is sound.
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.view.load();
-        self.view.store(Arc::new(compose(&view).with_blocks(view.blocks.clone())));
+        let next = compose(&view).with_blocks(view.blocks.clone()).after(&view, rings(&view));
+        self.view.store(Arc::new(next));
     }
 }

@@ -131,6 +131,20 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(quotas(1), [(5, 1, 5), (1_000, 3_600, 1_000), (10_000, 86_400, 10_000)]);
     assert_eq!(quotas(2), []);
     assert_eq!(policy.plans[1].routes, RouteClasses { inference: true, catalog: false });
+    let [company, dev] = &policy.issuers[..] else { panic!("{:?}", policy.issuers) };
+    assert_eq!(
+        (&*company.name, &*company.audience, &*company.user_claim, company.max_users),
+        ("https://id.example.com/", "herdgate", "email", 500)
+    );
+    let rules: Vec<_> = company.rules.iter().map(|rule| (&*rule.claim, &*rule.value, rule.plan.0)).collect();
+    assert_eq!(rules, [("groups", "ml", 1), ("realm_access.roles", "free", 2)]);
+    assert_eq!((company.plan.map(|plan| plan.0), company.algorithms.len()), (Some(0), 3));
+    assert_eq!((&*dev.user_claim, dev.max_users, dev.algorithms.len()), ("sub", 10_000, 3));
+    let source = &settings.issuers[0];
+    assert_eq!(source.jwks_uri.as_deref(), Some("https://id.example.com/jwks.json"));
+    assert_eq!(source.ca_file.as_deref(), Some(Path::new("/etc/herdgate/id.pem")));
+    assert_eq!(source.proxy.as_deref(), Some("http://10.0.0.1:3128"));
+    assert_eq!(settings.issuers[1].jwks_uri, None);
     let permits =
         |model: &str| policy.plans[0].models.iter().any(|pattern| pattern.permits(&ModelName::canonical(model)));
     assert!(permits("llama3.2:3b") && permits("nomic-embed-text:latest") && !permits("qwen2.5"));

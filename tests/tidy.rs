@@ -30,7 +30,7 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// Adapters translate; they never import each other.
-const ADAPTERS: [&str; 8] = ["spop", "nginx", "agent_check", "probe", "config", "keys", "admin", "settle"];
+const ADAPTERS: [&str; 9] = ["spop", "nginx", "agent_check", "probe", "config", "keys", "admin", "settle", "jwks"];
 
 #[test]
 fn decision_and_the_ledgers_arithmetic_are_pure() {

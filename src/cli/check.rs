@@ -1,7 +1,9 @@
 //! `herdgate check`: names every problem of the configuration and the key file.
 
 use super::Failure;
+use crate::config::settings::IssuerSource;
 use crate::config::{self, Config};
+use crate::jwks::{Fetcher, Source};
 use crate::keys;
 use crate::keys::file::Entry;
 use crate::problem::{Position, Problem, Problems};
@@ -17,6 +19,7 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
                 found.push(problems);
                 0
             });
+            found.extend(check_issuers(&config, path));
             (config.policy.servers.len(), config.policy.plans.len(), keys)
         }
         Err(problems) => {
@@ -41,6 +44,23 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
     }
     writeln!(out, "ok: {}, {}, {}", count(servers, "server"), count(plans, "plan"), count(keys, "key"))?;
     Ok(())
+}
+
+/// The files and proxies that issuers need, which the text alone cannot show to be there. Nothing is fetched.
+fn check_issuers(config: &Config, path: &Path) -> Option<Problems> {
+    let file = path.display().to_string();
+    let items: Vec<Problem> = config
+        .settings
+        .issuers
+        .iter()
+        .filter_map(|source| {
+            let IssuerSource { issuer, jwks_uri, ca_file, proxy } = source.clone();
+            let why = Fetcher::check(&Source { issuer, jwks_uri, ca_file, proxy }).err()?;
+            let what = format!("issuer {}: {why}", source.issuer);
+            Some(Problem { position: None, what, hint: None, excerpt: None })
+        })
+        .collect();
+    (!items.is_empty()).then_some(Problems { file, items, left_out: 0 })
 }
 
 /// Reads the key file against the plans and teams of the configuration; answers the number of keys.

@@ -54,5 +54,16 @@ fn print(status: &Value, out: &mut dyn Write) -> Result<(), Failure> {
         let (kind, name, until) = (text(&block["kind"]), text(&block["name"]), text(&block["until"]));
         writeln!(out, "  blocked: {kind} {name}, until {until}")?;
     }
+    for issuer in status["issuers"].as_array().into_iter().flatten() {
+        let keys = count(usize::try_from(issuer["keys"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX), "key");
+        write!(out, "  {:<29} {keys}", text(&issuer["issuer"]))?;
+        if let Some(age) = issuer["age_s"].as_u64() {
+            write!(out, ", {age} s old")?;
+        }
+        match &issuer["failure"] {
+            Value::Null => writeln!(out)?,
+            failure => writeln!(out, "  {}", text(failure))?,
+        }
+    }
     Ok(())
 }

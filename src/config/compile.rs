@@ -2,6 +2,7 @@
 
 use super::access;
 use super::file::{File, Table};
+use super::issuer;
 use super::quantity::{COUNT_MAX, Rate};
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
@@ -61,10 +62,12 @@ pub fn compile(source: &str, file: &str, base: &Path) -> Result<Config, Problems
     let (plans, servers) = (compiler.plans(&written), compiler.servers(&written));
     let (teams, anonymous) = (compiler.teams(&written, &plans), compiler.anonymous(&written, &plans));
     let settings = compiler.settings(&written);
+    let (issuers, sources) = issuer::issuers(&written, &plans, &teams, base, &mut findings);
     match settings {
         Some(settings) if findings.is_empty() => {
             let recheck_s = settings.probe.interval.as_secs_f64().ceil() as u64;
-            Ok(Config { policy: Policy { plans, servers, teams, anonymous, recheck_s }, settings })
+            let settings = Settings { issuers: sources, ..settings };
+            Ok(Config { policy: Policy { plans, servers, teams, anonymous, issuers, recheck_s }, settings })
         }
         _ => Err(findings.into_problems(file)),
     }
@@ -237,6 +240,7 @@ impl Compiler<'_, '_> {
             listen: self.listen(file.all("listen").next()?),
             keys: self.keys(file.all("keys").next()?)?,
             failures: access::failures(file.all("auth").next()?),
+            issuers: Vec::new(),
             probe: self.probe(file.all("probe").next()?)?,
             agent_check_proxies: integer(file.all("agent_check").next()?, "proxies")?,
             secret_file: match file.all("ledger").next()?.get("secret_file")? {

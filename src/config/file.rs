@@ -25,6 +25,7 @@ pub struct Table {
     /// The place of its header or name.
     pub at: Range<usize>,
     fields: Vec<Field>,
+    nested: Vec<Table>,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl File {
         }
         for section in SECTIONS.iter().filter(|section| section.shape == Shape::Single && section.enforced) {
             if file.all(section.name).next().is_none() {
-                file.tables.push(Table { section, name: None, at: 0..0, fields: Vec::new() });
+                file.tables.push(Table { section, name: None, at: 0..0, fields: Vec::new(), nested: Vec::new() });
             }
         }
         file
@@ -135,14 +136,7 @@ impl File {
         table: &DeTable<'_>,
         findings: &mut Findings<'_>,
     ) {
-        let place = section.header(name.as_deref());
-        let fields = read_fields(section.keys, &place, section.enforced, table, findings);
-        for key in section.keys.iter().filter(|key| key.default == Fallback::Required) {
-            if !table.keys().any(|name| &**name.get_ref() == key.name) {
-                findings.missing(at.clone(), format!("{place} needs \"{}\"", key.name), Some(key.kind.phrase()));
-            }
-        }
-        self.tables.push(Table { section, name, at, fields });
+        self.tables.push(read_table(section, name, at, table, findings));
     }
 }
 
@@ -160,6 +154,11 @@ impl Table {
     /// Whether the file itself has this key, with a value that could be read.
     pub fn has(&self, name: &str) -> bool {
         self.fields.iter().any(|field| field.key.name == name)
+    }
+
+    /// The tables of a section inside this one.
+    pub fn nested(&self, section: &str) -> impl Iterator<Item = &Table> {
+        self.nested.iter().filter(move |table| table.section.name == section)
     }
 
     /// The section's header as the file has it.
@@ -180,14 +179,31 @@ pub fn default_value(key: &Key) -> Option<Value> {
     value::read(key, &DeValue::parse(text).ok()?, &mut Findings::new(text))
 }
 
+fn read_table(
+    section: &'static Section,
+    name: Option<String>,
+    at: Range<usize>,
+    table: &DeTable<'_>,
+    findings: &mut Findings<'_>,
+) -> Table {
+    let place = section.header(name.as_deref());
+    let (fields, nested) = read_fields(section.keys, &place, section.enforced, table, findings);
+    for key in section.keys.iter().filter(|key| key.default == Fallback::Required) {
+        if !table.keys().any(|name| &**name.get_ref() == key.name) {
+            findings.missing(at.clone(), format!("{place} needs \"{}\"", key.name), Some(key.kind.phrase()));
+        }
+    }
+    Table { section, name, at, fields, nested }
+}
+
 fn read_fields(
     keys: &'static [Key],
     place: &str,
     enforced: bool,
     table: &DeTable<'_>,
     findings: &mut Findings<'_>,
-) -> Vec<Field> {
-    let mut fields = Vec::new();
+) -> (Vec<Field>, Vec<Table>) {
+    let (mut fields, mut nested) = (Vec::new(), Vec::new());
     for (name, value) in in_order(table) {
         let Some(key) = keys.iter().find(|key| key.name == &**name.get_ref()) else {
             unknown_key(name, keys, place, findings);
@@ -204,7 +220,7 @@ fn read_fields(
                 for item in items.iter() {
                     match item.get_ref() {
                         DeValue::Table(table) => {
-                            read_fields(section.keys, &section.header(None), false, table, findings);
+                            nested.push(read_table(section, None, item.span(), table, findings));
                         }
                         _ => wrong_shape(section, item.span(), findings),
                     }
@@ -217,7 +233,7 @@ fn read_fields(
             }
         }
     }
-    fields
+    (fields, nested)
 }
 
 fn wrong_shape(section: &Section, at: Range<usize>, findings: &mut Findings<'_>) {

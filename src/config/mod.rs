@@ -4,6 +4,7 @@ pub mod access;
 pub mod compile;
 pub mod document;
 pub mod file;
+pub mod issuer;
 pub mod quantity;
 pub mod reload;
 pub mod schema;

@@ -4,6 +4,7 @@ use crate::decision::limits::Quota;
 use crate::listen::Address;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the process is run with.
@@ -17,6 +18,8 @@ pub struct Settings {
     pub failures: Option<Quota>,
     /// How servers are probed.
     pub probe: ProbeSettings,
+    /// Where the keys of issuers come from.
+    pub issuers: Vec<IssuerSource>,
     /// Key of receipts.
     pub secret_file: PathBuf,
     /// Longest a request counts as on its way, 1 s to 24 h.
@@ -66,6 +69,19 @@ pub struct KeySettings {
     pub allow_readable: bool,
     /// What new digests are keyed with.
     pub pepper_file: Option<PathBuf>,
+}
+
+/// Where the keys of an `[[issuer]]` come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSource {
+    /// Its identifier, where discovery begins.
+    pub issuer: Arc<str>,
+    /// Its key set; `None` is discovered.
+    pub jwks_uri: Option<String>,
+    /// The certificates to trust for it, and no others.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy to reach it through.
+    pub proxy: Option<String>,
 }
 
 /// `[probe]`

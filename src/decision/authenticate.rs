@@ -3,7 +3,8 @@
 //! Scheme. Exactly one credential header, exactly once: `Authorization: Bearer`, `x-api-key` or `api-key`. Two credentials
 //! are refused and never chosen between, because the proxy, herdgate and a server could each choose another one. What is
 //! presented is hashed and looked up (see `keyset`); unknown, expired and revoked keys take the same path and get the same
-//! answer. Only who presents nothing at all can be anonymous: a wrong key is never taken for none.
+//! answer. Only who presents nothing at all can be anonymous: a wrong key is never taken for none. Where issuers are
+//! configured, what has the shape of a token goes to them (see `token`) and to the keys never.
 
 use super::inquiry::{Field, Inquiry};
 use super::keyset::Key;
@@ -12,6 +13,8 @@ use super::moment::Moment;
 use super::network::Network;
 use super::on_behalf;
 use super::policy::{Anonymous, Plan, PlanIndex, Team};
+use super::token::jws::is_token_shaped;
+use super::token::{self, TokenFault, Tokens};
 use super::verdict::Reason;
 use super::view::View;
 use nom::IResult;
@@ -26,7 +29,7 @@ pub const CREDENTIAL_MAX: usize = 8 * 1024;
 /// Who is calling, and on which plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'v> {
-    /// The key's name, or `anonymous`.
+    /// The key's name, the issuer of its token, or `anonymous`.
     pub name: &'v str,
     /// Its plan: what it may do.
     pub plan: &'v Plan,
@@ -50,6 +53,11 @@ pub enum Identity<'v> {
         /// The user it asks for, and the plan whose limits hold for each user.
         user: Option<(User, &'v Plan)>,
     },
+    /// A proven token; whose, is said by [`token::User`].
+    Token {
+        /// The team that its claims lead to, and the plan whose limits the team shares.
+        team: Option<(&'v Team, &'v Plan)>,
+    },
     /// Its network only.
     Anonymous(&'v Anonymous),
 }
@@ -59,6 +67,14 @@ impl Caller<'_> {
     pub fn user(&self) -> Option<User> {
         match self.identity {
             Identity::Key { user, .. } => user.map(|(user, _)| user),
+            Identity::Token { .. } | Identity::Anonymous(_) => None,
+        }
+    }
+
+    /// The team it belongs to.
+    pub fn team(&self) -> Option<&Team> {
+        match self.identity {
+            Identity::Key { team, .. } | Identity::Token { team } => team.map(|(team, _)| team),
             Identity::Anonymous(_) => None,
         }
     }
@@ -79,13 +95,44 @@ impl From<Reason> for Turned<'_> {
     }
 }
 
-/// Finds the caller.
-pub fn authenticate<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Turned<'v>> {
+/// Finds the caller, and the user that its token names.
+pub fn authenticate<'v>(
+    view: &'v View,
+    inquiry: &Inquiry<'_>,
+    tokens: &dyn Tokens,
+    now: Moment,
+) -> Result<(Caller<'v>, Option<token::User>), Turned<'v>> {
     if !inquiry.has_credential() {
-        return Ok(anonymous(view, inquiry)?);
+        return Ok((anonymous(view, inquiry)?, None));
     }
-    let key = view.keys.find(credential(inquiry)?).ok_or(Reason::UnknownKey)?;
-    admitted(view, key, inquiry, now).map_err(|reason| Turned { reason, key: Some(key) })
+    let secret = credential(inquiry)?;
+    if !view.policy.issuers.is_empty() && is_token_shaped(secret) {
+        let user = tokens.prove(view, secret, now).map_err(Reason::Token)?;
+        return Ok((token_caller(view, &user, now)?, Some(user)));
+    }
+    let key = view.keys.find(secret).ok_or(Reason::UnknownKey)?;
+    match admitted(view, key, inquiry, now) {
+        Ok(caller) => Ok((caller, None)),
+        Err(reason) => Err(Turned { reason, key: Some(key) }),
+    }
+}
+
+/// The caller of a proven token.
+fn token_caller<'v>(view: &'v View, user: &token::User, now: Moment) -> Result<Caller<'v>, Reason> {
+    let plan_index = user.token.plan;
+    let issuer = view.policy.issuers.get(usize::from(user.token.issuer)).ok_or(Reason::Token(TokenFault::NoPlan))?;
+    let plan = view.plan(plan_index).ok_or(Reason::Token(TokenFault::NoPlan))?;
+    if view.blocks.holds_user(user.token.user.as_bytes(), now) {
+        return Err(Reason::Blocked);
+    }
+    let team = match &user.token.team {
+        None => None,
+        Some(name) => {
+            let team = view.policy.teams.iter().find(|team| team.name == *name).ok_or(Reason::UnknownTeam)?;
+            Some((team, view.plan(team.plan).ok_or(Reason::UnknownPlan)?))
+        }
+    };
+    Ok(Caller { name: &issuer.name, plan, plan_index, scope: user.scope, identity: Identity::Token { team } })
 }
 
 /// The caller that a known key is, if it may call now.

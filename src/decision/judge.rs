@@ -9,6 +9,7 @@ use super::moment::Moment;
 use super::resolve::resolve;
 use super::roster::Pool;
 use super::route::{Class, Dialect, Endpoint, Route, percent_decoded, route};
+use super::token::{self, Afresh, Tokens};
 use super::verdict::{Answer, Reason, Refusal};
 use super::view::View;
 
@@ -23,6 +24,8 @@ pub struct Judged<'v> {
     pub caller: Option<Caller<'v>>,
     /// The key, once known, also where it may not call.
     pub key: Option<&'v Key>,
+    /// The user that the caller's token names.
+    pub user: Option<token::User>,
     /// Claim, answer or refusal.
     pub judgement: Judgement<'v>,
 }
@@ -59,11 +62,16 @@ const PREFIX_MIN: usize = 4096;
 
 /// Judges an inquiry: the steps of `DESIGN.md`, in order. Each step can only end the decision or narrow it.
 pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'v> {
+    judge_with(view, inquiry, &Afresh, now)
+}
+
+/// The same, with tokens proven by `tokens`, which may remember some.
+pub fn judge_with<'v>(view: &'v View, inquiry: &Inquiry<'_>, tokens: &dyn Tokens, now: Moment) -> Judged<'v> {
     let route = match route(inquiry.method, inquiry.target) {
         Ok(route) => route,
         Err((reason, dialect)) => {
             let judgement = Judgement::Refuse(Refusal::new(reason));
-            return Judged { dialect, endpoint: None, caller: None, key: None, judgement };
+            return Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement };
         }
     };
     let mut judged = Judged {
@@ -71,10 +79,14 @@ pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'
         endpoint: Some(route.endpoint),
         caller: None,
         key: None,
+        user: None,
         judgement: Judgement::Refuse(Refusal::new(Reason::NoCredential)),
     };
-    let caller = match authenticate(view, inquiry, now) {
-        Ok(caller) => caller,
+    let caller = match authenticate(view, inquiry, tokens, now) {
+        Ok((caller, user)) => {
+            judged.user = user;
+            caller
+        }
         Err(turned) => {
             judged.key = turned.key;
             judged.judgement = Judgement::Refuse(Refusal::new(turned.reason));
@@ -217,6 +229,12 @@ fn demand_of(caller: Caller<'_>) -> Result<Demand, Refusal> {
             if let Some((user, plan)) = user {
                 demand.add(user.scope, Holder::User, &plan.requests, plan.concurrency)?;
             }
+            if let Some((team, plan)) = team {
+                demand.add(team.scope, Holder::Team, &plan.requests, plan.concurrency)?;
+            }
+        }
+        Identity::Token { team } => {
+            demand.add(caller.scope, Holder::User, requests, most)?;
             if let Some((team, plan)) = team {
                 demand.add(team.scope, Holder::Team, &plan.requests, plan.concurrency)?;
             }

@@ -23,5 +23,6 @@ pub mod reset;
 pub mod resolve;
 pub mod roster;
 pub mod route;
+pub mod token;
 pub mod verdict;
 pub mod view;

@@ -2,6 +2,7 @@
 
 use super::limits::{Quota, Scope};
 use super::name::ModelName;
+use super::token::Issuer;
 use std::sync::Arc;
 
 /// Everything an operator decided, checked and ready to read.
@@ -15,6 +16,8 @@ pub struct Policy {
     pub teams: Vec<Team>,
     /// What callers without a credential may do; absent, they are refused.
     pub anonymous: Option<Anonymous>,
+    /// Issuers of tokens, in the order of the file.
+    pub issuers: Vec<Issuer>,
     /// Seconds after which a refused caller may find a server back: one probe interval, rounded up.
     pub recheck_s: u64,
 }

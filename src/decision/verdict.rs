@@ -8,6 +8,7 @@ use super::limits::Holder;
 use super::policy::Server;
 use super::roster::Pool;
 use super::route::Endpoint;
+use super::token::TokenFault;
 
 /// The decision on one inquiry. Borrows from the View it was taken on.
 #[derive(Debug, Clone)]
@@ -114,6 +115,8 @@ pub enum Reason {
     OnBehalfAmbiguous,
     /// The key's team does not exist in the running configuration.
     UnknownTeam,
+    /// A token that no issuer's keys prove, or whose claims do not hold.
+    Token(TokenFault),
     /// The key's plan does not exist in the running configuration.
     UnknownPlan,
     /// No endpoint has this method and path.
@@ -232,6 +235,10 @@ impl Code {
 impl Reason {
     /// Whether a credential was presented that does not authenticate: what `[auth] failures` counts.
     pub fn is_failed_credential(&self) -> bool {
+        // That we lack an issuer's keys, or a plan for its user, is no guess of somebody's.
+        if let Reason::Token(fault) = self {
+            return !matches!(fault, TokenFault::NoKeys | TokenFault::UnknownKid | TokenFault::NoPlan);
+        }
         matches!(
             self,
             Reason::SeveralCredentials
@@ -252,7 +259,8 @@ impl Reason {
             | Reason::UnknownKey
             | Reason::ExpiredKey
             | Reason::EarlyKey
-            | Reason::RevokedKey => Code::InvalidApiKey,
+            | Reason::RevokedKey
+            | Reason::Token(_) => Code::InvalidApiKey,
             Reason::UnknownModel | Reason::ModelNotInPlan => Code::ModelNotFound,
             Reason::UnknownRoute | Reason::UnsafePath => Code::UnknownRoute,
             Reason::UnknownPlan
@@ -294,6 +302,7 @@ impl Reason {
             Reason::OnBehalfAmbiguous => "on_behalf_ambiguous",
             Reason::UnknownTeam => "unknown_team",
             Reason::RevokedKey => "revoked_key",
+            Reason::Token(fault) => fault.as_str(),
             Reason::UnknownPlan => "unknown_plan",
             Reason::UnknownRoute => "unknown_route",
             Reason::UnsafePath => "unsafe_path",

@@ -5,6 +5,7 @@ use super::fleet::FleetView;
 use super::keyset::{Key, KeySet};
 use super::policy::{Plan, PlanIndex, Policy, Server, ServerIndex, Team};
 use super::roster::Roster;
+use super::token::Rings;
 use std::sync::Arc;
 
 /// Composed by one writer and swapped whole, so that no decision sees a new plan with an old fleet.
@@ -22,6 +23,10 @@ pub struct View {
     pub blocks: Arc<Blocks>,
     /// [`KeySet::teams`] → [`Policy::teams`]; `None` where the team is not configured.
     key_teams: Vec<Option<usize>>,
+    /// The issuers' keys, as they were last fetched.
+    pub rings: Arc<Rings>,
+    /// Another number whenever the policy or an issuer's keys are others: what was proven of a token then no longer holds.
+    pub token_epoch: u64,
     /// [`KeySet::plans`] → [`Policy::plans`]; `None` where the plan is not configured.
     key_plans: Vec<Option<PlanIndex>>,
 }
@@ -38,12 +43,30 @@ impl View {
             .collect();
         let team = |name: &Arc<str>| policy.teams.iter().position(|team| team.name == *name);
         let key_teams = keys.teams().iter().map(team).collect();
-        View { policy, keys, fleet, roster, blocks: Arc::default(), key_teams, key_plans }
+        View {
+            policy,
+            keys,
+            fleet,
+            roster,
+            blocks: Arc::default(),
+            rings: Arc::default(),
+            token_epoch: 0,
+            key_teams,
+            key_plans,
+        }
     }
 
     /// The same with these blocks.
     pub fn with_blocks(self, blocks: Arc<Blocks>) -> View {
         View { blocks, ..self }
+    }
+
+    /// The same with these keys of issuers, as what follows `previous`.
+    #[must_use]
+    pub fn after(self, previous: &View, rings: Arc<Rings>) -> View {
+        let same = Arc::ptr_eq(&self.policy, &previous.policy) && previous.rings.same_keys(&rings);
+        let token_epoch = previous.token_epoch.wrapping_add(u64::from(!same));
+        View { rings, token_epoch, ..self }
     }
 
     /// The team of a key. The error: it names one that is not configured.

@@ -15,6 +15,7 @@ pub mod sdks;
 pub mod servers;
 pub mod slots;
 pub mod streams;
+pub mod tokens;
 pub mod usage;
 
 use crate::harness::client::Request;

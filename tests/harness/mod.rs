@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod fleet;
 pub mod haproxy;
 pub mod herdgate;
+pub mod issuer;
 pub mod nginx;
 pub mod port;
 pub mod process;
@@ -19,6 +20,7 @@ pub mod release;
 pub mod replay;
 pub mod scratch;
 pub mod sdk;
+pub mod signer;
 pub mod spop;
 pub mod stack;
 

@@ -1,7 +1,9 @@
 //! The main job through one version of HAProxy: `VERSION` of the module that this file is included in.
 
 use super::VERSION;
-use crate::cases::{answers, bodies, callers, faults, framing, headers, paths, sdks, servers, slots, streams, usage};
+use crate::cases::{
+    answers, bodies, callers, faults, framing, headers, paths, sdks, servers, slots, streams, tokens, usage,
+};
 use crate::harness::release::series;
 use crate::harness::stack::Front;
 
@@ -73,6 +75,7 @@ tests! {
         |front| bodies::bodies_pass_whole_with_the_model_last(front, &[100_000, 200_000, 260_000]);
     bodies_larger_than_the_buffer_are_refused =>
         |front| bodies::bodies_larger_than_the_proxy_shows_are_refused(front, &[261_500, 300_000, 2_000_000]);
+    users_of_an_issuer_get_the_plan_of_their_rule => tokens::users_of_an_issuer_get_the_plan_of_their_rule;
     the_openai_and_ollama_sdks_list_and_stream => sdks::the_openai_and_ollama_sdks_list_and_stream;
     with_herdgate_absent_every_client_gets_503 => faults::absent;
     with_herdgate_stopped_every_client_gets_503 => faults::stopped;

@@ -3,7 +3,7 @@
 
 use super::VERSION;
 use crate::cases::{
-    answers, bodies, callers, faults, framing, headers, paths, sdks, servers, short_chat, slots, streams,
+    answers, bodies, callers, faults, framing, headers, paths, sdks, servers, short_chat, slots, streams, tokens,
 };
 use crate::harness::client::Response;
 use crate::harness::fleet::SHARED_MODEL;
@@ -148,6 +148,11 @@ fn a_caller_holds_as_many_requests_as_its_plan_says() {
 #[test]
 fn two_thousand_requests_a_third_aborted_leave_no_slot_open() {
     slots::two_thousand_requests_a_third_aborted_leave_no_slot_open(FRONT);
+}
+
+#[test]
+fn users_of_an_issuer_get_the_plan_of_their_rule() {
+    tokens::users_of_an_issuer_get_the_plan_of_their_rule(FRONT);
 }
 
 #[test]

@@ -1,0 +1,163 @@
+//! JSON Web Tokens: whose a token is, decided against the key sets of the View. Pure: no fetch, no clock, no memory.
+//!
+//! Scheme (RFC 7515, 7519, 8725 and its draft successor). A token is read in this order, and the first doubt refuses it:
+//! 1. Shape and header (`jws`): three base64url parts without slack bits, a header without duplicate members, an
+//!    asymmetric `alg`, no `crit`, `b64` or `zip`, a `typ` of an access or identity token. `jku`, `x5u`, `jwk` and `x5c`
+//!    are never used: a key comes from the issuer's set or not at all.
+//! 2. `iss`, still unproven, selects one configured issuer by exact comparison; nothing else is taken from it.
+//! 3. The issuer's own list must have the algorithm, and its own key set (`ring`) the key of this `kid` for this algorithm.
+//!    So a key of one issuer never speaks for another, and no key is used with an algorithm that is not its own.
+//! 4. The signature (aws-lc, through `jsonwebtoken`).
+//! 5. The claims (`claims`): `exp`, `iss`, `aud`, `sub` and the user claim must be there and of their types.
+//! 6. The rules of the issuer find the plan.
+//!
+//! Every failure gets one answer, 401, as an unknown API key does; which it was stands in the log alone.
+
+pub mod claims;
+pub mod fault;
+pub mod issuer;
+pub mod jws;
+pub mod members;
+pub mod ring;
+pub mod rings;
+mod roca;
+
+pub use fault::TokenFault;
+pub use issuer::{Issuer, Rule};
+pub use ring::Ring;
+pub use rings::{Fetched, Loaded, Rings};
+
+use super::limits::Scope;
+use super::moment::Moment;
+use super::policy::PlanIndex;
+use super::view::View;
+use claims::Claims;
+use jws::Jws;
+use std::sync::Arc;
+
+/// Longest a key set is used after the issuer last confirmed it, in nanoseconds: a day.
+pub const STALE_NS: u64 = 24 * 3_600 * 1_000_000_000;
+
+/// A proven token: who it speaks for, and how long that may be remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The issuer: position in the policy's `issuers`.
+    pub issuer: u16,
+    /// The user as a log may show it: printable, at most 128 characters.
+    pub user: Box<str>,
+    /// The user's own books.
+    pub scope: Scope,
+    /// The plan its claims lead to.
+    pub plan: PlanIndex,
+    /// The team its claims lead to.
+    pub team: Option<Arc<str>>,
+    /// Milliseconds since 1970 from which the token is expired, leeway included.
+    pub expires_unix_ms: i64,
+    /// Monotonic nanoseconds from which the key it was proven with is too old.
+    pub stale_ns: u64,
+}
+
+impl Verified {
+    /// Whether it still holds.
+    pub fn holds(&self, now: Moment) -> bool {
+        now.unix_ms < self.expires_unix_ms && now.mono_ns < self.stale_ns
+    }
+}
+
+/// A proven caller, and the books its requests count in: its own, or those it shares (`max_users`).
+#[derive(Debug, Clone)]
+pub struct User {
+    /// What its token proved.
+    pub token: Arc<Verified>,
+    /// Its books.
+    pub scope: Scope,
+}
+
+/// A token that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Why.
+    pub fault: TokenFault,
+    /// The key that the issuer's set lacks: reason to fetch the set again.
+    pub missing: Option<Missing>,
+}
+
+/// A key that an issuer's set lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The issuer.
+    pub issuer: Arc<str>,
+    /// The `kid` asked for.
+    pub kid: Box<str>,
+}
+
+impl From<TokenFault> for Rejected {
+    fn from(fault: TokenFault) -> Rejected {
+        Rejected { fault, missing: None }
+    }
+}
+
+/// Who proves tokens to a decision. [`Afresh`] is the definition; anything else must answer the same, only sooner, or with
+/// shared books in place of a user's own.
+pub trait Tokens {
+    /// Proves a token.
+    ///
+    /// # Errors
+    /// Why it does not hold.
+    fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<User, TokenFault>;
+}
+
+/// Proves every token anew, and gives every user books of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Afresh;
+
+impl Tokens for Afresh {
+    fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<User, TokenFault> {
+        let token = verify(view, token, now).map_err(|rejected| rejected.fault)?;
+        Ok(User { scope: token.scope, token: Arc::new(token) })
+    }
+}
+
+/// Proves a token against the issuers and key sets of a View.
+///
+/// # Errors
+/// Why it does not hold, and which key was missing where that is why.
+pub fn verify(view: &View, token: &[u8], now: Moment) -> Result<Verified, Rejected> {
+    let jws = Jws::read(token)?;
+    let claims = Claims::read(&jws.payload)?;
+    let iss = claims.issuer()?;
+    let position = view.policy.issuers.iter().position(|issuer| *issuer.name == *iss);
+    let (position, issuer) = position
+        .and_then(|position| Some((u16::try_from(position).ok()?, view.policy.issuers.get(position)?)))
+        .ok_or(TokenFault::UnknownIssuer)?;
+    if !issuer.algorithms.contains(&jws.header.algorithm) {
+        return Err(TokenFault::Algorithm.into());
+    }
+    let loaded = view.rings.get(&issuer.name).ok_or(TokenFault::NoKeys)?;
+    let stale_ns = loaded.confirmed_ns.saturating_add(STALE_NS);
+    if now.mono_ns >= stale_ns {
+        return Err(TokenFault::NoKeys.into());
+    }
+    let kid = jws.header.kid.as_deref();
+    let Some(key) = loaded.ring.find(kid, jws.header.algorithm) else {
+        // One that is there and not for this algorithm will not be for it after another fetch.
+        let missing = kid.filter(|kid| !loaded.ring.has(kid));
+        let missing = missing.map(|kid| Missing { issuer: issuer.name.clone(), kid: kid.into() });
+        return Err(Rejected { fault: TokenFault::UnknownKid, missing });
+    };
+    if !key.verifies(&jws) {
+        return Err(TokenFault::Signature.into());
+    }
+    let expires_unix_ms = claims.hold(&issuer.audience, now.unix_ms)?;
+    let user = claims.user(&issuer.user_claim)?;
+    let (plan, team) = issuer.assign(&claims).ok_or(TokenFault::NoPlan)?;
+    Ok(Verified {
+        issuer: position,
+        user: issuer::printable(user),
+        scope: issuer::user_scope(&issuer.name, user),
+        plan,
+        team,
+        expires_unix_ms,
+        stale_ns,
+    })
+}

@@ -1,0 +1,158 @@
+//! Fetches the issuers' key sets in the background: the sole writer of them.
+//!
+//! Argument. No decision waits for this. The last good set stays in the View whatever an issuer answers, for a day
+//! (`decision::token::STALE_NS`). One task an issuer, so one fetch at a time, and between the starts of two fetches lies at
+//! least [`Pace::cooldown`], whoever asks and however the last one ended: an empty set, an error and a flood of invented
+//! `kid`s alike cost an issuer one fetch a window.
+
+mod address;
+mod fault;
+mod fetch;
+
+pub use fault::FetchFault;
+pub use fetch::{Fetcher, Source};
+
+use crate::clock::{Clock, timer};
+use crate::decision::token::{Fetched, Loaded, Ring};
+use crate::metrics::Metrics;
+use crate::state::State;
+use crate::wanted::{Desk, Wanted};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Fetches that fail in a row before it is an alarm.
+const ALARM: u32 = 2;
+
+/// How often issuers are asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Time between two fetches where nothing is wanted: how long a key that the issuer removed may live on.
+    pub refresh: Duration,
+    /// Least time between the starts of two fetches.
+    pub cooldown: Duration,
+    /// Longest one request may take.
+    pub timeout: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        let [refresh, cooldown, timeout] = [300, 30, 10].map(Duration::from_secs);
+        Pace { refresh, cooldown, timeout }
+    }
+}
+
+/// What every issuer's task is given a share of.
+#[derive(Clone)]
+pub struct Office {
+    /// Where key sets are published.
+    pub state: Arc<State>,
+    /// What decisions ask for.
+    pub wanted: Arc<Wanted>,
+    /// Where fetches are counted.
+    pub metrics: Arc<Metrics>,
+    /// The process's clock.
+    pub clock: Clock,
+    /// How often issuers are asked.
+    pub pace: Pace,
+}
+
+/// Fetches until `stop`. When `sources` changes, an issuer whose source is as before keeps its keys; the keys of any other
+/// are dropped, since nobody vouches for them any more.
+pub async fn run(office: Office, mut sources: watch::Receiver<Vec<Source>>, stop: CancellationToken) {
+    let mut tasks: HashMap<Source, JoinHandle<()>> = HashMap::new();
+    loop {
+        let now: Vec<Source> = sources.borrow_and_update().clone();
+        let gone: Vec<Source> = tasks.keys().filter(|source| !now.contains(source)).cloned().collect();
+        for source in gone {
+            if let Some(task) = tasks.remove(&source) {
+                task.abort();
+                // Ended before its keys are taken away, so that it cannot publish them again.
+                let _ = task.await;
+            }
+            office.wanted.close(&source.issuer);
+            office.state.publish_rings(|rings| rings.without(&source.issuer));
+        }
+        for source in now {
+            let (office, desk) = (office.clone(), office.wanted.open(&source.issuer));
+            tasks.entry(source.clone()).or_insert_with(|| tokio::spawn(follow(office, source, desk)));
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = sources.changed() => if changed.is_err() {
+                // Nobody can reload any more; the tasks go on.
+                stop.cancelled().await;
+                break;
+            }
+        }
+    }
+    tasks.values().for_each(JoinHandle::abort);
+}
+
+/// Keeps the key set of one issuer current.
+async fn follow(office: Office, source: Source, desk: Arc<Desk>) {
+    let issuer = source.issuer.clone();
+    let mut fetcher = Fetcher::new(source, office.pace.timeout);
+    let mut last: Option<([u8; 32], Arc<Ring>)> = None;
+    let mut fetched = Fetched::default();
+    loop {
+        let earliest = timer(office.pace.cooldown);
+        let refresh = timer(office.pace.refresh);
+        match fetcher.fetch().await.and_then(|body| take(&body, &mut last, &issuer)) {
+            Ok(ring) => {
+                let now = office.clock.now();
+                desk.answered(&ring, now);
+                if fetched.failures > 0 {
+                    tracing::info!(%issuer, failures = fetched.failures, "the issuer's keys can be fetched again");
+                }
+                let loaded = Some(Loaded { ring, confirmed_ns: now.mono_ns });
+                fetched = Fetched { loaded, failure: None, failures: 0 };
+                office.metrics.jwks_fetch(None);
+            }
+            Err((fault, detail)) => {
+                let failures = fetched.failures.saturating_add(1);
+                fetched = Fetched { failure: Some(fault.as_str()), failures, ..fetched };
+                let keys = fetched.loaded.as_ref().map_or(0, |loaded| loaded.ring.len());
+                office.metrics.jwks_fetch(Some(fault));
+                let fault = fault.as_str();
+                if failures < ALARM {
+                    tracing::warn!(%issuer, fault, detail, keys, "the issuer's keys could not be fetched; those known stay");
+                } else {
+                    tracing::error!(%issuer, fault, detail, keys, failures, "the issuer's keys cannot be fetched");
+                }
+            }
+        }
+        office.state.publish_rings(|rings| rings.with(&issuer, fetched.clone()));
+        if fetched.failures > 0 {
+            tokio::time::sleep_until(earliest).await;
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(refresh) => {}
+            () = desk.asked() => tokio::time::sleep_until(earliest).await,
+        }
+    }
+}
+
+/// The ring of a body: the one of the last fetch where the body is the same.
+fn take(
+    body: &[u8],
+    last: &mut Option<([u8; 32], Arc<Ring>)>,
+    issuer: &str,
+) -> Result<Arc<Ring>, (FetchFault, String)> {
+    let digest: [u8; 32] = Sha256::digest(body).into();
+    if let Some((known, ring)) = last
+        && *known == digest
+    {
+        return Ok(ring.clone());
+    }
+    let (ring, left_out) = Ring::read(body).map_err(|fault| (fault.into(), String::new()))?;
+    tracing::info!(issuer, keys = ring.len(), left_out, "the issuer's keys changed");
+    let ring = Arc::new(ring);
+    *last = Some((digest, ring.clone()));
+    Ok(ring)
+}
