@@ -162,9 +162,23 @@ fn a_rotated_secret_is_shown_once_and_those_before_end_with_the_grace() {
     }
     assert!(!found(&keys, &last).revoked);
     site.run("key revoke ann", "").unwrap();
-    site.refuses("key rotate ann --grace 1h", "", "there is no live key named \"ann\"");
-    site.refuses("key rotate bob --grace 1h", "", "there is no live key named \"bob\"");
+    site.refuses("key rotate ann --grace 1h", "", "there is no key named \"ann\" that is not revoked");
+    site.refuses("key rotate bob --grace 1h", "", "there is no key named \"bob\" that is not revoked");
     site.refuses("key rotate ann --grace soon", "", "--grace soon is not a duration");
+}
+
+#[test]
+fn an_expired_key_is_given_new_life_by_a_rotation() {
+    let site = Site::new("renew", "");
+    let digest = "ab".repeat(32);
+    let old = format!(
+        "[[key]]\nname = \"ann\"\nplan = \"team\"\nsha256 = \"{digest}\"\ncreated = 2026-01-01T00:00:00Z\nexpires = 2026-01-03T00:00:00Z\n"
+    );
+    site.write("keys.toml", &old, 0o600);
+    site.run("key rotate ann --grace 24h", "").unwrap();
+    assert_eq!(site.states(), ["ann expired", "ann live"]);
+    let new = &file::entries(&site.file()).unwrap()[1];
+    assert_eq!(new.expires_unix_ms.unwrap() - new.created_unix_ms, 2 * 86_400_000, "as long as the one before");
 }
 
 #[test]

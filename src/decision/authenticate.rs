@@ -150,9 +150,12 @@ fn admitted<'v>(view: &'v View, key: &'v Key, inquiry: &Inquiry<'_>, now: Moment
         return Err(Reason::Blocked);
     }
     let (plan_index, plan) = view.plan_of(key).ok_or(Reason::UnknownPlan)?;
-    let team = match view.team_of(key).map_err(|()| Reason::UnknownTeam)? {
+    let team = match key.team {
         None => None,
-        Some(team) => Some((team, view.plan(team.plan).ok_or(Reason::UnknownPlan)?)),
+        Some(position) => {
+            let team = view.team_at(position).ok_or(Reason::UnknownTeam)?;
+            Some((team, view.plan(team.plan).ok_or(Reason::UnknownPlan)?))
+        }
     };
     let user = match &key.on_behalf {
         None => None,

@@ -69,11 +69,9 @@ impl View {
         View { rings, token_epoch, ..self }
     }
 
-    /// The team of a key. The error: it names one that is not configured.
-    pub fn team_of(&self, key: &Key) -> Result<Option<&Team>, ()> {
-        let Some(team) = key.team else { return Ok(None) };
-        let position = self.key_teams.get(usize::from(team)).copied().flatten().ok_or(())?;
-        self.policy.teams.get(position).map(Some).ok_or(())
+    /// The team at a position of [`KeySet::teams`], where it is configured.
+    pub fn team_at(&self, position: u16) -> Option<&Team> {
+        self.policy.teams.get((*self.key_teams.get(usize::from(position))?)?)
     }
 
     /// The plan of a key, where it is configured.

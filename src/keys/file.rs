@@ -356,7 +356,8 @@ impl EntryReader<'_> {
         }
         let has = |member: &str| table.keys().any(|key| &**key.get_ref() == member);
         for member in ["name", "plan", "sha256", "created"] {
-            if !has(member) && !(member == "sha256" && peppered) {
+            let stands_in = member == "sha256" && peppered;
+            if !has(member) && !stands_in {
                 self.problem(0, format!("[[key]] needs \"{member}\""), "`herdgate key` writes whole tables");
             }
         }

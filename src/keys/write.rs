@@ -88,11 +88,11 @@ pub fn revoke(key_file: &KeyFile, name: &str, now_unix_ms: i64) -> Result<usize,
     Ok(revoked)
 }
 
-/// Gives a key another secret: its live ones end after `grace_ms` at the latest (0: now, for good), and the entry that
+/// Gives a key another secret: those before end after `grace_ms` at the latest (0: now, for good), and the entry that
 /// `make` makes after the newest of them is added.
 ///
 /// # Errors
-/// Also where the key has no live secret.
+/// Also where the key has no secret that is not revoked.
 pub fn rotate(
     key_file: &KeyFile,
     name: &str,
@@ -101,12 +101,14 @@ pub fn rotate(
     make: impl FnOnce(&Entry) -> Entry,
 ) -> Result<(), WriteFault> {
     change(key_file, |text, entries| {
-        let is_live = |entry: &Entry| {
-            entry.revoked_unix_ms.is_none() && entry.ends_unix_ms().is_none_or(|ends| ends > now_unix_ms)
-        };
-        let live: Vec<&Entry> = entries.iter().filter(|entry| entry.name == name && is_live(entry)).collect();
+        // One that has expired may be given new life; one that was revoked may not.
+        let of_name = |entry: &&Entry| entry.name == name && entry.revoked_unix_ms.is_none();
+        let live: Vec<&Entry> = entries.iter().filter(of_name).collect();
         let Some(newest) = live.iter().max_by_key(|entry| entry.created_unix_ms) else {
-            return Err(WriteFault::Refused(format!("there is no live key named \"{}\"", name.escape_debug())));
+            return Err(WriteFault::Refused(format!(
+                "there is no key named \"{}\" that is not revoked",
+                name.escape_debug()
+            )));
         };
         let new = make(newest);
         if entries.iter().any(|entry| entry.digest == new.digest) {

@@ -224,6 +224,22 @@ mod tests {
     }
 
     #[test]
+    fn the_user_behind_a_key_comes_by_our_own_header_alone() {
+        let passed: [(&str, &[u8]); 2] = [("X-Herdgate-On-Behalf-Name", b"x-user"), ("X-Herdgate-On-Behalf", b"ann")];
+        let with = |more: &[(&'static str, &'static [u8])]| {
+            let headers = headers(&[&WELL[..], more].concat());
+            let on_behalf = Facts::read(&headers).unwrap().inquiry(BodyShown::Hidden).on_behalf;
+            (on_behalf.header.to_vec(), on_behalf.field.value.map(<[u8]>::to_vec), on_behalf.field.count)
+        };
+        assert_eq!(with(&[]), (vec![], None, 0));
+        assert_eq!(with(&passed), (b"x-user".to_vec(), Some(b"ann".to_vec()), 1));
+        assert_eq!(with(&passed[..1]), (b"x-user".to_vec(), None, 0), "nginx leaves an empty header out");
+        assert_eq!(with(&[passed[0], passed[1], passed[1]]).2, 2);
+        assert_eq!(with(&[passed[0], passed[0], passed[1]]).0, b"", "which header it is must be clear");
+        assert_eq!(with(&[("X-User", b"ann")]), (vec![], None, 0));
+    }
+
+    #[test]
     fn sources_are_addresses_or_a_unix_socket() {
         let cases: [(&[u8], Option<Option<IpAddr>>); 6] = [
             (b"::1", Some(Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])))),

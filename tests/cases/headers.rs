@@ -6,7 +6,7 @@ use crate::harness::fleet::{FOREIGN_MODEL, SHARED_MODEL};
 use crate::harness::stack::{Front, Stack};
 
 /// Forgeries in every spelling a server or proxy might read as ours.
-const FORGED: [(&str, &str); 17] = [
+const FORGED: [(&str, &str); 20] = [
     ("X-Herdgate-Server", "ollama3"),
     ("x-herdgate-server", "ollama3"),
     ("X_Herdgate_Server", "ollama3"),
@@ -24,6 +24,9 @@ const FORGED: [(&str, &str); 17] = [
     ("Proxy-Authorization", "Basic c2VjcmV0"),
     ("Origin", "http://elsewhere.test"),
     ("Accept-Encoding", "gzip, br"),
+    ("X-OpenWebUI-User-Email", "ann@example.com"),
+    ("X-Herdgate-On-Behalf", "ann@example.com"),
+    ("X-Herdgate-On-Behalf-Name", "x-openwebui-user-email"),
 ];
 
 fn forge(request: Request) -> Request {
@@ -50,7 +53,7 @@ pub fn credentials_and_our_headers_never_reach_a_server(front: Front) {
             assert!(!name.contains("herdgate"), "{name}");
             let private =
                 ["authorization", "proxy-authorization", "x-api-key", "api-key", "cookie", "origin", "accept-encoding"];
-            assert!(!private.contains(&name.as_str()), "{name}");
+            assert!(!private.contains(&name.as_str()) && name != "x-openwebui-user-email", "{name}");
             assert!(!value.contains(&secret), "{name}: {value}");
         }
         let host = request.headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
