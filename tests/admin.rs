@@ -8,6 +8,7 @@ use herdgate::clock::Clock;
 use herdgate::decision::fleet::{Depth, Failure, FleetView, Inventory, Model, ServerTrack};
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{ModelPattern, Plan, Policy};
+use herdgate::decision::token::{Fetched, Issuer, Loaded, Ring};
 use herdgate::decision::verdict::Code;
 use herdgate::gate::Gate;
 use herdgate::listen::{Address, bind};
@@ -105,6 +106,42 @@ async fn every_route_is_read_only() {
     for path in ["/", "/handoff", "/metrics/", "/Metrics", "/status/x", "/%6detrics"] {
         assert_eq!(get(running.address, path).await.status, 404, "{path}");
     }
+}
+
+/// The key of RFC 8037 appendix A.2.
+const KEY_SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+#[tokio::test]
+async fn an_issuers_keys_are_shown_and_readiness_waits_for_the_first() {
+    let running = start();
+    let issuer = Issuer {
+        name: "https://id.example.com/".into(),
+        audience: "herdgate".into(),
+        algorithms: Vec::new(),
+        user_claim: "sub".into(),
+        plan: None,
+        rules: Vec::new(),
+        max_users: 1,
+    };
+    running.state.publish_policy(Arc::new(Policy { issuers: vec![issuer], servers: Vec::new(), ..policy() }));
+    running.admin.config_loaded();
+    running.admin.keys_loaded();
+    let expect = async |ready: u16, status: &str, metric: &str| {
+        assert_eq!(get(running.address, "/readyz").await.status, ready);
+        let said = get(running.address, "/status").await;
+        let text = said.text();
+        assert!(text.contains(status), "{text}");
+        assert!(get(running.address, "/metrics").await.text().contains(metric), "{metric}");
+    };
+    let absent =
+        r#""issuers":[{"issuer":"https://id.example.com/","keys":0,"age_s":null,"failure":null,"failures":0}]"#;
+    expect(503, absent, "herdgate_issuer_keys{issuer=\"https://id.example.com/\"} 0").await;
+    let (ring, _) = Ring::read(KEY_SET.as_bytes()).unwrap();
+    let loaded = Some(Loaded { ring: Arc::new(ring), confirmed_ns: u64::MAX });
+    let fetched = Fetched { loaded, failure: Some("status"), failures: 2 };
+    running.state.publish_rings(|rings| rings.with(&"https://id.example.com/".into(), fetched));
+    let there = r#""keys":1,"age_s":0,"failure":"status","failures":2}]"#;
+    expect(200, there, "herdgate_issuer_failures{issuer=\"https://id.example.com/\"} 2").await;
 }
 
 #[tokio::test]

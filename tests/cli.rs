@@ -119,6 +119,14 @@ herdgate.toml:6:1: unknown key \"modls\" in [plans.team]
 }
 
 #[test]
+fn check_looks_for_the_certificates_of_an_issuer() {
+    let issuer =
+        "[[issuer]]\nissuer = \"https://id.example.com/\"\naudience = \"a\"\nplan = \"team\"\nca_file = \"id.pem\"\n";
+    let site = Site::new("issuer", &format!("{CONFIG}\n{issuer}"));
+    site.check("check", "", 2, "", "herdgate.toml: issuer https://id.example.com/: ca_file id.pem: No such file");
+}
+
+#[test]
 fn check_reads_the_key_file_against_the_plans() {
     let site = Site::new("lost-plan", CONFIG);
     assert_eq!(site.run("key new --name alice").status, 0);

@@ -221,6 +221,20 @@ async fn j10_discovery_leads_to_the_issuers_own_host_or_nowhere_near() {
     until("its keys", || gatehouse.holds(&token)).await;
 }
 
+/// Nothing listens where the issuer is said to be: what came, came through the proxy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_is_reached_through_its_proxy() {
+    let proxy = Issuer::start(jwks(&[&Signer::es256("k")])).unwrap();
+    let nobody = harness::port::free().unwrap();
+    let name: Arc<str> = format!("http://{nobody}").into();
+    let gatehouse = Gatehouse::open(&proxy, PACE, |source| {
+        source.issuer = name.clone();
+        source.jwks_uri = Some(format!("{name}/keys"));
+        source.proxy = Some(format!("http://{}", proxy.address));
+    });
+    until("its keys", || gatehouse.state.view().rings.get(&name).is_some_and(|loaded| loaded.ring.has("k"))).await;
+}
+
 /// fastapi-zitadel-auth PR 156, mobula#28: invented `kid`s made the issuer be asked for each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j8_ten_thousand_invented_kids_cost_one_fetch_a_window() {

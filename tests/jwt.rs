@@ -23,6 +23,7 @@ use herdgate::metrics::{Metrics, Port};
 use herdgate::receipt::Receipts;
 use herdgate::state::State;
 use herdgate::tokens::{HALF_MAX, REMEMBER_NS, TokenMemory};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::sync::{Arc, LazyLock};
@@ -529,3 +530,33 @@ fn every_bad_token_gets_the_answer_of_a_bad_key() {
     );
     assert!(!seen.contains("eyJ"), "no part of a token in what may be logged");
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No change of a good token leaves a good token, and no bytes at all make anything panic.
+    #[test]
+    fn no_mutation_of_a_token_holds(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..3), 1..4),
+        noise in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let good = GOOD.as_bytes();
+        let mut bytes = good.to_vec();
+        for (at, byte, how) in edits {
+            let at = at.index(bytes.len());
+            match how {
+                0 => bytes[at] = byte,
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, byte),
+            }
+        }
+        let view = STATE.view();
+        prop_assert_eq!(verify(&view, &bytes, at(NOW)).is_ok(), bytes == good);
+        prop_assert!(verify(&view, &noise, at(NOW)).is_err());
+        let header_of_noise = format!("{}.{}.{}", encoded(&noise), encoded(&noise), encoded(&noise));
+        prop_assert!(verify(&view, header_of_noise.as_bytes(), at(NOW)).is_err());
+        let _ = Ring::read(&noise);
+    }
+}
+
+static GOOD: LazyLock<String> = LazyLock::new(|| KEYS.a_ed.token(&claims()));
