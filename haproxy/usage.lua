@@ -271,7 +271,7 @@ function Answer:guarded(step, txn, message)
         pcall(forget, txn)
         if not complained then
             complained = true
-            pcall(core.Warning, "usage.lua: " .. tostring(fault) .. " (said once; answers are estimated where this happens)")
+            pcall(core.Warning, "usage.lua: " .. tostring(fault) .. " (said once a thread; such answers are estimated)")
         end
     end
 end
