@@ -10,7 +10,7 @@
 use crate::decision::authenticate::Caller;
 use crate::decision::inquiry::{BodyShown, Inquiry};
 use crate::decision::judge::Judged;
-use crate::decision::keyset::Change;
+use crate::decision::keyset::Changes;
 use crate::decision::limits::Scope;
 use crate::decision::moment::Moment;
 use crate::decision::network::Network;
@@ -204,11 +204,11 @@ fn tell(left_out: &[LeftOut]) {
 }
 
 /// Writes down how keys changed. `owner` is the user that the key file belongs to.
-pub fn keys_changed(changes: &[Change<'_>], owner: Option<u32>) {
-    for change in changes.iter().take(KEY_CHANGES_MAX) {
+pub fn keys_changed(changes: &Changes<'_>, owner: Option<u32>) {
+    for change in &changes.first {
         tracing::info!(target: TARGET, key = change.name, what = change.what, owner, "key changed");
     }
-    let left_out = changes.len().saturating_sub(KEY_CHANGES_MAX);
+    let left_out = changes.total.saturating_sub(changes.first.len());
     if left_out > 0 {
         tracing::info!(target: TARGET, count = left_out, "keys changed as well, without a line each");
     }

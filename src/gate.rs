@@ -320,7 +320,9 @@ impl Gate {
 
     /// Forgets the users of keys that are gone. Called after keys are published.
     pub fn retain_keys(&self, view: &View) {
-        let scopes: std::collections::HashSet<_> = view.keys.iter().map(|key| key.scope).collect();
+        // Only keys that ask for others have users.
+        let asking = view.keys.iter().filter(|key| key.on_behalf.is_some());
+        let scopes: std::collections::HashSet<_> = asking.map(|key| key.scope).collect();
         self.ledger.retain_keys(|scope| scopes.contains(&scope));
     }
 

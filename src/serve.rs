@@ -292,7 +292,7 @@ impl Wiring {
                 let view = state.view();
                 gate.retain_keys(&view);
                 let owner = std::fs::metadata(&path).ok().map(|file| file.uid());
-                audit::keys_changed(&before.changes(&view.keys), owner);
+                audit::keys_changed(&before.changes(&view.keys, audit::KEY_CHANGES_MAX), owner);
             }),
         );
 

@@ -77,8 +77,8 @@ fn status_is_a_page_for_people() {
     let lines: Vec<&str> = page.lines().collect();
     assert!(said.status.success() && lines.len() == 4, "{page}");
     assert!(lines[0].ends_with(" s, 3 keys, 5 plans"), "{page}");
-    assert!(lines[1].starts_with("  ollama1              up       2 models, "), "{page}");
-    assert!(lines[2].starts_with("  ollama2              up       1 model, "), "{page}");
+    assert!(lines[1].starts_with("  ollama1              up        2 models, "), "{page}");
+    assert!(lines[2].starts_with("  ollama2              up        1 model, "), "{page}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use herdgate::listen::{Address, Bound, bind};
 use herdgate::metrics::Metrics;
 use herdgate::spop::ack::{AckWriter, Action, Actions, Scope};
 use herdgate::spop::answerer::Answerer;
+use herdgate::spop::budget::Budget;
 use herdgate::spop::connection::{Shared, run};
 use herdgate::spop::disconnect::{Disconnect, write_disconnect};
 use herdgate::spop::frame::{Flags, Header, Kind, Split, split, write};
@@ -261,6 +262,27 @@ async fn a_frame_that_is_begun_and_not_finished_ends_the_connection() {
     server.stop().await;
 }
 
+/// Frames that are begun and never ended, on every connection there may be, would hold 16 GiB.
+#[tokio::test]
+async fn begun_frames_of_all_peers_together_hold_no_more_than_they_may() {
+    let server = Server::start(Limits { begun_bytes: 300_000, ..Limits::default() });
+    let begun = question(1, &[b'x'; 200_000]);
+    let mut first = server.client(262_140).await;
+    first.send(&begun[..150_000]).await;
+    let mut second = server.client(262_140).await;
+    // Not awaited to the end: it is told while it still sends.
+    let _ = second.stream.write_all(&begun[..190_000]).await;
+    assert_eq!(second.disconnected().await, Some(u64::from(Status::Resources.code())));
+    // Its neighbour ends its frame and is answered, and then there is room again.
+    first.send(&begun[150_000..]).await;
+    first.expect_echo(1, &[b'x'; 200_000]).await;
+    drop(first);
+    let mut third = server.client(262_140).await;
+    third.ask(1, &[b'y'; 200_000]).await;
+    third.expect_echo(1, &[b'y'; 200_000]).await;
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_peer_that_does_not_read_its_answers_is_let_go() {
     // Room for 4 KiB between the two, and nobody reading.
@@ -354,7 +376,8 @@ impl Answerer for Echo {
 
 fn shared(limits: Limits) -> Shared<Echo> {
     let answerer = Arc::new(Echo { asked: AtomicU32::new(0) });
-    Shared { answerer, metrics: Arc::new(Metrics::new()), limits, complaints: Complaints::default() }
+    let budget = Budget::new(limits.begun_bytes);
+    Shared { answerer, metrics: Arc::new(Metrics::new()), limits, complaints: Complaints::default(), budget }
 }
 
 struct Server {

@@ -110,6 +110,34 @@ pub struct Change<'k> {
     pub what: &'static str,
 }
 
+/// How a set of keys differs from another.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Changes<'k> {
+    /// The first of them, in the order of the file; what was removed comes last.
+    pub first: Vec<Change<'k>>,
+    /// How many there are.
+    pub total: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Added,
+    Removed,
+    Revoked,
+    Changed,
+}
+
+impl What {
+    fn as_str(self) -> &'static str {
+        match self {
+            What::Added => "added",
+            What::Removed => "removed",
+            What::Revoked => "revoked",
+            What::Changed => "changed",
+        }
+    }
+}
+
 impl Key {
     /// Whether nothing is different; names of plans and teams are looked up in each one's own set.
     fn is_as(&self, other: &Key, ours: &KeySet, theirs: &KeySet) -> bool {
@@ -197,25 +225,29 @@ impl KeySet {
     }
 
     /// What is different in `next`, by name and secret.
-    pub fn changes<'k>(&'k self, next: &'k KeySet) -> Vec<Change<'k>> {
+    pub fn changes<'k>(&'k self, next: &'k KeySet, most: usize) -> Changes<'k> {
+        // Positions first, and names of the few that are told: all keys may have changed at once.
         let was = |(digest, position): (&Digest, &u32)| {
             let key = next.keys.get(*position as usize)?;
             let what = match self.get(digest) {
-                None => "added",
-                Some(old) if !old.revoked && key.revoked => "revoked",
-                Some(old) if !old.is_as(key, self, next) => "changed",
+                None => What::Added,
+                Some(old) if !old.revoked && key.revoked => What::Revoked,
+                Some(old) if !old.is_as(key, self, next) => What::Changed,
                 Some(_) => return None,
             };
-            Some((*position, Change { name: &key.name, what }))
+            Some((false, *position, what))
         };
         let is_gone = |(digest, position): (&Digest, &u32)| {
-            let key = self.keys.get(*position as usize).filter(|_| !next.by_digest.contains_key(digest))?;
-            Some((*position, Change { name: &key.name, what: "removed" }))
+            (!next.by_digest.contains_key(digest)).then_some((true, *position, What::Removed))
         };
-        let mut found: Vec<(u32, Change<'k>)> = self.by_digest.iter().filter_map(is_gone).collect();
+        let mut found: Vec<(bool, u32, What)> = self.by_digest.iter().filter_map(is_gone).collect();
         found.extend(next.by_digest.iter().filter_map(was));
-        found.sort_unstable_by_key(|(position, change)| (change.what == "removed", *position));
-        found.into_iter().map(|(_, change)| change).collect()
+        found.sort_unstable_by_key(|(removed, position, _)| (*removed, *position));
+        let told = found.iter().take(most).filter_map(|(removed, position, what)| {
+            let keys = if *removed { &self.keys } else { &next.keys };
+            Some(Change { name: &keys.get(*position as usize)?.name, what: what.as_str() })
+        });
+        Changes { first: told.collect(), total: found.len() }
     }
 
     /// Names of the plans that keys refer to.

@@ -5,6 +5,7 @@
 //! and shrink when the connection falls idle, because HAProxy keeps many connections open.
 
 use super::answerer::Answerer;
+use super::budget::{Budget, Charge};
 use super::limits::Limits;
 use super::session::{Event, Session, Step, Unsent};
 use super::translate::put_bare_refusal;
@@ -41,6 +42,8 @@ pub struct Shared<A> {
     pub limits: Limits,
     /// Warnings about peers.
     pub complaints: Complaints,
+    /// Bytes that all connections may hold in begun frames.
+    pub budget: Budget,
 }
 
 /// What can wake a connection.
@@ -84,6 +87,7 @@ pub async fn run<A: Answerer, S: AsyncRead + AsyncWrite + Unpin>(
         session: Session::new(shared.limits.frame_size),
         input: Vec::with_capacity(IDLE_BYTES),
         output: Vec::new(),
+        charge: shared.budget.charge(),
         progress: false,
         stalled_ticks: 0,
     };
@@ -103,6 +107,8 @@ struct Connection<'s, A, S, P> {
     input: Vec<u8>,
     /// To be sent.
     output: Vec<u8>,
+    /// What its input buffer takes of the common budget.
+    charge: Charge<'s>,
     /// Whether a frame was completed since the last tick.
     progress: bool,
     stalled_ticks: u32,
@@ -210,8 +216,14 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         if self.session.is_closed() {
             return Ok(Next::Close);
         }
-        self.make_room(needed);
-        Ok(Next::Continue)
+        if self.make_room(needed) {
+            return Ok(Next::Continue);
+        }
+        let fault = self.session.overload(&mut self.output);
+        self.shared.metrics.frame(Frame::DisconnectSent);
+        self.complain("disconnected a peer", &fault);
+        self.send().await?;
+        Ok(Next::Close)
     }
 
     /// Sends what was collected with one write.
@@ -226,12 +238,17 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         Ok(())
     }
 
-    /// Room for a frame of `needed` bytes: twice what has arrived, so that memory follows bytes and not promises.
-    fn make_room(&mut self, needed: usize) {
+    /// Room for a frame of `needed` bytes: twice what has arrived, so that memory follows bytes and not promises. False where
+    /// all connections together hold as much as they may.
+    fn make_room(&mut self, needed: usize) -> bool {
         if self.input.len() == self.input.capacity() {
             let room = self.input.len().saturating_mul(2).min(needed).max(IDLE_BYTES);
+            if !self.charge.set(room.saturating_sub(IDLE_BYTES)) {
+                return false;
+            }
             self.input.reserve_exact(room.saturating_sub(self.input.len()));
         }
+        true
     }
 
     /// Whether something about this connection changes with time alone.
@@ -246,6 +263,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
             self.stalled_ticks = 0;
         } else if self.input.is_empty() {
             self.input.shrink_to(IDLE_BYTES);
+            // Less than before, which there is always room for.
+            let _ = self.charge.set(self.input.capacity().saturating_sub(IDLE_BYTES));
             self.output.shrink_to(IDLE_BYTES);
         } else {
             self.stalled_ticks = self.stalled_ticks.saturating_add(1);

@@ -10,6 +10,8 @@ pub struct Limits {
     pub connections: usize,
     /// Largest frame agreed to, in bytes.
     pub frame_size: u32,
+    /// Bytes that all connections together may hold in begun frames, beyond 4 KiB each.
+    pub begun_bytes: usize,
     /// From accept to HAPROXY-HELLO.
     pub hello: Duration,
     /// How often a connection that has begun a frame or holds large buffers is looked at.
@@ -30,6 +32,8 @@ impl Default for Limits {
             // HAProxy opens threads x (1 + in-flight / 20) connections, and a burst of them after a reload.
             connections: 16_384,
             frame_size: FRAME_SIZE_CAP,
+            // A thousand of the largest at once; HAProxy begins a frame only when it has it whole.
+            begun_bytes: 1 << 30,
             hello: Duration::from_secs(2),
             tick: Duration::from_secs(1),
             stalled_ticks: 10,

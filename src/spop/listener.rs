@@ -1,6 +1,7 @@
 //! Serves SPOP on a bound address: one task a connection, behind a door that bounds how many there are.
 
 use super::answerer::Answerer;
+use super::budget::Budget;
 use super::connection::{Shared, run};
 use super::limits::Limits;
 use crate::complaint::Complaints;
@@ -26,7 +27,8 @@ pub async fn serve_with<A: Answerer>(
     limits: Limits,
 ) {
     let door = Door { port: Port::Spop, connections_max: limits.connections, metrics: metrics.clone() };
-    let shared = Arc::new(Shared { answerer, metrics, limits, complaints: Complaints::default() });
+    let budget = Budget::new(limits.begun_bytes);
+    let shared = Arc::new(Shared { answerer, metrics, limits, complaints: Complaints::default(), budget });
     let stopping = stop.clone();
     listen::serve(bound, door, stop, move |stream, peer| {
         let shared = shared.clone();

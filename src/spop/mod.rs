@@ -8,6 +8,7 @@
 
 pub mod ack;
 pub mod answerer;
+pub mod budget;
 pub mod connection;
 pub mod disconnect;
 pub mod frame;

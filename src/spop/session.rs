@@ -109,6 +109,8 @@ pub enum Fault {
     Hello(Status),
     /// The peer stopped in the middle of a frame, or did not say HELLO.
     Silent,
+    /// All peers together hold as much memory as they may.
+    Overload,
 }
 
 impl Fault {
@@ -120,6 +122,7 @@ impl Fault {
             Fault::Fragment => Status::FragmentationUnsupported,
             Fault::Hello(status) => status,
             Fault::Silent => Status::Timeout,
+            Fault::Overload => Status::Resources,
         }
     }
 }
@@ -133,6 +136,7 @@ impl std::fmt::Display for Fault {
             Fault::Fragment => f.write_str("a fragment, which was not announced"),
             Fault::Hello(status) => write!(f, "HELLO: {}", status.as_str()),
             Fault::Silent => f.write_str("nothing, where a frame was due"),
+            Fault::Overload => f.write_str("begun frames hold as much memory as they may"),
         }
     }
 }
@@ -204,6 +208,14 @@ impl Session {
             self.fault(Fault::Silent, out);
         }
         Fault::Silent
+    }
+
+    /// Ends the conversation because there is no memory for its frame.
+    pub fn overload(&mut self, out: &mut Vec<u8>) -> Fault {
+        if !self.is_closed() {
+            self.fault(Fault::Overload, out);
+        }
+        Fault::Overload
     }
 
     fn frame<'i>(&mut self, frame: Frame<'i>, out: &mut Vec<u8>) -> Result<Event<'i>, Fault> {

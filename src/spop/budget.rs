@@ -1,0 +1,76 @@
+//! Bytes that all connections of one listener may hold in begun frames.
+//!
+//! Each connection may hold one frame of up to a megabyte, and there may be 16,384 of them: without a common bound, peers
+//! that begin frames and never end them could make herdgate hold 16 GiB. Small buffers, which every connection has, are
+//! bounded by the number of connections and are not counted here.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What is left.
+#[derive(Debug)]
+pub struct Budget {
+    left: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(bytes: usize) -> Budget {
+        Budget { left: AtomicUsize::new(bytes) }
+    }
+
+    /// Nothing yet, of this budget.
+    pub fn charge(&self) -> Charge<'_> {
+        Charge { budget: self, bytes: 0 }
+    }
+}
+
+/// What one connection holds of it. Given back when dropped.
+#[derive(Debug)]
+pub struct Charge<'b> {
+    budget: &'b Budget,
+    bytes: usize,
+}
+
+impl Charge<'_> {
+    /// Holds `bytes` instead of what it held; false, and nothing changed, where the budget has not that many left.
+    #[must_use]
+    pub fn set(&mut self, bytes: usize) -> bool {
+        if bytes > self.bytes {
+            let more = bytes - self.bytes;
+            let taken =
+                self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more));
+            if taken.is_err() {
+                return false;
+            }
+        } else {
+            self.budget.left.fetch_add(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+        true
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        self.budget.left.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_never_exceeds_the_budget_and_comes_back() {
+        let budget = Budget::new(100);
+        let (mut a, mut b) = (budget.charge(), budget.charge());
+        assert!(a.set(60) && b.set(40));
+        assert!(!b.set(41) && !a.set(61));
+        assert!(a.set(10) && b.set(90));
+        assert!(!a.set(11), "nothing changed where there was no room");
+        drop(b);
+        assert!(a.set(100));
+        drop(a);
+        assert_eq!(budget.left.into_inner(), 100);
+    }
+}
