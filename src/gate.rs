@@ -3,6 +3,7 @@
 use crate::audit::{Audit, printable};
 use crate::clock::Clock;
 use crate::complaint::Complaints;
+use crate::decision::authenticate::Identity;
 use crate::decision::catalog::{self, Rendered};
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::{Claim, Judged, Judgement, judge_with};
@@ -200,8 +201,8 @@ impl Gate {
             };
             (judged, verdict)
         };
-        if let (Some(_), Some(key)) = (judged.caller, judged.key) {
-            self.last_used.note(key.fingerprint, now.unix_ms);
+        if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
+            self.last_used.note(fingerprint, now.unix_ms);
         }
         match &verdict {
             Verdict::Refuse(refusal) => {

@@ -353,7 +353,7 @@ pub fn key_file(settings: &Settings) -> KeyFile {
 /// Writes down when secrets were last used, where that has changed.
 fn write_uses(gate: &Gate, state: &State, path: &Path) {
     let view = state.view();
-    let exists: HashSet<u64> = view.keys.iter().map(|key| key.fingerprint).collect();
+    let exists: HashSet<u64> = view.keys.fingerprints().collect();
     let Some(uses) = gate.last_used.changed(|fingerprint| exists.contains(&fingerprint)) else { return };
     if let Err(error) = keys::used::write(path, &uses) {
         gate.last_used.not_written();

@@ -434,8 +434,7 @@ fn gate() -> Gate {
             team: None,
             not_before_unix_ms: None,
             on_behalf: None,
-            fingerprint: position as u64,
-            expires_unix_ms: (*name == "expired").then_some(0),
+            expires_unix_ms: (*name == "expired").then_some(0.into()),
             revoked: *name == "revoked",
             scope: Scope(position as u128),
         };

@@ -89,7 +89,6 @@ fn gate() -> Gate {
         revoked: false,
         scope: Scope::of("key", b"webui"),
         on_behalf: Some(Box::new(Behalf { header: "x-user".into(), plan })),
-        fingerprint: 1,
     };
     assert!(keys.insert(Digest::of(b"secret"), key));
     state.publish_keys(Arc::new(keys.with_pepper(Some(pepper))));

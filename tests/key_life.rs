@@ -92,7 +92,7 @@ impl Drop for Site {
 }
 
 fn found<'k>(keys: &'k KeySet, secret: &str) -> &'k Key {
-    keys.find(secret.as_bytes()).expect("a known secret")
+    keys.find(secret.as_bytes()).expect("a known secret").0
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_rotated_secret_is_shown_once_and_those_before_end_with_the_grace() {
     let (old, new) = (found(&keys, &first), found(&keys, &second));
     assert_eq!((old.scope, old.plan, old.team), (new.scope, new.plan, new.team));
     let day = 86_400_000;
-    assert!(old.expires_unix_ms.unwrap() < new.expires_unix_ms.unwrap() - 28 * day, "it ends after a day");
+    assert!(old.expires_unix_ms.unwrap().get() < new.expires_unix_ms.unwrap().get() - 28 * day, "it ends after a day");
     assert_eq!(site.states(), ["ann retiring", "ann live"]);
     // Again, with less grace: nobody's time is made longer, and what is left of the first is cut.
     let third = site.run("key rotate ann --grace 1h --expires 2d --print", "").unwrap();

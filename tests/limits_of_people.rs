@@ -421,12 +421,11 @@ fn keys() -> KeySet {
             name: name.into(),
             plan: keys.intern_plan(plan).unwrap(),
             team: team.map(|team| keys.intern_team(team).unwrap()),
-            not_before_unix_ms: (name == "early").then_some(10_000),
-            expires_unix_ms: (name == "ending").then_some(10_000),
+            not_before_unix_ms: (name == "early").then_some(10_000.into()),
+            expires_unix_ms: (name == "ending").then_some(10_000.into()),
             revoked: name == "revoked",
             scope: Scope::of("key", name.as_bytes()),
             on_behalf,
-            fingerprint: digest.fingerprint(),
         };
         assert!(keys.insert(digest, key));
     }

@@ -43,7 +43,6 @@ pub fn gate() -> Result<Gate, Fault> {
         revoked: false,
         scope: Scope(u128::MAX / 3),
         on_behalf: None,
-        fingerprint: 1,
     };
     keys.insert(Digest(sha2::Sha256::digest(SECRET.as_bytes()).into()), key);
     state.publish_keys(Arc::new(keys));

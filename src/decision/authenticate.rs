@@ -48,6 +48,8 @@ pub enum Identity<'v> {
     Key {
         /// The key.
         key: &'v Key,
+        /// Which of its secrets.
+        fingerprint: u64,
         /// The team it belongs to, and the plan whose limits the team shares.
         team: Option<(&'v Team, &'v Plan)>,
         /// The user it asks for, and the plan whose limits hold for each user.
@@ -110,8 +112,8 @@ pub fn authenticate<'v>(
         let user = tokens.prove(view, secret, now).map_err(Reason::Token)?;
         return Ok((token_caller(view, &user, now)?, Some(user)));
     }
-    let key = view.keys.find(secret).ok_or(Reason::UnknownKey)?;
-    match admitted(view, key, inquiry, now) {
+    let (key, fingerprint) = view.keys.find(secret).ok_or(Reason::UnknownKey)?;
+    match admitted(view, key, fingerprint, inquiry, now) {
         Ok(caller) => Ok((caller, None)),
         Err(reason) => Err(Turned { reason, key: Some(key) }),
     }
@@ -136,14 +138,20 @@ fn token_caller<'v>(view: &'v View, user: &token::User, now: Moment) -> Result<C
 }
 
 /// The caller that a known key is, if it may call now.
-fn admitted<'v>(view: &'v View, key: &'v Key, inquiry: &Inquiry<'_>, now: Moment) -> Result<Caller<'v>, Reason> {
+fn admitted<'v>(
+    view: &'v View,
+    key: &'v Key,
+    fingerprint: u64,
+    inquiry: &Inquiry<'_>,
+    now: Moment,
+) -> Result<Caller<'v>, Reason> {
     if key.revoked {
         return Err(Reason::RevokedKey);
     }
-    if key.expires_unix_ms.is_some_and(|expires| now.unix_ms >= expires) {
+    if key.expires_unix_ms.is_some_and(|expires| now.unix_ms >= expires.get()) {
         return Err(Reason::ExpiredKey);
     }
-    if key.not_before_unix_ms.is_some_and(|begins| now.unix_ms < begins) {
+    if key.not_before_unix_ms.is_some_and(|begins| now.unix_ms < begins.get()) {
         return Err(Reason::EarlyKey);
     }
     if view.blocks.holds_key(key.scope, now) {
@@ -171,7 +179,13 @@ fn admitted<'v>(view: &'v View, key: &'v Key, inquiry: &Inquiry<'_>, now: Moment
             Some((User { key: key.scope, scope, shared }, plan))
         }
     };
-    Ok(Caller { name: &key.name, plan, plan_index, scope: key.scope, identity: Identity::Key { key, team, user } })
+    Ok(Caller {
+        name: &key.name,
+        plan,
+        plan_index,
+        scope: key.scope,
+        identity: Identity::Key { key, fingerprint, team, user },
+    })
 }
 
 /// Who presents no credential at all is known by its network, where the configuration has a plan for that.

@@ -14,6 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroI64;
 use std::sync::Arc;
 
 /// SHA-256 of a presented secret, or its HMAC under the pepper.
@@ -88,17 +89,42 @@ pub struct Key {
     /// Its team: position in [`KeySet::teams`].
     pub team: Option<u16>,
     /// Milliseconds since 1970 before which it does not authenticate yet.
-    pub not_before_unix_ms: Option<i64>,
+    pub not_before_unix_ms: Option<UnixMs>,
     /// Milliseconds since 1970 from which it no longer authenticates.
-    pub expires_unix_ms: Option<i64>,
+    pub expires_unix_ms: Option<UnixMs>,
     /// Revoked keys stay in the file so that the log can tell them from unknown ones.
     pub revoked: bool,
     /// The books of this identity.
     pub scope: Scope,
     /// Where the key asks for others: by which header it names them. Few keys have it.
     pub on_behalf: Option<Box<Behalf>>,
-    /// [`Digest::fingerprint`] of the secret.
-    pub fingerprint: u64,
+}
+
+/// Milliseconds since 1970, in so many bytes that an absent one takes no more: there may be 100,000 keys, three times over
+/// during a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixMs(NonZeroI64);
+
+impl UnixMs {
+    /// The first millisecond of 1970 counts as the one before.
+    pub fn new(ms: i64) -> UnixMs {
+        const BEFORE: NonZeroI64 = match NonZeroI64::new(-1) {
+            Some(before) => before,
+            None => NonZeroI64::MIN,
+        };
+        UnixMs(NonZeroI64::new(ms).unwrap_or(BEFORE))
+    }
+
+    /// The number.
+    pub fn get(self) -> i64 {
+        self.0.get()
+    }
+}
+
+impl From<i64> for UnixMs {
+    fn from(ms: i64) -> UnixMs {
+        UnixMs::new(ms)
+    }
 }
 
 /// A secret that is not as it was.
@@ -213,10 +239,16 @@ impl KeySet {
         intern(&mut self.teams, name)
     }
 
-    /// The key a presented secret belongs to.
-    pub fn find(&self, secret: &[u8]) -> Option<&Key> {
-        let peppered = self.pepper.as_ref().and_then(|pepper| self.get(&pepper.digest(secret)));
-        peppered.or_else(|| self.get(&Digest::of(secret)))
+    /// The key a presented secret belongs to, and [`Digest::fingerprint`] of the secret.
+    pub fn find(&self, secret: &[u8]) -> Option<(&Key, u64)> {
+        let look = |digest: Digest| Some((self.get(&digest)?, digest.fingerprint()));
+        let peppered = self.pepper.as_ref().and_then(|pepper| look(pepper.digest(secret)));
+        peppered.or_else(|| look(Digest::of(secret)))
+    }
+
+    /// The fingerprints of all secrets.
+    pub fn fingerprints(&self) -> impl Iterator<Item = u64> {
+        self.by_digest.keys().map(Digest::fingerprint)
     }
 
     /// The key whose secret has this digest.

@@ -6,12 +6,13 @@
 
 use super::source::KeyFile;
 use crate::date;
-use crate::decision::keyset::{Behalf, Digest, Key, KeySet};
+use crate::decision::keyset::{Behalf, Digest, Key, KeySet, UnixMs};
 use crate::decision::limits::Scope;
 use crate::decision::on_behalf;
 use crate::problem::{PROBLEMS_MAX, Position, Problem, Problems};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
 use toml::de::{DeTable, DeValue};
 
 /// Most keys of one file.
@@ -19,9 +20,6 @@ pub const KEYS_MAX: usize = 1_000_000;
 
 /// Largest piece of the file that belongs to one key, comments included, in bytes.
 const PIECE_MAX: usize = 64 * 1024;
-
-/// Bytes a key takes in the file, at least: what `herdgate key new` writes for the shortest names.
-const ENTRY_SIZE: u64 = 150;
 
 /// One `[[key]]` table: a secret of a key. Secrets of one name are one key.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,10 +77,8 @@ impl Entry {
 pub fn load(key_file: &KeyFile) -> Result<KeySet, Problems> {
     let file = key_file.path.display().to_string();
     let pepper = key_file.pepper()?;
-    let Some(source) = key_file.open()? else { return Ok(KeySet::default()) };
-    let size = source.metadata().map_or(0, |metadata| metadata.len());
-    let capacity = usize::try_from(size / ENTRY_SIZE).unwrap_or(KEYS_MAX).min(KEYS_MAX);
-    let mut keys = KeySet::with_capacity(capacity);
+    let Some(mut source) = key_file.open()? else { return Ok(KeySet::default()) };
+    let mut keys = KeySet::with_capacity(count(&mut source).unwrap_or(0).min(KEYS_MAX));
     let has_pepper = pepper.is_some();
     read(source, &file, |entry| {
         if entry.peppered && !has_pepper {
@@ -101,16 +97,34 @@ pub fn load(key_file: &KeyFile) -> Result<KeySet, Problems> {
             scope: scope(&entry.name),
             plan: keys.intern_plan(plan).ok_or(TOO_MANY)?,
             team: team.as_ref().map(|team| keys.intern_team(team).ok_or(TOO_MANY)).transpose()?,
-            not_before_unix_ms: entry.not_before_unix_ms,
-            expires_unix_ms: entry.ends_unix_ms(),
+            not_before_unix_ms: entry.not_before_unix_ms.map(UnixMs::new),
+            expires_unix_ms: entry.ends_unix_ms().map(UnixMs::new),
             revoked: entry.revoked_unix_ms.is_some(),
             on_behalf: behalf,
-            fingerprint: entry.digest.fingerprint(),
             name: entry.name.into(),
         };
         if keys.insert(entry.digest, key) { Ok(()) } else { Err("has the digest of an earlier key") }
     })?;
     Ok(keys.with_pepper(pepper))
+}
+
+/// About how many keys a file has: an index one size too large would take twice the memory.
+fn count(source: &mut File) -> std::io::Result<usize> {
+    const HEADER: &[u8] = b"[[key]]";
+    let mut buffer = vec![0; 64 * 1024];
+    let mut headers = 0_usize;
+    loop {
+        match source.read(&mut buffer)? {
+            0 => break,
+            length => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                headers = headers.saturating_add(bytes.windows(HEADER.len()).filter(|bytes| *bytes == HEADER).count());
+            }
+        }
+    }
+    source.rewind()?;
+    // Headers that lie across two reads.
+    Ok(headers.saturating_add(headers / 200))
 }
 
 /// Every entry of the key file, in its order.
