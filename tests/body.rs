@@ -108,6 +108,9 @@ fn a_body_that_two_parsers_read_in_two_ways_is_refused_by_name() {
         ("duplicate n", br#"{"n":1,"n":100}"#, DuplicateKey("n")),
         ("N", br#"{"N":100}"#, CaseVariant("n")),
         ("best_of in another case", br#"{"Best_of":100}"#, CaseVariant("best_of")),
+        ("n_cmpl twice", br#"{"n_cmpl":1,"n_cmpl":2}"#, DuplicateKey("n_cmpl")),
+        ("n_cmpl in another case", br#"{"N_CMPL":2}"#, CaseVariant("n_cmpl")),
+        ("chat_template twice", br#"{"chat_template":"","chat_template":"x"}"#, DuplicateKey("chat_template")),
         ("n_predict in another case", br#"{"N_PREDICT":100}"#, CaseVariant("n_predict")),
         ("raw twice", br#"{"raw":false,"raw":true}"#, DuplicateKey("raw")),
         ("template in another case", br#"{"TEMPLATE":"x"}"#, CaseVariant("template")),
@@ -399,13 +402,82 @@ fn the_prompt_and_its_images_are_counted() {
 }
 
 #[test]
-fn a_template_counts_unless_it_is_null() {
-    for (value, stands) in [("\"x\"", true), ("\"\"", true), ("null", false), ("[1]", true), ("{}", true), ("1", true)]
-    {
-        let source = format!(r#"{{"template":{value}}}"#);
-        assert_eq!(read(source.as_bytes()).unwrap().has_template, stands, "{source}");
+fn a_template_counts_unless_it_is_null_or_empty() {
+    let cases = [
+        ("\"x\"", true),
+        ("\"\\n\"", true),
+        ("\"\"", false),
+        ("null", false),
+        ("[1]", true),
+        ("{}", true),
+        ("1", true),
+    ];
+    for (value, stands) in cases {
+        for key in ["template", "chat_template", "chat_templ\\u0061te"] {
+            let source = format!(r#"{{"{key}":{value}}}"#);
+            assert_eq!(read(source.as_bytes()).unwrap().has_template, stands, "{source}");
+            check_every_split(source.as_bytes());
+        }
     }
-    assert!(!read(b"{}").unwrap().has_template);
+    for source in ["{}", r#"{"x":{"template":"x"}}"#, r#"{"prompt":"x","template":""}"#] {
+        assert!(!read(source.as_bytes()).unwrap().has_template, "{source}");
+    }
+    assert!(read(br#"{"template":"x","chat_template":null}"#).unwrap().has_template);
+}
+
+#[test]
+fn the_prompts_of_an_array_are_counted_and_tokens_are_one_prompt() {
+    for (source, prompts) in [
+        (r#"{"prompt":"a"}"#, 0),
+        (r#"{"prompt":[]}"#, 0),
+        (r#"{"prompt":["a"]}"#, 1),
+        (r#"{"prompt":["a","b","c"]}"#, 3),
+        (r#"{"prompt":["data:image/png;base64,aa","d"]}"#, 2),
+        (r#"{"prompt":[1,2,3]}"#, 0),
+        (r#"{"prompt":[[1,2],[3],[]]}"#, 3),
+        (r#"{"prompt":[[1,"x",[2]],{"prompt_string":"a","x":["b"]}]}"#, 2),
+        (r#"{"prompt":{"x":["a","b"]}}"#, 0),
+        (r#"{"pr\u006fmpt":["a","b"]}"#, 2),
+        (r#"{"PROMPT":["a","b"]}"#, 2),
+        (r#"{"prompt_embeds":["aa","bb"]}"#, 2),
+        (r#"{"prompt":["a"],"prompt":["b","c"]}"#, 3),
+        (r#"{"prompt":["a"],"x":["b","c"]}"#, 1),
+        (r#"{"input":["a","b"]}"#, 0),
+        (r#"{"x":{"prompt":["a","b"]}}"#, 0),
+    ] {
+        assert_eq!(read(source.as_bytes()).unwrap().prompts, prompts, "{source}");
+        check_every_split(source.as_bytes());
+    }
+}
+
+#[test]
+fn every_way_to_send_an_image_counts_with_its_size() {
+    for (source, images, largest) in [
+        (r#"{"prompt":"p"}"#, 0, 0),
+        (r#"{"images":["aaaa","bb"]}"#, 2, 4),
+        (r#"{"images":[]}"#, 0, 0),
+        (r#"{"messages":[{"images":["aa","bbbbbb"]},{"images":["cccc"]}]}"#, 3, 6),
+        (r#"{"messages":[{"content":[{"image_url":{"url":"data:image/png;base64,aa","detail":"low"}}]}]}"#, 1, 24),
+        (r#"{"messages":[{"content":[{"image_url":"https://a/b"},{"image_url":{"url":"DATA:image/png,"}}]}]}"#, 2, 15),
+        (r#"{"messages":[{"content":[{"image\u005furl":{"url":"x"}}]}]}"#, 1, 1),
+        (r#"{"messages":[{"content":[{"Image_URL":{"url":"x"}}]}]}"#, 1, 1),
+        (r#"{"messages":[{"content":[{"image_url":["a","bb"]}]}]}"#, 2, 2),
+        (r#"{"messages":[{"content":[{"image_url":null},{"text":"image_url"}]}]}"#, 0, 0),
+        (r#"{"messages":[{"content":[{"source":{"type":"base64","data":"aaaaaaaa"}}]}]}"#, 1, 8),
+        (r#"{"messages":[{"content":[{"content":[{"source":{"type":"url","url":"u"}}]}]}]}"#, 1, 3),
+        (r#"{"messages":[{"content":[{"source":"a book"}]}]}"#, 0, 0),
+        (r#"{"input":[{"content":[{"type":"input_image","image_url":"data:image/png;base64,a"}]}]}"#, 1, 23),
+        (r#"{"input":[{"type":"input_image","image_url":"u"}]}"#, 1, 1),
+        (r#"{"prompt":{"prompt_string":"p","multimodal_data":["aaaa","bb"]}}"#, 2, 4),
+        (r#"{"prompt":[{"prompt_string":"p","multimodal_data":["aaaa"]}]}"#, 1, 4),
+        (r#"{"tools":[{"function":{"parameters":{"source":{"type":"string"},"image_url":{"a":"b"}}}}]}"#, 0, 0),
+        (r#"{"image_url":{"url":"x"},"source":{"a":"b"}}"#, 0, 0),
+        (r#"{"messages":[{"content":[{"image_url":{"url":"a"}},{"text":"bbbbbbbbbb"}]}]}"#, 1, 1),
+    ] {
+        let body = read(source.as_bytes()).unwrap();
+        assert_eq!((body.images, body.largest_image), (images, largest), "{source}");
+        check_every_split(source.as_bytes());
+    }
 }
 
 #[test]
