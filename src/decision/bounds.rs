@@ -6,7 +6,7 @@
 //!
 //! Sources: Ollama `openai/openai.go` (`FromChatRequest`, `FromCompleteRequest`), `anthropic/anthropic.go`, `api/types.go`
 //! (`Options`) and `runner/…/runner.go` (`seq.numPredict > 0`: 0 and less bound nothing); llama.cpp
-//! `tools/server/server-task.cpp` (`params_from_json_cmpl`), `server-common.cpp` (what becomes of other dialects); vLLM
+//! `tools/server/server-task.cpp` (`params_from_json_cmpl`), `server-chat.cpp` (what becomes of other dialects); vLLM
 //! `entrypoints/openai/*/protocol.py`; LocalAI `core/schema/prediction.go`; TGI `router/src/lib.rs`.
 
 use super::body::{Body, Watched};
