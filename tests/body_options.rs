@@ -22,6 +22,7 @@ fn a_template_counts_unless_it_is_null_or_empty() {
     let cases = [
         ("\"x\"", true),
         ("\"\\n\"", true),
+        ("\"data:image/png;base64,\"", true),
         ("\"\"", false),
         ("null", false),
         ("[1]", true),

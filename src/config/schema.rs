@@ -330,7 +330,8 @@ pub static SECTIONS: &[Section] = &[
                 "raw",
                 Kind::Bool,
                 Value("true"),
-                "Whether a caller may go around the model's prompt template: `raw`, `template`, `chat_template`.",
+                "Whether a caller may go around the model's prompt template: `raw`, `template`, `chat_template`. `suffix`, which the \
+                 template has a place for, always passes.",
             ),
             key("max_images", Kind::Integer(0, 10_000), Nothing, "Most images of a request."),
             key(

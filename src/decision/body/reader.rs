@@ -322,6 +322,7 @@ impl BodyReader {
                 self.text.clear();
                 Role::Captured(key)
             }
+            Some((key, _)) if key.is_template() => Role::Plain,
             None | Some((_, Kind::Any)) if self.image_depth != 0 => Role::ImagePart,
             Some((Key::ImageUrl, _)) => Role::Image,
             None | Some((_, Kind::Any)) if self.images_depth == self.nest.depth() => Role::Image,
@@ -454,10 +455,6 @@ impl BodyReader {
 
     /// Ends a string at the offset of its closing quote.
     fn end_string(&mut self, role: Role, quote: u64) -> Result<(), BodyFault> {
-        // Go's client writes the template that it does not bring as "".
-        if quote - self.start > 1 && self.key.is_some_and(Key::is_template) {
-            self.body.has_template = true;
-        }
         match role {
             Role::PlainKey => return self.end_key(None, None),
             Role::Key(place) => {
@@ -470,7 +467,12 @@ impl BodyReader {
                 self.body.largest_image = self.body.largest_image.max(quote - self.start - 1);
             }
             Role::ImagePart => self.body.largest_image = self.body.largest_image.max(quote - self.start - 1),
-            Role::Probed | Role::Plain if self.in_prompt => self.body.prompt_bytes += quote - self.start - 1,
+            Role::Probed | Role::Plain if self.in_prompt => {
+                let bytes = quote - self.start - 1;
+                self.body.prompt_bytes += bytes;
+                // A template is always plain. Go's client writes the template that it does not bring as "".
+                self.body.has_template |= bytes > 0 && self.key.is_some_and(Key::is_template);
+            }
             Role::Probed | Role::Plain => {}
         }
         self.end_value();
