@@ -52,18 +52,6 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
     Ok(())
 }
 
-/// What holds less than its operator may think.
-fn warning(plan: &Plan) -> Option<String> {
-    let Allowance { max_output, left_open, .. } = plan.allowance;
-    (max_output.is_some() && left_open.is_none()).then(|| {
-        format!(
-            "plan \"{}\": a request that names no bound passes \"max_output\", and the server's default holds; \
-             say left_open = \"allow\", or \"refuse\"",
-            plan.name
-        )
-    })
-}
-
 /// Reads the key file against the plans and teams of the configuration; answers the number of keys.
 fn check_keys(config: &Config) -> Result<usize, Problems> {
     let file = super::key_file(config);
@@ -90,6 +78,18 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
     let left_out = items.len().saturating_sub(crate::problem::PROBLEMS_MAX);
     items.truncate(crate::problem::PROBLEMS_MAX);
     Err(Problems { file: file.path.display().to_string(), items, left_out })
+}
+
+/// What holds less than its operator may think.
+fn warning(plan: &Plan) -> Option<String> {
+    let Allowance { max_output, left_open, .. } = plan.allowance;
+    (max_output.is_some() && left_open.is_none()).then(|| {
+        format!(
+            "plan \"{}\": a request that names no bound passes \"max_output\", and the server's default holds; \
+             say left_open = \"allow\", or \"refuse\"",
+            plan.name
+        )
+    })
 }
 
 fn as_json(problems: &Problems) -> Vec<Value> {
