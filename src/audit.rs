@@ -126,6 +126,7 @@ impl Audit {
                     status = refusal.status(),
                     code = refusal.code().as_str(),
                     reason = refusal.reason.as_str(),
+                    option = refusal.reason.option(),
                     at_byte = fault_position(refusal),
                     body_bytes = body_bytes(&inquiry.body),
                     "refused"

@@ -108,6 +108,9 @@ fn a_body_that_two_parsers_read_in_two_ways_is_refused_by_name() {
         ("duplicate n", br#"{"n":1,"n":100}"#, DuplicateKey("n")),
         ("N", br#"{"N":100}"#, CaseVariant("n")),
         ("best_of in another case", br#"{"Best_of":100}"#, CaseVariant("best_of")),
+        ("n_cmpl twice", br#"{"n_cmpl":1,"n_cmpl":2}"#, DuplicateKey("n_cmpl")),
+        ("n_cmpl in another case", br#"{"N_CMPL":2}"#, CaseVariant("n_cmpl")),
+        ("chat_template twice", br#"{"chat_template":"","chat_template":"x"}"#, DuplicateKey("chat_template")),
         ("n_predict in another case", br#"{"N_PREDICT":100}"#, CaseVariant("n_predict")),
         ("raw twice", br#"{"raw":false,"raw":true}"#, DuplicateKey("raw")),
         ("template in another case", br#"{"TEMPLATE":"x"}"#, CaseVariant("template")),
@@ -396,16 +399,6 @@ fn the_prompt_and_its_images_are_counted() {
         assert_eq!((body.prompt_bytes, body.images), (*bytes, *images), "{source}");
         check_every_split(source.as_bytes());
     }
-}
-
-#[test]
-fn a_template_counts_unless_it_is_null() {
-    for (value, stands) in [("\"x\"", true), ("\"\"", true), ("null", false), ("[1]", true), ("{}", true), ("1", true)]
-    {
-        let source = format!(r#"{{"template":{value}}}"#);
-        assert_eq!(read(source.as_bytes()).unwrap().has_template, stands, "{source}");
-    }
-    assert!(!read(b"{}").unwrap().has_template);
 }
 
 #[test]

@@ -77,10 +77,20 @@ fn check_says_what_it_counted() {
     site.check("check", "", 0, "ok: 1 server, 1 plan, 0 keys\n", "");
     site.check("check --config herdgate.toml", "", 0, "ok: 1 server, 1 plan, 0 keys\n", "");
     site.check("--config - check", CONFIG, 0, "ok: 1 server, 1 plan, 0 keys\n", "");
-    let json = "{\"keys\":0,\"ok\":true,\"plans\":1,\"problems\":[],\"servers\":1}\n";
+    let json = "{\"keys\":0,\"ok\":true,\"plans\":1,\"problems\":[],\"servers\":1,\"warnings\":[]}\n";
     site.check("check --json", "", 0, json, "");
     assert_eq!(site.run("key new --name alice").status, 0);
     site.check("check", "", 0, "ok: 1 server, 1 plan, 1 key\n", "");
+}
+
+#[test]
+fn check_warns_of_a_bound_that_a_request_can_leave_out() {
+    let warned = "warning: plan \"team\": a request that names no bound passes \"max_output\", and the server's default holds; say left_open = \"allow\", or \"refuse\"\n";
+    for (left_open, warned) in [("", warned), ("left_open = \"allow\"\n", ""), ("left_open = \"refuse\"\n", "")] {
+        let site = Site::new("warns", &format!("{CONFIG}max_output = 4096\n{left_open}"));
+        site.check("check", "", 0, &format!("{warned}ok: 1 server, 1 plan, 0 keys\n"), "");
+        assert_eq!(site.run("check --json").out.contains("\"warnings\":[]"), warned.is_empty());
+    }
 }
 
 #[test]

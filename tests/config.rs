@@ -4,6 +4,7 @@
 use herdgate::config::compile::compile;
 use herdgate::config::reload::{follow, needs_restart};
 use herdgate::config::{Config, document};
+use herdgate::decision::allowance::{Allowance, LeftOpen, Loaded};
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{RouteClasses, ServerKind};
 use herdgate::file_watch::FileWatch;
@@ -145,6 +146,17 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(source.ca_file.as_deref(), Some(Path::new("/etc/herdgate/id.pem")));
     assert_eq!(source.proxy.as_deref(), Some("http://10.0.0.1:3128"));
     assert_eq!(settings.issuers[1].jwks_uri, None);
+    let allowance = Allowance {
+        max_output: Some(4_096),
+        left_open: Some(LeftOpen::Refuse),
+        max_context: Some(16_384),
+        keep_alive: Loaded::AtMost(1_800),
+        template_only: true,
+        max_images: Some(4),
+        max_image_size: Some(4_000_000),
+    };
+    assert_eq!(policy.plans[0].allowance, allowance);
+    assert_eq!(policy.plans[1].allowance, Allowance::default());
     let permits =
         |model: &str| policy.plans[0].models.iter().any(|pattern| pattern.permits(&ModelName::canonical(model)));
     assert!(permits("llama3.2:3b") && permits("nomic-embed-text:latest") && !permits("qwen2.5"));

@@ -393,7 +393,7 @@ fn gate() -> Gate {
         models: models.iter().map(|pattern| ModelPattern::new(pattern)).collect(),
         routes: RouteClasses { inference, catalog: true },
         requests,
-        concurrency: None,
+        ..Plan::default()
     };
     let some = |value| NonZeroU64::new(value).unwrap();
     let quota = Quota { count: some(6), period_ns: some(60_000_000_000), burst: some(3) };

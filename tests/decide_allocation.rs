@@ -32,6 +32,13 @@ url = "http://10.0.1.10:11434"
 models = ["*"]
 requests = ["100M/s", "500M/min"]
 concurrency = 8
+max_output = 4096
+left_open = "refuse"
+max_context = 8192
+keep_alive = "30m"
+raw = false
+max_images = 1
+max_image_size = 100
 [teams.research]
 plan = "wide"
 [auth]
@@ -42,7 +49,8 @@ failures = "30/min"
 fn ten_thousand_grants_to_key_user_and_team_are_decided_without_an_allocation() {
     let gate = gate();
     let view = gate.state.view();
-    let body = br#"{"model":"llama3.2:3b"}"#;
+    let body =
+        br#"{"model":"llama3.2:3b","options":{"num_predict":4096,"num_ctx":8192},"keep_alive":"30m","raw":false}"#;
     let inquiry = Inquiry {
         uid: b"8f1e0000-0000-0000-0000-000000000000",
         method: b"POST",

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it also reads clock and switch
 
 use herdgate::date;
-use herdgate::decision::keyset::KeySet;
+use herdgate::decision::keyset::{KeySet, UnixMs};
 use herdgate::file_watch::FileWatch;
 use herdgate::keys::file::{self, Entry, Terms, scope};
 use herdgate::keys::secret::{self, LENGTH, Secret, looks_malformed};
@@ -185,7 +185,7 @@ fn a_key_file_is_read_into_what_decisions_need() {
     assert_eq!(plans, ["team", "batch"]);
     let bob = keys.get(&two.digest()).unwrap();
     assert_eq!((&*bob.name, bob.plan, bob.revoked), ("bob@example.com", 1, false));
-    assert_eq!(bob.expires_unix_ms, date::parse("2026-01-31T23:00:00Z"));
+    assert_eq!(bob.expires_unix_ms.map(UnixMs::get), date::parse("2026-01-31T23:00:00Z"));
     assert!(keys.get(&three.digest()).unwrap().revoked);
     let scopes = [&one, &three, &two].map(|secret| keys.get(&secret.digest()).unwrap().scope);
     assert_eq!(scopes[0], scopes[1], "two secrets of one name share its books");

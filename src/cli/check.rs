@@ -3,6 +3,8 @@
 use super::Failure;
 use crate::config::settings::IssuerSource;
 use crate::config::{self, Config};
+use crate::decision::allowance::Allowance;
+use crate::decision::policy::Plan;
 use crate::jwks::{Fetcher, Source};
 use crate::keys;
 use crate::keys::file::Entry;
@@ -13,8 +15,10 @@ use std::path::Path;
 
 pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let mut found = Vec::new();
+    let mut warnings = Vec::new();
     let counts = match config::load(path) {
         Ok(config) => {
+            warnings = config.policy.plans.iter().filter_map(warning).collect();
             let keys = check_keys(&config).unwrap_or_else(|problems| {
                 found.push(problems);
                 0
@@ -32,7 +36,9 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
         let problems: Vec<Value> = found.iter().flat_map(as_json).collect();
         let ok = found.is_empty();
         let report = match ok {
-            true => json!({"ok": ok, "servers": servers, "plans": plans, "keys": keys, "problems": problems}),
+            true => json!({
+                "ok": ok, "servers": servers, "plans": plans, "keys": keys, "problems": problems, "warnings": warnings,
+            }),
             false => json!({"ok": ok, "problems": problems}),
         };
         writeln!(out, "{report}")?;
@@ -41,6 +47,9 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
     }
     if !found.is_empty() {
         return Err(Failure::Problems(found));
+    }
+    for warning in warnings {
+        writeln!(out, "warning: {warning}")?;
     }
     writeln!(out, "ok: {}, {}, {}", count(servers, "server"), count(plans, "plan"), count(keys, "key"))?;
     Ok(())
@@ -89,6 +98,18 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
     let left_out = items.len().saturating_sub(crate::problem::PROBLEMS_MAX);
     items.truncate(crate::problem::PROBLEMS_MAX);
     Err(Problems { file: file.path.display().to_string(), items, left_out })
+}
+
+/// What holds less than its operator may think.
+fn warning(plan: &Plan) -> Option<String> {
+    let Allowance { max_output, left_open, .. } = plan.allowance;
+    (max_output.is_some() && left_open.is_none()).then(|| {
+        format!(
+            "plan \"{}\": a request that names no bound passes \"max_output\", and the server's default holds; \
+             say left_open = \"allow\", or \"refuse\"",
+            plan.name
+        )
+    })
 }
 
 fn as_json(problems: &Problems) -> Vec<Value> {

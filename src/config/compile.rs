@@ -103,6 +103,7 @@ impl Compiler<'_, '_> {
             routes: self.routes(table),
             requests: self.quotas(table),
             concurrency: integer(table, "concurrency"),
+            allowance: self.allowance(table),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The configuration: from the file as written to settings and policy, with every problem named.
 
 pub mod access;
+pub mod allowance;
 pub mod compile;
 pub mod document;
 pub mod file;

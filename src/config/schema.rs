@@ -295,15 +295,52 @@ pub static SECTIONS: &[Section] = &[
             later("tokens", Kind::Rate, Nothing, "Token rate of each caller."),
             key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of each caller at a time. Absent: no limit."),
             later("budget", Kind::Budgets, Nothing, "Tokens by calendar day or month."),
-            later("max_output", Kind::Integer(1, MANY), Nothing, "Most tokens one answer may have."),
-            later("max_context", Kind::Integer(1, MANY), Nothing, "Largest context a caller may ask for."),
-            later(
+            key(
+                "max_output",
+                Kind::Integer(1, MANY),
+                Nothing,
+                "Most tokens a request may ask to be generated, over all its answers (`n`, `best_of`, arrays of prompts multiply). \
+                 What bounds an answer depends on server and endpoint: `num_predict`, `max_tokens`, … `num_predict` of 0 or less, \
+                 which is no bound, is refused.",
+            ),
+            key(
+                "left_open",
+                Kind::Choice(&["allow", "refuse", "close"]),
+                Nothing,
+                "What becomes of a request that names no bound beside `max_output`. `allow`: it passes, and the server's default \
+                 holds (Ollama: ten contexts). `refuse`: 400, which stock clients that name none do not survive. Absent: as \
+                 `allow`, and `check` warns. `close` (herdgate adds the bound) is not supported yet.",
+            ),
+            key("max_context", Kind::Integer(1, MANY), Nothing, "Largest `num_ctx` a caller may ask for."),
+            key(
                 "over",
                 Kind::Choice(&["refuse", "clamp"]),
                 Value("refuse"),
-                "What happens to a request that asks for more than a bound.",
+                "What happens to a request that asks for more than a bound: `refuse` is 400 `exceeds_limit`. `clamp` is not \
+                 supported yet.",
             ),
-            later("keep_alive", Kind::Text, Nothing, "Longest a caller may ask for: a duration, `deny` or `allow`."),
+            key(
+                "keep_alive",
+                Kind::Text,
+                Nothing,
+                "Longest a caller may ask a model to stay loaded, from `1s` on; or `deny`, `allow`. 0 (less than a second) and -1 \
+                 (for ever) need `allow`. Absent: `allow`.",
+            ),
+            key(
+                "raw",
+                Kind::Bool,
+                Value("true"),
+                "Whether a caller may go around the model's prompt template: `raw`, `template`, `chat_template`. `suffix`, which the \
+                 template has a place for, always passes.",
+            ),
+            key("max_images", Kind::Integer(0, 10_000), Nothing, "Most images of a request."),
+            key(
+                "max_image_size",
+                Kind::Integer(1, MANY),
+                Nothing,
+                "Largest image, in bytes as it stands in the body: base64 is a third longer than the file. An image by URL counts as \
+                 one image of the URL's length; `max_images = 0` forbids them.",
+            ),
             later("priority", Kind::Choice(&["normal", "high", "low"]), Value("normal"), "Place in the proxy's queue."),
             later("shadow", Kind::Bool, Value("false"), "Count and log, do not refuse."),
         ],

@@ -1,6 +1,7 @@
 //! What a refusal says, in the dialect of its route: one line of JSON, control characters escaped, never a secret or an
 //! address.
 
+use super::allowance::{Asked, Excess, Unit};
 use super::route::Dialect;
 use super::verdict::{Code, Reason, Refusal};
 use std::fmt::Write;
@@ -21,9 +22,12 @@ pub fn refusal_body(refusal: &Refusal, dialect: Dialect) -> String {
         Dialect::OpenAi => {
             body.push_str("{\"error\":{\"message\":");
             push_json_string(&mut body, &message);
+            let (kind, code) = (openai_type(code), code.as_str());
             // Writing to a String cannot fail.
-            let _ =
-                write!(body, ",\"type\":\"{}\",\"param\":null,\"code\":\"{}\"}}}}", openai_type(code), code.as_str());
+            let _ = match refusal.reason.option() {
+                Some(option) => write!(body, ",\"type\":\"{kind}\",\"param\":\"{option}\",\"code\":\"{code}\"}}}}"),
+                None => write!(body, ",\"type\":\"{kind}\",\"param\":null,\"code\":\"{code}\"}}}}"),
+            };
         }
         Dialect::Anthropic => {
             let _ = write!(body, "{{\"type\":\"error\",\"error\":{{\"type\":\"{}\",\"message\":", anthropic_type(code));
@@ -43,7 +47,15 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
         Code::ModelNotFound => format!("The model `{model}` does not exist or you do not have access to it."),
         Code::UnknownRoute => "unknown route".into(),
         Code::NotPermitted if refusal.reason == Reason::Blocked => "your access is suspended for a while".into(),
-        Code::NotPermitted => "your plan does not permit this request".into(),
+        Code::NotPermitted => match refusal.reason.option() {
+            Some("keep_alive") => "your plan does not permit this `keep_alive`".into(),
+            Some(option) => format!("your plan does not permit `{option}`"),
+            None => "your plan does not permit this request".into(),
+        },
+        Code::ExceedsLimit => match &refusal.reason {
+            Reason::OverBound(excess) => excess_message(excess),
+            _ => "the request asks for more than your plan permits".into(),
+        },
         Code::InvalidBody | Code::AmbiguousBody => match &refusal.reason {
             Reason::Body(fault) => fault.public_message().to_string(),
             Reason::ModelInQuery => "the model must be named in the request body, not in the query".into(),
@@ -62,6 +74,25 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
     }
 }
 
+fn excess_message(excess: &Excess) -> String {
+    let Excess { option, asked, bound, unit } = excess;
+    let unit = match unit {
+        Unit::Output => "tokens of output",
+        Unit::Context => "tokens of context",
+        Unit::Seconds => "s",
+        Unit::Images => "images",
+        Unit::Bytes => "bytes each",
+    };
+    match asked {
+        Asked::Given(asked) => format!("`{option}` asks for {asked}, and your plan permits at most {bound} {unit}"),
+        Asked::Times(asked, answers) => {
+            format!("`{option}` for {answers} answers asks for {asked}, and your plan permits at most {bound} {unit}")
+        }
+        Asked::Endless => format!("`{option}` sets no bound, and your plan permits at most {bound} {unit}"),
+        Asked::Open => format!("`{option}` must be given: your plan permits at most {bound} {unit}"),
+    }
+}
+
 /// OpenAI's `error.type` for a code, as its API documents and returns it.
 fn openai_type(code: Code) -> &'static str {
     match code {
@@ -71,6 +102,7 @@ fn openai_type(code: Code) -> &'static str {
         Code::InvalidApiKey
         | Code::ModelNotFound
         | Code::UnknownRoute
+        | Code::ExceedsLimit
         | Code::InvalidBody
         | Code::AmbiguousBody
         | Code::BodyNotVisible
@@ -84,7 +116,9 @@ fn anthropic_type(code: Code) -> &'static str {
         Code::InvalidApiKey => "authentication_error",
         Code::NotPermitted => "permission_error",
         Code::ModelNotFound | Code::UnknownRoute => "not_found_error",
-        Code::InvalidBody | Code::AmbiguousBody | Code::UnsupportedEncoding => "invalid_request_error",
+        Code::ExceedsLimit | Code::InvalidBody | Code::AmbiguousBody | Code::UnsupportedEncoding => {
+            "invalid_request_error"
+        }
         Code::BodyNotVisible => "request_too_large",
         Code::RateLimitExceeded | Code::ConcurrencyExceeded => "rate_limit_error",
         Code::NoServer | Code::Overloaded => "overloaded_error",

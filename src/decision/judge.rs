@@ -129,7 +129,9 @@ fn permitted<'v>(
         // Without a body the model is unknown: only a plan that may use every model may pass. `*` alone is not enough
         // where some model leaves the fleet, because it does not permit that one.
         let pattern = caller.plan.models.iter().any(|pattern| pattern.permits_all());
-        let everything = pattern && view.roster.permits_all(caller.plan_index);
+        // Nor can options be judged that are not seen.
+        let options = route.endpoint.class() != Class::Inference || caller.plan.allowance.permits_all();
+        let everything = pattern && options && view.roster.permits_all(caller.plan_index);
         return if everything {
             Ok(Judgement::Claim(Claim { pool: None, limits, seats, user }))
         } else {
@@ -142,6 +144,10 @@ fn permitted<'v>(
     let body = read(&inquiry.body)?;
     let model = requested_model(&body, route.endpoint)?;
     let pool = resolve(view, caller.plan, caller.plan_index, model)?;
+    if route.endpoint.class() == Class::Inference {
+        let kinds = pool.members.iter().filter_map(|member| view.server(*member)).map(|server| server.kind);
+        caller.plan.allowance.check(kinds, route.endpoint, &body)?;
+    }
     Ok(Judgement::Claim(Claim { pool: Some(pool), limits, seats, user }))
 }
 

@@ -1,9 +1,11 @@
 //! The decision, pure: facts and the moment go in, a verdict comes out. No async, sockets, files, locks, logging, clock or
 //! environment below this folder; `tests/tidy.rs` holds it to that.
 
+pub mod allowance;
 pub mod authenticate;
 pub mod blocks;
 pub mod body;
+pub mod bounds;
 pub mod breaker;
 pub mod catalog;
 pub mod choose;

@@ -1,5 +1,6 @@
 //! The compiled configuration a decision reads: plans and servers. Built only by `config::compile` and by tests.
 
+use super::allowance::Allowance;
 use super::limits::{Quota, Scope};
 use super::name::ModelName;
 use super::token::Issuer;
@@ -67,6 +68,8 @@ pub struct Plan {
     pub requests: Vec<Quota>,
     /// Requests each caller on this plan may have on their way at once; `None`: no limit.
     pub concurrency: Option<u32>,
+    /// What a request may ask for.
+    pub allowance: Allowance,
 }
 
 /// The route classes a plan permits.

@@ -171,7 +171,7 @@ pub fn route<'a>(method: &[u8], target: &'a [u8]) -> Result<Route<'a>, (Reason, 
         return Err((Reason::UnsafePath, dialect));
     }
     let endpoint = lookup(method, path).ok_or((Reason::UnknownRoute, dialect))?;
-    if endpoint.class() != Class::Catalog && names_model(query) {
+    if !endpoint.is_answered_here() && names_model(query) {
         return Err((Reason::ModelInQuery, dialect));
     }
     Ok(Route { endpoint, dialect, head: method == b"HEAD", model_in_path: None })
@@ -386,6 +386,8 @@ mod tests {
         for query in ["model=x", "a=b&Model=x", "m%6fdel=x", "MODEL", "a;model=x", "%6D%6f%64%65%6C=x"] {
             check("POST", &format!("/v1/chat/completions?{query}"), "model_in_query");
         }
+        check("POST", "/api/show?model=x", "model_in_query");
+        check("GET", "/api/tags?model=x", "tags");
         for query in ["models=x", "mode=l", "x=model", "model%20=x", "beta=true"] {
             check("POST", &format!("/v1/chat/completions?{query}"), "v1_chat_completions");
         }

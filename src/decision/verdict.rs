@@ -3,6 +3,7 @@
 //! *Why* ([`Reason`]) and *what is told* ([`Code`]) are two enums, recorded together: the log names the reason, the client
 //! learns only the code. An unknown model and a model outside the plan differ in the first and not in the second.
 
+use super::allowance::Excess;
 use super::body::BodyFault;
 use super::limits::Holder;
 use super::policy::Server;
@@ -137,6 +138,10 @@ pub enum Reason {
     BodyNotVisible,
     /// The body cannot be read in one way only.
     Body(BodyFault),
+    /// The plan does not permit this option, or this value of it.
+    OptionNotInPlan(&'static str),
+    /// An option is above the plan's bound.
+    OverBound(Excess),
     /// `Content-Encoding` other than identity.
     Encoding,
     /// A request-rate limit of this holder is used up.
@@ -165,6 +170,8 @@ pub enum Code {
     /// 403
     NotPermitted,
     /// 400
+    ExceedsLimit,
+    /// 400
     InvalidBody,
     /// 400
     AmbiguousBody,
@@ -184,11 +191,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, for metrics and tests.
-    pub const ALL: [Code; 12] = [
+    pub const ALL: [Code; 13] = [
         Code::InvalidApiKey,
         Code::ModelNotFound,
         Code::UnknownRoute,
         Code::NotPermitted,
+        Code::ExceedsLimit,
         Code::InvalidBody,
         Code::AmbiguousBody,
         Code::BodyNotVisible,
@@ -206,6 +214,7 @@ impl Code {
             Code::ModelNotFound => "model_not_found",
             Code::UnknownRoute => "unknown_route",
             Code::NotPermitted => "not_permitted",
+            Code::ExceedsLimit => "exceeds_limit",
             Code::InvalidBody => "invalid_body",
             Code::AmbiguousBody => "ambiguous_body",
             Code::BodyNotVisible => "body_not_visible",
@@ -223,7 +232,7 @@ impl Code {
             Code::InvalidApiKey => 401,
             Code::ModelNotFound | Code::UnknownRoute => 404,
             Code::NotPermitted => 403,
-            Code::InvalidBody | Code::AmbiguousBody => 400,
+            Code::ExceedsLimit | Code::InvalidBody | Code::AmbiguousBody => 400,
             Code::BodyNotVisible => 413,
             Code::UnsupportedEncoding => 415,
             Code::RateLimitExceeded | Code::ConcurrencyExceeded => 429,
@@ -250,6 +259,15 @@ impl Reason {
         )
     }
 
+    /// The option it is about, as it is written in a body: of a closed set.
+    pub fn option(&self) -> Option<&'static str> {
+        match self {
+            Reason::OptionNotInPlan(option) => Some(option),
+            Reason::OverBound(excess) => Some(excess.option),
+            _ => None,
+        }
+    }
+
     /// What the client is told for this reason.
     pub fn code(&self) -> Code {
         match self {
@@ -269,7 +287,9 @@ impl Reason {
             | Reason::OnBehalfNotPassed
             | Reason::OnBehalfAmbiguous
             | Reason::RouteNotInPlan
+            | Reason::OptionNotInPlan(_)
             | Reason::BodyHidden => Code::NotPermitted,
+            Reason::OverBound(_) => Code::ExceedsLimit,
             Reason::ModelInQuery => Code::AmbiguousBody,
             Reason::Body(fault) => {
                 if fault.is_ambiguous() {
@@ -313,6 +333,8 @@ impl Reason {
             Reason::BodyHidden => "body_hidden",
             Reason::BodyNotVisible => "body_not_visible",
             Reason::Body(fault) => fault.kind.as_str(),
+            Reason::OptionNotInPlan(_) => "option_not_in_plan",
+            Reason::OverBound(_) => "over_bound",
             Reason::Encoding => "encoding",
             Reason::RequestRate(Holder::Key) => "request_rate",
             Reason::RequestRate(Holder::User) => "request_rate_of_user",

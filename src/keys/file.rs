@@ -164,7 +164,8 @@ pub fn read(
 ) -> Result<(), Problems> {
     let mut findings = Findings::default();
     // Keys are many and their terms few.
-    let mut terms_of: HashMap<Scope, u32> = HashMap::new();
+    // By half of the name's hash: they are for this reading only, and there may be very many.
+    let mut terms_of: HashMap<u64, u32> = HashMap::new();
     let mut known: Vec<Terms> = Vec::new();
     let mut keys = 0_usize;
     let mut pieces = Pieces { source: BufReader::with_capacity(64 * 1024, source), line: 0, held: Vec::new() };
@@ -191,7 +192,7 @@ pub fn read(
                 known.len().saturating_sub(1)
             }
         } as u32;
-        let first = *terms_of.entry(scope(&entry.name)).or_insert(terms);
+        let first = *terms_of.entry(scope(&entry.name).0 as u64).or_insert(terms);
         if first != terms {
             let other = known.get(first as usize).is_some_and(|first| first.plan != entry.terms.plan);
             let what = if other { "plan" } else { "team, header or plan of users" };

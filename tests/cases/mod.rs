@@ -10,6 +10,7 @@ pub mod faults;
 pub mod framing;
 pub mod headers;
 pub mod paths;
+pub mod plans;
 pub mod recorded;
 pub mod sdks;
 pub mod servers;

@@ -2,7 +2,7 @@
 
 use super::VERSION;
 use crate::cases::{
-    answers, bodies, callers, faults, framing, headers, paths, sdks, servers, slots, streams, tokens, usage,
+    answers, bodies, callers, faults, framing, headers, paths, plans, sdks, servers, slots, streams, tokens, usage,
 };
 use crate::harness::release::series;
 use crate::harness::stack::Front;
@@ -44,6 +44,7 @@ tests! {
     a_burst_over_the_rate_is_told_when_to_come_back => answers::a_burst_over_the_rate_is_told_when_to_come_back;
     the_catalog_is_the_fleets_filtered_by_plan => answers::the_catalog_is_the_fleets_filtered_by_plan;
     no_spelling_of_a_path_gets_around_the_table => paths::no_spelling_of_a_path_gets_around_the_table;
+    what_a_plan_forbids_reaches_no_server => plans::what_a_plan_forbids_reaches_no_server;
     credentials_and_our_headers_never_reach_a_server => headers::credentials_and_our_headers_never_reach_a_server;
     an_encoding_behind_another_never_reaches_a_server => headers::an_encoding_behind_another_never_reaches_a_server;
     no_framing_hides_a_request_from_herdgate => framing::no_framing_hides_a_request_from_herdgate;

@@ -3,7 +3,7 @@
 
 use super::VERSION;
 use crate::cases::{
-    answers, bodies, callers, faults, framing, headers, paths, sdks, servers, short_chat, slots, streams, tokens,
+    answers, bodies, callers, faults, framing, headers, paths, plans, sdks, servers, short_chat, slots, streams, tokens,
 };
 use crate::harness::client::Response;
 use crate::harness::fleet::SHARED_MODEL;
@@ -56,6 +56,11 @@ fn the_catalog_is_the_fleets_filtered_by_plan() {
 #[test]
 fn no_spelling_of_a_path_gets_around_the_table() {
     paths::no_spelling_of_a_path_gets_around_the_table(FRONT);
+}
+
+#[test]
+fn what_a_plan_forbids_reaches_no_server() {
+    plans::what_a_plan_forbids_reaches_no_server(FRONT);
 }
 
 #[test]

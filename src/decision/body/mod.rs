@@ -47,7 +47,7 @@ pub struct Body {
     pub keep_alive: Option<Watched<KeepAlive>>,
     /// `raw` (Ollama's `/api/generate`: the prompt goes to the model without its template)
     pub raw: Option<Watched<bool>>,
-    /// `template` stands, and not as `null`: the caller brings a prompt template.
+    /// `template` (Ollama) or `chat_template` (vLLM) stands, and not as `null` or `""`: the caller brings a prompt template.
     pub has_template: bool,
     /// `max_tokens`
     pub max_tokens: Option<Watched<i64>>,
@@ -59,6 +59,8 @@ pub struct Body {
     pub n_predict: Option<Watched<i64>>,
     /// `n`
     pub n: Option<Watched<i64>>,
+    /// `n_cmpl` (llama.cpp, which prefers it to `n`)
+    pub n_cmpl: Option<Watched<i64>>,
     /// `best_of`
     pub best_of: Option<Watched<i64>>,
     /// `options`, from `{` to `}`: members can be added after its first byte.
@@ -74,8 +76,14 @@ pub struct Body {
     /// Raw bytes (as written, quotes left out) of all string values that make up the prompt, images left out: those in
     /// `messages`, `prompt`, `input`, `system`, `suffix`, `tools`, `instructions` and `template`, however spelled.
     pub prompt_bytes: u64,
-    /// Images in the prompt: strings in an array `images` at the top or in a message, and `data:image/` texts anywhere.
+    /// Prompts in an array `prompt`, each of which is answered: its strings, arrays (of tokens) and objects. 0 where `prompt`
+    /// is no array, or is one prompt in tokens.
+    pub prompts: u32,
+    /// Images in the prompt: strings in an array `images` at the top or in a message; `image_url`, and `source` that is an
+    /// object, in a message or input; and `data:image/` texts anywhere.
     pub images: u32,
+    /// Length of the longest text that is an image, in bytes as written, quotes left out.
+    pub largest_image: u64,
 }
 
 /// A watched value and where it stands.

@@ -26,8 +26,14 @@ pub struct BodyReader {
     in_messages: bool,
     /// A part of the prompt is being read.
     in_prompt: bool,
+    /// The value of a key below which images may stand is being read.
+    in_parts: bool,
+    /// An array `prompt` is being read.
+    in_prompts: bool,
     /// Depth of the array of images that is being read; 0 for none.
     images_depth: u8,
+    /// Depth of the object that is being read as an image; 0 for none.
+    image_depth: u8,
     seen: Seen,
     escape: Escape,
     decoder: Decoder,
@@ -65,6 +71,8 @@ enum Role {
     Plain,
     /// A value that is an image.
     Image,
+    /// A value in an object that is an image.
+    ImagePart,
 }
 
 impl Role {
@@ -86,7 +94,10 @@ impl Default for BodyReader {
             inside: None,
             in_messages: false,
             in_prompt: false,
+            in_parts: false,
+            in_prompts: false,
             images_depth: 0,
+            image_depth: 0,
             seen: Seen::default(),
             escape: Escape::No,
             decoder: Decoder::default(),
@@ -241,13 +252,21 @@ impl BodyReader {
         if let (false, Some(key)) = (fits, key) {
             return Err(BodyFault { at: here, kind: FaultKind::WrongType(key.name()) });
         }
+        self.count_prompt();
         if !self.nest.open(object) {
             return Err(BodyFault { at: here, kind: FaultKind::TooDeep });
         }
         match key {
             Some(key @ (Key::Options | Key::StreamOptions)) => self.inside = Some((key, here)),
-            Some(Key::Template) => self.body.has_template = true,
-            Some(Key::Images) if !object && self.images_depth == 0 => self.images_depth = self.nest.depth(),
+            Some(Key::Template | Key::ChatTemplate) => self.body.has_template = true,
+            Some(Key::Prompt) => self.in_prompts = !object,
+            Some(Key::Images | Key::ImageUrl) if !object && self.images_depth == 0 => {
+                self.images_depth = self.nest.depth();
+            }
+            Some(Key::ImageUrl | Key::Source) if object && self.image_depth == 0 => {
+                self.image_depth = self.nest.depth();
+                self.body.images = self.body.images.saturating_add(1);
+            }
             _ => {}
         }
         Ok(())
@@ -257,7 +276,11 @@ impl BodyReader {
         if self.images_depth == self.nest.depth() {
             self.images_depth = 0;
         }
+        if self.image_depth == self.nest.depth() {
+            self.image_depth = 0;
+        }
         self.nest.close();
+        self.in_prompts &= self.nest.depth() > 1;
         match (self.nest.depth(), self.inside) {
             (0, _) => return Expect::Nothing,
             (1, Some((key, start))) => {
@@ -280,20 +303,28 @@ impl BodyReader {
             (2, Some((Key::Options, _))) => Some(Place::Options),
             (2, Some(_)) => Some(Place::StreamOptions),
             (3, _) if self.in_messages => Some(Place::Message),
+            _ if self.in_parts => Some(Place::Part),
             _ => None,
         }
     }
 
+    /// Counts the element of an array `prompt` that begins here, if one does.
+    fn count_prompt(&mut self) {
+        if self.in_prompts && self.nest.depth() == 2 {
+            self.body.prompts = self.body.prompts.saturating_add(1);
+        }
+    }
+
     fn begin_text(&mut self, here: u64) -> Result<Role, BodyFault> {
+        self.count_prompt();
         let role = match self.key.map(|key| (key, key.kind())) {
             Some((key, Kind::Name | Kind::OptionalName | Kind::Duration)) => {
                 self.text.clear();
                 Role::Captured(key)
             }
-            Some((Key::Template, _)) => {
-                self.body.has_template = true;
-                Role::Probed
-            }
+            Some((key, _)) if key.is_template() => Role::Plain,
+            None | Some((_, Kind::Any)) if self.image_depth != 0 => Role::ImagePart,
+            Some((Key::ImageUrl, _)) => Role::Image,
             None | Some((_, Kind::Any)) if self.images_depth == self.nest.depth() => Role::Image,
             None | Some((_, Kind::Any)) => Role::Probed,
             Some((key, _)) => return Err(BodyFault { at: here, kind: FaultKind::WrongType(key.name()) }),
@@ -431,8 +462,17 @@ impl BodyReader {
                 return self.end_key(Some(place), found);
             }
             Role::Captured(key) => self.note_text(key, quote + 1),
-            Role::Image => self.body.images = self.body.images.saturating_add(1),
-            Role::Probed | Role::Plain if self.in_prompt => self.body.prompt_bytes += quote - self.start - 1,
+            Role::Image => {
+                self.body.images = self.body.images.saturating_add(1);
+                self.body.largest_image = self.body.largest_image.max(quote - self.start - 1);
+            }
+            Role::ImagePart => self.body.largest_image = self.body.largest_image.max(quote - self.start - 1),
+            Role::Probed | Role::Plain if self.in_prompt => {
+                let bytes = quote - self.start - 1;
+                self.body.prompt_bytes += bytes;
+                // A template is always plain. Go's client writes the template that it does not bring as "".
+                self.body.has_template |= bytes > 0 && self.key.is_some_and(Key::is_template);
+            }
             Role::Probed | Role::Plain => {}
         }
         self.end_value();
@@ -458,6 +498,7 @@ impl BodyReader {
         if place == Some(Place::Top) {
             self.in_messages = self.key == Some(Key::Messages);
             self.in_prompt = self.key.is_some_and(Key::is_prompt);
+            self.in_parts = self.key.is_some_and(Key::has_parts);
         }
         Ok(())
     }
@@ -523,7 +564,7 @@ impl BodyReader {
 
     fn note_word(&mut self, key: Key, flag: Option<bool>, end: u64) {
         match key.kind() {
-            Kind::Any if key == Key::Template => self.body.has_template = flag.is_some(),
+            Kind::Any if key.is_template() => self.body.has_template |= flag.is_some(),
             Kind::Any | Kind::Name => {}
             Kind::OptionalName => self.body.name = self.watched(None, end),
             Kind::Duration => self.body.keep_alive = self.watched(None, end),
@@ -563,7 +604,7 @@ impl BodyReader {
                     *place = watched;
                 }
             }
-            _ if key == Key::Template => self.body.has_template = true,
+            _ if key.is_template() => self.body.has_template = true,
             _ => {}
         }
         Ok(())
@@ -577,6 +618,7 @@ impl BodyReader {
             Key::MaxOutputTokens => &mut self.body.max_output_tokens,
             Key::NPredict => &mut self.body.n_predict,
             Key::N => &mut self.body.n,
+            Key::NCmpl => &mut self.body.n_cmpl,
             Key::BestOf => &mut self.body.best_of,
             Key::NumCtx => &mut self.body.num_ctx,
             Key::NumPredict => &mut self.body.num_predict,

@@ -17,6 +17,8 @@ pub(super) enum Place {
     StreamOptions,
     /// In an element of `messages`.
     Message,
+    /// Deeper in `messages`, or anywhere below `prompt` and `input`.
+    Part,
 }
 
 /// A key that matters.
@@ -33,18 +35,28 @@ pub(super) enum Key {
     MaxOutputTokens,
     NPredict,
     N,
+    NCmpl,
     BestOf,
     Raw,
     Template,
+    ChatTemplate,
     NumCtx,
     NumPredict,
     IncludeUsage,
     /// The conversation: its strings are prompt, and `images` may stand in its elements.
     Messages,
-    /// Another part of the prompt.
+    /// A prompt, or an array of prompts that are answered each.
     Prompt,
+    /// What is answered or embedded, where it is not `prompt`.
+    Input,
+    /// Another part of the prompt.
+    Text,
     /// An array of images.
     Images,
+    /// An image of a message: a string, or an object with it.
+    ImageUrl,
+    /// An image of a message, where it is an object (Anthropic).
+    Source,
 }
 
 /// What a watched value may be, `null` aside.
@@ -81,15 +93,21 @@ impl Key {
             Key::MaxOutputTokens => "max_output_tokens",
             Key::NPredict => "n_predict",
             Key::N => "n",
+            Key::NCmpl => "n_cmpl",
             Key::BestOf => "best_of",
             Key::Raw => "raw",
             Key::Template => "template",
+            Key::ChatTemplate => "chat_template",
             Key::NumCtx => "num_ctx",
             Key::NumPredict => "num_predict",
             Key::IncludeUsage => "include_usage",
             Key::Messages => "messages",
             Key::Prompt => "prompt",
+            Key::Input => "input",
+            Key::Text => "system",
             Key::Images => "images",
+            Key::ImageUrl => "image_url",
+            Key::Source => "source",
         }
     }
 
@@ -101,19 +119,33 @@ impl Key {
             Key::StreamOptions | Key::Options => Kind::Object,
             Key::KeepAlive => Kind::Duration,
             Key::MaxTokens | Key::MaxCompletionTokens | Key::MaxOutputTokens => Kind::Number,
-            Key::NPredict | Key::N | Key::BestOf | Key::NumCtx | Key::NumPredict => Kind::Number,
-            Key::Template | Key::Messages | Key::Prompt | Key::Images => Kind::Any,
+            Key::NPredict | Key::N | Key::NCmpl | Key::BestOf | Key::NumCtx | Key::NumPredict => Kind::Number,
+            Key::Template | Key::ChatTemplate | Key::Messages | Key::Prompt | Key::Input | Key::Text => Kind::Any,
+            Key::Images | Key::ImageUrl | Key::Source => Kind::Any,
         }
     }
 
     /// Whether the key may stand once only, in its one spelling. The others are only counted, and a second one counts too.
     pub(super) fn is_watched(self) -> bool {
-        !matches!(self, Key::Messages | Key::Prompt | Key::Images)
+        !matches!(
+            self,
+            Key::Messages | Key::Prompt | Key::Input | Key::Text | Key::Images | Key::ImageUrl | Key::Source
+        )
     }
 
     /// Whether strings below the key are prompt.
     pub(super) fn is_prompt(self) -> bool {
-        matches!(self, Key::Messages | Key::Prompt | Key::Template)
+        matches!(self, Key::Messages | Key::Prompt | Key::Input | Key::Text | Key::Template | Key::ChatTemplate)
+    }
+
+    /// Whether images may stand below the key among other things.
+    pub(super) fn has_parts(self) -> bool {
+        matches!(self, Key::Messages | Key::Prompt | Key::Input)
+    }
+
+    /// Whether the caller brings a prompt template by this key.
+    pub(super) fn is_template(self) -> bool {
+        matches!(self, Key::Template | Key::ChatTemplate)
     }
 
     /// The key of this exact name.
@@ -130,12 +162,19 @@ impl Key {
             (Place::Top, b"max_output_tokens") => Key::MaxOutputTokens,
             (Place::Top, b"n_predict") => Key::NPredict,
             (Place::Top, b"n") => Key::N,
+            (Place::Top, b"n_cmpl") => Key::NCmpl,
             (Place::Top, b"best_of") => Key::BestOf,
             (Place::Top, b"raw") => Key::Raw,
             (Place::Top, b"template") => Key::Template,
+            (Place::Top, b"chat_template") => Key::ChatTemplate,
             (Place::Top, b"messages") => Key::Messages,
-            (Place::Top, b"prompt" | b"input" | b"system" | b"suffix" | b"tools" | b"instructions") => Key::Prompt,
+            (Place::Top, b"prompt" | b"prompt_embeds") => Key::Prompt,
+            (Place::Top, b"input") => Key::Input,
+            (Place::Top, b"system" | b"suffix" | b"tools" | b"instructions") => Key::Text,
             (Place::Top | Place::Message, b"images") => Key::Images,
+            (Place::Part, b"multimodal_data") => Key::Images,
+            (Place::Message | Place::Part, b"image_url" | b"image_embeds") => Key::ImageUrl,
+            (Place::Message | Place::Part, b"source") => Key::Source,
             (Place::Options, b"num_ctx") => Key::NumCtx,
             (Place::Options, b"num_predict") => Key::NumPredict,
             (Place::StreamOptions, b"include_usage") => Key::IncludeUsage,
