@@ -54,6 +54,7 @@ fn run() -> Result<usize, Fault> {
 
     let mut stage = Stage::new(llama, herdgate)?;
     stage.found()?;
+    stage.deep_checks()?;
     for (name, proxy) in [("HAProxy", Proxy::HaProxy(haproxy)), ("nginx", Proxy::Nginx(nginx))] {
         println!("\n━━━━ through {name}, with the openai client ━━━━");
         stage.play(&proxy)?;
@@ -81,6 +82,7 @@ interval = "500ms"
 fast_interval = "200ms"
 rise = 2
 fall = 2
+deep_interval = "1s"
 
 [plans.team]
 models = ["{MODEL}"]

@@ -59,6 +59,29 @@ impl Stage {
         Ok(())
     }
 
+    /// Nobody asks, and herdgate does: two tokens at a time, by the server's own count.
+    pub fn deep_checks(&mut self) -> Result<(), Fault> {
+        let before = self.predicted()?;
+        let watch = Stopwatch::new();
+        wait_until("three deep checks", PATIENCE, || self.predicted().is_ok_and(|now| now >= before + 6))?;
+        let (tokens, ms) = (self.predicted()? - before, watch.elapsed().as_millis());
+        let state = self.herdgate.wait_for_state(NAME, "up", PATIENCE);
+        println!();
+        self.count("deep checks on a server that nobody uses", state.is_ok() && tokens % 2 == 0);
+        println!("  asked   nothing, for {ms} ms");
+        println!("  got     {tokens} tokens generated, by llama-server's /metrics; herdgate says it is up");
+        Ok(())
+    }
+
+    /// Tokens that the server has generated.
+    fn predicted(&self) -> Result<u64, Fault> {
+        let metrics = client::send(self.llama.address, &Request::get("/metrics").header("Connection", "close"))?.text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("llamacpp:tokens_predicted_total "));
+        line.and_then(|count| count.trim().parse::<f64>().ok())
+            .map(|count| count as u64)
+            .ok_or_else(|| "llama-server's /metrics tell of no tokens".to_owned())
+    }
+
     /// Plays every scene through one proxy.
     pub fn play(&mut self, proxy: &Proxy) -> Result<(), Fault> {
         self.wait_for_service(proxy)?;
