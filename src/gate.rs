@@ -21,7 +21,7 @@ use crate::ledger::books::{Ended, Excess};
 use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::receipt::{GrantReceipt, Receipts, Redeemed};
-use crate::recent::{Past, Recent};
+use crate::recent::Recent;
 use crate::state::State;
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
@@ -211,7 +211,7 @@ impl Gate {
             }
             Verdict::Allow(_) | Verdict::Answer(_) => log(&id, inquiry, ingress, &judged, &verdict),
         }
-        self.recent.note(Past::new(id.number, inquiry, ingress, &judged, &verdict, now));
+        self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.seats.iter().next().map(|taken| {
                 self.receipts.grant(id.number, taken.scope, grant.pool.map_or(0, |pool| pool.key), now.unix_ms / 1000)
@@ -235,7 +235,7 @@ impl Gate {
         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) };
         self.metrics.decision(ingress, Outcome::Refuse(refusal.code()), 0);
         let id = Id::random();
-        self.recent.note(Past::malformed(id.number, ingress, &refusal, self.clock.now()));
+        self.recent.note(|past| past.write_malformed(id.number, ingress, &refusal, self.clock.now()));
         let verdict = Verdict::Refuse(refusal);
         Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None }
     }

@@ -25,7 +25,8 @@ pub struct Recent(Mutex<Ring>);
 
 #[derive(Debug)]
 struct Ring {
-    held: Box<[Option<Past>]>,
+    /// Those without an id are still empty.
+    held: Box<[Past]>,
     /// Where the next one goes, which is where the oldest stands.
     next: usize,
 }
@@ -91,15 +92,15 @@ impl Default for Recent {
 impl Recent {
     /// A ring with room for so many decisions.
     pub fn holding(count: usize) -> Recent {
-        Recent(Mutex::new(Ring { held: vec![None; count].into_boxed_slice(), next: 0 }))
+        Recent(Mutex::new(Ring { held: vec![Past::default(); count].into_boxed_slice(), next: 0 }))
     }
 
-    /// Remembers a decision in place of the oldest.
-    pub fn note(&self, past: Past) {
+    /// Has the oldest decision overwritten by the one that `write` writes.
+    pub fn note(&self, write: impl FnOnce(&mut Past)) {
         let mut ring = self.lock();
         let at = ring.next;
         if let Some(slot) = ring.held.get_mut(at) {
-            *slot = Some(past);
+            write(slot);
             ring.next = if at + 1 == ring.held.len() { 0 } else { at + 1 };
         }
     }
@@ -109,8 +110,8 @@ impl Recent {
         if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        let id = u128::from_str_radix(id, 16).ok()?;
-        self.lock().held.iter().flatten().find(|past| past.id == id).cloned()
+        let id = u128::from_str_radix(id, 16).ok().filter(|id| *id != 0)?;
+        self.lock().held.iter().find(|past| past.id == id).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -121,52 +122,49 @@ impl Recent {
 
 impl Past {
     /// What is worth remembering of a decision.
-    pub fn new(
+    pub fn write(
+        &mut self,
         id: u128,
         inquiry: &Inquiry<'_>,
         ingress: Port,
         judged: &Judged<'_>,
         verdict: &Verdict<'_>,
         now: Moment,
-    ) -> Past {
+    ) {
+        self.clear(id, ingress, now);
         let caller = judged.caller.map(|caller| caller.name).or(judged.key.map(|key| &*key.name));
         let team = judged.caller.and_then(|caller| match caller.identity {
             Identity::Key { team, .. } => team.map(|(team, _)| &*team.name),
             _ => None,
         });
-        let mut past = Past {
-            source: inquiry.source,
-            method: text(inquiry.method),
-            path: text(path_of(inquiry.target)),
-            endpoint: judged.endpoint,
-            dialect: judged.dialect,
-            caller: Text::of(caller.unwrap_or_default()),
-            plan: Text::of(judged.caller.map_or("", |caller| &caller.plan.name)),
-            team: Text::of(team.unwrap_or_default()),
-            ..Past::empty(id, ingress, now)
-        };
+        self.source = inquiry.source;
+        self.method.set(text::<16>(inquiry.method));
+        self.path.set(text::<128>(path_of(inquiry.target)));
+        self.endpoint = judged.endpoint;
+        self.dialect = judged.dialect;
+        self.caller.set(caller.unwrap_or_default());
+        self.plan.set(judged.caller.map_or("", |caller| &caller.plan.name));
+        self.team.set(team.unwrap_or_default());
         match verdict {
             Verdict::Allow(grant) => {
-                past.end = End::Allow;
-                past.standing = grant.requests;
-                past.model = Text::of(grant.pool.map_or("", |pool| pool.name.as_str()));
-                past.server = Text::of(&grant.server.name);
-                past.server2 = Text::of(grant.server2.map_or("", |server| &server.name));
+                self.end = End::Allow;
+                self.standing = grant.requests;
+                self.model.set(grant.pool.map_or("", |pool| pool.name.as_str()));
+                self.server.set(&grant.server.name);
+                self.server2.set(grant.server2.map_or("", |server| &server.name));
             }
             Verdict::Answer(answer) => {
-                past.end = End::Answer;
-                past.model = Text::of(answer.pool.map_or("", |pool| pool.name.as_str()));
+                self.end = End::Answer;
+                self.model.set(answer.pool.map_or("", |pool| pool.name.as_str()));
             }
-            Verdict::Refuse(refusal) => past.refuse(refusal),
+            Verdict::Refuse(refusal) => self.refuse(refusal),
         }
-        past
     }
 
     /// A question that could not be put.
-    pub fn malformed(id: u128, ingress: Port, refusal: &Refusal, now: Moment) -> Past {
-        let mut past = Past::empty(id, ingress, now);
-        past.refuse(refusal);
-        past
+    pub fn write_malformed(&mut self, id: u128, ingress: Port, refusal: &Refusal, now: Moment) {
+        self.clear(id, ingress, now);
+        self.refuse(refusal);
     }
 
     fn refuse(&mut self, refusal: &Refusal) {
@@ -174,14 +172,29 @@ impl Past {
         self.reason = Some(refusal.reason.clone());
         self.retry_after_s = refusal.retry_after_s;
         self.standing = refusal.standing;
-        self.model = Text::of(refusal.model.as_deref().unwrap_or_default());
+        self.model.set(refusal.model.as_deref().unwrap_or_default());
     }
 
-    fn empty(id: u128, ingress: Port, at: Moment) -> Past {
+    /// Nothing of the decision that stood here may be left.
+    fn clear(&mut self, id: u128, ingress: Port, at: Moment) {
+        (self.id, self.ingress, self.at) = (id, ingress, at);
+        (self.source, self.endpoint, self.dialect) = (None, None, Dialect::OpenAi);
+        (self.end, self.reason, self.retry_after_s, self.standing) = (End::Refuse, None, None, None);
+        self.method.set("");
+        self.path.set("");
+        for name in [&mut self.caller, &mut self.plan, &mut self.team, &mut self.server, &mut self.server2] {
+            name.set("");
+        }
+        self.model.set("");
+    }
+}
+
+impl Default for Past {
+    fn default() -> Past {
         Past {
-            id,
-            at,
-            ingress,
+            id: 0,
+            at: Moment::default(),
+            ingress: Port::Spop,
             source: None,
             method: Text::default(),
             path: Text::default(),
@@ -201,36 +214,36 @@ impl Past {
     }
 }
 
-/// A client's bytes, up to the first that is no text.
-fn text<const N: usize>(bytes: &[u8]) -> Text<N> {
+/// A client's bytes, up to the first that is no text; of many, only as many as there may be room for.
+fn text<const N: usize>(bytes: &[u8]) -> &str {
     // A character has at most four bytes: past N and three more nothing of the rest is kept.
     let bytes = bytes.get(..N + 3).unwrap_or(bytes);
-    let whole = match std::str::from_utf8(bytes) {
+    match std::str::from_utf8(bytes) {
         Ok(whole) => whole,
         Err(fault) => bytes.get(..fault.valid_up_to()).and_then(|good| std::str::from_utf8(good).ok()).unwrap_or(""),
-    };
-    Text::of(whole)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn past(id: u128) -> Past {
-        Past::malformed(id, Port::Spop, &Refusal::new(Reason::MalformedInquiry), Moment::default())
+    fn note(recent: &Recent, id: u128) {
+        let refusal = Refusal::new(Reason::MalformedInquiry);
+        recent.note(|past| past.write_malformed(id, Port::Spop, &refusal, Moment::default()));
     }
 
     #[test]
     fn the_last_are_found_and_those_before_are_not() {
         let recent = Recent::holding(4);
-        (1..=6).for_each(|id| recent.note(past(id)));
+        (1..=6).for_each(|id| note(&recent, id));
         let found = |id: u128| recent.find(&format!("{id:032x}")).map(|past| past.id);
         assert_eq!([1, 2, 3, 4, 5, 6, 7].map(found), [None, None, Some(3), Some(4), Some(5), Some(6), None]);
-        for id in ["", "6", "+0000000000000000000000000000006", "zz"] {
+        for id in ["", "6", "00000000000000000000000000000000", "+0000000000000000000000000000006", "zz"] {
             assert!(recent.find(id).is_none(), "{id}");
         }
         let none = Recent::holding(0);
-        none.note(past(1));
+        note(&none, 1);
         assert!(none.find(&format!("{:032x}", 1)).is_none());
     }
 
@@ -242,7 +255,21 @@ mod tests {
             ("/0123456789abcd\u{e9}x".as_bytes(), "/0123456789abcd"),
             (b"", ""),
         ] {
-            assert_eq!(text::<16>(bytes).as_str(), expected);
+            assert_eq!(Text::<16>::of(text::<16>(bytes)).as_str(), expected);
         }
+    }
+
+    #[test]
+    fn nothing_of_the_one_before_is_left() {
+        let mut past = Past { reason: Some(Reason::Blocked), retry_after_s: Some(1), ..Past::default() };
+        past.method.set("POST");
+        past.path.set("/api/chat");
+        for name in [&mut past.caller, &mut past.plan, &mut past.team, &mut past.server, &mut past.server2] {
+            name.set("name");
+        }
+        past.model.set("m:1");
+        past.clear(7, Port::Http, Moment::default());
+        let expected = Past { id: 7, ingress: Port::Http, ..Past::default() };
+        assert_eq!(format!("{past:?}"), format!("{expected:?}"));
     }
 }
