@@ -409,6 +409,7 @@ fn generated() -> impl Strategy<Value = Vec<(Value, u64)>> {
         None,
         None,
         Some(("x-api-key", "wide")),
+        Some(("AUTHORIZATION", "Bearer wide")),
         Some((PASSES, "ann")),
         Some((PASSES, "a,b")),
         Some(("Content-Encoding", "br")),
