@@ -13,9 +13,11 @@ use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
 use crate::decision::token::Issuer;
 use crate::decision::view::View;
 use crate::drains::Drains;
+use crate::explanation;
 use crate::http::{self, Answer};
 use crate::listen::{self, Bound, Door};
 use crate::metrics::{Metrics, Port};
+use crate::recent::{self, Recent};
 use crate::state::State;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -49,6 +51,8 @@ pub struct Admin {
     complaints: Complaints,
     /// Servers that an operator drains.
     drains: Drains,
+    /// The last decisions; told over the control socket alone.
+    recent: Arc<Recent>,
 }
 
 impl Admin {
@@ -64,7 +68,14 @@ impl Admin {
             keys_loaded: AtomicBool::new(false),
             complaints: Complaints::default(),
             drains: Drains::default(),
+            recent: Arc::new(Recent::holding(0)),
         }
+    }
+
+    /// The same, telling of these decisions.
+    #[must_use]
+    pub fn telling(self, recent: Arc<Recent>) -> Admin {
+        Admin { recent, ..self }
     }
 
     /// The servers that an operator drains.
@@ -124,6 +135,9 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
                     if let Some(order) = path.strip_prefix("/servers/").filter(|_| may_order) {
                         return obey(&admin, request.method(), order);
                     }
+                    if let Some(id) = path.strip_prefix("/decisions/").filter(|_| may_order) {
+                        return decision(&admin, request.method(), id);
+                    }
                     if may_order && request.method() == Method::POST && control::is_command(&path) {
                         let said = control::obey(&admin.state, &admin.clock, &path, request.into_body()).await;
                         return plain(StatusCode::from_u16(said.0).unwrap_or_default(), TEXT, said.1);
@@ -154,6 +168,22 @@ fn answer(admin: &Admin, method: &Method, path: &str) -> Answer {
         return answer;
     }
     route(admin, &admin.state.view())
+}
+
+/// `GET /decisions/ID`, on the control socket alone: callers and paths are not for whoever may read the metrics.
+fn decision(admin: &Admin, method: &Method, id: &str) -> Answer {
+    if method != Method::GET {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, TEXT, "read-only\n");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        return answer;
+    }
+    match admin.recent.find(id) {
+        Some(past) => plain(StatusCode::OK, JSON, format!("{}\n", explanation::past(&past))),
+        None => {
+            let said = format!("no such decision among the last {} since the daemon began\n", recent::HELD);
+            plain(StatusCode::NOT_FOUND, TEXT, said)
+        }
+    }
 }
 
 /// `POST /servers/NAME/drain` and `/undrain`, on the control socket alone.
@@ -267,6 +297,8 @@ struct ServerStatus<'v> {
     failure: Option<FailureStatus<'v>>,
     version: Option<&'v str>,
     models: Vec<&'v str>,
+    /// Of these, models whose prompts it passes on to another host.
+    remote: Vec<&'v str>,
     /// Models it has and gets no requests for, because its content differs from that of the other servers.
     quarantined: Vec<QuarantineStatus<'v>>,
     loaded: Vec<LoadedStatus<'v>>,
@@ -356,6 +388,12 @@ impl<'v> ServerStatus<'v> {
             models: inventory
                 .map_or(&[][..], |inventory| &inventory.models)
                 .iter()
+                .map(|model| &*model.listed)
+                .collect(),
+            remote: inventory
+                .map_or(&[][..], |inventory| &inventory.models)
+                .iter()
+                .filter(|model| model.remote)
                 .map(|model| &*model.listed)
                 .collect(),
             quarantined: view

@@ -236,8 +236,8 @@ fn body_bytes(body: &BodyShown<'_>) -> Option<u64> {
     }
 }
 
-/// The target without its query, which may carry a key (`?key=…`) and is never logged.
-fn path_of(target: &[u8]) -> &[u8] {
+/// The target without its query, which may carry a key (`?key=…`) and is never logged or kept.
+pub fn path_of(target: &[u8]) -> &[u8] {
     target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
 }
 

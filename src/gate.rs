@@ -3,10 +3,11 @@
 use crate::audit::{Audit, printable};
 use crate::clock::Clock;
 use crate::complaint::Complaints;
-use crate::decision::authenticate::Identity;
+use crate::decision::authenticate::{Caller, Identity};
 use crate::decision::catalog::{self, Rendered};
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::{Claim, Judged, Judgement, judge_with};
+use crate::decision::keyset::Key;
 use crate::decision::limits::Quota;
 use crate::decision::moment::Moment;
 use crate::decision::network::Network;
@@ -20,6 +21,7 @@ use crate::ledger::books::{Ended, Excess};
 use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::receipt::{GrantReceipt, Receipts, Redeemed};
+use crate::recent::Recent;
 use crate::state::State;
 use crate::tokens::TokenMemory;
 use crate::wanted::Wanted;
@@ -43,6 +45,8 @@ pub struct Gate {
     pub audit: Audit,
     /// When each secret was last used.
     pub last_used: LastUsed,
+    /// The decisions of a moment ago, for who asks about them.
+    pub recent: Arc<Recent>,
     ledger: MemoryLedger,
     /// Absent where nothing limits failed credentials.
     failures: ArcSwapOption<Failures>,
@@ -62,6 +66,10 @@ pub struct Decided<'v> {
     pub dialect: Dialect,
     /// What settles a grant later: logged by the proxy, never sent to client or server.
     pub receipt: Option<GrantReceipt>,
+    /// Who asked, where that was found out.
+    pub caller: Option<Caller<'v>>,
+    /// The key, where it is known, also where it may not call.
+    pub key: Option<&'v Key>,
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -133,6 +141,7 @@ impl Gate {
             clock,
             audit: Audit::default(),
             last_used: LastUsed::default(),
+            recent: Arc::default(),
             ledger: MemoryLedger::default(),
             failures: ArcSwapOption::empty(),
             receipts,
@@ -215,13 +224,14 @@ impl Gate {
             }
             Verdict::Allow(_) | Verdict::Answer(_) => log(&id, inquiry, ingress, &judged, &verdict),
         }
+        self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.seats.iter().next().map(|taken| {
                 self.receipts.grant(id.number, taken.scope, grant.pool.map_or(0, |pool| pool.key), now.unix_ms / 1000)
             }),
             _ => None,
         };
-        Decided { verdict, id, dialect: judged.dialect, receipt }
+        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key }
     }
 
     /// The refusal of a credential that is not looked up, because too many from its network have failed.
@@ -237,7 +247,10 @@ impl Gate {
     pub fn refuse_malformed(&self, ingress: Port) -> Decided<'static> {
         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) };
         self.metrics.decision(ingress, Outcome::Refuse(refusal.code()), 0);
-        Decided { verdict: Verdict::Refuse(refusal), id: Id::random(), dialect: Dialect::OpenAi, receipt: None }
+        let id = Id::random();
+        self.recent.note(|past| past.write_malformed(id.number, ingress, &refusal, self.clock.now()));
+        let verdict = Verdict::Refuse(refusal);
+        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None }
     }
 
     /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
@@ -263,7 +276,11 @@ impl Gate {
     /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty.
     /// Only a receipt settles; without one, whatever the inquiry took is released, because its verdict never arrived.
     pub fn settle(&self, receipt: &str, uid: &[u8]) -> Settled {
-        let now = self.clock.now();
+        self.settle_at(receipt, uid, self.clock.now())
+    }
+
+    /// [`Gate::settle`] at a moment handed in.
+    pub fn settle_at(&self, receipt: &str, uid: &[u8], now: Moment) -> Settled {
         let settled = match self.receipts.redeem_grant(receipt) {
             Redeemed::Ours(id) => match self.ledger.ended(id, now) {
                 Ended::Released(_) => Settled::Released,

@@ -205,7 +205,7 @@ impl<'s> Findings<'s> {
 
 /// The line with what looks like a credential starred out, character for character so that columns hold: keys of ours,
 /// and what stands between `://` and `@`.
-fn masked(line: &str) -> String {
+pub fn masked(line: &str) -> String {
     let mut chars: Vec<char> = line.chars().collect();
     let starts_with =
         |chars: &[char], at: usize, word: &str| word.chars().eq(chars.iter().skip(at).take(word.len()).copied());

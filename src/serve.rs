@@ -83,7 +83,8 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     gate.set_max_stream_ns(nanoseconds(settings.max_stream));
     gate.limit_failures(settings.failures);
     gate.last_used.recall(keys::used::read(&keys::used::path(&key_file.path)));
-    let admin = Arc::new(Admin::new(state.clone(), metrics.clone(), clock.clone()));
+    let admin = Admin::new(state.clone(), metrics.clone(), clock.clone());
+    let admin = Arc::new(admin.telling(gate.recent.clone()));
     admin.config_loaded();
     admin.keys_loaded();
     raise_file_limit();

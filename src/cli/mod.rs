@@ -3,7 +3,9 @@
 mod block;
 mod check;
 mod control;
+mod explain;
 mod key;
+mod replay;
 mod serve;
 mod status;
 
@@ -38,6 +40,16 @@ enum Command {
     Serve(Logging),
     /// Check the configuration and the key file; name every problem
     Check(JsonFlag),
+    /// Tell why a request is, or was, decided as it is
+    Explain(explain::Asked),
+    /// Decide on requests of a file, one JSON object a line, without proxy or network
+    Replay {
+        /// The file; "-" is standard input
+        file: PathBuf,
+        /// The header that the proxy passes on for keys that name their users
+        #[arg(long, value_name = "HEADER", default_value = crate::trial::PASSES)]
+        passes: String,
+    },
     /// Ask the running daemon how it is
     Status {
         #[command(flatten)]
@@ -257,6 +269,8 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(logging) => serve::run(&config, logging),
         Command::Check(JsonFlag { json }) => check::run(&config, json, out),
+        Command::Explain(asked) => explain::run(&config, &asked, out),
+        Command::Replay { file, passes } => replay::run(&config, &file, &passes, out),
         Command::Status { json, watch } => status::run(&config, json.json, watch, out),
         Command::Drain { server } => order(&config, &server, "drain", out),
         Command::Undrain { server } => order(&config, &server, "undrain", out),

@@ -186,7 +186,7 @@ fn read(shown: &BodyShown<'_>) -> Result<Body, Refusal> {
 
 /// The model a server would act on. `/api/show` falls back to `name` where `model` is absent or empty (Ollama
 /// `server/routes.go`, `cmp.Or(req.Model, req.Name)`).
-fn requested_model(body: &Body, endpoint: Endpoint) -> Result<&str, Refusal> {
+pub fn requested_model(body: &Body, endpoint: Endpoint) -> Result<&str, Refusal> {
     let model = body.model.as_ref().and_then(|watched| watched.value.as_ref());
     let name = body.name.as_ref().and_then(|watched| watched.value.as_ref());
     let text = match model {

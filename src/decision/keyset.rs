@@ -190,7 +190,7 @@ pub struct Behalf {
 }
 
 /// All keys of `keys.toml`, indexed by digest.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
     by_digest: HashMap<Digest, u32, BuildHasherDefault<DigestHasher>>,

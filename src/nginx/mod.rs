@@ -10,7 +10,7 @@ mod auth_request;
 mod catalog;
 mod handoff;
 mod listener;
-mod reply;
+pub(crate) mod reply;
 mod request;
 
 pub use listener::serve;

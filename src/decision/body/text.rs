@@ -15,8 +15,21 @@ impl<const N: usize> Text<N> {
     /// The beginning of `whole`, as much as there is room for.
     pub fn of(whole: &str) -> Text<N> {
         let mut text = Text::default();
-        whole.chars().for_each(|char| text.push(char));
+        text.set(whole);
         text
+    }
+
+    /// The same in place of what stood here.
+    pub fn set(&mut self, whole: &str) {
+        self.clear();
+        match self.bytes.get_mut(..whole.len()) {
+            Some(room) => {
+                room.copy_from_slice(whole.as_bytes());
+                // At most N, which fits.
+                self.len = whole.len() as u16;
+            }
+            None => whole.chars().for_each(|char| self.push(char)),
+        }
     }
 
     /// The text (valid UTF-8 by construction).

@@ -1,0 +1,165 @@
+//! Why a decision came out as it did: its steps in order, each with what it found, and the reason in words.
+//!
+//! A decision ends at the first step that refuses, so its reason says how far it came. What each step found is read off
+//! the same functions and the same View that decided; nothing here decides. It names credentials by their header and key,
+//! and bodies by their size: no secret and no prompt stands in an explanation.
+
+mod past;
+mod present;
+mod why;
+
+pub use past::past;
+pub use present::present;
+pub use why::why;
+
+use crate::decision::verdict::{Code, Reason};
+use serde::Serialize;
+
+/// The steps of a decision, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Whether the question can be put, and whether its network may ask now.
+    Question,
+    /// Method and path against the table.
+    Route,
+    /// Who is calling.
+    Caller,
+    /// Whether the plan permits what the endpoint is for.
+    Plan,
+    /// Whether the body is there and can be read in one way only.
+    Body,
+    /// Which model is meant, whether it exists, and whether the plan permits it.
+    Model,
+    /// Whether the plan permits the options asked for.
+    Options,
+    /// Rates and concurrency.
+    Limits,
+    /// Which server takes it.
+    Server,
+}
+
+impl Step {
+    /// The step that refuses for this reason.
+    pub fn refusing(reason: &Reason) -> Step {
+        match reason {
+            Reason::DeadlineMissed | Reason::MalformedInquiry | Reason::FailedCredentials => Step::Question,
+            Reason::UnknownRoute | Reason::UnsafePath | Reason::ModelInQuery => Step::Route,
+            Reason::RouteNotInPlan => Step::Plan,
+            Reason::BodyHidden => Step::Body,
+            Reason::OptionNotInPlan(_) | Reason::OverBound(_) => Step::Options,
+            Reason::FleetUnknown => Step::Model,
+            // The rest of each code is one step.
+            other => match other.code() {
+                Code::InvalidApiKey | Code::NotPermitted => Step::Caller,
+                Code::UnknownRoute => Step::Route,
+                Code::InvalidBody | Code::AmbiguousBody | Code::BodyNotVisible | Code::UnsupportedEncoding => {
+                    Step::Body
+                }
+                Code::ModelNotFound => Step::Model,
+                Code::ExceedsLimit => Step::Options,
+                Code::RateLimitExceeded | Code::ConcurrencyExceeded => Step::Limits,
+                Code::NoServer => Step::Server,
+                Code::Overloaded => Step::Question,
+            },
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Step::Question => "question",
+            Step::Route => "route",
+            Step::Caller => "caller",
+            Step::Plan => "plan",
+            Step::Body => "body",
+            Step::Model => "model",
+            Step::Options => "options",
+            Step::Limits => "limits",
+            Step::Server => "server",
+        }
+    }
+}
+
+/// A step that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    /// Which.
+    pub step: Step,
+    /// Whether the decision went on after it.
+    pub passed: bool,
+    /// What it found, in one line.
+    pub found: String,
+}
+
+/// The steps that were taken, as they are found.
+struct Walk {
+    /// Where the decision ended; `None` where it came through.
+    end: Option<(Step, &'static str)>,
+    taken: Vec<Taken>,
+}
+
+impl Walk {
+    fn new(reason: Option<&Reason>) -> Walk {
+        Walk { end: reason.map(|reason| (Step::refusing(reason), why(reason))), taken: Vec::new() }
+    }
+
+    /// Adds a step, unless the decision ended before it.
+    fn add(&mut self, step: Step, found: impl FnOnce() -> String) {
+        match self.end {
+            Some((end, _)) if end < step => {}
+            Some((end, why)) if end == step => {
+                let found = found();
+                let found = if found.is_empty() { why.to_owned() } else { format!("{found}: {why}") };
+                self.taken.push(Taken { step, passed: false, found });
+            }
+            _ => self.taken.push(Taken { step, passed: true, found: found() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::body::{BodyFault, FaultKind};
+    use crate::decision::limits::Holder;
+    use crate::decision::token::TokenFault;
+
+    #[test]
+    fn a_reason_belongs_to_the_step_that_finds_it() {
+        for (reason, step) in [
+            (Reason::FailedCredentials, Step::Question),
+            (Reason::MalformedInquiry, Step::Question),
+            (Reason::UnsafePath, Step::Route),
+            (Reason::ModelInQuery, Step::Route),
+            (Reason::RevokedKey, Step::Caller),
+            (Reason::Blocked, Step::Caller),
+            (Reason::UnknownTeam, Step::Caller),
+            (Reason::OnBehalfAmbiguous, Step::Caller),
+            (Reason::RouteNotInPlan, Step::Plan),
+            (Reason::BodyHidden, Step::Body),
+            (Reason::Encoding, Step::Body),
+            (Reason::Body(BodyFault { at: 0, kind: FaultKind::Syntax }), Step::Body),
+            (Reason::ModelNotInPlan, Step::Model),
+            (Reason::FleetUnknown, Step::Model),
+            (Reason::OptionNotInPlan("raw"), Step::Options),
+            (Reason::Token(TokenFault::Expired), Step::Caller),
+            (Reason::RequestRate(Holder::Team), Step::Limits),
+            (Reason::Concurrency(Holder::User), Step::Limits),
+            (Reason::NoServer, Step::Server),
+        ] {
+            assert_eq!(Step::refusing(&reason), step, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_of_steps_that_were_not_taken() {
+        let mut walk = Walk::new(Some(&Reason::UnknownKey));
+        walk.add(Step::Route, || "a".to_owned());
+        walk.add(Step::Caller, || "b".to_owned());
+        walk.add(Step::Body, || unreachable!("not taken"));
+        let told: Vec<_> = walk.taken.iter().map(|taken| (taken.step, taken.passed)).collect();
+        assert_eq!(told, [(Step::Route, true), (Step::Caller, false)]);
+        assert_eq!(walk.taken[1].found, format!("b: {}", why(&Reason::UnknownKey)));
+    }
+}

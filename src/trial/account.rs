@@ -1,0 +1,106 @@
+//! What a verdict came to, as `replay` and `explain` tell it: fields of fixed names, extended and never renamed.
+
+use crate::decision::dialect::refusal_body;
+use crate::decision::name::NameBuffer;
+use crate::decision::verdict::{Reason, Verdict};
+use crate::decision::view::View;
+use crate::gate::Decided;
+use crate::http::Answer;
+use crate::nginx::reply;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+/// One verdict. What this version does not decide on is null.
+#[derive(Serialize)]
+pub struct Account<'v> {
+    /// `allow`, `answer` or `refuse`.
+    pub verdict: &'static str,
+    /// The HTTP status: of a refusal its own, else 200.
+    pub status: u16,
+    /// The public code of a refusal.
+    pub code: Option<&'static str>,
+    /// Why, of a refusal; told to operators only.
+    pub reason: Option<&'static str>,
+    /// The caller's name, or the name of the key that may not call.
+    pub caller: Option<&'v str>,
+    /// Its plan.
+    pub plan: Option<&'v str>,
+    /// The model as the client wrote it, decoded; null where the decision ended before reading it.
+    pub requested_model: Option<String>,
+    /// Its canonical name, where the fleet has it.
+    pub model: Option<&'v str>,
+    /// The chosen server.
+    pub server: Option<&'v str>,
+    reserved_tokens: Option<u64>,
+    stream: Option<bool>,
+    max_output: Option<u64>,
+    num_ctx: Option<u64>,
+    keep_alive: Option<&'static str>,
+    /// What the client gets beside it: when to come back, and where it stands with its limits.
+    pub headers: Headers,
+}
+
+/// Headers of an answer, as an object.
+pub struct Headers(Answer);
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // What goes to the proxy alone is its own affair.
+        let to_client = self.0.headers().iter().filter(|(name, _)| !name.as_str().starts_with("x-herdgate-"));
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in to_client {
+            map.serialize_entry(name.as_str(), &value.to_str().unwrap_or_default())?;
+        }
+        map.end()
+    }
+}
+
+impl<'v> Account<'v> {
+    /// The account of a decision on `view`; `requested` is the model as the client wrote it, where it was read.
+    pub fn new(view: &'v View, decided: &Decided<'v>, requested: Option<String>) -> Account<'v> {
+        let mut reply = reply::answer(200, "");
+        let (verdict, status, code, reason) = match &decided.verdict {
+            Verdict::Allow(grant) => {
+                // Names of servers are header values; what is left out here is left out of the account.
+                let _ = reply::add_grant(&mut reply, grant, None);
+                ("allow", 200, None, None)
+            }
+            Verdict::Answer(_) => ("answer", 200, None, None),
+            Verdict::Refuse(refusal) => {
+                reply::add_refusal(&mut reply, refusal);
+                ("refuse", refusal.status(), Some(refusal.code().as_str()), Some(Reason::as_str(&refusal.reason)))
+            }
+        };
+        let pool = requested.as_deref().and_then(|requested| {
+            NameBuffer::default().canonical(requested).and_then(|canonical| view.roster.get(canonical))
+        });
+        Account {
+            verdict,
+            status,
+            code,
+            reason,
+            caller: decided.caller.map(|caller| caller.name).or(decided.key.map(|key| &*key.name)),
+            plan: decided.caller.map(|caller| &*caller.plan.name),
+            requested_model: requested,
+            model: pool.map(|pool| pool.name.as_str()),
+            server: match &decided.verdict {
+                Verdict::Allow(grant) => Some(&grant.server.name),
+                Verdict::Answer(_) | Verdict::Refuse(_) => None,
+            },
+            reserved_tokens: None,
+            stream: None,
+            max_output: None,
+            num_ctx: None,
+            keep_alive: None,
+            headers: Headers(reply),
+        }
+    }
+}
+
+/// What the client reads, of a refusal.
+pub fn refused_with(decided: &Decided<'_>) -> Option<String> {
+    match &decided.verdict {
+        Verdict::Refuse(refusal) => Some(refusal_body(refusal, decided.dialect)),
+        Verdict::Allow(_) | Verdict::Answer(_) => None,
+    }
+}

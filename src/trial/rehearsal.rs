@@ -1,0 +1,179 @@
+//! A gate of its own for requests as text, in the time that they say.
+
+use super::account::Account;
+use super::request::{Request, RequestFault};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::decision::blocks::Blocks;
+use crate::decision::body::BodyReader;
+use crate::decision::fleet::FleetView;
+use crate::decision::inquiry::{BodyShown, Inquiry};
+use crate::decision::judge::requested_model;
+use crate::decision::keyset::KeySet;
+use crate::decision::moment::Moment;
+use crate::decision::route::{percent_decoded, route};
+use crate::decision::verdict::Verdict;
+use crate::decision::view::View;
+use crate::explanation::{Step, Taken, present};
+use crate::gate::{Decided, Gate};
+use crate::ledger::slots::SLOTS_MAX;
+use crate::metrics::{Metrics, Port};
+use crate::receipt::Receipts;
+use crate::recent::Recent;
+use crate::state::State;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+/// Puts requests to a gate, one after another.
+pub struct Rehearsal {
+    gate: Gate,
+    view: Arc<View>,
+    /// The header that the proxy passes on for keys that name their users.
+    passes: String,
+    now: Moment,
+    /// What is on its way, by when it ends.
+    under_way: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Receipts of what is on its way, by number.
+    receipts: HashMap<u64, Box<str>>,
+    /// Requests put so far; each has its number as the proxy's identifier.
+    count: u64,
+    /// The first time that was said, from which the others are measured.
+    begun: Option<Moment>,
+}
+
+/// A decision, and what was asked.
+pub struct Ruling<'v> {
+    /// As the proxy would get it.
+    pub decided: Decided<'v>,
+    /// Its account.
+    pub account: Account<'v>,
+    /// Its steps, where they were wanted.
+    pub steps: Vec<Taken>,
+}
+
+impl Rehearsal {
+    /// A gate with empty books on this configuration, these keys and this fleet. `now` is the time of requests that do not
+    /// say when they come.
+    pub fn new(config: Config, keys: KeySet, fleet: FleetView, blocks: Blocks, passes: &str, now: Moment) -> Rehearsal {
+        let state = Arc::new(State::new());
+        state.publish_policy(Arc::new(config.policy));
+        state.publish_keys(Arc::new(keys));
+        state.publish_fleet(Arc::new(fleet));
+        state.change_blocks(|_| Some(blocks));
+        // Receipts never leave this process.
+        let receipts = Receipts::new(rand::random(), 1);
+        let mut gate = Gate::new(state.clone(), Arc::new(Metrics::new()), Clock::new(), receipts);
+        gate.recent = Arc::new(Recent::holding(0));
+        gate.set_max_stream_ns(u64::try_from(config.settings.max_stream.as_nanos()).unwrap_or(u64::MAX));
+        gate.limit_failures(config.settings.failures);
+        Rehearsal {
+            view: state.view().clone(),
+            gate,
+            passes: passes.to_owned(),
+            now,
+            under_way: BinaryHeap::new(),
+            receipts: HashMap::new(),
+            count: 0,
+            begun: None,
+        }
+    }
+
+    /// What decisions are taken on. Rulings borrow from it.
+    pub fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// Decides on a request when it says that it comes, after all that ended before. What it took is given back when its
+    /// usage says that it ended, or at once.
+    ///
+    /// # Errors
+    /// What of the request cannot be read; nothing is decided then.
+    pub fn put<'v>(&mut self, view: &'v View, request: &Request<'_>, steps: bool) -> Result<Ruling<'v>, RequestFault> {
+        let (at, bytes) = (request.at_unix_ms()?, request.bytes()?);
+        let now = self.advance(at);
+        self.count = self.count.saturating_add(1);
+        let uid = self.count.to_string();
+        let Some(inquiry) = request.inquiry(uid.as_bytes(), &self.passes, &bytes) else {
+            let decided = self.gate.refuse_malformed(Port::Spop);
+            let account = Account::new(view, &decided, None);
+            return Ok(Ruling { decided, account, steps: Vec::new() });
+        };
+        let decided = self.gate.decide_at(view, &inquiry, Port::Spop, now, now);
+        let requested = requested(&inquiry, &decided);
+        let steps = if steps { present(view, &inquiry, &decided, requested.as_deref()) } else { Vec::new() };
+        if let (Verdict::Allow(_), Some(receipt)) = (&decided.verdict, decided.receipt.as_deref()) {
+            match request.usage.and_then(|usage| usage.ms) {
+                Some(ms) => self.keep(now.mono_ns.saturating_add(ms.saturating_mul(1_000_000)), receipt),
+                // How long it took is not known, so nothing is learned of it.
+                None => {
+                    self.gate.settle_at("", uid.as_bytes(), now);
+                }
+            }
+        }
+        let account = Account::new(view, &decided, requested);
+        Ok(Ruling { decided, account, steps })
+    }
+
+    /// Goes on to `at`, if that is later, and ends what has ended by then. Where the requests' time goes back, dates go
+    /// back with it, and rates do not.
+    fn advance(&mut self, at: Option<i64>) -> Moment {
+        if let Some(at) = at {
+            let begun = self.begun.get_or_insert(Moment { unix_ms: at, ..self.now });
+            let passed_ms = u64::try_from(at.saturating_sub(begun.unix_ms)).unwrap_or(0);
+            let mono_ns = begun.mono_ns.saturating_add(passed_ms.saturating_mul(1_000_000));
+            self.now = Moment { mono_ns: mono_ns.max(self.now.mono_ns), unix_ms: at };
+        }
+        while let Some(Reverse((due_ns, number))) = self.under_way.peek().copied() {
+            if due_ns > self.now.mono_ns {
+                break;
+            }
+            self.under_way.pop();
+            self.end(number, due_ns);
+        }
+        self.now
+    }
+
+    fn keep(&mut self, due_ns: u64, receipt: &str) {
+        // The ledger holds no more than this, and has ended the oldest of them.
+        if self.under_way.len() >= SLOTS_MAX
+            && let Some(Reverse((_, number))) = self.under_way.pop()
+        {
+            self.end(number, self.now.mono_ns);
+        }
+        self.under_way.push(Reverse((due_ns, self.count)));
+        self.receipts.insert(self.count, receipt.into());
+    }
+
+    fn end(&mut self, number: u64, mono_ns: u64) {
+        if let Some(receipt) = self.receipts.remove(&number) {
+            self.gate.settle_at(&receipt, b"", Moment { mono_ns, unix_ms: self.now.unix_ms });
+        }
+    }
+}
+
+/// The model as the client wrote it, where the decision came as far as reading it.
+fn requested(inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> Option<String> {
+    if let Verdict::Refuse(refusal) = &decided.verdict
+        && Step::refusing(&refusal.reason) < Step::Model
+    {
+        return None;
+    }
+    let route = route(inquiry.method, inquiry.target).ok()?;
+    if let Some(encoded) = route.model_in_path {
+        let decoded: Vec<u8> = percent_decoded(encoded).collect();
+        return Some(String::from_utf8_lossy(&decoded).into_owned());
+    }
+    if route.endpoint.is_answered_here() {
+        return None;
+    }
+    let BodyShown::Bytes { seen, .. } = inquiry.body else { return None };
+    let mut reader = BodyReader::new();
+    reader.push(seen);
+    let body = reader.finish().ok()?;
+    match requested_model(&body, route.endpoint) {
+        Ok(model) => Some(model.to_owned()),
+        // Longer than a model's name can be: its beginning.
+        Err(refusal) => refusal.model.map(Into::into),
+    }
+}
