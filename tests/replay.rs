@@ -54,6 +54,10 @@ burst = 2
 [plans.one]
 models = ["*"]
 concurrency = 1
+[plans.bounded]
+models = ["*"]
+max_output = 100
+left_open = "allow"
 [plans.nobody]
 models = ["llama3.2:3b"]
 requests = "1/h"
@@ -78,6 +82,7 @@ fn keys() -> KeySet {
         ("team", "team", None, None),
         ("slow", "slow", None, None),
         ("one", "one", None, None),
+        ("bounded", "bounded", None, None),
         ("ann", "wide", Some("research"), None),
         ("bob", "wide", Some("research"), None),
         ("webui", "wide", None, Some("one")),
@@ -209,6 +214,14 @@ fn every_code_and_the_reasons_behind_it_come_out() {
         (body("{\"model\":\"a\",\"model\":\"b\"}"), "400 ambiguous_body body_duplicate_key"),
         (body("{\"Model\":\"a\"}"), "400 ambiguous_body body_case_variant"),
         (body("{\"model\":\"\\ud800\"}"), "400 invalid_body body_not_utf8"),
+        (chat("bounded", LLAMA), "gpu2"),
+        (
+            with(
+                chat("bounded", LLAMA),
+                json!({ "body": "{\"model\":\"llama3.2:3b\",\"options\":{\"num_predict\":101}}" }),
+            ),
+            "400 exceeds_limit over_bound",
+        ),
         (with(ok(), json!({ "method": "" })), "503 overloaded malformed_inquiry"),
     ]);
     let held = json!({ "usage": { "in": 9, "out": 9, "ms": 60_000 } });
@@ -431,7 +444,7 @@ fn generated() -> impl Strategy<Value = Vec<(Value, u64)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_replayed_request_gets_the_verdict_that_haproxy_would_get(lines in generated()) {
         let mut rehearsal = rehearsal();
