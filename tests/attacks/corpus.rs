@@ -32,7 +32,7 @@ use May::{Reach, ReachOrRefused, Refused, Status};
 
 /// In the plan of `{team}`.
 pub const OURS: &str = "llama3.2:3b";
-pub const CHAT: &[u8] = br#"{"model":"llama3.2:3b","stream":false,"messages":[],"options":{"num_predict":1}}"#;
+pub const CHAT: &[u8] = br#"{"model":"llama3.2:3b","stream":false,"messages":[{"role":"user","content":"x"}],"max_tokens":1,"options":{"num_predict":1}}"#;
 const FOREIGN: &[u8] = br#"{"model":"mistral:7b","stream":false,"messages":[]}"#;
 const TEAM: (&str, &str) = ("Authorization", "Bearer {team}");
 const KEY: &[(&str, &str)] = &[TEAM];

@@ -93,6 +93,8 @@ fn answers(mut agent: TcpStream, mut client: TcpStream, harm: &AtomicU8, struck:
             }
             Harm::Reset => {
                 let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+                // Ends the other direction too, whose end of the socket would keep it open.
+                let _ = client.shutdown(Shutdown::Read);
                 return None;
             }
             // Type, four bytes of flags, then the stream-id: a varint, below 240 in one byte.
