@@ -108,12 +108,7 @@ pub const ATTACKS: &[Attack] = &[
     on("H3", "herdgate's own path for lists", "GET /catalog", KEY, Status(404)),
     on("H3", "nginx's inner path", "GET /.herdgate/auth", KEY, Status(404)),
     // H4: headers that name others for removal.
-    chat(
-        "H4",
-        "CVE-2025-48865: the credential",
-        &[TEAM, ("Connection", "close, Authorization")],
-        ReachOrRefused(OURS),
-    ),
+    chat("H4", "CVE-2025-48865: the credential", &[TEAM, ("Connection", "close, Authorization")], ReachOrRefused(OURS)),
     chat(
         "H4",
         "CVE-2025-48865: what we might set",

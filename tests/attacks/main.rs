@@ -15,6 +15,7 @@ mod wire;
 
 mod a10_secrets;
 mod a1_wiring;
+mod a4_http2;
 mod a4_unread_headers;
 mod a7_nginx;
 mod a9_log_channel;
