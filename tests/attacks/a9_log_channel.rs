@@ -1,4 +1,5 @@
-//! Row A9: the usage channel is a way to write into the books. Only a line of ours counts, once, in any order.
+//! Row A9: the usage channel is a way to write into the books. Only a line of ours counts, once, in any order (litellm#36926,
+//! litellm#40050: requests counted twice).
 
 use super::{HAPROXY, NGINX};
 use crate::cases::short_chat;

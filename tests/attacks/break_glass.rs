@@ -37,6 +37,8 @@ impl Glass {
         let keys = std::fs::read_to_string(folder.join("emergency-keys.map")).unwrap();
         scratch.write("haproxy/emergency-keys.map", &format!("{keys}{digest} on-call\n")).unwrap();
         let proxy = HaProxy::start_on(&folder.join("haproxy.cfg"), version, &scratch, &herdgate.ports, &fleet).unwrap();
+        let said = proxy.process.output();
+        assert!(!said.contains("WARNING") && !said.contains("ALERT"), "{said}");
         let stack = Stack { proxy: Proxy::HaProxy(proxy), herdgate, fleet, scratch };
         stack.wait_for_service().unwrap();
         Glass { stack }

@@ -7,6 +7,7 @@ use super::{HAPROXY, NGINX};
 use crate::cases::paths;
 use crate::harness::client::Request;
 use crate::harness::fleet::Seen;
+use crate::harness::haproxy::Version;
 use crate::harness::stack::{Front, Stack};
 use sha2::Digest;
 use std::sync::Arc;
@@ -119,6 +120,11 @@ fn run(front: Front) {
 #[test]
 fn nothing_of_the_corpus_gets_through_real_haproxy() {
     run(HAPROXY);
+}
+
+#[test]
+fn nothing_of_the_corpus_gets_through_real_haproxy_3_1_or_newer() {
+    run(Front::HaProxy(Version::Newer));
 }
 
 #[test]

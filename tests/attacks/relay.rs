@@ -17,7 +17,7 @@ pub enum Harm {
     Reset,
     /// The first half, then the end.
     Cut,
-    /// With the stream-id of another question.
+    /// With the stream-id of no question that is open.
     Elsewhere,
     /// Sent twice.
     Twice,
@@ -97,8 +97,9 @@ fn answers(mut agent: TcpStream, mut client: TcpStream, harm: &AtomicU8, struck:
                 let _ = client.shutdown(Shutdown::Read);
                 return None;
             }
-            // Type, four bytes of flags, then the stream-id: a varint, below 240 in one byte.
-            Harm::Elsewhere => frame[9] = frame[9].wrapping_add(1) % 200,
+            // Type, four bytes of flags, then the stream-id: a varint, below 240 in one byte. Far from any that is open:
+            // with the number of one that is, it would be an answer to it, and the wire is believed.
+            Harm::Elsewhere => frame[9] = (frame[9] % 200 + 100) % 200,
             Harm::Twice => client.write_all(&frame).ok()?,
             Harm::None => {}
         }

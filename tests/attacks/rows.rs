@@ -23,6 +23,7 @@ const fn row(
 
 const CORPUS: &[(&str, &str)] = &[
     ("tests/attacks/corpus_runs.rs", "nothing_of_the_corpus_gets_through_real_haproxy"),
+    ("tests/attacks/corpus_runs.rs", "nothing_of_the_corpus_gets_through_real_haproxy_3_1_or_newer"),
     ("tests/attacks/corpus_runs.rs", "nothing_of_the_corpus_gets_through_real_nginx"),
     ("tests/attacks/corpus_runs.rs", "nothing_of_the_corpus_gets_through_the_decision_alone"),
 ];
@@ -33,8 +34,8 @@ const ROWS: &[Row] = &[
         "W1",
         &["coraza-spoa#381", "coraza-spoa#382", "spoa-modsecurity#3", "haproxy-ingress#962"],
         &[
-            ("tests/attacks/a1_wiring.rs", "w1_a_verdict_that_is_late_cut_or_lost_is_none"),
-            ("tests/attacks/a1_wiring.rs", "w1_a_verdict_for_another_question_passes_nothing"),
+            ("tests/attacks/a1_wiring.rs", "a_verdict_that_is_late_cut_or_lost_is_none"),
+            ("tests/attacks/a1_wiring.rs", "a_verdict_for_another_question_passes_nothing"),
             ("tests/attacks/a1_wiring.rs", "coraza_spoa_381_382_a_question_never_asked_lets_nobody_pass"),
             ("tests/attacks/a1_wiring.rs", "w1_headers_of_64_kib_change_no_verdict"),
             ("tests/cases/faults.rs", "absent"),
