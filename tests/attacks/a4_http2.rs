@@ -16,6 +16,9 @@ const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
+/// What is tried, fields, body.
+type Attack<'a> = (&'a str, Vec<(&'a str, &'a str)>, Vec<u8>);
+
 /// RFC 9113 section 4.1.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -100,7 +103,7 @@ fn over_http_2_no_credential_counts_twice_and_no_path_is_another() {
     }
 
     let secret = stack.keys().team.as_str();
-    let mut attacks: Vec<(&str, Vec<(&str, &str)>, Vec<u8>)> = vec![
+    let mut attacks: Vec<Attack<'_>> = vec![
         ("no credential", generate(), ours.clone()),
         ("two, bad and good", [generate(), vec![("authorization", bad), key]].concat(), ours.clone()),
         ("two, good and bad", [generate(), vec![key, ("authorization", bad)]].concat(), ours.clone()),

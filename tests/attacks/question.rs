@@ -149,8 +149,7 @@ pub fn gate(team: &str, all: &str) -> Gate {
         name: name.into(),
         models: models.iter().map(|pattern| ModelPattern::new(pattern)).collect(),
         routes: RouteClasses { inference: true, catalog: true },
-        requests: Vec::new(),
-        concurrency: None,
+        ..Plan::default()
     };
     let server = |name: &str| Server {
         name: name.into(),

@@ -65,6 +65,7 @@ const ROWS: &[Row] = &[
         "A3",
         &[],
         &[
+            ("tests/attacks/corpus_runs.rs", "a_key_that_does_not_count_gets_one_answer_whatever_the_reason"),
             ("tests/keys.rs", "imported_secrets_must_be_hard_to_guess"),
             ("tests/keys.rs", "a_key_file_open_to_others_is_refused"),
             ("tests/keys.rs", "secrets_and_digests_are_not_in_debug_output"),
