@@ -134,8 +134,10 @@ fn only_a_line_of_ours_counts_and_once(front: Front) {
     tapped.expect("a sibling's line", &[bytes(&lines[0].replace(own, &sibling))], Settled::Foreign, 6);
 
     // Cut, at every place: never half a line's worth. What ends behind the receipt is no JSON either.
-    let cut: Vec<Vec<u8>> =
-        (1..lines[0].len()).step_by(lines[0].len() / 12).map(|end| bytes(&lines[0][..end])).collect();
+    let whole = lines[0].trim_end();
+    let mut ends: Vec<usize> = (1..whole.len()).step_by(whole.len() / 12).collect();
+    ends.push(whole.len() - 1);
+    let cut: Vec<Vec<u8>> = ends.into_iter().map(|end| bytes(&whole[..end])).collect();
     tapped.expect("cut lines", &cut, Settled::Malformed, 6);
 
     // Quotes and line ends in a field of the client's: the whole datagram is one line, or none.
