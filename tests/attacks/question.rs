@@ -1,16 +1,16 @@
 //! The decision alone, asked in both proxies' words: the arguments that the shipped SPOE file names, and nginx's port.
 
 use crate::harness::root;
+use crate::harness::scratch::Scratch;
 use crate::wire::{ask, loopback};
 use herdgate::clock::Clock;
 use herdgate::decision::fleet::{FleetView, Inventory, Model, ServerTrack};
-use herdgate::decision::keyset::{Behalf, Digest, Key, KeySet};
-use herdgate::decision::limits::Scope;
 use herdgate::decision::moment::Moment;
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server, ServerKind};
 use herdgate::decision::verdict::Verdict;
 use herdgate::gate::Gate;
+use herdgate::keys::KeyFile;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::receipt::Receipts;
 use herdgate::spop::notify::{Messages, put_message};
@@ -20,6 +20,7 @@ use herdgate::state::State;
 use sha2::Digest as _;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -166,24 +167,19 @@ pub fn gate(team: &str, all: &str) -> Gate {
         recheck_s: 5,
         ..Policy::default()
     }));
-    let mut keys = KeySet::default();
-    for (number, (secret, plan, header)) in
-        [(team, "team", None), (all, "all", None), (WEBUI, "team", Some(USER))].into_iter().enumerate()
-    {
-        let plan = keys.intern_plan(plan).unwrap();
-        let key = Key {
-            name: format!("key{number}").into(),
-            plan,
-            team: None,
-            not_before_unix_ms: None,
-            on_behalf: header.map(|header| Box::new(Behalf { header: header.into(), plan })),
-            fingerprint: number as u64,
-            expires_unix_ms: None,
-            revoked: false,
-            scope: Scope(number as u128),
-        };
-        assert!(keys.insert(Digest(sha2::Sha256::digest(secret.as_bytes()).into()), key));
+    // By way of a key file, as keys come into the world.
+    let scratch = Scratch::new().unwrap();
+    let mut text = String::new();
+    for (name, secret, plan) in [("team", team, "team"), ("all", all, "all"), ("webui", WEBUI, "team")] {
+        let digest: String = sha2::Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect();
+        text += &format!(
+            "[[key]]\nname = \"{name}\"\nplan = \"{plan}\"\nsha256 = \"{digest}\"\ncreated = \"2026-01-01T00:00:00Z\"\n"
+        );
     }
+    text += &format!("on_behalf_of = \"{USER}\"\n");
+    let file = scratch.write("keys.toml", &text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let keys = herdgate::keys::load(&KeyFile::new(&file)).unwrap_or_else(|_| panic!("{text}"));
     state.publish_keys(Arc::new(keys));
     let mut fleet = FleetView::default();
     for (name, models) in
