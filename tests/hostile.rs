@@ -172,6 +172,7 @@ fn never_reads(to: SocketAddr, head: &[u8], piece: &[u8], most: usize) -> TcpStr
     stream
 }
 
+/// haproxy#2868 among them: after a reload HAProxy opens its connections all at once.
 #[test]
 fn the_spop_port() {
     let siege = Siege::start("SPOP");

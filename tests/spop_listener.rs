@@ -71,6 +71,7 @@ async fn a_check_is_answered_and_the_connection_closed() {
     server.stop().await;
 }
 
+/// haproxy#3478: HAProxy from 3.2 resets an agent whose greeting comes in several writes.
 #[tokio::test]
 async fn hello_and_every_batch_leave_in_one_write() {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
@@ -93,6 +94,7 @@ async fn hello_and_every_batch_leave_in_one_write() {
     assert_eq!(writes.len(), 2, "{writes:?}");
 }
 
+/// haproxy#690: connections are used again only where pipelining is right.
 #[tokio::test]
 async fn twenty_pipelined_questions_cut_anywhere_are_all_answered() {
     let server = Server::start(Limits::default());

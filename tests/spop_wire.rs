@@ -152,6 +152,7 @@ fn a_frame_is_cut_as_defined() {
     assert_eq!(messages[0].arguments().collect::<Vec<_>>(), [(&b"method"[..], Value::String(b"GET"))]);
 }
 
+/// haproxy#2490: a frame of no length made HAProxy spin and abort.
 #[test]
 fn bytes_that_are_no_frame_are_refused_as_soon_as_it_shows() {
     let cases = [

@@ -5,7 +5,7 @@ use crate::harness::stack::{Front, Stack};
 
 /// Each would reach a handler a plan never allows, or an allowed one by a way around the table, if anything in between
 /// decoded or tidied it: Ollama routes on the decoded path.
-const TARGETS: [(&str, &str); 40] = [
+pub const TARGETS: [(&str, &str); 40] = [
     ("POST", "/api/pull"),
     ("POST", "//api/pull"),
     ("POST", "/api//pull"),

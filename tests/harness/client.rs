@@ -40,6 +40,11 @@ impl Request {
         request
     }
 
+    /// `POST` of bytes, without `Content-Type`.
+    pub fn bare_post(target: &str, body: impl Into<Vec<u8>>) -> Request {
+        Request { body: body.into(), ..Request::new("POST", target) }
+    }
+
     /// One more header line.
     pub fn header(mut self, name: &str, value: &str) -> Request {
         self.headers.push((name.into(), value.into()));
