@@ -28,7 +28,7 @@ const CORPUS: &[(&str, &str)] = &[
     ("tests/attacks/corpus_runs.rs", "nothing_of_the_corpus_gets_through_the_decision_alone"),
 ];
 
-/// All of them. Rows A2 (J1 to J11) have a suite of their own.
+/// All of them.
 const ROWS: &[Row] = &[
     row(
         "W1",
@@ -76,6 +76,49 @@ const ROWS: &[Row] = &[
             ("tests/attacks/a10_secrets.rs", "nothing_secret_is_written_anywhere"),
         ],
     ),
+    row("J1", &["CVE-2015-9235"], &[("tests/jwt.rs", "j1_no_algorithm_but_the_keys_own_is_used")]),
+    row(
+        "J1 to J2",
+        &[],
+        &[
+            ("tests/wycheproof.rs", "every_vector_is_accepted_or_refused_as_it_says"),
+            ("tests/jwt.rs", "j2_only_public_keys_for_signatures_are_taken_from_a_set"),
+        ],
+    ),
+    row("J3", &[], &[("tests/jwt.rs", "j3_a_token_never_brings_its_own_key")]),
+    row(
+        "J4",
+        &["GHSA-hm7r-c7qw-ghp6", "CVE-2025-59420"],
+        &[("tests/jwt.rs", "j4_a_header_that_changes_the_meaning_is_refused")],
+    ),
+    row(
+        "J5",
+        &["CVE-2026-25537"],
+        &[
+            ("tests/jwt.rs", "j5_a_claim_of_a_wrong_type_is_refused"),
+            ("tests/jwt.rs", "j5_times_hold_within_the_leeway_and_not_past_it"),
+        ],
+    ),
+    row("J6", &[], &[("tests/jwt.rs", "j6_a_key_of_one_issuer_never_speaks_for_another")]),
+    row("J7", &["CVE-2026-35030"], &[("tests/jwt.rs", "j7_cve_2026_35030_tokens_of_equal_prefix_are_two_tokens")]),
+    row(
+        "J8",
+        &["fastapi-zitadel-auth PR 156", "mobula#28"],
+        &[
+            ("tests/jwks.rs", "j8_ten_thousand_invented_kids_cost_one_fetch_a_window"),
+            ("tests/jwks.rs", "j8_a_kid_that_a_fresh_set_lacks_asks_for_no_other_fetch"),
+        ],
+    ),
+    row(
+        "J9",
+        &[],
+        &[
+            ("tests/jwks.rs", "j9_whatever_an_issuer_answers_known_keys_keep_working"),
+            ("tests/jwks.rs", "j9_an_issuer_is_asked_over_tls_with_its_own_authority_only"),
+        ],
+    ),
+    row("J10", &[], &[("tests/jwks.rs", "j10_discovery_leads_to_the_issuers_own_host_or_nowhere_near")]),
+    row("J11", &[], &[("tests/jwt.rs", "j11_a_kid_is_a_name_and_nothing_else")]),
     row("H1", &[], CORPUS),
     row("H1", &[], &[("tests/cases/headers.rs", "the_second_of_two_credentials_never_counts")]),
     row("H1", &[], &[("tests/attacks/a4_http2.rs", "over_http_2_no_credential_counts_twice_and_no_path_is_another")]),
