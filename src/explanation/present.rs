@@ -97,13 +97,13 @@ fn told_caller(inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> String {
     {
         let _ = write!(told, ", of team \"{}\" (plan \"{}\")", team.name, plan.name);
     }
-    if let Identity::Key { key, user, .. } = caller.identity {
-        if let (Some(behalf), Some((_, plan))) = (&key.on_behalf, user) {
-            let named = inquiry.on_behalf.field.value.is_some_and(|name| !name.trim_ascii().is_empty());
-            let who = if named { "the user that" } else { "nobody, as" };
-            let without = if named { "names" } else { "names none" };
-            let _ = write!(told, ", asking for {who} {} {without} (plan \"{}\")", behalf.header, plan.name);
-        }
+    if let Identity::Key { key, user, .. } = caller.identity
+        && let (Some(behalf), Some((_, plan))) = (&key.on_behalf, user)
+    {
+        let named = inquiry.on_behalf.field.value.is_some_and(|name| !name.trim_ascii().is_empty());
+        let who = if named { "the user that" } else { "nobody, as" };
+        let without = if named { "names" } else { "names none" };
+        let _ = write!(told, ", asking for {who} {} {without} (plan \"{}\")", behalf.header, plan.name);
     }
     told
 }
@@ -156,10 +156,10 @@ fn told_limits(caller: Caller<'_>, endpoint: Option<Endpoint>) -> String {
         Identity::Key { .. } => "key",
     };
     holder(who, &caller.plan.requests, caller.plan.concurrency);
-    if let Identity::Key { user, .. } = caller.identity {
-        if let Some((_, plan)) = user {
-            holder("user", &plan.requests, plan.concurrency);
-        }
+    if let Identity::Key { user, .. } = caller.identity
+        && let Some((_, plan)) = user
+    {
+        holder("user", &plan.requests, plan.concurrency);
     }
     if let Identity::Key { team: Some((_, plan)), .. } | Identity::Token { team: Some((_, plan)) } = caller.identity {
         holder("team", &plan.requests, plan.concurrency);
