@@ -1,5 +1,6 @@
 //! The limits a claim takes from: which books, and how much they hold.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::num::NonZeroU64;
 
@@ -16,7 +17,7 @@ pub struct Quota {
 
 /// Whose books a limit is kept in: a 128-bit hash of the identity, stable over reloads and restarts, so that quota
 /// belongs to the identity and not to the secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Scope(pub u128);
 
 impl Scope {

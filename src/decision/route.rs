@@ -7,6 +7,7 @@
 
 use super::name::NAME_MAX;
 use super::verdict::Reason;
+use serde::{Deserialize, Serialize};
 
 /// What an endpoint is for; a plan permits classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +45,8 @@ impl Dialect {
 }
 
 /// Every endpoint herdgate knows (Ollama `server/routes.go`). A closed set, so it may be a metrics label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// `POST /api/generate`
     Generate,
