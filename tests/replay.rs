@@ -67,7 +67,7 @@ plan = "one"
 [auth]
 failures = "2/h"
 anonymous = "nobody"
-anonymous_requests = "2/h"
+anonymous_requests = "3/h"
 anonymous_concurrency = 1
 "#;
 
