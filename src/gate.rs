@@ -23,11 +23,12 @@ use crate::metrics::{Metrics, Outcome, Port};
 use crate::receipt::{GrantReceipt, Receipts, Redeemed};
 use crate::recent::Recent;
 use crate::state::State;
+use crate::store::Store;
 use crate::tokens::TokenMemory;
 use crate::wanted::Wanted;
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
 /// shipped SPOE file) is near: an answer is then a refusal, and no limit is taken.
@@ -48,6 +49,8 @@ pub struct Gate {
     /// The decisions of a moment ago, for who asks about them.
     pub recent: Arc<Recent>,
     ledger: MemoryLedger,
+    /// Where what must outlive the process is kept; empty: nowhere.
+    store: OnceLock<Arc<Store>>,
     /// Absent where nothing limits failed credentials.
     failures: ArcSwapOption<Failures>,
     receipts: Receipts,
@@ -143,11 +146,23 @@ impl Gate {
             last_used: LastUsed::default(),
             recent: Arc::default(),
             ledger: MemoryLedger::default(),
+            store: OnceLock::new(),
             failures: ArcSwapOption::empty(),
             receipts,
             complaints: Complaints::default(),
             tokens,
         }
+    }
+
+    /// Keeps what must outlive the process there.
+    pub fn keep_in(&self, store: Arc<Store>) {
+        // There is one for the life of a process.
+        let _ = self.store.set(store);
+    }
+
+    /// Where what must outlive the process is kept.
+    pub fn store(&self) -> Option<&Store> {
+        self.store.get().map(|store| &**store)
     }
 
     /// The keys of issuers that decisions found missing.

@@ -12,6 +12,7 @@ use crate::metrics::{Metrics, Port};
 use crate::probe::{self, Client, Schedule, Senses};
 use crate::receipt::Receipts;
 use crate::state::State;
+use crate::store::{self, Store, StoreFault};
 use crate::traffic::Traffic;
 use crate::{agent_check, audit, jwks, nginx, secret_file, settle, spop};
 use std::collections::HashSet;
@@ -28,6 +29,9 @@ use tokio_util::task::TaskTracker;
 /// How long open connections may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long the ledger's file may take for what still waits when the daemon stops.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
 /// How often slots are looked at for expiry.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,8 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum ServeFault {
     /// The configuration or the key file has problems.
     Problems(Problems),
+    /// The ledger's file cannot be opened.
+    Store(StoreFault),
     /// The system refused something.
     System {
         /// What was being done.
@@ -101,6 +107,8 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
             tasks: TaskTracker::new(),
         };
         let mut bound = Ports::bind(&settings).await?;
+        // After the ports, because who finds them taken must not look for damage in the other's file.
+        let store = wiring.keep(&settings)?;
         let stopping = stop_signals()?;
         let usage = std::mem::take(&mut bound.usage);
         wiring.settle(usage);
@@ -118,6 +126,9 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         let (gate, state) = (wiring.gate.clone(), wiring.state.clone());
         wiring.drain().await;
         write_uses(&gate, &state, &uses);
+        if let Some(lost) = store.map(|store| store.close(LAST_FLUSH)).filter(|lost| *lost > 0) {
+            tracing::error!(lost, "grants and ends of requests that the ledger's file did not take");
+        }
         Ok(())
     })
 }
@@ -187,6 +198,31 @@ struct Wiring {
 }
 
 impl Wiring {
+    /// Opens the ledger's file, and has everything know that needs it.
+    fn keep(&self, settings: &Settings) -> Result<Option<Arc<Store>>, ServeFault> {
+        let config::settings::LedgerSettings { path, keep_days, fresh_on_damage, time_zone } = settings.ledger.clone();
+        let Some(path) = path else {
+            tracing::warn!("[ledger] path is off: what was used is forgotten with this process");
+            return Ok(None);
+        };
+        let clock = self.gate.clock.clone();
+        let options = store::Options { keep_days, fresh_on_damage, clock, zone: time_zone, vfs: None };
+        let (store, restored) = Store::open(&path, options).map_err(ServeFault::Store)?;
+        let store = Arc::new(store);
+        tracing::info!(
+            file = %path.display(),
+            open = restored.open.len(),
+            spent = restored.spent.len(),
+            settled_lately = restored.settled_lately.len(),
+            unreadable = restored.unreadable,
+            "the ledger is open"
+        );
+        self.metrics.tell_of_store(store.health());
+        self.admin.ask_keeper(store.clone());
+        self.gate.keep_in(store.clone());
+        Ok(Some(store))
+    }
+
     fn listen(&self, ports: Ports, settings: &Settings) {
         let stop = || self.stop.clone();
         if let Some(bound) = ports.spop {

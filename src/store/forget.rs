@@ -26,6 +26,17 @@ pub struct Forgotten {
     pub books: u64,
 }
 
+impl std::fmt::Display for Forgotten {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Forgotten { records, open, books } = self;
+        write!(f, "removed the name from {records} rows and {books} days of its books; sums stay")?;
+        match open {
+            0 => Ok(()),
+            open => write!(f, "; {open} requests are on their way, and are written with the name when they end"),
+        }
+    }
+}
+
 /// Somebody wishes a user forgotten, and waits.
 #[derive(Debug)]
 pub(super) struct Wish {

@@ -1,18 +1,16 @@
 //! How the store does, for metrics, `/status` and the log: counts that only grow, what waits, and what fails now.
 
 use super::fault::Fault;
-use super::queue::Counts;
+use super::queue::Queue;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Numbers that each stand alone, so relaxed throughout.
 #[derive(Debug, Default)]
 pub struct Health {
-    pending: AtomicU64,
+    queue: Arc<Queue>,
     written: AtomicU64,
     commits: AtomicU64,
-    dropped_grants: AtomicU64,
-    dropped_ends: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
     failing: Mutex<Option<Failing>>,
 }
@@ -29,9 +27,13 @@ pub struct Failing {
 }
 
 impl Health {
+    pub(super) fn of(queue: Arc<Queue>) -> Health {
+        Health { queue, ..Health::default() }
+    }
+
     /// Messages that wait to be written.
     pub fn pending(&self) -> u64 {
-        load(&self.pending)
+        self.queue.counts().pending
     }
 
     /// Messages that are on disk.
@@ -46,12 +48,12 @@ impl Health {
 
     /// Grants that were not written down because too much waited: after a crash they would be unknown.
     pub fn dropped_grants(&self) -> u64 {
-        load(&self.dropped_grants)
+        self.queue.counts().dropped_grants
     }
 
     /// Ends of requests that were not written down because too much waited: what was used is lost with this process.
     pub fn dropped_ends(&self) -> u64 {
-        load(&self.dropped_ends)
+        self.queue.counts().dropped_ends
     }
 
     /// Tries that failed with `fault`.
@@ -62,12 +64,6 @@ impl Health {
     /// What fails now.
     pub fn failing(&self) -> Option<Failing> {
         self.lock().clone()
-    }
-
-    pub(super) fn set_queue(&self, counts: Counts) {
-        self.pending.store(counts.pending, Ordering::Relaxed);
-        self.dropped_grants.store(counts.dropped_grants, Ordering::Relaxed);
-        self.dropped_ends.store(counts.dropped_ends, Ordering::Relaxed);
     }
 
     /// A transaction of so many messages is on disk. Answers what had failed until then.

@@ -36,6 +36,7 @@ pub use retention::SPENT_DAYS;
 pub use usage::{By, LINES_MAX, Line, Selection, report};
 
 use crate::clock::Clock;
+use crate::control::Keeper;
 use crate::ledger::reservation::{Record, Reservation};
 use jiff::tz::TimeZone;
 use queue::{Message, Queue};
@@ -79,7 +80,8 @@ impl Store {
     pub fn open(path: &Path, options: Options) -> Result<(Store, Restored), StoreFault> {
         let lock = lock::take(path)?;
         let (connection, restored) = restore::open(path, &options)?;
-        let (queue, health) = (Arc::new(Queue::default()), Arc::new(Health::default()));
+        let queue = Arc::new(Queue::default());
+        let health = Arc::new(Health::of(queue.clone()));
         let writer = writer::Writer::new(path, options, connection, queue.clone(), health.clone());
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
             // Held as long as anything is written.
@@ -128,7 +130,6 @@ impl Store {
 
     /// How it does.
     pub fn health(&self) -> Arc<Health> {
-        self.health.set_queue(self.queue.counts());
         self.health.clone()
     }
 
@@ -142,6 +143,12 @@ impl Store {
             let _ = thread.join();
         }
         self.queue.counts().pending
+    }
+}
+
+impl Keeper for Store {
+    fn forget(&self, user: &str) -> Result<String, String> {
+        Store::forget(self, user).map(|forgotten| forgotten.to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::fault::{Fault, StoreFault};
 use super::forget::Forgetting;
 use super::health::Health;
-use super::queue::{Message, Queue};
+use super::queue::{GRANTS_MAX, Message, Queue};
 use super::retention::Retention;
 use super::{Options, apply, file};
 use rusqlite::Connection;
@@ -33,6 +33,8 @@ pub(super) struct Writer {
     patience: Duration,
     retention: Retention,
     forgetting: Option<Forgetting>,
+    /// Whether it was said that messages are dropped, since writing began to fail.
+    told_of_drops: bool,
     /// When what a writer does now and then was last done, in monotonic nanoseconds.
     looked_ns: u64,
 }
@@ -65,6 +67,7 @@ impl Writer {
             patience: PATIENCE_FIRST,
             retention: Retention::default(),
             forgetting: None,
+            told_of_drops: false,
             looked_ns: 0,
         }
     }
@@ -98,14 +101,28 @@ impl Writer {
             self.batch.clear();
             self.queue.done(messages);
             if self.health.wrote(messages).is_some() {
+                self.told_of_drops = false;
                 let counts = self.queue.counts();
                 tracing::info!(
                     file = %self.path.display(), waiting = counts.pending, dropped_grants = counts.dropped_grants,
                     dropped_ends = counts.dropped_ends, "the ledger is written again"
                 );
             }
+        } else {
+            self.tell_of_drops();
         }
         written.is_some()
+    }
+
+    /// Once for as long as it lasts.
+    fn tell_of_drops(&mut self) {
+        let counts = self.queue.counts();
+        if counts.pending >= GRANTS_MAX && !std::mem::replace(&mut self.told_of_drops, true) {
+            tracing::error!(
+                waiting = counts.pending,
+                "too much waits for the ledger's file: grants, then ends of requests are not written"
+            );
+        }
     }
 
     /// Goes on forgetting a user, a part at a time, so that requests are written in between.
