@@ -78,7 +78,11 @@ impl Writer {
         loop {
             let stopping = match self.batch.is_empty() {
                 true => self.queue.take(&mut self.batch, self.forgetting.is_some()),
-                false => self.queue.pause(self.patience),
+                false => {
+                    let longest = self.patience;
+                    self.patience = (longest * 2).min(PATIENCE_MAX);
+                    self.queue.pause(longest)
+                }
             };
             let nothing_left = self.batch.is_empty();
             let well = nothing_left || self.write();
@@ -99,8 +103,10 @@ impl Writer {
         let messages = self.batch.len();
         if written.is_some() {
             self.batch.clear();
+            let failed_before = self.health.wrote(messages);
+            // Last, so that whoever waits for it finds all else as it is then.
             self.queue.done(messages);
-            if self.health.wrote(messages).is_some() {
+            if failed_before.is_some() {
                 self.told_of_drops = false;
                 let counts = self.queue.counts();
                 tracing::info!(
@@ -171,7 +177,6 @@ impl Writer {
                 Some(done)
             }
             Err((fault, what)) => {
-                self.patience = (self.patience * 2).min(PATIENCE_MAX);
                 if self.health.failed(fault, what.clone(), self.options.clock.now().unix_ms) {
                     tracing::error!(
                         file = %self.path.display(), fault = fault.as_str(), what,
