@@ -33,7 +33,10 @@ impl StoreFault {
 
     /// What SQLite said while the file was opened or read.
     pub(super) fn of(path: &Path, doing: &str, error: &rusqlite::Error) -> StoreFault {
+        // Our statements are sound: one that SQLite takes for wrong does not fit what the file says of itself.
+        let does_not_fit = error.sqlite_error_code() == Some(ErrorCode::Unknown);
         match Fault::of(error) {
+            _ if does_not_fit => StoreFault::Damaged(path.to_owned(), format!("{doing}: {error}")),
             Fault::Damaged => StoreFault::Damaged(path.to_owned(), format!("{doing}: {error}")),
             _ => StoreFault::system(path, doing, error),
         }
