@@ -29,8 +29,9 @@ pub(super) fn writable(path: &Path, vfs: Option<&str>) -> Result<Connection, Sto
         None => Connection::open_with_flags(path, flags),
     };
     let mut connection = opened.map_err(|error| StoreFault::of(path, "opening it", &error))?;
+    connection.busy_timeout(BUSY).map_err(|error| StoreFault::of(path, "opening it", &error))?;
+    schema::check_where_made(&connection, path)?;
     let set = |connection: &Connection| {
-        connection.busy_timeout(BUSY)?;
         let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update_and_check(None, "journal_size_limit", WAL_KEPT, |_| Ok(()))?;

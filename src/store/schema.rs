@@ -1,7 +1,7 @@
 //! The tables, and which version of them a file has.
 
 use super::fault::StoreFault;
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 use std::path::Path;
 
 /// Says in the file's header that it is ours: "herd".
@@ -42,6 +42,14 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
     check(&transaction, path)
 }
 
+/// Refuses a file that has tables which are not ours. Changes nothing: it may be somebody else's.
+pub(super) fn check_where_made(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
+    match is_empty(connection).map_err(|error| StoreFault::of(path, "reading its header", &error))? {
+        true => Ok(()),
+        false => check(connection, path),
+    }
+}
+
 /// Refuses a file that is not ours, or newer than this version.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
@@ -56,6 +64,6 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreFau
     }
 }
 
-fn is_empty(transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
-    transaction.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }
