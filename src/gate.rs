@@ -15,6 +15,7 @@ use crate::decision::policy::PlanIndex;
 use crate::decision::route::{Dialect, Endpoint, route};
 use crate::decision::verdict::{Answer, Grant, Reason, Refusal, Verdict};
 use crate::decision::view::View;
+use crate::estimator::Estimator;
 use crate::failures::Failures;
 use crate::last_used::LastUsed;
 use crate::ledger::books::{Ended, Excess};
@@ -47,6 +48,8 @@ pub struct Gate {
     pub last_used: LastUsed,
     /// The decisions of a moment ago, for who asks about them.
     pub recent: Arc<Recent>,
+    /// Tokens from bytes.
+    pub estimator: Estimator,
     ledger: MemoryLedger,
     /// Absent where nothing limits failed credentials.
     failures: ArcSwapOption<Failures>,
@@ -142,6 +145,7 @@ impl Gate {
             audit: Audit::default(),
             last_used: LastUsed::default(),
             recent: Arc::default(),
+            estimator: Estimator::default(),
             ledger: MemoryLedger::default(),
             failures: ArcSwapOption::empty(),
             receipts,
@@ -303,6 +307,7 @@ impl Gate {
         self.audit.tick(now);
         let (expired, standing) = self.ledger.expire(now);
         self.metrics.slots(standing.open, expired, standing.silent);
+        self.metrics.estimates(|witness, stream| self.estimator.with(|learned| learned.compared(witness, stream)));
         standing
     }
 
@@ -346,7 +351,9 @@ impl Gate {
 
     /// Forgets the turns of pools that are gone. Called after a View is published.
     pub fn retain_pools(&self, view: &View) {
-        self.ledger.retain_pools(|key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key));
+        let exists = |key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key);
+        self.ledger.retain_pools(exists);
+        self.estimator.with(|estimates| estimates.retain_pools(exists));
     }
 }
 

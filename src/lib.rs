@@ -11,6 +11,7 @@ pub mod control;
 pub mod date;
 pub mod decision;
 pub mod drains;
+pub mod estimator;
 pub mod explanation;
 pub mod failures;
 pub mod file_watch;

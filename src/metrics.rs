@@ -10,6 +10,7 @@ use crate::decision::verdict::Code;
 use crate::decision::view::View;
 use crate::gate::Settled;
 use crate::jwks::FetchFault;
+use crate::ledger::estimate::{Compared, Witness};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -212,6 +213,8 @@ pub struct Metrics {
     tokens: [AtomicU64; Proof::ALL.len()],
     jwks_fetched: AtomicU64,
     jwks_failed: [AtomicU64; FetchFault::ALL.len()],
+    /// By witness, then whole and stream, then estimated and exact.
+    estimates: [[[AtomicU64; 2]; 2]; Witness::ALL.len()],
     slots_open: AtomicU64,
     slots_expired: AtomicU64,
     usage_silent: AtomicU64,
@@ -277,6 +280,17 @@ impl Metrics {
         self.slots_open.store(open as u64, Ordering::Relaxed);
         self.slots_expired.fetch_add(expired as u64, Ordering::Relaxed);
         self.usage_silent.store(u64::from(silent), Ordering::Relaxed);
+    }
+
+    /// How the estimates stand: sums that only grow, by who knew the exact figure and whether the answer was a stream.
+    pub fn estimates(&self, compared: impl Fn(Witness, bool) -> Compared) {
+        for (witness, forms) in Witness::ALL.into_iter().zip(&self.estimates) {
+            for ([estimated, exact], stream) in forms.iter().zip([false, true]) {
+                let sums = compared(witness, stream);
+                estimated.store(sums.estimated, Ordering::Relaxed);
+                exact.store(sums.exact, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Counts a reload of the configuration; `ok` is false where the old one was kept.
@@ -351,6 +365,15 @@ impl Metrics {
             .zip(&self.usage_lines)
             .map(|(settled, count)| Sample::new(&[("result", settled.as_str())], Value::Counter(load(count))))
             .collect();
+        let mut estimates = Vec::new();
+        for (witness, forms) in Witness::ALL.into_iter().zip(&self.estimates) {
+            for (sums, form) in forms.iter().zip(["whole", "stream"]) {
+                for (count, kind) in sums.iter().zip(["estimated", "exact"]) {
+                    let labels = [("from", witness.as_str()), ("answer", form), ("kind", kind)];
+                    estimates.push(Sample::new(&labels, Value::Counter(load(count))));
+                }
+            }
+        }
         let tokens = Proof::ALL
             .into_iter()
             .zip(&self.tokens)
@@ -421,6 +444,11 @@ impl Metrics {
                 name: "herdgate_usage_silent",
                 help: "1 while usage lines have stopped coming though requests are granted",
                 of: one(Value::Gauge(i64::from(load(&self.usage_silent) > 0))),
+            },
+            Family {
+                name: "herdgate_estimate_tokens",
+                help: "Tokens of answers of which both an estimate and the exact figure are known",
+                of: estimates,
             },
             Family { name: "herdgate_config_reloads", help: "Reloads of the configuration by result", of: reloads },
             Family {

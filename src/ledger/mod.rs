@@ -2,7 +2,11 @@
 
 pub mod books;
 pub mod durations;
+pub mod estimate;
+pub mod fit;
+pub mod form;
 pub mod gcra;
+pub mod histogram;
 pub mod memory;
 pub mod silence;
 pub mod slots;

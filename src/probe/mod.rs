@@ -7,6 +7,7 @@ mod deep;
 mod fetch;
 mod json;
 mod load;
+mod measure;
 mod ollama;
 mod openai;
 mod rotation;
@@ -25,6 +26,7 @@ use crate::decision::fleet::{
 };
 use crate::decision::name::ModelName;
 use crate::decision::policy::{Server, ServerKind};
+use crate::estimator::Estimator;
 use crate::state::State;
 use crate::traffic::{Outcome, Traffic};
 use deep::DeepProbe;
@@ -56,6 +58,8 @@ pub struct Senses {
     pub clock: Clock,
     /// What real requests meet.
     pub traffic: Traffic,
+    /// Where deep checks leave what they measured.
+    pub estimator: Estimator,
     /// Servers that an operator drains, by name.
     pub drained: watch::Receiver<BTreeSet<Arc<str>>>,
 }
@@ -218,6 +222,7 @@ impl Fleet {
             client: self.senses.client.clone(),
             clock: self.senses.clock.clone(),
             traffic: self.senses.traffic.clone(),
+            estimator: self.senses.estimator.clone(),
             schedule: receiver,
             reports: self.reports_in.clone(),
         };
