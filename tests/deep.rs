@@ -107,7 +107,10 @@ fn used(sim: &Sim, model: &str, num_ctx: u64) {
 }
 
 fn asked(stats: &Value) -> u64 {
-    ["generate", "chat", "embed", "v1_completions", "v1_chat_completions"].iter().filter_map(|handler| stats["handlers"][handler].as_u64()).sum()
+    ["generate", "chat", "embed", "v1_completions", "v1_chat_completions"]
+        .iter()
+        .filter_map(|handler| stats["handlers"][handler].as_u64())
+        .sum()
 }
 
 fn struck(stats: &Value, fault: &str) -> u64 {
