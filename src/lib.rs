@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod agent_check;
 pub mod audit;
+pub mod calibrations;
 pub mod cli;
 pub mod clock;
 pub mod complaint;
@@ -11,7 +12,6 @@ pub mod control;
 pub mod date;
 pub mod decision;
 pub mod drains;
-pub mod estimator;
 pub mod explanation;
 pub mod failures;
 pub mod file_watch;

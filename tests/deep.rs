@@ -4,11 +4,11 @@
 mod simulator;
 mod wire;
 
+use herdgate::calibrations::Calibrations;
 use herdgate::clock::Clock;
 use herdgate::decision::fleet::{Served, ServerState, ServerView};
 use herdgate::decision::policy::{Server, ServerKind};
 use herdgate::drains::Drains;
-use herdgate::estimator::Estimator;
 use herdgate::probe::{Client, Schedule, Senses, run};
 use herdgate::state::State;
 use herdgate::traffic::Traffic;
@@ -59,7 +59,7 @@ impl Probed {
             client: Client::new().unwrap(),
             clock: clock.clone(),
             traffic: traffic.clone(),
-            estimator: Estimator::default(),
+            calibrations: Calibrations::default(),
             drained: drains.follow(),
         };
         tokio::spawn(run(state.clone(), senses, receiver, stop.clone()));

@@ -3,11 +3,11 @@
 
 mod wire;
 
+use herdgate::calibrations::Calibrations;
 use herdgate::clock::Clock;
 use herdgate::decision::fleet::{FleetView, ServerState};
 use herdgate::decision::policy::{Server, ServerKind};
 use herdgate::drains::Drains;
-use herdgate::estimator::Estimator;
 use herdgate::probe::{Client, Schedule, Senses, run};
 use herdgate::state::State;
 use herdgate::traffic::Traffic;
@@ -181,7 +181,7 @@ fn senses() -> Senses {
         client: Client::new().unwrap(),
         clock: Clock::new(),
         traffic: Traffic::default(),
-        estimator: Estimator::default(),
+        calibrations: Calibrations::default(),
         drained: Drains::default().follow(),
     }
 }

@@ -16,9 +16,14 @@
 //! of what was expected, and ratios stay within bounds. Nothing here allocates once a pool is known, and what is
 //! remembered is bounded by [`POOLS_MAX`].
 
+use super::charge::{Figures, Observed};
 use super::fit::{Fit, Mean, Prior};
 use super::form::{Asked, FORMS, Form, LAST_CHUNK, forms, framing};
 use super::histogram::Histogram;
+use super::reservation::{Evidence, Reservation};
+use crate::decision::limits::{Demand, Wanted, Written};
+use crate::decision::policy::ServerKind;
+use crate::decision::route::Endpoint;
 use std::collections::HashMap;
 
 /// Most pools remembered; those beyond are estimated by the priors.
@@ -27,7 +32,7 @@ pub const POOLS_MAX: usize = 4096;
 /// Tokens of one image. What models make of one differs and depends on its size: 256 (Gemma 3, fixed), 576 (LLaVA 1.5, 24 ×
 /// 24 patches), 765 (OpenAI, 1024 × 1024 in high detail), 1,369 (Qwen2-VL, 1024 × 1024 at 28 × 28 pixels a token). Figures
 /// of the models' papers and of OpenAI's vision guide; this one is above most.
-pub const IMAGE_TOKENS: u64 = 1024;
+pub const IMAGE_TOKENS: u64 = 1_000;
 
 /// Bytes of a prompt token before anything is learned.
 const PROMPT_BYTES: f64 = 3.0;
@@ -67,9 +72,13 @@ const MEMORY: f64 = 50_000.0;
 /// Most of the measures of one form that count: a new release of the server is taken up in so many checks.
 const MEASURES: f64 = 16.0;
 
-/// Lengths that must be known before one is usual, and the least that is.
+/// Lengths that must be known before one is usual, what is held before, and the least that is.
 const LENGTHS_MIN: u32 = 16;
+const LENGTH_UNLEARNED: u64 = 512;
 const LENGTH_FLOOR: u64 = 64;
+
+/// Milliseconds over which the pace of generation is learned.
+const PACE_MS: u64 = 3_600_000;
 
 /// An answer as a proxy saw it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -185,6 +194,9 @@ struct Pool {
     id: Mean,
     prompt: Fit,
     lengths: Histogram,
+    /// Tokens generated, and the time that took.
+    tokens: u64,
+    ms: u64,
     /// At most [`FORMS`].
     learned: Vec<Learned>,
 }
@@ -212,7 +224,71 @@ struct Reckoning {
     each_doubt: f64,
 }
 
+impl Answer {
+    /// The answer of a request that ended.
+    pub fn of(taken: &Reservation, seen: &Observed, bytes: u64) -> Answer {
+        let Written { name, usage, raw, openai, .. } = taken.written;
+        let kind = if openai { ServerKind::OpenAi } else { ServerKind::Ollama };
+        Answer {
+            pool: taken.pool,
+            asked: Asked { kind, endpoint: taken.endpoint, stream: taken.stream, usage, raw },
+            name: name.into(),
+            prompt_tokens: seen.tokens_in.unwrap_or(taken.tokens_in),
+            bytes,
+            framed: seen.framed,
+            complete: seen.complete && !seen.failed,
+        }
+    }
+}
+
 impl Estimates {
+    /// Tokens to hold for a request: of its prompt, and of its output.
+    pub fn expected(&self, pool: u64, demand: &Demand) -> (u64, u64) {
+        let prompt = self.estimate_prompt(pool, demand.written.prompt_bytes, demand.written.images.into());
+        let output = match demand.output {
+            Wanted::Nothing => 0,
+            Wanted::AtMost(tokens) => tokens,
+            Wanted::Open(bound) => self.usual_length(pool).unwrap_or(LENGTH_UNLEARNED).min(bound.unwrap_or(u64::MAX)),
+        };
+        (prompt, output)
+    }
+
+    /// Learns from a request that ended with an answer: how long answers are, and, where the server gave the figures itself,
+    /// what bytes hold.
+    pub fn settled(&mut self, taken: &Reservation, seen: &Observed, found: Figures) {
+        if found.evidence < Evidence::Estimated || seen.status.is_some_and(|status| status >= 400) {
+            return;
+        }
+        if let Some(pool) = self.pool(taken.pool).filter(|_| found.tokens_out > 0) {
+            pool.lengths.note(found.tokens_out);
+            if let Some(ms) = seen.ms_served {
+                pool.tokens = pool.tokens.saturating_add(found.tokens_out);
+                pool.ms = pool.ms.saturating_add(ms);
+                if pool.ms > PACE_MS {
+                    pool.tokens /= 2;
+                    pool.ms /= 2;
+                }
+            }
+        }
+        if found.evidence != Evidence::Exact {
+            return;
+        }
+        if let (Some(bytes), Some(tokens)) = (seen.bytes_out, seen.tokens_out) {
+            self.observe_output(&Answer::of(taken, seen, bytes), Exact { tokens, units: seen.units });
+        }
+        if let Some(tokens) = seen.tokens_in {
+            self.observe_prompt(taken.pool, taken.written.prompt_bytes, taken.written.images.into(), tokens);
+        }
+    }
+
+    /// Tokens that are usually generated in so many milliseconds.
+    pub fn tokens_in_time(&self, pool: u64, ms: u64) -> u64 {
+        match self.pools.get(&pool) {
+            Some(pool) if pool.ms > 0 => pool.tokens.saturating_mul(ms) / pool.ms,
+            _ => u64::MAX,
+        }
+    }
+
     /// Tokens of an answer. Zero where the endpoint answers without tokens.
     pub fn estimate_output(&self, answer: &Answer) -> Estimated {
         let Some(Reckoning { fixed, each, fixed_doubt, each_doubt }) = self.reckon(answer) else {
@@ -258,11 +334,12 @@ impl Estimates {
         estimated
     }
 
-    /// Tokens of a prompt of so many bytes and images; at least one.
+    /// Tokens of a prompt of so many bytes and images.
     pub fn estimate_prompt(&self, pool: u64, prompt_bytes: u64, images: u64) -> u64 {
         let (offset, slope) = self.pools.get(&pool).map_or((0.0, 1.0 / PROMPT_BYTES), Pool::prompt_line);
-        let text = (offset + slope * prompt_bytes as f64).ceil() as u64;
-        text.saturating_add(images.saturating_mul(IMAGE_TOKENS)).max(1)
+        // Less what a sum of fractions is too much by.
+        let text = (offset + slope * prompt_bytes as f64 - 1e-6).ceil().max(0.0) as u64;
+        text.saturating_add(images.saturating_mul(IMAGE_TOKENS))
     }
 
     /// Learns from a prompt of which the tokens are exactly known. One with images teaches nothing: what they took is not told.
@@ -284,15 +361,8 @@ impl Estimates {
         }
     }
 
-    /// Learns how long answers are.
-    pub fn observe_length(&mut self, pool: u64, tokens: u64) {
-        if let Some(pool) = self.pool(pool) {
-            pool.lengths.note(tokens);
-        }
-    }
-
     /// The length that 95 of 100 answers stay within, up to a quarter more, and at least 64 tokens; `None` before 16 ended.
-    pub fn usual_length(&self, pool: u64) -> Option<u64> {
+    fn usual_length(&self, pool: u64) -> Option<u64> {
         let lengths = &self.pools.get(&pool)?.lengths;
         if lengths.len() < LENGTHS_MIN {
             return None;
@@ -322,7 +392,7 @@ impl Estimates {
         }
         // What is held back comes out at the end, so the last token says nothing. Of templated requests a parser takes
         // tokens that begin or end the thinking, so only others say how many have no line.
-        let plain = answer.asked.raw || answer.asked.endpoint == crate::decision::route::Endpoint::V1Completions;
+        let plain = answer.asked.raw || answer.asked.endpoint == Endpoint::V1Completions;
         if plain && found.lines > 0 && tokens > 1 {
             let (lines, tokens) = (found.lines.saturating_sub(1) as f64, tokens.saturating_sub(1) as f64);
             pool.lines.add(lines.min(tokens), tokens, MEMORY);
@@ -538,6 +608,5 @@ impl Estimates {
 }
 
 fn is_native(asked: &Asked) -> bool {
-    use crate::decision::route::Endpoint;
     matches!(asked.endpoint, Endpoint::Generate | Endpoint::Chat)
 }

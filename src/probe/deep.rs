@@ -31,12 +31,12 @@ use super::fetch::{Client, failure};
 use super::rotation::{Ask, Bounds, Look, Pick, Rotation};
 use super::schedule::Schedule;
 use super::{Finding, Report, Target, ollama, openai};
+use crate::calibrations::Calibrations;
 use crate::clock::{Clock, timer};
 use crate::decision::fleet::{Depth, LoadedModel};
 use crate::decision::moment::Moment;
 use crate::decision::name::ModelName;
 use crate::decision::policy::ServerKind;
-use crate::estimator::Estimator;
 use crate::ledger::estimate::Calibration;
 use crate::traffic::Traffic;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ pub(super) struct DeepProbe {
     pub client: Client,
     pub clock: Clock,
     pub traffic: Traffic,
-    pub estimator: Estimator,
+    pub calibrations: Calibrations,
     pub schedule: watch::Receiver<Schedule>,
     pub reports: mpsc::Sender<Report>,
 }
@@ -272,7 +272,7 @@ impl DeepProbe {
     async fn conclude(&self, ended: Ended, memory: &mut Memory) -> bool {
         let Ended { asked, found, began, embeds, loaded, progress, measured } = ended;
         if let Some(measured) = measured {
-            self.estimator.with(|estimates| estimates.calibrate(&measured));
+            self.calibrations.leave(measured);
         }
         let (rules, now) = (self.rules(), self.clock.now());
         let model = match asked {

@@ -19,6 +19,7 @@ pub use openai::parse_models;
 pub use rotation::{Ask, Bounds, Look, Pick, Rotation};
 pub use schedule::Schedule;
 
+use crate::calibrations::Calibrations;
 use crate::clock::Clock;
 use crate::decision::consistency::Disagreement;
 use crate::decision::fleet::{
@@ -26,7 +27,6 @@ use crate::decision::fleet::{
 };
 use crate::decision::name::ModelName;
 use crate::decision::policy::{Server, ServerKind};
-use crate::estimator::Estimator;
 use crate::state::State;
 use crate::traffic::{Outcome, Traffic};
 use deep::DeepProbe;
@@ -59,7 +59,7 @@ pub struct Senses {
     /// What real requests meet.
     pub traffic: Traffic,
     /// Where deep checks leave what they measured.
-    pub estimator: Estimator,
+    pub calibrations: Calibrations,
     /// Servers that an operator drains, by name.
     pub drained: watch::Receiver<BTreeSet<Arc<str>>>,
 }
@@ -222,7 +222,7 @@ impl Fleet {
             client: self.senses.client.clone(),
             clock: self.senses.clock.clone(),
             traffic: self.senses.traffic.clone(),
-            estimator: self.senses.estimator.clone(),
+            calibrations: self.senses.calibrations.clone(),
             schedule: receiver,
             reports: self.reports_in.clone(),
         };
