@@ -38,8 +38,8 @@ pub const IMAGE_TOKENS: u64 = 1_000;
 const PROMPT_BYTES: f64 = 3.0;
 
 /// How many bytes of prompt that belief is worth, and how much of the offset's.
-const PROMPT_WEIGHT: f64 = 300.0;
-const PROMPT_OFFSET_WEIGHT: f64 = 1.0 / 30.0;
+const PROMPT_WEIGHT: f64 = 60.0;
+const PROMPT_OFFSET_WEIGHT: f64 = 1.0 / 300.0;
 
 /// Least and most bytes a prompt token is taken to have.
 const PROMPT_RANGE: (f64, f64) = (1.0, 12.0);
@@ -49,7 +49,7 @@ const TEMPLATE_MAX: f64 = 2000.0;
 
 /// Bytes of text a generated token has before anything is learned, and how many tokens that belief is worth.
 const TEXT_BYTES: f64 = 4.0;
-const TEXT_WEIGHT: f64 = 8.0;
+const TEXT_WEIGHT: f64 = 4.0;
 
 /// Least and most bytes of text a token is taken to have.
 const TEXT_RANGE: (f64, f64) = (0.5, 24.0);
@@ -477,7 +477,7 @@ impl Estimates {
         Some(Reckoning {
             fixed,
             each,
-            fixed_doubt: if measured { 20.0 } else { 60.0 },
+            fixed_doubt: fades * if measured { 20.0 } else { 60.0 },
             each_doubt: fades * (text * (1.0 + form.again) + line) + 0.01 * each,
         })
     }

@@ -247,3 +247,102 @@ pub fn openai(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Take
     taken.found = whole.then(|| sums.calibration(said, asked, pool, prompt_bytes));
     taken
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::policy::ServerKind;
+    use crate::decision::route::Endpoint;
+
+    const CHAT: Asked =
+        Asked { kind: ServerKind::Ollama, endpoint: Endpoint::Chat, stream: true, usage: false, raw: false };
+
+    fn said(pieces: &[&str]) -> Said {
+        let framing = 5 + pieces.iter().map(|piece| format!("{:x}", piece.len()).len() + 4).sum::<usize>();
+        Said { status: 200, date: None, head: 100, framing, body: pieces.concat().into_bytes() }
+    }
+
+    fn whole(body: &str) -> Said {
+        Said { status: 200, date: None, head: 100, framing: 0, body: body.into() }
+    }
+
+    /// The parts add up to the bytes of the answer, whatever it is.
+    fn check(what: &str, found: Option<Calibration>, lines: u64, text: u64, tokens: Option<u64>) -> Calibration {
+        let found = found.unwrap();
+        assert_eq!((found.lines, found.text, found.tokens), (lines, text, tokens), "{what}");
+        let names = found.names.0 + found.names.1 + if lines > 0 && found.line > 30.0 { lines as f64 } else { 0.0 };
+        let ids = found.ids.map_or(0, |(_, bytes)| bytes - 1);
+        let parts = found.opening + found.closing + found.line * lines as f64;
+        let sum = parts + names * found.answer.name as f64 + (text + ids) as f64;
+        assert_eq!(sum, found.answer.bytes as f64, "{what}: {found:?}");
+        found
+    }
+
+    #[test]
+    fn native_answers_are_taken_apart_to_the_byte() {
+        let line = |text: &str| {
+            format!(r#"{{"model":"m:1","created_at":"2026","message":{{"content":"{text}"}},"done":false}}"#) + "\n"
+        };
+        let end = r#"{"model":"m:1","done":true,"context":[1,22,333],"load_duration":7,"prompt_eval_count":9,"eval_count":2}"#;
+        let stream = said(&[&line("a\\n"), &line("größe"), end]);
+        let taken = native(&stream, CHAT, 1, 30);
+        assert_eq!((taken.done, taken.error, taken.load_ns), (true, None, Some(7)));
+        let found = check("a stream", taken.found, 2, 3 + 7, Some(2));
+        assert_eq!((found.ids, found.prompt, found.answer.name), (Some((3, 9)), Some((30, 9)), 3));
+        // 3 bytes of text fewer, 4 more: the mean line.
+        let chunk = line("größe").len() as f64 + framing(80.0) - 7.0 - 3.0;
+        assert_eq!(found.line, chunk);
+
+        let body = r#"{"model":"m:1","response":"a tale","done":true,"prompt_eval_count":9,"eval_count":3}"#;
+        let asked = Asked { endpoint: Endpoint::Generate, stream: false, ..CHAT };
+        let found = check("a whole one", native(&whole(body), asked, 1, 30).found, 0, 6, Some(3));
+        assert_eq!((found.closing, found.ids), (0.0, None));
+        let thinking = line("").replace(r#""content":"""#, r#""content":"","thinking":"hm""#);
+        check("a thought", native(&said(&[&thinking, end]), CHAT, 1, 30).found, 1, 2, Some(2));
+    }
+
+    #[test]
+    fn events_are_taken_apart_to_the_byte() {
+        let asked = Asked { kind: ServerKind::OpenAi, endpoint: Endpoint::V1ChatCompletions, usage: true, ..CHAT };
+        let event = |choice: &str| format!("data: {{\"id\":\"1\",\"model\":\"m\",\"choices\":[{choice}]}}\n\n");
+        let first = event(r#"{"delta":{"role":"assistant","content":""}}"#);
+        let (one, two) = (event(r#"{"delta":{"content":"a b"}}"#), event(r#"{"delta":{"content":"\"c\""}}"#));
+        let last = event(r#"{"delta":{},"finish_reason":"stop"}"#);
+        let usage =
+            "data: {\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":2}}\n\n";
+        let stream = said(&[&first, &one, &two, &last, usage, "data: [DONE]\n\n"]);
+        let found = check("chat", openai(&stream, asked, 1, 30).found, 2, 3 + 5, Some(2));
+        assert_eq!((found.names, found.prompt), ((1.0, 2.0), Some((30, 4))));
+        // One that answers whole though a stream was asked for.
+        let body = r#"{"model":"m","choices":[{"text":"abc"}],"usage":{"prompt_tokens":4,"completion_tokens":1}}"#;
+        let found = check("whole", openai(&whole(body), asked, 1, 30).found, 0, 3, Some(1));
+        assert!(!found.answer.asked.stream);
+        let bare = openai(&whole(r#"{"choices":[{"text":"a"}]}"#), asked, 1, 30);
+        assert_eq!((bare.done, bare.found), (true, None), "a token, and nothing to learn");
+    }
+
+    #[test]
+    fn what_is_no_answer_teaches_nothing() {
+        for (body, done, error) in [
+            ("", false, None),
+            ("<html>", false, None),
+            ("{\"done\":false,\"response\":\"a\"}\n", false, None),
+            ("{\"response\":\"a\"}\n{\"error\":\"boom\"}\n", false, Some("boom")),
+            ("{\"error\":\"boom\"}\n{\"done\":true}\n", true, Some("boom")),
+            ("nonsense\n{\"done\":true}\n", true, None),
+        ] {
+            let taken = native(&whole(body), CHAT, 1, 30);
+            assert_eq!((taken.done, taken.error.as_deref()), (done, error), "{body}");
+            assert_eq!(taken.found, None, "{body}");
+        }
+        for (body, done, fails) in [
+            ("", false, false),
+            ("data: {}\n\n", false, false),
+            ("data: {\"error\":{\"message\":\"boom\"}}\n\n", false, true),
+            ("data: {\"choices\":[{\"text\":\"a\"}],\"error\":null}\n\ndata: {", true, false),
+        ] {
+            let taken = openai(&said(&[body]), CHAT, 1, 30);
+            assert_eq!((taken.done, taken.error.is_some(), taken.found), (done, fails, None), "{body}");
+        }
+    }
+}
