@@ -31,6 +31,7 @@ use crate::state::State;
 use crate::tokens::TokenMemory;
 use crate::wanted::Wanted;
 use arc_swap::ArcSwapOption;
+use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 
@@ -55,6 +56,7 @@ pub struct Gate {
     /// What deep checks measured of answers.
     pub calibrations: Calibrations,
     ledger: MemoryLedger,
+    /// Where what must outlive the process is kept; empty: nowhere.
     /// Absent where nothing limits failed credentials.
     failures: ArcSwapOption<Failures>,
     receipts: Receipts,
@@ -226,7 +228,7 @@ impl Gate {
             true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
             false => self.must_wait(inquiry, now),
         };
-        let mut reservation = None;
+        let mut reserved = (0, 0);
         let (judged, verdict) = if let Some(refusal) = early {
             let dialect =
                 route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
@@ -240,17 +242,17 @@ impl Gate {
             let verdict = match &judged.judgement {
                 Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), now) {
                     Ok(taken) => {
-                        if let Some(held) = &taken.reservation
-                            && let Some(journal) = self.journal.get()
-                        {
-                            journal.opened(held);
-                        }
                         if let Some(excess) = taken.shadowed {
                             let told = refusal(excess);
                             self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, &told, true, now);
                             self.metrics.shadowed(told.code());
                         }
-                        reservation = taken.reservation;
+                        if let Some(held) = taken.reservation {
+                            reserved = (held.tokens_in, held.tokens_out);
+                            if let Some(journal) = self.journal.get() {
+                                journal.opened(held);
+                            }
+                        }
                         Verdict::Allow(taken.choice.grant)
                     }
                     Err(refusal) => Verdict::Refuse(refusal),
@@ -277,7 +279,7 @@ impl Gate {
         self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
-                let (tokens_in, tokens_out) = reservation.map_or((0, 0), |held| (held.tokens_in, held.tokens_out));
+                let (tokens_in, tokens_out) = reserved;
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let unix_s = now.unix_ms / 1000;
                 let (id, caller) = (id.number, account.scope);
@@ -332,16 +334,16 @@ impl Gate {
         let settled = match self.receipts.redeem_grant(receipt) {
             Redeemed::Ours(claimed) => match self.ledger.settle(claimed.id, seen, now) {
                 Ended::Settled(record) => {
-                    self.write_down(&record);
+                    self.write_down(*record);
                     Settled::Released
                 }
                 Ended::Corrected(record) => {
-                    self.write_down(&record);
+                    self.write_down(*record);
                     Settled::Corrected
                 }
                 Ended::Unknown if claimed.unix_s < self.began_unix_s && self.journal.get().is_some() => {
                     let held = self.left_behind(&claimed);
-                    self.write_down(&self.ledger.charge_orphan(held, seen, now));
+                    self.write_down(self.ledger.charge_orphan(held, seen, now));
                     Settled::Released
                 }
                 Ended::Released(_) | Ended::Again | Ended::Unknown => Settled::Nothing,
@@ -362,8 +364,8 @@ impl Gate {
         settled
     }
 
-    fn write_down(&self, record: &Record) {
-        self.metrics.settled(record);
+    fn write_down(&self, record: Record) {
+        self.metrics.settled(&record);
         if let Some(journal) = self.journal.get() {
             journal.settled(record);
         }
@@ -408,7 +410,7 @@ impl Gate {
         let now = self.clock.now();
         self.audit.tick(now);
         let (expired, records, standing) = self.ledger.expire(now);
-        records.iter().for_each(|record| self.write_down(record));
+        records.into_iter().for_each(|record| self.write_down(record));
         self.metrics.slots(standing.open, expired, standing.silent);
         let measured = self.calibrations.take();
         self.metrics.estimates(self.ledger.calibrate(&measured));
@@ -419,6 +421,11 @@ impl Gate {
     /// Changes how long a slot may stay open (configuration reloaded).
     pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
         self.ledger.set_max_stream_ns(max_stream_ns);
+    }
+
+    /// Changes the time zone of budgets (configuration reloaded).
+    pub fn set_zone(&self, zone: TimeZone) {
+        self.ledger.set_zone(zone);
     }
 
     /// A receipt with which the caller of `answer` can fetch it from the HTTP port (`/catalog`).

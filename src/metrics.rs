@@ -4,6 +4,10 @@
 //! no label that a client can choose. All series exist from the start, so their number never grows with traffic. What the
 //! View knows (servers, keys) is read from it at the scrape.
 
+mod store;
+
+pub use store::{StoreFailing, StoreStanding};
+
 use crate::decision::consistency::Disagreement;
 use crate::decision::fleet::ServerState;
 use crate::decision::verdict::Code;
@@ -12,12 +16,14 @@ use crate::gate::Settled;
 use crate::jwks::FetchFault;
 use crate::ledger::estimate::{Compared, Witness};
 use crate::ledger::reservation::{Evidence, Record};
+use crate::store::Health;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Which port a connection came in on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -225,6 +231,8 @@ pub struct Metrics {
     clock_in_doubt: AtomicU64,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
+    /// Empty where the ledger is kept in memory alone.
+    store: OnceLock<Arc<Health>>,
 }
 
 impl Metrics {
@@ -316,6 +324,17 @@ impl Metrics {
         self.clock_in_doubt.store(u64::from(clock_in_doubt), Ordering::Relaxed);
     }
 
+    /// Tells of this store from now on.
+    pub fn tell_of_store(&self, health: Arc<Health>) {
+        // There is one store for the life of a process.
+        let _ = self.store.set(health);
+    }
+
+    /// How the ledger's store does, where there is one.
+    pub fn store(&self) -> Option<StoreStanding> {
+        self.store.get().map(|health| store::standing(health))
+    }
+
     /// Counts a reload of the configuration; `ok` is false where the old one was kept.
     pub fn config_reload(&self, ok: bool) {
         let count = if ok { &self.reloads_ok } else { &self.reloads_failed };
@@ -328,7 +347,9 @@ impl Metrics {
     /// None in practice: writing to a `String` does not fail.
     pub fn render(&self, view: &View) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape(self.families(view))));
+        let of_store = self.store.get().map(|health| store::families(health)).unwrap_or_default();
+        let families = self.families(view).into_iter().chain(of_store).collect();
+        registry.register_collector(Box::new(Scrape(families)));
         let mut text = String::with_capacity(16 * 1024);
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)

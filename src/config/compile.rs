@@ -217,6 +217,7 @@ impl Compiler<'_, '_> {
                 (Value::Text(path), _) => self.base.join(path),
                 _ => return None,
             },
+            ledger: self.ledger(file.all("ledger").next()?)?,
             max_stream: self.max_stream(file.all("ledger").next()?)?,
         })
     }

@@ -148,7 +148,10 @@ mod tests {
             let found = rate(written).map(|rate| (rate.count.get(), rate.period_ns.get() / 1_000_000_000));
             assert_eq!(found, expected, "{written}");
         }
-        assert_eq!(budget("40M/month"), Some(40_000_000));
+        assert_eq!(
+            budget("40M/month").map(|budget| (budget.most.get(), budget.window)),
+            Some((40_000_000, Window::Month))
+        );
         assert_eq!(budget("40M/h"), None);
     }
 }

@@ -555,14 +555,19 @@ pub static SECTIONS: &[Section] = &[
         enforced: true,
         doc: "The quota books.",
         keys: &[
-            later("path", Kind::Path, Value("herdgate.db"), "The database."),
+            key(
+                "path",
+                Kind::Path,
+                Value("herdgate.db"),
+                "What must outlive the process is kept in this SQLite file, mode 0600, on a local disk. `off`: in memory alone.",
+            ),
             key(
                 "secret_file",
                 Kind::Path,
                 Value("herdgate.secret"),
                 "Key of receipts: made at first start, mode 0600, shared by replicas.",
             ),
-            later("store", Kind::Text, Value("local"), "`local`, or `redis://…`."),
+            key("store", Kind::Text, Value("local"), "`local`. `redis://…` is not supported yet."),
             later("replicas", Kind::Integer(1, 1000), Value("1"), "herdgates that share the store."),
             later(
                 "on_store_down",
@@ -570,7 +575,19 @@ pub static SECTIONS: &[Section] = &[
                 Value("local"),
                 "What happens while the store is away.",
             ),
-            later("keep", Kind::Duration, Value("400d"), "How long records are kept."),
+            key("keep", Kind::Duration, Value("400d"), "How long records are kept: `1d` to `3650d`."),
+            key(
+                "on_damage",
+                Kind::Choice(&["refuse", "fresh"]),
+                Value("refuse"),
+                "Where the file is damaged: do not start, or move it aside and begin anew.",
+            ),
+            key(
+                "time_zone",
+                Kind::Text,
+                Value("UTC"),
+                "Where the days of budgets and reports begin, such as `Europe/Berlin`.",
+            ),
             key(
                 "max_stream",
                 Kind::Duration,

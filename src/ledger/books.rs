@@ -190,7 +190,8 @@ impl Books {
     /// Holds the slot and the tokens of a granted request, unless that has ended already. Answers whether it is held.
     pub fn open(&mut self, taken: Reservation) -> bool {
         self.silence.granted(Moment { mono_ns: taken.opened_ns, unix_ms: taken.opened_unix_ms });
-        if self.slots.has_ended(taken.uid) {
+        // Ids are random: one that is open already is the same request.
+        if self.slots.has_ended(taken.uid) || self.slots.get(taken.id).is_some() {
             return false;
         }
         let held = taken.held();
