@@ -145,6 +145,7 @@ mod tests {
             tokens_in: 40,
             tokens_out: 500,
             cost: Cost::default(),
+            written: Default::default(),
         };
         // Ten tokens a second.
         let mut learned = Estimates::default();

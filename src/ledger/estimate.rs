@@ -259,17 +259,7 @@ impl Estimates {
         if found.evidence < Evidence::Estimated || seen.status.is_some_and(|status| status >= 400) {
             return;
         }
-        if let Some(pool) = self.pool(taken.pool).filter(|_| found.tokens_out > 0) {
-            pool.lengths.note(found.tokens_out);
-            if let Some(ms) = seen.ms_served {
-                pool.tokens = pool.tokens.saturating_add(found.tokens_out);
-                pool.ms = pool.ms.saturating_add(ms);
-                if pool.ms > PACE_MS {
-                    pool.tokens /= 2;
-                    pool.ms /= 2;
-                }
-            }
-        }
+        self.note(taken.pool, found.tokens_out, seen.ms_served);
         if found.evidence != Evidence::Exact {
             return;
         }
@@ -278,6 +268,20 @@ impl Estimates {
         }
         if let Some(tokens) = seen.tokens_in {
             self.observe_prompt(taken.pool, taken.written.prompt_bytes, taken.written.images.into(), tokens);
+        }
+    }
+
+    /// Learns how long answers are, and how fast they come where that is known.
+    pub fn note(&mut self, pool: u64, tokens_out: u64, ms: Option<u64>) {
+        let Some(pool) = self.pool(pool).filter(|_| tokens_out > 0) else { return };
+        pool.lengths.note(tokens_out);
+        if let Some(ms) = ms {
+            pool.tokens = pool.tokens.saturating_add(tokens_out);
+            pool.ms = pool.ms.saturating_add(ms);
+            if pool.ms > PACE_MS {
+                pool.tokens /= 2;
+                pool.ms /= 2;
+            }
         }
     }
 
