@@ -1,6 +1,7 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
 use crate::audit::{Audit, printable};
+use crate::calibrations::Calibrations;
 use crate::clock::Clock;
 use crate::complaint::Complaints;
 use crate::decision::authenticate::{Caller, Identity};
@@ -22,7 +23,7 @@ use crate::ledger::books::Ended;
 use crate::ledger::charge::Observed;
 use crate::ledger::journal::Journal;
 use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken};
-use crate::ledger::reservation::{Evidence, Name, Record, Reservation};
+use crate::ledger::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::receipt::{Claimed, GrantReceipt, Receipts, Redeemed};
 use crate::recent::Recent;
@@ -52,6 +53,8 @@ pub struct Gate {
     pub last_used: LastUsed,
     /// The decisions of a moment ago, for who asks about them.
     pub recent: Arc<Recent>,
+    /// What deep checks measured of answers.
+    pub calibrations: Calibrations,
     ledger: MemoryLedger,
     /// Where what must outlive the process is kept; empty: nowhere.
     /// Absent where nothing limits failed credentials.
@@ -165,6 +168,7 @@ impl Gate {
             audit: Audit::default(),
             last_used: LastUsed::default(),
             recent: Arc::default(),
+            calibrations: Calibrations::default(),
             ledger: MemoryLedger::default(),
             failures: ArcSwapOption::empty(),
             receipts,
@@ -407,6 +411,7 @@ impl Gate {
             tokens_in: claimed.tokens_in,
             tokens_out: claimed.tokens_out,
             cost: held.map(|held| held.cost).unwrap_or_default(),
+            written: Written::default(),
         }
     }
 
@@ -417,6 +422,8 @@ impl Gate {
         let (expired, records, standing) = self.ledger.expire(now);
         records.into_iter().for_each(|record| self.write_down(record));
         self.metrics.slots(standing.open, expired, standing.silent);
+        let measured = self.calibrations.take();
+        self.metrics.estimates(self.ledger.calibrate(&measured));
         self.metrics.reserved(standing.reserved, standing.clock_in_doubt);
         standing
     }
@@ -466,7 +473,8 @@ impl Gate {
 
     /// Forgets the turns of pools that are gone. Called after a View is published.
     pub fn retain_pools(&self, view: &View) {
-        self.ledger.retain_pools(|key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key));
+        let exists = |key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key);
+        self.ledger.retain_pools(exists);
     }
 }
 

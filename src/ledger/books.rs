@@ -162,6 +162,11 @@ impl Books {
         &self.learned
     }
 
+    /// The same, to learn more.
+    pub fn learned_mut(&mut self) -> &mut Estimates {
+        &mut self.learned
+    }
+
     /// Gives back what an admitted claim took: no server could take it, so it is not charged (LiteLLM #39309).
     pub fn release(&mut self, claim: &Accounts<'_>) {
         for account in claim.iter() {
@@ -396,8 +401,8 @@ impl Books {
     }
 
     fn learn(&mut self, taken: &Reservation, seen: &Observed, found: Figures) {
-        if found.evidence >= Evidence::Counted && seen.reached && seen.answered {
-            self.learned.note(taken.pool, found.tokens_out, seen.ms_served);
+        if seen.reached && seen.answered {
+            self.learned.settled(taken, seen, found);
         }
     }
 
