@@ -14,6 +14,8 @@ use crate::decision::verdict::Code;
 use crate::decision::view::View;
 use crate::gate::Settled;
 use crate::jwks::FetchFault;
+use crate::ledger::estimate::{Compared, Witness};
+use crate::ledger::reservation::{Evidence, Record};
 use crate::store::Health;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -218,9 +220,15 @@ pub struct Metrics {
     tokens: [AtomicU64; Proof::ALL.len()],
     jwks_fetched: AtomicU64,
     jwks_failed: [AtomicU64; FetchFault::ALL.len()],
+    /// By witness, then whole and stream, then estimated and exact.
+    estimates: [[[AtomicU64; 2]; 2]; Witness::ALL.len()],
     slots_open: AtomicU64,
     slots_expired: AtomicU64,
     usage_silent: AtomicU64,
+    settled: [[AtomicU64; 3]; Evidence::ALL.len()],
+    shadowed: [AtomicU64; Code::ALL.len()],
+    reserved_milli: AtomicU64,
+    clock_in_doubt: AtomicU64,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
     /// Empty where the ledger is kept in memory alone.
@@ -285,6 +293,35 @@ impl Metrics {
         self.slots_open.store(open as u64, Ordering::Relaxed);
         self.slots_expired.fetch_add(expired as u64, Ordering::Relaxed);
         self.usage_silent.store(u64::from(silent), Ordering::Relaxed);
+    }
+
+    /// How the estimates stand: sums that only grow, by who knew the exact figure and whether the answer was a stream.
+    pub fn estimates(&self, compared: [[Compared; 2]; Witness::ALL.len()]) {
+        for (forms, compared) in self.estimates.iter().zip(compared) {
+            for ([estimated, exact], sums) in forms.iter().zip(compared) {
+                estimated.store(sums.estimated, Ordering::Relaxed);
+                exact.store(sums.exact, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Counts what a request was charged.
+    pub fn settled(&self, record: &Record) {
+        let counts = &self.settled[record.evidence as usize];
+        for (count, amount) in counts.iter().zip([1, record.tokens_in, record.tokens_out]) {
+            count.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a request that a shadow limit let through.
+    pub fn shadowed(&self, code: Code) {
+        self.shadowed[code as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What requests on their way hold, in thousandths of a token, and whether the wall clock is not believed.
+    pub fn reserved(&self, milli: u64, clock_in_doubt: bool) {
+        self.reserved_milli.store(milli, Ordering::Relaxed);
+        self.clock_in_doubt.store(u64::from(clock_in_doubt), Ordering::Relaxed);
     }
 
     /// Tells of this store from now on.
@@ -372,10 +409,32 @@ impl Metrics {
             .zip(&self.usage_lines)
             .map(|(settled, count)| Sample::new(&[("result", settled.as_str())], Value::Counter(load(count))))
             .collect();
+        let mut estimates = Vec::new();
+        for (witness, forms) in Witness::ALL.into_iter().zip(&self.estimates) {
+            for (sums, form) in forms.iter().zip(["whole", "stream"]) {
+                for (count, kind) in sums.iter().zip(["estimated", "exact"]) {
+                    let labels = [("from", witness.as_str()), ("answer", form), ("kind", kind)];
+                    estimates.push(Sample::new(&labels, Value::Counter(load(count))));
+                }
+            }
+        }
         let tokens = Proof::ALL
             .into_iter()
             .zip(&self.tokens)
             .map(|(proof, count)| Sample::new(&[("result", proof.as_str())], Value::Counter(load(count))))
+            .collect();
+        let by_evidence = |which: usize| -> Vec<Sample> {
+            let counts = Evidence::ALL.into_iter().zip(&self.settled);
+            counts
+                .map(|(evidence, counts)| {
+                    Sample::new(&[("evidence", evidence.as_str())], Value::Counter(load(&counts[which])))
+                })
+                .collect()
+        };
+        let shadowed = Code::ALL
+            .into_iter()
+            .zip(&self.shadowed)
+            .map(|(code, count)| Sample::new(&[("code", code.as_str())], Value::Counter(load(count))))
             .collect();
         let failed = FetchFault::ALL.into_iter().map(FetchFault::as_str).zip(&self.jwks_failed);
         let fetches = [("ok", &self.jwks_fetched)]
@@ -429,6 +488,32 @@ impl Metrics {
             },
             Family { name: "herdgate_usage_lines", help: "Usage lines by what they came to", of: usage },
             Family {
+                name: "herdgate_settled",
+                help: "Requests charged, by how what they used is known",
+                of: by_evidence(0),
+            },
+            Family {
+                name: "herdgate_tokens_in",
+                help: "Prompt tokens charged, by how they are known",
+                of: by_evidence(1),
+            },
+            Family {
+                name: "herdgate_tokens_out",
+                help: "Generated tokens charged, by how they are known",
+                of: by_evidence(2),
+            },
+            Family {
+                name: "herdgate_tokens_reserved",
+                help: "Tokens held for requests on their way, weighted by cost",
+                of: one(Value::Gauge(i64::try_from(load(&self.reserved_milli) / 1000).unwrap_or(i64::MAX))),
+            },
+            Family { name: "herdgate_shadowed", help: "Requests that a shadow limit let through", of: shadowed },
+            Family {
+                name: "herdgate_clock_in_doubt",
+                help: "1 while the wall clock has jumped forward and budgets do not follow it yet",
+                of: one(Value::Gauge(i64::from(load(&self.clock_in_doubt) > 0))),
+            },
+            Family {
                 name: "herdgate_slots_open",
                 help: "Requests granted whose end is not known yet",
                 of: one(Value::Gauge(i64::try_from(load(&self.slots_open)).unwrap_or(i64::MAX))),
@@ -442,6 +527,11 @@ impl Metrics {
                 name: "herdgate_usage_silent",
                 help: "1 while usage lines have stopped coming though requests are granted",
                 of: one(Value::Gauge(i64::from(load(&self.usage_silent) > 0))),
+            },
+            Family {
+                name: "herdgate_estimate_tokens",
+                help: "Tokens of answers of which both an estimate and the exact figure are known",
+                of: estimates,
             },
             Family { name: "herdgate_config_reloads", help: "Reloads of the configuration by result", of: reloads },
             Family {

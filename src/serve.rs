@@ -15,6 +15,7 @@ use crate::state::State;
 use crate::store::{self, Store, StoreFault};
 use crate::traffic::Traffic;
 use crate::{agent_check, audit, jwks, nginx, secret_file, settle, spop};
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -83,10 +84,10 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     state.publish_policy(Arc::new(policy));
     state.publish_keys(Arc::new(keys));
     let metrics = Arc::new(Metrics::new());
-    // A number of its own for each run: a slot lives in the process that opened it.
-    let receipts = Receipts::new(secret(&settings.secret_file), rand::random());
+    let receipts = Receipts::new(secret(&settings.secret_file), replica(&settings));
     let gate = Arc::new(Gate::new(state.clone(), metrics.clone(), clock.clone(), receipts));
     gate.set_max_stream_ns(nanoseconds(settings.max_stream));
+    gate.set_zone(settings.ledger.time_zone.clone());
     gate.limit_failures(settings.failures);
     gate.last_used.recall(keys::used::read(&keys::used::path(&key_file.path)));
     let admin = Admin::new(state.clone(), metrics.clone(), clock.clone());
@@ -219,7 +220,8 @@ impl Wiring {
         );
         self.metrics.tell_of_store(store.health());
         self.admin.ask_keeper(store.clone());
-        self.gate.keep_in(store.clone());
+        let spent = restored.spent.iter().map(|spent| (spent.scope, spent.day, spent.charge));
+        self.gate.keep_in(store.clone(), restored.open, spent, restored.settled_lately.into_iter());
         Ok(Some(store))
     }
 
@@ -304,6 +306,7 @@ impl Wiring {
             client,
             clock: self.gate.clock.clone(),
             traffic: self.traffic.clone(),
+            calibrations: self.gate.calibrations.clone(),
             drained: self.admin.drains().follow(),
         };
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
@@ -344,6 +347,8 @@ impl Wiring {
                 state.publish_policy(Arc::new(policy));
                 gate.retain_pools(&state.view());
                 gate.set_max_stream_ns(nanoseconds(settings.max_stream));
+                gate.set_zone(settings.ledger.time_zone.clone());
+                gate.set_zone(settings.ledger.time_zone.clone());
                 gate.limit_failures(settings.failures);
                 admin.config_loaded();
                 // After the policy, so that the probes find the new servers.
@@ -404,6 +409,20 @@ fn secret(path: &Path) -> [u8; 32] {
         tracing::error!(file = %path.display(), %error, "no lasting key of receipts; this run uses one of its own");
         rand::random()
     })
+}
+
+/// The number of this herdgate in its receipts, the same in each run: it follows from the machine and the ledger's file, which
+/// no other herdgate may write. Without a file nothing outlives a run, and each has a number of its own.
+fn replica(settings: &Settings) -> u64 {
+    let Some(path) = &settings.ledger.path else { return rand::random() };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let machine = rustix::system::uname();
+    let hashed = Sha256::new()
+        .chain_update(machine.nodename().to_bytes())
+        .chain_update(b"\0")
+        .chain_update(path.as_os_str().as_encoded_bytes());
+    let digest: [u8; 32] = hashed.finalize().into();
+    digest[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

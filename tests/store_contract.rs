@@ -5,6 +5,7 @@
 mod store;
 
 use herdgate::decision::limits::Scope;
+use herdgate::ledger::journal::Journal;
 use herdgate::ledger::reservation::{Evidence, Record, Reservation};
 use herdgate::store::{Found, Restored, Store};
 use proptest::prelude::*;

@@ -4,6 +4,7 @@
 
 mod store;
 
+use herdgate::ledger::journal::Journal;
 use herdgate::store::{Store, StoreFault};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -10,6 +10,7 @@ mod faulty;
 
 use faulty::Kind;
 use herdgate::clock::Clock;
+use herdgate::ledger::journal::Journal;
 use herdgate::store::{Fault, Options, Store};
 use std::fs;
 use std::path::Path;

@@ -12,6 +12,7 @@ use harness::herdgate::Herdgate;
 use harness::process::built;
 use harness::scratch::Scratch;
 use herdgate::date;
+use herdgate::ledger::journal::Journal;
 use herdgate::ledger::reservation::{Cost, Evidence, Record, Reservation};
 use rustix::process::Signal;
 use std::fs;

@@ -88,7 +88,7 @@ fn insert(transaction: &Transaction<'_>, record: &Record, charge: i64, scopes: &
         record.day,
         reservation.opened_unix_ms,
         reservation.caller.as_str(),
-        &*reservation.user,
+        reservation.user.as_deref().unwrap_or_default(),
         reservation.team.as_deref().unwrap_or_default(),
         reservation.model.as_ref().map_or("", |model| model.as_str()),
         reservation.endpoint.as_str(),

@@ -121,18 +121,19 @@ impl Forgetting {
         while let Some(row) = rows.next()? {
             let (id, body): ([u8; 16], String) = (row.get(0)?, row.get(1)?);
             let Ok(reservation) = serde_json::from_str::<Reservation>(&body) else { continue };
-            if !reservation.user.is_empty() && self.names.iter().any(|name| **name == *reservation.user) {
+            if reservation.user.as_deref().is_some_and(|user| self.names.iter().any(|name| **name == *user)) {
                 changes.push((id, reservation));
             }
         }
         for (id, reservation) in &changes {
             let scopes: Vec<Scope> = reservation.scopes.iter().collect();
-            let personal = personal(reservation.caller.as_str(), &reservation.user, &scopes);
+            let personal =
+                personal(reservation.caller.as_str(), reservation.user.as_deref().unwrap_or_default(), &scopes);
             self.personal.extend(personal);
             let mut kept = Scopes::default();
             // There are fewer than before.
             let _ = scopes.into_iter().filter(|scope| personal != Some(*scope)).all(|scope| kept.push(scope));
-            let nameless = Reservation { user: "".into(), scopes: kept, ..reservation.clone() };
+            let nameless = Reservation { user: None, scopes: kept, ..reservation.clone() };
             let body = serde_json::to_string(&nameless)
                 .map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))?;
             transaction.execute("UPDATE open SET body = ?2 WHERE id = ?1", params![id, body])?;

@@ -37,6 +37,7 @@ pub use usage::{By, LINES_MAX, Line, Selection, report};
 
 use crate::clock::Clock;
 use crate::control::Keeper;
+use crate::ledger::journal::Journal;
 use crate::ledger::reservation::{Record, Reservation};
 use jiff::tz::TimeZone;
 use queue::{Message, Queue};
@@ -72,6 +73,20 @@ pub struct Store {
 /// Longest a store that is dropped takes to write what waits.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
+impl Journal for Store {
+    fn opened(&self, taken: Reservation) {
+        self.queue.push(Message::Opened(taken));
+    }
+
+    fn settled(&self, record: Record) {
+        self.queue.push(Message::Settled(record));
+    }
+
+    fn released(&self, id: u128) {
+        self.queue.push(Message::Released(id));
+    }
+}
+
 impl Store {
     /// Opens the file, or makes it; answers what it remembers.
     ///
@@ -90,21 +105,6 @@ impl Store {
         });
         let thread = thread.map_err(|error| StoreFault::system(path, "starting its thread", &error))?;
         Ok((Store { path: path.to_owned(), queue, health, writer: Mutex::new(Some(thread)) }, restored))
-    }
-
-    /// A request was granted and is on its way. To be said before anything else is said of it.
-    pub fn opened(&self, reservation: Reservation) {
-        self.queue.push(Message::Opened(reservation));
-    }
-
-    /// A request came to this. To be said again with better evidence, where some comes.
-    pub fn settled(&self, record: Record) {
-        self.queue.push(Message::Settled(record));
-    }
-
-    /// A request ended without having used anything: it leaves no row.
-    pub fn released(&self, id: u128) {
-        self.queue.push(Message::Released(id));
     }
 
     /// Waits until all that was said before is on disk. False where that did not come about within `longest`.

@@ -1,21 +1,23 @@
 //! A gate of its own for requests as text, in the time that they say.
 
-use super::account::Account;
-use super::request::{Request, RequestFault};
+use super::account::{Account, Wish};
+use super::request::{Request, RequestFault, Usage};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decision::blocks::Blocks;
-use crate::decision::body::BodyReader;
+use crate::decision::body::{BodyReader, KeepAlive};
+use crate::decision::bounds::Output;
 use crate::decision::fleet::FleetView;
 use crate::decision::inquiry::{BodyShown, Inquiry};
-use crate::decision::judge::requested_model;
+use crate::decision::judge::{requested_model, streams};
 use crate::decision::keyset::KeySet;
 use crate::decision::moment::Moment;
-use crate::decision::route::{percent_decoded, route};
+use crate::decision::route::{Class, percent_decoded, route};
 use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
 use crate::explanation::{Step, Taken, present};
 use crate::gate::{Decided, Gate};
+use crate::ledger::charge::Observed;
 use crate::ledger::slots::SLOTS_MAX;
 use crate::metrics::{Metrics, Port};
 use crate::receipt::Receipts;
@@ -35,7 +37,7 @@ pub struct Rehearsal {
     /// What is on its way, by when it ends.
     under_way: BinaryHeap<Reverse<(u64, u64)>>,
     /// Receipts of what is on its way, by number.
-    receipts: HashMap<u64, Box<str>>,
+    receipts: HashMap<u64, (Box<str>, Observed)>,
     /// Requests put so far; each has its number as the proxy's identifier.
     count: u64,
     /// The first time that was said, from which the others are measured.
@@ -96,22 +98,27 @@ impl Rehearsal {
         let uid = self.count.to_string();
         let Some(inquiry) = request.inquiry(uid.as_bytes(), &self.passes, &bytes) else {
             let decided = self.gate.refuse_malformed(Port::Spop);
-            let account = Account::new(view, &decided, None);
+            let account = Account::new(view, &decided, Wish::default());
             return Ok(Ruling { decided, account, steps: Vec::new() });
         };
         let decided = self.gate.decide_at(view, &inquiry, Port::Spop, now, now);
-        let requested = requested(&inquiry, &decided);
-        let steps = if steps { present(view, &inquiry, &decided, requested.as_deref()) } else { Vec::new() };
+        let wish = wish(view, &inquiry, &decided);
+        let steps = if steps { present(view, &inquiry, &decided, wish.model.as_deref()) } else { Vec::new() };
         if let (Verdict::Allow(_), Some(receipt)) = (&decided.verdict, decided.receipt.as_deref()) {
-            match request.usage.and_then(|usage| usage.ms) {
-                Some(ms) => self.keep(now.mono_ns.saturating_add(ms.saturating_mul(1_000_000)), receipt),
-                // How long it took is not known, so nothing is learned of it.
+            match request.usage.as_ref().map(|usage| (usage.ms, observed(usage))) {
+                Some((Some(ms), seen)) => {
+                    self.keep(now.mono_ns.saturating_add(ms.saturating_mul(1_000_000)), receipt, seen);
+                }
+                Some((None, seen)) => {
+                    self.gate.settle_at(receipt, b"", &seen, now);
+                }
+                // As if its verdict had never arrived: nothing is charged, and nothing learned.
                 None => {
-                    self.gate.settle_at("", uid.as_bytes(), now);
+                    self.gate.settle_at("", uid.as_bytes(), &Observed::default(), now);
                 }
             }
         }
-        let account = Account::new(view, &decided, requested);
+        let account = Account::new(view, &decided, wish);
         Ok(Ruling { decided, account, steps })
     }
 
@@ -134,7 +141,7 @@ impl Rehearsal {
         self.now
     }
 
-    fn keep(&mut self, due_ns: u64, receipt: &str) {
+    fn keep(&mut self, due_ns: u64, receipt: &str, seen: Observed) {
         // The ledger holds no more than this, and has ended the oldest of them.
         if self.under_way.len() >= SLOTS_MAX
             && let Some(Reverse((_, number))) = self.under_way.pop()
@@ -142,38 +149,65 @@ impl Rehearsal {
             self.end(number, self.now.mono_ns);
         }
         self.under_way.push(Reverse((due_ns, self.count)));
-        self.receipts.insert(self.count, receipt.into());
+        self.receipts.insert(self.count, (receipt.into(), seen));
     }
 
     fn end(&mut self, number: u64, mono_ns: u64) {
-        if let Some(receipt) = self.receipts.remove(&number) {
-            self.gate.settle_at(&receipt, b"", Moment { mono_ns, unix_ms: self.now.unix_ms });
+        if let Some((receipt, seen)) = self.receipts.remove(&number) {
+            self.gate.settle_at(&receipt, b"", &seen, Moment { mono_ns, unix_ms: self.now.unix_ms });
         }
     }
 }
 
-/// The model as the client wrote it, where the decision came as far as reading it.
-fn requested(inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> Option<String> {
+/// What a request says it used.
+fn observed(usage: &Usage) -> Observed {
+    Observed {
+        complete: true,
+        tokens_in: usage.input,
+        tokens_out: usage.output,
+        ms: usage.ms,
+        ms_served: usage.ms,
+        ..Observed::default()
+    }
+}
+
+/// What the body asks for, where the decision came as far as reading it.
+fn wish(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> Wish {
     if let Verdict::Refuse(refusal) = &decided.verdict
         && Step::refusing(&refusal.reason) < Step::Model
     {
-        return None;
+        return Wish::default();
     }
-    let route = route(inquiry.method, inquiry.target).ok()?;
+    let Ok(route) = route(inquiry.method, inquiry.target) else { return Wish::default() };
     if let Some(encoded) = route.model_in_path {
         let decoded: Vec<u8> = percent_decoded(encoded).collect();
-        return Some(String::from_utf8_lossy(&decoded).into_owned());
+        return Wish { model: Some(String::from_utf8_lossy(&decoded).into_owned()), ..Wish::default() };
     }
+    let BodyShown::Bytes { seen, .. } = inquiry.body else { return Wish::default() };
     if route.endpoint.is_answered_here() {
-        return None;
+        return Wish::default();
     }
-    let BodyShown::Bytes { seen, .. } = inquiry.body else { return None };
     let mut reader = BodyReader::new();
     reader.push(seen);
-    let body = reader.finish().ok()?;
-    match requested_model(&body, route.endpoint) {
+    let Ok(body) = reader.finish() else { return Wish::default() };
+    let model = match requested_model(&body, route.endpoint) {
         Ok(model) => Some(model.to_owned()),
         // Longer than a model's name can be: its beginning.
         Err(refusal) => refusal.model.map(Into::into),
+    };
+    let is_metered = route.endpoint.class() == Class::Inference;
+    let kinds = view.policy.servers.iter().map(|server| server.kind);
+    let output = kinds.map(|kind| Output::asked(kind, route.endpoint, &body)).fold(Output::None, Output::most);
+    Wish {
+        model,
+        stream: is_metered.then(|| streams(route.endpoint, &body)),
+        max_output: match output {
+            Output::Bounded { tokens, .. } => Some(tokens),
+            _ => None,
+        },
+        num_ctx: body.num_ctx.and_then(|written| written.value),
+        keep_alive: body.keep_alive.and_then(|written| written.value).map(|written| match written {
+            KeepAlive::Number(text) | KeepAlive::Text(text) => text.as_str().to_owned(),
+        }),
     }
 }

@@ -82,7 +82,7 @@ pub fn reservation(id: u128, key: &str, user: &str) -> Reservation {
         uid: id as u64,
         scopes,
         caller: Name::new(key),
-        user: user.into(),
+        user: Some(user.into()).filter(|user: &std::sync::Arc<str>| !user.is_empty()),
         team: Some("research".into()),
         model: Some(ModelName::canonical("llama3.1:8b")),
         endpoint: Endpoint::Chat,
@@ -94,6 +94,7 @@ pub fn reservation(id: u128, key: &str, user: &str) -> Reservation {
         tokens_in: 100,
         tokens_out: 500,
         cost: Cost::default(),
+        written: Default::default(),
     }
 }
 
