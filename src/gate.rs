@@ -83,6 +83,8 @@ pub struct Decided<'v> {
     pub caller: Option<Caller<'v>>,
     /// The key, where it is known, also where it may not call.
     pub key: Option<&'v Key>,
+    /// Tokens held for a grant, of its prompt and of its output.
+    pub held: Option<(u64, u64)>,
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -228,7 +230,7 @@ impl Gate {
             true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
             false => self.must_wait(inquiry, now),
         };
-        let mut reserved = (0, 0);
+        let mut reserved = None;
         let (judged, verdict) = if let Some(refusal) = early {
             let dialect =
                 route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
@@ -248,7 +250,7 @@ impl Gate {
                             self.metrics.shadowed(told.code());
                         }
                         if let Some(held) = taken.reservation {
-                            reserved = (held.tokens_in, held.tokens_out);
+                            reserved = Some((held.tokens_in, held.tokens_out));
                             if let Some(journal) = self.journal.get() {
                                 journal.opened(held);
                             }
@@ -279,7 +281,7 @@ impl Gate {
         self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
-                let (tokens_in, tokens_out) = reserved;
+                let (tokens_in, tokens_out) = reserved.unwrap_or_default();
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let unix_s = now.unix_ms / 1000;
                 let (id, caller) = (id.number, account.scope);
@@ -287,7 +289,15 @@ impl Gate {
             }),
             _ => None,
         };
-        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key }
+        Decided {
+            verdict,
+            id,
+            dialect: judged.dialect,
+            receipt,
+            caller: judged.caller,
+            key: judged.key,
+            held: reserved,
+        }
     }
 
     /// The refusal of a credential that is not looked up, because too many from its network have failed.
@@ -306,7 +316,7 @@ impl Gate {
         let id = Id::random();
         self.recent.note(|past| past.write_malformed(id.number, ingress, &refusal, self.clock.now()));
         let verdict = Verdict::Refuse(refusal);
-        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None }
+        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None, held: None }
     }
 
     /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy

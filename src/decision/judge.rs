@@ -302,7 +302,7 @@ fn written(body: &Body) -> Written {
 }
 
 /// Whether the answer streams: Ollama's own API does unless told otherwise, all others only if told so.
-fn streams(endpoint: Endpoint, body: &Body) -> bool {
+pub fn streams(endpoint: Endpoint, body: &Body) -> bool {
     let asked = body.stream.as_ref().and_then(|stream| stream.value);
     match endpoint {
         Endpoint::Generate | Endpoint::Chat => asked.unwrap_or(true),
