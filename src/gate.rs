@@ -1,5 +1,7 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
+mod wait;
+
 use crate::audit::{Audit, printable};
 use crate::clock::Clock;
 use crate::complaint::Complaints;
@@ -13,13 +15,14 @@ use crate::decision::moment::Moment;
 use crate::decision::network::Network;
 use crate::decision::policy::PlanIndex;
 use crate::decision::route::{Dialect, Endpoint, route};
-use crate::decision::verdict::{Answer, Grant, Reason, Refusal, Verdict};
+use crate::decision::verdict::{Answer, Reason, Refusal, Verdict};
 use crate::decision::view::View;
 use crate::failures::Failures;
 use crate::last_used::LastUsed;
 use crate::ledger::books::{Ended, Excess};
-use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
+use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken};
 use crate::metrics::{Metrics, Outcome, Port};
+use crate::queue::Hall;
 use crate::receipt::{GrantReceipt, Receipts, Redeemed};
 use crate::recent::Recent;
 use crate::state::State;
@@ -28,6 +31,8 @@ use crate::wanted::Wanted;
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+
+pub use wait::Told;
 
 /// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
 /// shipped SPOE file) is near: an answer is then a refusal, and no limit is taken.
@@ -53,6 +58,7 @@ pub struct Gate {
     receipts: Receipts,
     complaints: Complaints,
     tokens: TokenMemory,
+    hall: Hall,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -70,6 +76,8 @@ pub struct Decided<'v> {
     pub caller: Option<Caller<'v>>,
     /// The key, where it is known, also where it may not call.
     pub key: Option<&'v Key>,
+    /// With it the request waits for a server ([`Gate::wait`]); the verdict is then the refusal of one that does not.
+    pub ticket: Option<Id>,
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -147,6 +155,7 @@ impl Gate {
             receipts,
             complaints: Complaints::default(),
             tokens,
+            hall: Hall::default(),
         }
     }
 
@@ -173,6 +182,23 @@ impl Gate {
         decided
     }
 
+    /// [`Gate::decide`] for an ingress that can wait: where every server is full, the answer has a ticket.
+    pub fn decide_or_wait<'v>(
+        &self,
+        view: &'v View,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        received: Moment,
+    ) -> Decided<'v> {
+        let now = self.clock.now();
+        let decided = self.decide_with(view, inquiry, ingress, received, true, now);
+        let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
+        if decided.ticket.is_none() {
+            self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
+        }
+        decided
+    }
+
     /// Decides at a moment handed in.
     pub fn decide_at<'v>(
         &self,
@@ -182,7 +208,20 @@ impl Gate {
         received: Moment,
         now: Moment,
     ) -> Decided<'v> {
+        self.decide_with(view, inquiry, ingress, received, false, now)
+    }
+
+    fn decide_with<'v>(
+        &self,
+        view: &'v View,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        received: Moment,
+        may_wait: bool,
+        now: Moment,
+    ) -> Decided<'v> {
         let id = Id::random();
+        let mut ticket = None;
         let early = match now.since(received) >= DEADLINE_NS {
             // Late work is wasted work: HAProxy does not say that it gave up.
             true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
@@ -200,8 +239,16 @@ impl Gate {
             let judged = judge_with(view, inquiry, &self.tokens, now);
             let verdict = match &judged.judgement {
                 Judgement::Claim(claim) => {
-                    match self.take(view, claim, Asked { id: id.number, uid: uid_key(inquiry.uid) }, now) {
-                        Ok(grant) => Verdict::Allow(grant),
+                    let asked = Asked { id: id.number, uid: uid_key(inquiry.uid) };
+                    match self.take(view, claim, asked, may_wait, now) {
+                        Ok(Taken::Granted(choice)) => Verdict::Allow(choice.grant),
+                        Ok(Taken::Held(held)) => match self.let_in(view, held, id, judged.dialect, now) {
+                            Ok(given) => {
+                                ticket = Some(given);
+                                Verdict::Refuse(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) })
+                            }
+                            Err(refusal) => Verdict::Refuse(refusal),
+                        },
                         Err(refusal) => Verdict::Refuse(refusal),
                     }
                 }
@@ -214,6 +261,7 @@ impl Gate {
             self.last_used.note(fingerprint, now.unix_ms);
         }
         match &verdict {
+            Verdict::Refuse(_) if ticket.is_some() => {}
             Verdict::Refuse(refusal) => {
                 if refusal.reason.is_failed_credential()
                     && let Some(failures) = &*self.failures.load()
@@ -231,7 +279,7 @@ impl Gate {
             }),
             _ => None,
         };
-        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key }
+        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key, ticket }
     }
 
     /// The refusal of a credential that is not looked up, because too many from its network have failed.
@@ -250,7 +298,7 @@ impl Gate {
         let id = Id::random();
         self.recent.note(|past| past.write_malformed(id.number, ingress, &refusal, self.clock.now()));
         let verdict = Verdict::Refuse(refusal);
-        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None }
+        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None, ticket: None }
     }
 
     /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
@@ -259,8 +307,16 @@ impl Gate {
         self.complaints.admit(self.clock.now())
     }
 
-    fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked, now: Moment) -> Result<Grant<'v>, Refusal> {
-        self.ledger.take(view, claim, asked, now).map(|choice| choice.grant).map_err(|denied| match denied {
+    fn take<'v>(
+        &self,
+        view: &'v View,
+        claim: &Claim<'v>,
+        asked: Asked,
+        may_wait: bool,
+        now: Moment,
+    ) -> Result<Taken<'v>, Refusal> {
+        self.ledger.take(view, claim, asked, may_wait, now).map_err(|denied| match denied {
+            Denied::Shed { retry_ns } => Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Shed) },
             Denied::Excess(Excess::Rate(excess)) => Refusal {
                 retry_after_s: whole_s(excess.retry_ns),
                 standing: Some(excess.standing),
@@ -281,9 +337,19 @@ impl Gate {
 
     /// [`Gate::settle`] at a moment handed in.
     pub fn settle_at(&self, receipt: &str, uid: &[u8], now: Moment) -> Settled {
+        self.settle_served(receipt, uid, None, now)
+    }
+
+    /// The same of a request that a server was at for so many milliseconds; `None` where none was, or that is not known.
+    pub fn settle_served(&self, receipt: &str, uid: &[u8], served_ms: Option<u64>, now: Moment) -> Settled {
         let settled = match self.receipts.redeem_grant(receipt) {
             Redeemed::Ours(id) => match self.ledger.ended(id, now) {
-                Ended::Released(_) => Settled::Released,
+                Ended::Released(slot) => {
+                    if let Some(ms) = served_ms {
+                        self.ledger.lock().note_served(&slot, ms);
+                    }
+                    Settled::Released
+                }
                 Ended::Nothing => Settled::Nothing,
             },
             Redeemed::Foreign => Settled::Foreign,
@@ -294,6 +360,9 @@ impl Gate {
             },
         };
         self.metrics.usage_line(settled);
+        if matches!(settled, Settled::Released | Settled::Unheard) {
+            self.free_waiters();
+        }
         settled
     }
 
@@ -371,8 +440,12 @@ fn outcome(verdict: &Verdict<'_>) -> Outcome {
     match verdict {
         Verdict::Allow(_) => Outcome::Allow,
         Verdict::Answer(_) => Outcome::Answer,
-        Verdict::Refuse(refusal) => Outcome::Refuse(refusal.code()),
+        Verdict::Refuse(refusal) => outcome_of(refusal),
     }
+}
+
+fn outcome_of(refusal: &Refusal) -> Outcome {
+    Outcome::Refuse(refusal.code())
 }
 
 /// Grants and answers at DEBUG, because the proxy logs them; refusals are the audit log's.

@@ -216,7 +216,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Slot {
-    Slot { id, uid, scopes: Scopes::one(Scope(caller)), server, pool: server, opened: at(opened_ns) }
+    Slot { id, uid, scopes: Scopes::one(Scope(caller)), server, pool: server, opened: at(opened_ns), start_ms: 0 }
 }
 
 fn at(mono_ns: u64) -> Moment {

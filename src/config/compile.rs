@@ -4,6 +4,7 @@ use super::access;
 use super::file::{File, Table};
 use super::issuer;
 use super::quantity::{COUNT_MAX, Rate};
+use super::queue;
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
 use super::value::{Value, Written};
@@ -62,12 +63,13 @@ pub fn compile(source: &str, file: &str, base: &Path) -> Result<Config, Problems
     let (plans, servers) = (compiler.plans(&written), compiler.servers(&written));
     let (teams, anonymous) = (compiler.teams(&written, &plans), compiler.anonymous(&written, &plans));
     let settings = compiler.settings(&written);
+    let patience = compiler.patience(&written);
     let (issuers, sources) = issuer::issuers(&written, &plans, &teams, base, &mut findings);
     match settings {
         Some(settings) if findings.is_empty() => {
             let recheck_s = settings.probe.interval.as_secs_f64().ceil() as u64;
             let settings = Settings { issuers: sources, ..settings };
-            Ok(Config { policy: Policy { plans, servers, teams, anonymous, issuers, recheck_s }, settings })
+            Ok(Config { policy: Policy { plans, servers, teams, anonymous, issuers, recheck_s, patience }, settings })
         }
         _ => Err(findings.into_problems(file)),
     }
@@ -104,6 +106,7 @@ impl Compiler<'_, '_> {
             requests: self.quotas(table),
             concurrency: integer(table, "concurrency"),
             allowance: self.allowance(table),
+            priority: queue::priority(table),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod document;
 pub mod file;
 pub mod issuer;
 pub mod quantity;
+pub mod queue;
 pub mod reload;
 pub mod schema;
 pub mod server;

@@ -6,6 +6,7 @@ use super::inquiry::{BodyShown, Inquiry};
 use super::keyset::Key;
 use super::limits::{Concurrency, Holder, Limit, Limits, Quota, Scope, Seats, User};
 use super::moment::Moment;
+use super::priority::Priority;
 use super::resolve::resolve;
 use super::roster::Pool;
 use super::route::{Class, Dialect, Endpoint, Route, percent_decoded, route};
@@ -54,6 +55,8 @@ pub struct Claim<'v> {
     pub seats: Seats,
     /// The user behind the caller, whose scope is among both.
     pub user: Option<User>,
+    /// Its place in queues.
+    pub priority: Priority,
 }
 
 /// Below this many bytes an unfinished document is the client's mistake; above, the proxy's buffer was too small for it.
@@ -125,6 +128,7 @@ fn permitted<'v>(
         Class::Inference => demand_of(caller)?,
         _ => Demand::default(),
     };
+    let priority = caller.plan.priority;
     if matches!(inquiry.body, BodyShown::Hidden) {
         // Without a body the model is unknown: only a plan that may use every model may pass. `*` alone is not enough
         // where some model leaves the fleet, because it does not permit that one.
@@ -133,7 +137,7 @@ fn permitted<'v>(
         let options = route.endpoint.class() != Class::Inference || caller.plan.allowance.permits_all();
         let everything = pattern && options && view.roster.permits_all(caller.plan_index);
         return if everything {
-            Ok(Judgement::Claim(Claim { pool: None, limits, seats, user }))
+            Ok(Judgement::Claim(Claim { pool: None, limits, seats, user, priority }))
         } else {
             Err(Refusal::new(Reason::BodyHidden))
         };
@@ -148,7 +152,7 @@ fn permitted<'v>(
         let kinds = pool.members.iter().filter_map(|member| view.server(*member)).map(|server| server.kind);
         caller.plan.allowance.check(kinds, route.endpoint, &body)?;
     }
-    Ok(Judgement::Claim(Claim { pool: Some(pool), limits, seats, user }))
+    Ok(Judgement::Claim(Claim { pool: Some(pool), limits, seats, user, priority }))
 }
 
 fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<Answer<'v>, Refusal> {

@@ -3,6 +3,7 @@
 use super::allowance::Allowance;
 use super::limits::{Quota, Scope};
 use super::name::ModelName;
+use super::priority::{Patience, Priority};
 use super::token::Issuer;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub struct Policy {
     pub issuers: Vec<Issuer>,
     /// Seconds after which a refused caller may find a server back: one probe interval, rounded up.
     pub recheck_s: u64,
+    /// How long requests may wait.
+    pub patience: Patience,
 }
 
 /// Callers that share limits (`[teams.NAME]`).
@@ -70,6 +73,8 @@ pub struct Plan {
     pub concurrency: Option<u32>,
     /// What a request may ask for.
     pub allowance: Allowance,
+    /// Its place in queues.
+    pub priority: Priority,
 }
 
 /// The route classes a plan permits.

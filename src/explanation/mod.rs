@@ -50,6 +50,7 @@ impl Step {
             Reason::OptionNotInPlan(_) | Reason::OverBound(_) => Step::Options,
             Reason::FleetUnknown => Step::Model,
             // The rest of each code is one step.
+            Reason::Shed | Reason::Full | Reason::QueueFull | Reason::QueueTimeout => Step::Server,
             other => match other.code() {
                 Code::InvalidApiKey | Code::NotPermitted => Step::Caller,
                 Code::UnknownRoute => Step::Route,
@@ -147,6 +148,7 @@ mod tests {
             (Reason::RequestRate(Holder::Team), Step::Limits),
             (Reason::Concurrency(Holder::User), Step::Limits),
             (Reason::NoServer, Step::Server),
+            (Reason::Shed, Step::Server),
         ] {
             assert_eq!(Step::refusing(&reason), step, "{reason:?}");
         }

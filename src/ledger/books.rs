@@ -2,9 +2,11 @@
 
 use super::durations::Durations;
 use super::gcra::{self, Take};
+use super::shares::Shares;
 use super::silence::Silence;
 use super::slots::{Slot, Slots};
 use super::users::Users;
+use super::waits::Waits;
 use crate::decision::choose::Load;
 use crate::decision::limits::{Holder, LIMITS_MAX, Limit, Limits, Scope, Seats, User};
 use crate::decision::moment::Moment;
@@ -61,12 +63,16 @@ pub struct Books {
     /// Turns taken by each pool. Bounded by the models a fleet ever listed, see [`Books::retain_pools`].
     turns: HashMap<u64, u64, Seeded>,
     sweep_at: usize,
-    slots: Slots,
+    pub(super) slots: Slots,
     users: Users,
     durations: Durations,
     silence: Silence,
     /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
     max_stream_ns: u64,
+    /// Who has had how much of which server.
+    pub(super) shares: Shares,
+    /// How long servers take.
+    pub(super) waits: Waits,
     /// When lines came again after they had stopped: of what was opened before, some lines are lost for ever.
     heard_again: Moment,
 }
@@ -89,7 +95,7 @@ pub enum Ended {
 impl Books {
     /// Empty books, whose slots end after `max_stream_ns` at the latest.
     pub fn new(max_stream_ns: u64) -> Books {
-        let seeded = Seeded(RandomState::new().build_hasher().finish() | 1);
+        let seeded = Seeded::new();
         Books {
             whole_at_ns: HashMap::with_hasher(seeded),
             turns: HashMap::with_hasher(seeded),
@@ -98,6 +104,8 @@ impl Books {
             users: Users::default(),
             durations: Durations::default(),
             silence: Silence::default(),
+            shares: Shares::default(),
+            waits: Waits::default(),
             max_stream_ns,
             heard_again: Moment::default(),
         }
@@ -285,7 +293,13 @@ fn is_tighter(one: Standing, other: Standing) -> bool {
 /// folds the product of 64 by 64 bits, of which every bit depends on the seed. SipHash would be a third of the time
 /// `admit` takes.
 #[derive(Debug, Clone, Copy)]
-struct Seeded(u64);
+pub(super) struct Seeded(u64);
+
+impl Seeded {
+    pub(super) fn new() -> Seeded {
+        Seeded(RandomState::new().build_hasher().finish() | 1)
+    }
+}
 
 impl BuildHasher for Seeded {
     type Hasher = FoldingHasher;
@@ -295,7 +309,7 @@ impl BuildHasher for Seeded {
     }
 }
 
-struct FoldingHasher {
+pub(super) struct FoldingHasher {
     state: u64,
     seed: u64,
 }

@@ -1,6 +1,7 @@
 //! The books kept in this process's memory, shared by all connections.
 
 use super::books::{Books, Ended, Excess};
+use super::hold::Held;
 use super::slots::Slot;
 use crate::decision::choose::{Choice, choose};
 use crate::decision::judge::Claim;
@@ -22,6 +23,11 @@ pub struct MemoryLedger {
 pub enum Denied {
     /// It was over a limit.
     Excess(Excess),
+    /// Of low priority, while the expected wait is long; nothing was charged.
+    Shed {
+        /// Nanoseconds until it will probably be short enough.
+        retry_ns: u64,
+    },
     /// No server can take it; nothing was charged.
     NoServer(Refusal),
 }
@@ -33,6 +39,16 @@ pub struct Asked {
     pub id: u128,
     /// The proxy's identifier, hashed; 0 where there is none.
     pub uid: u64,
+}
+
+/// What a claim got.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::large_enum_variant, reason = "one a request, and what waits is the rare one")]
+pub enum Taken<'v> {
+    /// A server.
+    Granted(Choice<'v>),
+    /// A place among those that wait: its limits and its seat are taken, and no server's slot.
+    Held(Held),
 }
 
 /// How the books stand, for metrics.
@@ -48,10 +64,22 @@ impl MemoryLedger {
     /// Takes every limit of a claim or none, chooses its server by what is on its way, and opens its slot: one step under
     /// the lock, so that requests decided at once see each other.
     ///
+    /// Where all servers are full and the claim `may_wait`, it is held instead, see [`super::hold`].
+    ///
     /// # Errors
     /// [`Denied`]; the books are then as before.
-    pub fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked, now: Moment) -> Result<Choice<'v>, Denied> {
+    pub fn take<'v>(
+        &self,
+        view: &'v View,
+        claim: &Claim<'v>,
+        asked: Asked,
+        may_wait: bool,
+        now: Moment,
+    ) -> Result<Taken<'v>, Denied> {
         let mut books = self.lock();
+        if let Some(retry_ns) = books.sheds(view, claim) {
+            return Err(Denied::Shed { retry_ns });
+        }
         let pool_key = claim.pool.map_or(0, |pool| pool.key);
         let (mut limits, mut seats) = (&claim.limits, &claim.seats);
         let (mut moved_limits, mut moved_seats);
@@ -65,8 +93,12 @@ impl MemoryLedger {
             }
         }
         let admission = books.admit(limits, seats, pool_key, now).map_err(Denied::Excess)?;
+        if may_wait && books.must_wait(view, claim) {
+            return Ok(Taken::Held(books.hold(claim, limits, seats, asked, admission, now)));
+        }
         match choose(view, claim, admission.turn, &*books, admission.requests) {
-            Ok(choice) => {
+            Ok(mut choice) => {
+                let start_ms = books.join(&mut choice, seats, claim.priority, now);
                 if let Some(user) = &claim.user {
                     books.note_user(user, now);
                 }
@@ -78,9 +110,10 @@ impl MemoryLedger {
                         server: choice.server_key,
                         pool: pool_key,
                         opened: now,
+                        start_ms,
                     });
                 }
-                Ok(choice)
+                Ok(Taken::Granted(choice))
             }
             Err(refusal) => {
                 books.release(limits);
@@ -126,7 +159,7 @@ impl MemoryLedger {
         self.lock().retain_keys(exists);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Books> {
         // Poisoned only by a panic inside the arithmetic, of which each step leaves the maps whole.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }

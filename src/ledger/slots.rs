@@ -28,6 +28,8 @@ pub struct Slot {
     pub pool: u64,
     /// When it was granted.
     pub opened: Moment,
+    /// Where it stood among its server's requests, in virtual milliseconds (`shares`).
+    pub start_ms: u64,
 }
 
 /// All requests on their way.

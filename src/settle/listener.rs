@@ -77,7 +77,10 @@ async fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
 fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
     let settled = match line::parse(datagram) {
         Ok(line) => {
-            let settled = gate.settle(&line.receipt, line.uid.as_bytes());
+            // Where no connection came about, no server was at it.
+            let served_ms = line.ms_connect.and(line.ms_total);
+            let served_ms = served_ms.map(|total| total.saturating_sub(line.ms_queue.unwrap_or(0)));
+            let settled = gate.settle_served(&line.receipt, line.uid.as_bytes(), served_ms, gate.clock.now());
             // Once for each request that took a slot, so that a line sent again proves nothing twice.
             if settled == Settled::Released
                 && let Some(served) = served(&line)
