@@ -74,6 +74,7 @@ impl Gate {
     pub fn free_waiters(&self) {
         let mut hall = self.hall.lock();
         if hall.room.is_empty() {
+            self.metrics.waiting(0);
             return;
         }
         let (view, now) = (self.state.view(), self.clock.now());
