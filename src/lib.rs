@@ -34,6 +34,7 @@ pub mod settle;
 pub mod spelling;
 pub mod spop;
 pub mod state;
+pub mod store;
 pub mod tokens;
 pub mod traffic;
 pub mod trial;

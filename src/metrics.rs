@@ -4,18 +4,25 @@
 //! no label that a client can choose. All series exist from the start, so their number never grows with traffic. What the
 //! View knows (servers, keys) is read from it at the scrape.
 
+mod store;
+
+pub use store::{StoreFailing, StoreStanding};
+
 use crate::decision::consistency::Disagreement;
 use crate::decision::fleet::ServerState;
 use crate::decision::verdict::Code;
 use crate::decision::view::View;
 use crate::gate::Settled;
 use crate::jwks::FetchFault;
+use crate::ledger::reservation::{Evidence, Record};
+use crate::store::Health;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Which port a connection came in on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -249,8 +256,14 @@ pub struct Metrics {
     slots_open: AtomicU64,
     slots_expired: AtomicU64,
     usage_silent: AtomicU64,
+    settled: [[AtomicU64; 3]; Evidence::ALL.len()],
+    shadowed: [AtomicU64; Code::ALL.len()],
+    reserved_milli: AtomicU64,
+    clock_in_doubt: AtomicU64,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
+    /// Empty where the ledger is kept in memory alone.
+    store: OnceLock<Arc<Health>>,
 }
 
 impl Metrics {
@@ -337,6 +350,36 @@ impl Metrics {
         self.usage_silent.store(u64::from(silent), Ordering::Relaxed);
     }
 
+    /// Counts what a request was charged.
+    pub fn settled(&self, record: &Record) {
+        let counts = &self.settled[record.evidence as usize];
+        for (count, amount) in counts.iter().zip([1, record.tokens_in, record.tokens_out]) {
+            count.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a request that a shadow limit let through.
+    pub fn shadowed(&self, code: Code) {
+        self.shadowed[code as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What requests on their way hold, in thousandths of a token, and whether the wall clock is not believed.
+    pub fn reserved(&self, milli: u64, clock_in_doubt: bool) {
+        self.reserved_milli.store(milli, Ordering::Relaxed);
+        self.clock_in_doubt.store(u64::from(clock_in_doubt), Ordering::Relaxed);
+    }
+
+    /// Tells of this store from now on.
+    pub fn tell_of_store(&self, health: Arc<Health>) {
+        // There is one store for the life of a process.
+        let _ = self.store.set(health);
+    }
+
+    /// How the ledger's store does, where there is one.
+    pub fn store(&self) -> Option<StoreStanding> {
+        self.store.get().map(|health| store::standing(health))
+    }
+
     /// Counts a reload of the configuration; `ok` is false where the old one was kept.
     pub fn config_reload(&self, ok: bool) {
         let count = if ok { &self.reloads_ok } else { &self.reloads_failed };
@@ -349,7 +392,9 @@ impl Metrics {
     /// None in practice: writing to a `String` does not fail.
     pub fn render(&self, view: &View) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape(self.families(view))));
+        let of_store = self.store.get().map(|health| store::families(health)).unwrap_or_default();
+        let families = self.families(view).into_iter().chain(of_store).collect();
+        registry.register_collector(Box::new(Scrape(families)));
         let mut text = String::with_capacity(16 * 1024);
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
@@ -414,6 +459,19 @@ impl Metrics {
             .zip(&self.tokens)
             .map(|(proof, count)| Sample::new(&[("result", proof.as_str())], Value::Counter(load(count))))
             .collect();
+        let by_evidence = |which: usize| -> Vec<Sample> {
+            let counts = Evidence::ALL.into_iter().zip(&self.settled);
+            counts
+                .map(|(evidence, counts)| {
+                    Sample::new(&[("evidence", evidence.as_str())], Value::Counter(load(&counts[which])))
+                })
+                .collect()
+        };
+        let shadowed = Code::ALL
+            .into_iter()
+            .zip(&self.shadowed)
+            .map(|(code, count)| Sample::new(&[("code", code.as_str())], Value::Counter(load(count))))
+            .collect();
         let failed = FetchFault::ALL.into_iter().map(FetchFault::as_str).zip(&self.jwks_failed);
         let fetches = [("ok", &self.jwks_fetched)]
             .into_iter()
@@ -470,6 +528,32 @@ impl Metrics {
                 of: quarantined,
             },
             Family { name: "herdgate_usage_lines", help: "Usage lines by what they came to", of: usage },
+            Family {
+                name: "herdgate_settled",
+                help: "Requests charged, by how what they used is known",
+                of: by_evidence(0),
+            },
+            Family {
+                name: "herdgate_tokens_in",
+                help: "Prompt tokens charged, by how they are known",
+                of: by_evidence(1),
+            },
+            Family {
+                name: "herdgate_tokens_out",
+                help: "Generated tokens charged, by how they are known",
+                of: by_evidence(2),
+            },
+            Family {
+                name: "herdgate_tokens_reserved",
+                help: "Tokens held for requests on their way, weighted by cost",
+                of: one(Value::Gauge(i64::try_from(load(&self.reserved_milli) / 1000).unwrap_or(i64::MAX))),
+            },
+            Family { name: "herdgate_shadowed", help: "Requests that a shadow limit let through", of: shadowed },
+            Family {
+                name: "herdgate_clock_in_doubt",
+                help: "1 while the wall clock has jumped forward and budgets do not follow it yet",
+                of: one(Value::Gauge(i64::from(load(&self.clock_in_doubt) > 0))),
+            },
             Family {
                 name: "herdgate_slots_open",
                 help: "Requests granted whose end is not known yet",

@@ -90,6 +90,9 @@ fn a_minimal_file_has_the_documented_defaults() {
     let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
     assert_eq!(deep, (Duration::from_secs(60), Duration::from_secs(10), Duration::from_secs(600)));
     assert_eq!((settings.probe.rise, settings.probe.fall, settings.agent_check_proxies), (2, 3, 1));
+    let ledger = &settings.ledger;
+    assert_eq!(ledger.path.as_deref(), Some(Path::new("/etc/herdgate/herdgate.db")));
+    assert_eq!((ledger.keep_days, ledger.fresh_on_damage, ledger.time_zone.iana_name()), (400, false, Some("UTC")));
     let server = &policy.servers[0];
     assert_eq!((&*server.name, &*server.url), ("ollama1", "http://10.0.1.10:11434"));
     assert_eq!((server.kind, server.maxconn, server.weight), (ServerKind::Ollama, None, 100));
@@ -97,7 +100,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert_eq!(policy.patience, Patience { timeout_ns: 60_000_000_000, shed_wait_ns: 30_000_000_000 });
     let plan = &policy.plans[0];
     assert_eq!(plan.routes, RouteClasses { inference: true, catalog: true });
-    assert!(plan.requests.is_empty() && plan.models[0].permits_all());
+    assert!(plan.terms.is_empty() && plan.models[0].permits_all());
 }
 
 #[test]
@@ -111,10 +114,17 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(settings.keys.pepper_file.as_deref(), Some(Path::new("/etc/herdgate/herdgate.pepper")));
     assert!(settings.keys.allow_readable);
     assert_eq!(settings.failures.map(|quota| (quota.count.get(), quota.burst.get())), Some((30, 30)));
+    let ledger = &settings.ledger;
+    assert_eq!(ledger.path.as_deref(), Some(Path::new("/etc/herdgate/books/ledger.db")));
+    let zone = ledger.time_zone.iana_name();
+    assert_eq!((ledger.keep_days, ledger.fresh_on_damage, zone), (100, true, Some("Europe/Berlin")));
     let teams: Vec<_> = policy.teams.iter().map(|team| (&*team.name, team.plan.0)).collect();
     assert_eq!(teams, [("research", 1)]);
     let anonymous = policy.anonymous.as_ref().unwrap();
-    assert_eq!((anonymous.plan.0, anonymous.requests.count.get(), anonymous.concurrency), (2, 300, 4));
+    assert_eq!(
+        (anonymous.plan.0, anonymous.terms.requests[0].count.get(), anonymous.terms.concurrency),
+        (2, 300, Some(4))
+    );
     assert_eq!(settings.probe.fast_interval, Duration::from_millis(250));
     let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
     assert_eq!(deep, (Duration::from_secs(120), Duration::from_secs(20), Duration::from_secs(3_600)));
@@ -125,7 +135,7 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(policy.servers[0].maxconn, Some(8));
     assert_eq!(policy.servers[1].kind, ServerKind::OpenAi);
     let quotas = |plan: usize| -> Vec<(u64, u64, u64)> {
-        let quotas = policy.plans[plan].requests.iter();
+        let quotas = policy.plans[plan].terms.requests.iter();
         quotas.map(|quota| (quota.count.get(), quota.period_ns.get() / 1_000_000_000, quota.burst.get())).collect()
     };
     let names: Vec<_> = policy.plans.iter().map(|plan| &*plan.name).collect();
@@ -223,6 +233,9 @@ fn listeners_and_the_key_file_need_a_restart_and_nothing_else_does() {
     check("[probe]\ninterval = \"7s\"\n[agent_check]\nproxies = 3\n", &[]);
     check("[listen]\nspop = \"127.0.0.1:9911\"\nmetrics = \"off\"\n", &["listen.spop", "listen.metrics"]);
     check("[keys]\nfile = \"other.toml\"\n", &["keys.file"]);
+    check("[ledger]\npath = \"off\"\nkeep = \"9d\"\n", &["ledger.path", "ledger.keep"]);
+    check("[ledger]\ntime_zone = \"Europe/Berlin\"\n", &["ledger.time_zone"]);
+    check("[ledger]\non_damage = \"fresh\"\n", &[]);
     check(
         "[keys]\nallow_readable = true\npepper_file = \"p\"\n[auth]\nfailures = \"9/s\"\n",
         &["keys.allow_readable", "keys.pepper_file"],

@@ -30,7 +30,8 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// Adapters translate; they never import each other.
-const ADAPTERS: [&str; 9] = ["spop", "nginx", "agent_check", "probe", "config", "keys", "admin", "settle", "jwks"];
+const ADAPTERS: [&str; 10] =
+    ["spop", "nginx", "agent_check", "probe", "config", "keys", "admin", "settle", "jwks", "store"];
 
 #[test]
 fn decision_and_the_ledgers_arithmetic_are_pure() {

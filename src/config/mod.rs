@@ -6,12 +6,14 @@ pub mod compile;
 pub mod document;
 pub mod file;
 pub mod issuer;
+pub mod ledger;
 pub mod quantity;
 pub mod queue;
 pub mod reload;
 pub mod schema;
 pub mod server;
 pub mod settings;
+mod terms;
 pub mod value;
 
 pub use crate::problem::{Problem, Problems};

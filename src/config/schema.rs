@@ -130,7 +130,7 @@ impl Kind {
             Kind::Socket => "a unix socket: \"unix:/path\" or \"off\"".to_owned(),
             Kind::Url => "a URL: \"http://HOST:PORT\"".to_owned(),
             Kind::Integer(low, high) => format!("a whole number from {low} to {high}"),
-            Kind::Number => "a number".to_owned(),
+            Kind::Number => "a number from 0 to 1000".to_owned(),
             Kind::Bool => "true or false".to_owned(),
             Kind::Duration => "a duration: \"250ms\", \"5s\", \"10m\", \"24h\" or \"14d\"".to_owned(),
             Kind::Rate => "a rate: \"60/min\", \"5/s\", \"1000/h\" or \"10000/day\"".to_owned(),
@@ -247,20 +247,84 @@ pub static SECTIONS: &[Section] = &[
     Section {
         name: "models",
         shape: Shape::Named,
-        enforced: false,
-        doc: "What holds for one model on every server.",
+        enforced: true,
+        doc: "What holds for one model on every server, for all callers together. The name as in a request, in quotes.",
         keys: &[
             later("digest", Kind::Text, Nothing, "The content every server must have: `sha256:…`."),
-            later(
+            key(
                 "cost",
                 Kind::Table(&[
-                    later("input", Kind::Number, Value("1.0"), "Weight of a prompt token."),
-                    later("output", Kind::Number, Value("1.0"), "Weight of a generated token."),
+                    key("input", Kind::Number, Value("1.0"), "Weight of a prompt token."),
+                    key("output", Kind::Number, Value("1.0"), "Weight of a generated token."),
                 ]),
                 Nothing,
-                "What a token counts for in budgets.",
+                "What a token counts for in token rates and budgets, in thousandths at the finest. Absent: 1.",
             ),
+            key(
+                "requests",
+                Kind::Rates,
+                Nothing,
+                "Request rate of all of them together; of a list, all must hold. Absent: no limit.",
+            ),
+            key(
+                "burst",
+                Kind::Integer(1, MANY),
+                Nothing,
+                "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
+            ),
+            key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
+            key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of all of them together at a time."),
+            key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
+            key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
             later("num_ctx", Kind::IntegerOr("loaded"), Nothing, "`loaded` keeps callers from forcing a reload."),
+        ],
+    },
+    Section {
+        name: "routes",
+        shape: Shape::Named,
+        enforced: true,
+        doc: "What holds for one endpoint, for all callers together: `[routes.embed]`. Names are those of the log: `generate`, `chat`, `embed`, `embeddings`, `v1_chat_completions`, `v1_completions`, `v1_embeddings`, `v1_responses`, `v1_messages`.",
+        keys: &[
+            key(
+                "requests",
+                Kind::Rates,
+                Nothing,
+                "Request rate of all of them together; of a list, all must hold. Absent: no limit.",
+            ),
+            key(
+                "burst",
+                Kind::Integer(1, MANY),
+                Nothing,
+                "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
+            ),
+            key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
+            key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of all of them together at a time."),
+            key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
+            key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
+        ],
+    },
+    Section {
+        name: "gate",
+        shape: Shape::Single,
+        enforced: true,
+        doc: "What holds for all requests together.",
+        keys: &[
+            key(
+                "requests",
+                Kind::Rates,
+                Nothing,
+                "Request rate of all of them together; of a list, all must hold. Absent: no limit.",
+            ),
+            key(
+                "burst",
+                Kind::Integer(1, MANY),
+                Nothing,
+                "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
+            ),
+            key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
+            key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of all of them together at a time."),
+            key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
+            key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
         ],
     },
     Section {
@@ -292,9 +356,20 @@ pub static SECTIONS: &[Section] = &[
                 Nothing,
                 "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
             ),
-            later("tokens", Kind::Rate, Nothing, "Token rate of each caller."),
+            key(
+                "tokens",
+                Kind::Rate,
+                Nothing,
+                "Token rate of each caller, prompt and output, weighted by the model's `cost`. What a request may come to is held \
+                 until it is known. Absent: no limit.",
+            ),
             key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of each caller at a time. Absent: no limit."),
-            later("budget", Kind::Budgets, Nothing, "Tokens by calendar day or month."),
+            key(
+                "budget",
+                Kind::Budgets,
+                Nothing,
+                "Tokens of each caller by calendar day or month, weighted as for `tokens`: `[\"2M/day\", \"40M/month\"]`.",
+            ),
             key(
                 "max_output",
                 Kind::Integer(1, MANY),
@@ -348,7 +423,12 @@ pub static SECTIONS: &[Section] = &[
                 "Place in the queue of a full server: `high` before all others, `low` after those that come up to 30 s later. Callers of \
                  one priority take turns, however many requests each has waiting.",
             ),
-            later("shadow", Kind::Bool, Value("false"), "Count and log, do not refuse."),
+            key(
+                "shadow",
+                Kind::Bool,
+                Value("false"),
+                "Count and log what is over `requests`, `tokens`, `concurrency` and `budget`, and let it pass.",
+            ),
         ],
     },
     Section {
@@ -360,7 +440,7 @@ pub static SECTIONS: &[Section] = &[
             "plan",
             Kind::Text,
             Required,
-            "The plan whose `requests` and `concurrency` the team's callers share. Models and routes are those of each caller's own plan.",
+            "The plan whose `requests`, `tokens`, `concurrency` and `budget` the team's callers share. Models and routes are those of each caller's own plan.",
         )],
     },
     Section {
@@ -481,14 +561,19 @@ pub static SECTIONS: &[Section] = &[
         enforced: true,
         doc: "The quota books.",
         keys: &[
-            later("path", Kind::Path, Value("herdgate.db"), "The database."),
+            key(
+                "path",
+                Kind::Path,
+                Value("herdgate.db"),
+                "What must outlive the process is kept in this SQLite file, mode 0600, on a local disk. `off`: in memory alone.",
+            ),
             key(
                 "secret_file",
                 Kind::Path,
                 Value("herdgate.secret"),
                 "Key of receipts: made at first start, mode 0600, shared by replicas.",
             ),
-            later("store", Kind::Text, Value("local"), "`local`, or `redis://…`."),
+            key("store", Kind::Text, Value("local"), "`local`. `redis://…` is not supported yet."),
             later("replicas", Kind::Integer(1, 1000), Value("1"), "herdgates that share the store."),
             later(
                 "on_store_down",
@@ -496,7 +581,19 @@ pub static SECTIONS: &[Section] = &[
                 Value("local"),
                 "What happens while the store is away.",
             ),
-            later("keep", Kind::Duration, Value("400d"), "How long records are kept."),
+            key("keep", Kind::Duration, Value("400d"), "How long records are kept: `1d` to `3650d`."),
+            key(
+                "on_damage",
+                Kind::Choice(&["refuse", "fresh"]),
+                Value("refuse"),
+                "Where the file is damaged: do not start, or move it aside and begin anew.",
+            ),
+            key(
+                "time_zone",
+                Kind::Text,
+                Value("UTC"),
+                "Where the days of budgets and reports begin, such as `Europe/Berlin`.",
+            ),
             key(
                 "max_stream",
                 Kind::Duration,

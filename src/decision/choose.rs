@@ -43,6 +43,7 @@ pub fn choose<'v>(
     turn: u64,
     load: &impl Load,
     requests: Option<Standing>,
+    tokens: Option<Standing>,
 ) -> Result<Choice<'v>, Refusal> {
     let rotation: &'v [ServerIndex] = match claim.pool {
         Some(pool) => &pool.rotation,
@@ -83,7 +84,7 @@ pub fn choose<'v>(
     let first = first.ok_or_else(none)?;
     let server2 = second.map(|candidate| candidate.server);
     let place = Place::default();
-    let grant = Grant { server: first.server, server2, pool: claim.pool, requests, place };
+    let grant = Grant { server: first.server, server2, pool: claim.pool, requests, tokens, place };
     Ok(Choice { grant, server_key: first.key, capacity: first.capacity })
 }
 

@@ -5,7 +5,8 @@
 //! must have one canonical form here. The reverse, two models of an exotic server under one canonical form, merely
 //! merges them, so where in doubt this folds.
 
-use std::borrow::Borrow;
+use serde::{Deserialize, Serialize};
+use std::borrow::{Borrow, Cow};
 use std::sync::Arc;
 
 /// Longest model name acted on, in bytes; longer ones are unknown models.
@@ -13,8 +14,14 @@ pub const NAME_MAX: usize = 256;
 
 /// A canonical model name in short form: `model:tag`, with `namespace/` and `host/` before it where they are not the
 /// implied `library` and `registry.ollama.ai`. Lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct ModelName(Arc<str>);
+
+impl<'de> Deserialize<'de> for ModelName {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<ModelName, D::Error> {
+        Ok(ModelName::canonical(&Cow::<'de, str>::deserialize(from)?))
+    }
+}
 
 impl ModelName {
     /// The canonical form of a name as somebody wrote it. Never fails: a name no server has simply matches none.

@@ -7,6 +7,7 @@
 
 use super::name::NAME_MAX;
 use super::verdict::Reason;
+use serde::{Deserialize, Serialize};
 
 /// What an endpoint is for; a plan permits classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +45,8 @@ impl Dialect {
 }
 
 /// Every endpoint herdgate knows (Ollama `server/routes.go`). A closed set, so it may be a metrics label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// `POST /api/generate`
     Generate,
@@ -83,6 +85,27 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Endpoint; 17] = [
+        Endpoint::Generate,
+        Endpoint::Chat,
+        Endpoint::Embed,
+        Endpoint::Embeddings,
+        Endpoint::V1ChatCompletions,
+        Endpoint::V1Completions,
+        Endpoint::V1Embeddings,
+        Endpoint::V1Responses,
+        Endpoint::V1Messages,
+        Endpoint::Show,
+        Endpoint::Root,
+        Endpoint::Tags,
+        Endpoint::Ps,
+        Endpoint::Version,
+        Endpoint::V1Models,
+        Endpoint::V1Model,
+        Endpoint::Admin,
+    ];
+
     /// What it is for.
     pub fn class(self) -> Class {
         match self {

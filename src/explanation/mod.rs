@@ -49,6 +49,7 @@ impl Step {
             Reason::BodyHidden => Step::Body,
             Reason::OptionNotInPlan(_) | Reason::OverBound(_) => Step::Options,
             Reason::FleetUnknown => Step::Model,
+            Reason::NeverFits { .. } => Step::Limits,
             // The rest of each code is one step.
             Reason::Shed | Reason::Full | Reason::QueueFull | Reason::QueueTimeout => Step::Server,
             other => match other.code() {
@@ -59,7 +60,7 @@ impl Step {
                 }
                 Code::ModelNotFound => Step::Model,
                 Code::ExceedsLimit => Step::Options,
-                Code::RateLimitExceeded | Code::ConcurrencyExceeded => Step::Limits,
+                Code::RateLimitExceeded | Code::QuotaExceeded | Code::ConcurrencyExceeded => Step::Limits,
                 Code::NoServer => Step::Server,
                 Code::Overloaded => Step::Question,
             },

@@ -6,8 +6,10 @@ use crate::decision::route::Dialect;
 use crate::decision::verdict::{Reason, Refusal};
 use crate::decision::view::View;
 use crate::ledger::hold::{Freed, Held};
+use crate::ledger::reservation::Reservation;
 use crate::metrics::{Outcome as Counted, Port, Waited};
 use crate::queue::{Left, Outcome, Seat};
+use crate::receipt::{Claimed, GrantReceipt};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
@@ -61,7 +63,8 @@ impl Gate {
             let mut hall = self.hall.lock();
             let told = hall.redeem(ticket, timeout_ns)?;
             let Seat { held, id, dialect, .. } = hall.seat(ticket)?;
-            Leaving { gate: self, ticket, held: *held, id: *id, dialect: *dialect, told, done: false }
+            let (held, id, dialect) = (held.clone(), *id, *dialect);
+            Leaving { gate: self, ticket, held, id, dialect, told, done: false }
         };
         // A server may have become free between the two hops.
         self.free_waiters();
@@ -89,28 +92,26 @@ impl Gate {
             let freed = books.free(&view, &seat.held, now);
             drop(books);
             match freed {
-                Freed::Granted(choice) => {
+                Freed::Granted(choice, reservation) => {
                     let waited_ms = now.since(seat.held.since) / 1_000_000;
                     let left = Left {
                         server: choice.grant.server.name.clone(),
                         server2: choice.grant.server2.map(|server| server.name.clone()),
-                        requests: seat.held.requests,
-                        receipt: self.receipts.grant(
-                            seat.id.number,
-                            seat.held.caller,
-                            seat.held.pool,
-                            now.unix_ms / 1000,
-                        ),
+                        standings: seat.held.standings,
+                        receipt: self.receipt_of(&seat.held, &reservation, now),
                         waited_ms,
                     };
+                    if let Some(journal) = self.journal.get() {
+                        journal.opened(reservation);
+                    }
                     self.recent.amend(seat.id.number, |past| past.served_by(&left.server, left.server2.as_deref()));
                     tracing::debug!(id = seat.id.as_str(), server = %left.server, waited_ms, "allowed after waiting");
-                    let held = seat.held;
+                    let held = seat.held.clone();
                     if seat.tell(Outcome::Server(left)).is_ok() {
                         self.metrics.outcome(Port::Http, Counted::Allow);
                         self.metrics.waited(Waited::Served, waited_ms);
                     } else {
-                        self.ledger.lock().let_go(&held);
+                        self.take_back(&held);
                         self.metrics.waited(Waited::Left, 0);
                     }
                 }
@@ -154,9 +155,23 @@ impl Gate {
         self.metrics.waiting(0);
     }
 
+    fn receipt_of(&self, held: &Held, reservation: &Reservation, now: Moment) -> GrantReceipt {
+        let Reservation { id, pool: model, tokens_in, tokens_out, .. } = *reservation;
+        let (caller, unix_s) = (held.caller(), now.unix_ms / 1000);
+        self.receipts.grant(&Claimed { id, caller, model, tokens_in, tokens_out, unix_s })
+    }
+
+    /// Ends a grant that nobody was told of.
+    fn take_back(&self, held: &Held) {
+        self.ledger.lock().let_go(held);
+        if let Some(journal) = self.journal.get() {
+            journal.released(held.reservation.id);
+        }
+    }
+
     /// A refusal that says when it may be better: after what waits now is served.
     fn in_vain(&self, view: &View, held: &Held, reason: Reason) -> Refusal {
-        let pool = view.roster.pools.iter().find(|pool| pool.key == held.pool);
+        let pool = view.roster.pools.iter().find(|pool| pool.key == held.reservation.pool);
         let expected_ns = pool.and_then(|pool| self.ledger.lock().expected_wait_ns(view, pool));
         let retry_after_s = whole_s(expected_ns.unwrap_or(view.policy.patience.timeout_ns));
         Refusal { retry_after_s, ..Refusal::new(reason) }
@@ -171,7 +186,7 @@ impl Gate {
         let waited_ms = now.since(seat.held.since) / 1_000_000;
         self.metrics.outcome(Port::Http, outcome_of(&refusal));
         self.metrics.waited(waited, 0);
-        self.audit.waited_in_vain(seat.id.as_str(), seat.held.caller, &refusal, waited_ms, now);
+        self.audit.waited_in_vain(seat.id.as_str(), seat.held.caller(), &refusal, waited_ms, now);
         self.recent.amend(seat.id.number, |past| past.refuse(&refusal));
         // Nobody listens where the second hop never came, or has ended.
         let _ = seat.tell(Outcome::Refused(refusal));
@@ -204,7 +219,7 @@ impl Drop for Leaving<'_> {
             self.gate.ledger.lock().let_go(&self.held);
         } else if let Ok(Outcome::Server(_)) = self.told.try_recv() {
             // It was given a server that nobody will use.
-            self.gate.ledger.lock().let_go(&self.held);
+            self.gate.take_back(&self.held);
             self.gate.free_waiters();
         }
     }

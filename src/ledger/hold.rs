@@ -1,61 +1,68 @@
 //! Waiting for a server: which claims must, what those hold meanwhile, and which server they get.
 //!
-//! What waits has taken its limits and holds its seats, so that a caller cannot have more requests waiting than its plan
-//! lets it have on their way. It holds no server's slot: its seat is counted for a server that does not exist.
+//! What waits has taken its limits and holds its tokens and its place among what its caller has on its way, so that nobody
+//! can have more requests waiting than its plan lets it have on their way. It holds no server's slot: its reservation
+//! names a server that does not exist.
 
+use super::account::{Excess, Standings};
 use super::books::{Admission, Books};
-use super::memory::Asked;
-use super::slots::{Slot, Slots};
+use super::reservation::Reservation;
+use super::slots::Slots;
 use crate::decision::choose::{Choice, Load, choose};
 use crate::decision::fleet::Preference;
 use crate::decision::judge::Claim;
-use crate::decision::limits::{Limits, Scope, Seats, User};
+use crate::decision::limits::{Account, Accounts, Demand, Holder, Scope, Terms};
 use crate::decision::moment::Moment;
 use crate::decision::policy::ServerIndex;
 use crate::decision::priority::{Place, Priority};
 use crate::decision::roster::Pool;
-use crate::decision::verdict::{Reason, Refusal, Standing};
+use crate::decision::verdict::{Reason, Refusal};
 use crate::decision::view::View;
 
-/// The key of no server, for the seats of what waits. No name has it but by a chance of one in 2^64.
-const NOWHERE: u64 = 0;
+/// The key of no server, for what waits. No name has it but by a chance of one in 2^64.
+pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// A claim that waits, by itself: the View it was judged on may be gone when it gets its server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Held {
-    /// What identifies the request.
-    pub asked: Asked,
-    /// Whose turn it is in queues.
-    pub caller: Scope,
-    /// Its pool.
-    pub pool: u64,
+    /// What it holds; of a server that does not exist.
+    pub reservation: Reservation,
     /// Its urgency.
     pub priority: Priority,
-    /// Where the caller stands with its tightest request limit.
-    pub requests: Option<Standing>,
+    /// Where the caller stands with its tightest limits.
+    pub standings: Standings,
     /// When it began to wait.
     pub since: Moment,
-    limits: Limits,
-    seats: Seats,
-    user: Option<User>,
+    /// What would have refused it, were it not a shadow.
+    pub shadowed: Option<Excess>,
+    /// Whose request rates it took from.
+    rates: Vec<(Scope, Holder, Terms)>,
     turn: u64,
 }
 
 /// What became of a claim that waited.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a request that waited, on the stack")]
 pub enum Freed<'v> {
-    /// It has a server.
-    Granted(Choice<'v>),
+    /// It has a server, and holds this.
+    Granted(Choice<'v>, Reservation),
     /// Its request ended meanwhile: the client left.
     Gone,
     /// No server has its model any more.
     NoServer(Refusal),
 }
 
+impl Held {
+    /// Whose turn it is in queues: the caller's own books.
+    pub fn caller(&self) -> Scope {
+        self.reservation.scopes.iter().next().unwrap_or(Scope(0))
+    }
+}
+
 impl Books {
     /// Nanoseconds after which a claim of low priority should come again, where the expected wait is now too long for it.
     pub(super) fn sheds(&self, view: &View, claim: &Claim<'_>) -> Option<u64> {
-        let pool = claim.pool.filter(|_| claim.priority == Priority::Low && !claim.seats.is_empty())?;
+        let pool = claim.pool.filter(|_| claim.priority == Priority::Low && !claim.accounts.is_empty())?;
         let expected_ns = self.expected_wait_ns(view, pool)?;
         let most_ns = view.policy.patience.shed_wait_ns;
         (expected_ns > most_ns).then(|| expected_ns.saturating_sub(most_ns))
@@ -83,7 +90,7 @@ impl Books {
 
     /// Whether a claim must wait: others of its pool do, or no server of it has room.
     pub(super) fn must_wait(&self, view: &View, claim: &Claim<'_>) -> bool {
-        let Some(pool) = claim.pool.filter(|pool| !claim.seats.is_empty() && !pool.live.is_empty()) else {
+        let Some(pool) = claim.pool.filter(|pool| !claim.accounts.is_empty() && !pool.live.is_empty()) else {
             return false;
         };
         self.slots.of_pair(NOWHERE, pool.key) > 0 || self.with_room(view, pool).next().is_none()
@@ -117,62 +124,61 @@ impl Books {
         servers.iter().map(|server| self.shares.ahead_ms(caller, *server)).min()
     }
 
-    /// Has an admitted claim wait: its seats are taken, and nothing else.
+    /// Has an admitted claim wait, holding this.
     pub(super) fn hold(
         &mut self,
-        claim: &Claim<'_>,
-        limits: &Limits,
-        seats: &Seats,
-        asked: Asked,
-        admission: Admission,
+        reservation: Reservation,
+        accounts: &Accounts<'_>,
+        admission: &Admission,
+        priority: Priority,
         now: Moment,
     ) -> Held {
-        let pool = claim.pool.map_or(0, |pool| pool.key);
-        let held = Held {
-            asked,
-            caller: seats.iter().next().map_or(Scope(0), |seat| seat.scope),
-            pool,
-            priority: claim.priority,
-            requests: admission.requests,
-            since: now,
-            limits: *limits,
-            seats: *seats,
-            user: claim.user,
-            turn: admission.turn,
-        };
-        // Not a grant: no usage line is due for it yet.
-        let _ = self.slots.open(held.slot(NOWHERE, 0, now));
-        held
+        let rates = accounts.iter().map(|account| (account.scope, account.holder, account.terms.clone())).collect();
+        let Admission { standings, shadowed, turn } = *admission;
+        // Where its line has come before it, this holds nothing, and it is found gone when its turn comes.
+        self.begin(reservation.clone());
+        Held { reservation, priority, standings, since: now, shadowed, rates, turn }
     }
 
     /// Chooses a server for a claim that has waited, and opens its slot there. What it held is given back where there is
     /// none.
     pub(crate) fn free<'v>(&mut self, view: &'v View, held: &Held, now: Moment) -> Freed<'v> {
-        // Without a seat its line has come. While lines are lost, time may have taken the seat.
-        if self.slots.release(held.asked.id).is_none() && !self.is_silent(now) {
-            self.release(&held.limits);
-            return Freed::Gone;
-        }
-        let Held { limits, seats, user, priority, turn, requests, .. } = *held;
-        let pool = pool_of(view, held.pool);
-        let claim = Claim { pool, limits, seats, user, priority };
+        let pool = pool_of(view, held.reservation.pool);
+        let claim = Claim {
+            pool,
+            accounts: Accounts::default(),
+            user: None,
+            demand: Demand::default(),
+            endpoint: held.reservation.endpoint,
+            priority: held.priority,
+        };
+        let Standings { requests, tokens } = held.standings;
         let chosen = match pool {
-            Some(_) => choose(view, &claim, turn, &RoomFirst { slots: &self.slots, view }, requests),
+            Some(_) => choose(view, &claim, held.turn, &RoomFirst { slots: &self.slots, view }, requests, tokens),
             None => Err(Refusal { retry_after_s: Some(view.policy.recheck_s), ..Refusal::new(Reason::NoServer) }),
         };
+        // Without its place its line has come. While lines are lost, time may have taken it.
+        if !self.drop_held(held.reservation.id) && !self.is_silent(now) {
+            self.give_back(held);
+            return Freed::Gone;
+        }
         match chosen {
             Ok(mut choice) => {
-                let start_ms = self.join(&mut choice, &seats, priority, now);
+                let id = held.reservation.id;
+                self.join(&mut choice, held.caller(), id, held.priority, now);
                 // It goes there at once.
-                self.shares.served(choice.server_key, start_ms);
-                if let Some(user) = &user {
-                    self.note_user(user, now);
-                }
-                self.open(held.slot(choice.server_key, start_ms, now));
-                Freed::Granted(choice)
+                self.shares.served(choice.server_key, id);
+                let reservation = Reservation {
+                    server: choice.server_key,
+                    opened_ns: now.mono_ns,
+                    opened_unix_ms: now.unix_ms,
+                    ..held.reservation.clone()
+                };
+                self.open(reservation.clone());
+                Freed::Granted(choice, reservation)
             }
             Err(refusal) => {
-                self.release(&held.limits);
+                self.give_back(held);
                 Freed::NoServer(refusal)
             }
         }
@@ -180,39 +186,33 @@ impl Books {
 
     /// Gives back what a claim holds that waits no longer, or whose grant was never told.
     pub(crate) fn let_go(&mut self, held: &Held) {
-        self.slots.release(held.asked.id);
-        self.release(&held.limits);
+        self.drop_held(held.reservation.id);
+        self.give_back(held);
     }
 
-    /// Finds a request's place in the queue of its server. Answers where it starts there, see [`super::shares`].
-    pub(super) fn join(&mut self, choice: &mut Choice<'_>, seats: &Seats, priority: Priority, now: Moment) -> u64 {
+    fn give_back(&mut self, held: &Held) {
+        let mut accounts = Accounts::default();
+        for (scope, holder, terms) in &held.rates {
+            // As many as the claim had.
+            let _ = accounts.push(Account { scope: *scope, holder: *holder, terms });
+        }
+        self.release(&accounts);
+    }
+
+    /// Finds a request's place in the queue of its server.
+    pub(super) fn join(&mut self, choice: &mut Choice<'_>, caller: Scope, id: u128, priority: Priority, now: Moment) {
         let now_ms = now.mono_ns / 1_000_000;
-        let Some(caller) = seats.iter().next() else { return now_ms };
         let (server, capacity) = (choice.server_key, choice.capacity);
         let open = self.slots.of_server(server);
         let start_ms = if open <= capacity / 2 && self.slots.of_server(NOWHERE) == 0 {
             self.shares.idle(server, now_ms)
         } else {
-            self.shares.join(caller.scope, server, self.waits.round_ms(capacity), now_ms)
+            self.shares.join(caller, server, id, self.waits.round_ms(capacity), now_ms)
         };
         if open < capacity {
-            self.shares.served(server, start_ms);
+            self.shares.served(server, id);
         }
         choice.grant.place = Place::new(priority, start_ms, now_ms);
-        start_ms
-    }
-
-    /// A server was at a request for so many milliseconds; `slot` is what it held.
-    pub(crate) fn note_served(&mut self, slot: &Slot, ms: u64) {
-        self.shares.served(slot.server, slot.start_ms);
-        self.waits.note(ms);
-    }
-}
-
-impl Held {
-    fn slot(&self, server: u64, start_ms: u64, now: Moment) -> Slot {
-        let Asked { id, uid } = self.asked;
-        Slot { id, uid, scopes: self.seats.scopes(), server, pool: self.pool, opened: now, start_ms }
     }
 }
 

@@ -1,10 +1,18 @@
 //! The Ledger: the quota books, and where they are kept.
 
+pub mod account;
 pub mod books;
+pub mod bucket;
+pub mod calendar;
+pub mod charge;
+pub mod done;
 pub mod durations;
+pub mod estimate;
 pub mod gcra;
 pub mod hold;
+pub mod journal;
 pub mod memory;
+pub mod reservation;
 pub mod shares;
 pub mod silence;
 pub mod slots;

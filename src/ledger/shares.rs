@@ -38,6 +38,8 @@ const ROUND_MS: (u64, u64) = (1, 120_000);
 pub struct Shares {
     lines: HashMap<u64, Line, Seeded>,
     marks: HashMap<(Scope, u64), Mark, Seeded>,
+    /// Where each request starts that is on its way to a busy server.
+    starts: HashMap<u128, u64, Seeded>,
     sweep_at: usize,
 }
 
@@ -61,7 +63,8 @@ struct Mark {
 impl Default for Shares {
     fn default() -> Shares {
         let seeded = Seeded::new();
-        Shares { lines: HashMap::with_hasher(seeded), marks: HashMap::with_hasher(seeded), sweep_at: SWEEP_FROM }
+        let (lines, marks) = (HashMap::with_hasher(seeded), HashMap::with_hasher(seeded));
+        Shares { lines, marks, starts: HashMap::with_hasher(seeded), sweep_at: SWEEP_FROM }
     }
 }
 
@@ -73,9 +76,9 @@ impl Shares {
         now_ms
     }
 
-    /// A caller's request goes to a busy server, where a round takes about `round_ms`. Answers where it starts, in virtual
+    /// A caller's request of this id goes to a busy server, where a round takes about `round_ms`. Answers where it starts, in virtual
     /// milliseconds.
-    pub fn join(&mut self, caller: Scope, server: u64, round_ms: u64, now_ms: u64) -> u64 {
+    pub fn join(&mut self, caller: Scope, server: u64, id: u128, round_ms: u64, now_ms: u64) -> u64 {
         let line = self.line(server, now_ms);
         // Where nothing was served for long, everybody begins nearer to the present.
         line.virtual_ms = line.virtual_ms.max(now_ms.saturating_sub((OCTAVES_MAX * OCTAVE_MS).unsigned_abs()));
@@ -83,6 +86,9 @@ impl Shares {
         let start_ms = self.next_ms(caller, server).max(line.virtual_ms);
         let mark =
             Mark { next_ms: start_ms.saturating_add(steered(round_ms, line.virtual_ms, now_ms)), spell: line.spell };
+        if self.starts.len() < MARKS_MAX {
+            self.starts.insert(id, start_ms);
+        }
         if let Some(known) = self.marks.get_mut(&(caller, server)) {
             *known = mark;
             return start_ms;
@@ -96,11 +102,18 @@ impl Shares {
         start_ms
     }
 
-    /// A request that started here is or was being served.
-    pub fn served(&mut self, server: u64, start_ms: u64) {
-        if let Some(line) = self.lines.get_mut(&server) {
+    /// A request is or was being served by its server.
+    pub fn served(&mut self, server: u64, id: u128) {
+        if let Some(start_ms) = self.left(id)
+            && let Some(line) = self.lines.get_mut(&server)
+        {
             line.virtual_ms = line.virtual_ms.max(start_ms);
         }
+    }
+
+    /// A request has ended; whoever left the queue moved nobody.
+    pub fn left(&mut self, id: u128) -> Option<u64> {
+        self.starts.remove(&id)
     }
 
     /// How far a caller is ahead of its share of a server, in virtual milliseconds; 0 is not at all.
@@ -185,27 +198,33 @@ mod tests {
         let (ann, bob) = (Scope(1), Scope(2));
         let mut shares = Shares::default();
         assert_eq!(shares.idle(7, 1_000), 1_000);
-        let flood: Vec<u64> = (0..4).map(|_| shares.join(ann, 7, 100, 1_000)).collect();
+        let flood: Vec<u64> = (0..4).map(|id| shares.join(ann, 7, id, 100, 1_000)).collect();
         assert_eq!(flood, [1_000, 1_100, 1_200, 1_300]);
-        assert_eq!(shares.join(bob, 7, 100, 1_000), 1_000, "bob has had nothing");
+        assert_eq!(shares.join(bob, 7, 4, 100, 1_000), 1_000, "bob has had nothing");
         assert_eq!((shares.ahead_ms(ann, 7), shares.ahead_ms(bob, 7), shares.ahead_ms(bob, 8)), (400, 100, 0));
-        shares.served(7, 1_200);
-        assert_eq!(shares.join(bob, 7, 100, 1_000), 1_200, "from the present on, not from where he was");
+        shares.left(3);
+        shares.served(7, 3);
+        assert_eq!(shares.ahead_ms(ann, 7), 400, "whoever leaves the queue moves nobody");
+        shares.served(7, 2);
+        assert_eq!(shares.join(bob, 7, 5, 100, 1_000), 1_200, "from the present on, not from where he was");
         assert_eq!(shares.idle(7, 1_500), 1_500);
-        assert_eq!((shares.ahead_ms(ann, 7), shares.join(ann, 7, 100, 1_500)), (0, 1_500), "all is forgotten");
+        assert_eq!((shares.ahead_ms(ann, 7), shares.join(ann, 7, 6, 100, 1_500)), (0, 1_500), "all is forgotten");
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_forgets_whoever_is_not_ahead() {
         let mut shares = Shares::default();
         shares.idle(7, 1_000);
-        for caller in 0..u128::try_from(MARKS_MAX).unwrap() + 500 {
-            shares.join(Scope(caller), 7, 100, 1_000);
+        let most = u128::try_from(MARKS_MAX).unwrap();
+        for caller in 0..most + 500 {
+            shares.join(Scope(caller), 7, caller, 100, 1_000);
         }
-        assert_eq!(shares.len(), MARKS_MAX);
-        assert_eq!(shares.join(Scope(u128::MAX), 7, 100, 1_000), 1_000, "one too many counts as having had nothing");
-        shares.served(7, 2_000);
-        shares.join(Scope(u128::MAX), 7, 100, 2_000);
-        assert_eq!(shares.len(), 1);
+        assert_eq!((shares.len(), shares.starts.len()), (MARKS_MAX, MARKS_MAX));
+        assert_eq!(shares.join(Scope(u128::MAX), 7, 9, 100, 1_000), 1_000, "one too many counts as having had nothing");
+        (0..most).for_each(|id| shares.served(7, id));
+        shares.join(Scope(0), 7, 1, 100, 1_000);
+        shares.served(7, 1);
+        shares.join(Scope(u128::MAX), 7, 2, 100, 1_000);
+        assert!(shares.len() <= 2, "{}", shares.len());
     }
 }

@@ -32,7 +32,8 @@ pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
         Outcome::Server(left) => {
             let mut answer = reply::answer(200, "");
             let receipt = Some(&*left.receipt);
-            if reply::add_server(&mut answer, left.requests, &left.server, left.server2.as_deref(), receipt) {
+            let standings = (left.standings.requests, left.standings.tokens);
+            if reply::add_server(&mut answer, standings, &left.server, left.server2.as_deref(), receipt) {
                 answer.headers_mut().insert(WAITED, left.waited_ms.into());
                 answer.headers_mut().insert(X_ACCEL_REDIRECT, GRANTED);
                 answer

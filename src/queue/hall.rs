@@ -2,8 +2,9 @@
 
 use super::room::{Entered, Room, Waiter};
 use crate::decision::route::Dialect;
-use crate::decision::verdict::{Refusal, Standing};
+use crate::decision::verdict::Refusal;
 use crate::gate::Id;
+use crate::ledger::account::Standings;
 use crate::ledger::hold::Held;
 use crate::receipt::GrantReceipt;
 use std::collections::HashMap;
@@ -59,8 +60,8 @@ pub struct Left {
     pub server: Arc<str>,
     /// The second choice.
     pub server2: Option<Arc<str>>,
-    /// Where the caller stands with its tightest request limit.
-    pub requests: Option<Standing>,
+    /// Where the caller stands with its tightest limits.
+    pub standings: Standings,
     /// What settles it.
     pub receipt: GrantReceipt,
     /// Milliseconds it waited.
@@ -93,7 +94,8 @@ impl Inner {
     /// Where there is none.
     #[allow(clippy::result_large_err, reason = "handed back to whom it came from")]
     pub fn enter(&mut self, ticket: u128, seat: Seat, until_ns: u64) -> Result<Option<Seat>, Seat> {
-        let Held { caller, pool, priority, since, .. } = seat.held;
+        let (caller, pool) = (seat.held.caller(), seat.held.reservation.pool);
+        let Held { priority, since, .. } = seat.held;
         let soon_ns = since.mono_ns.saturating_add(UNREDEEMED_NS).min(until_ns);
         let waiter = Waiter { caller, pool, priority, since_ns: since.mono_ns, until_ns: soon_ns };
         let most = if self.closed { 0 } else { self.most };

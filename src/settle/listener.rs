@@ -2,6 +2,7 @@
 //! requests that outlive it (HAProxy #3436).
 
 use super::line;
+use super::observed::observed;
 use super::served::served;
 use crate::gate::{Gate, Settled};
 use crate::listen::{Address, place_unix_socket};
@@ -77,10 +78,7 @@ async fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
 fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
     let settled = match line::parse(datagram) {
         Ok(line) => {
-            // Where no connection came about, no server was at it.
-            let served_ms = line.ms_connect.and(line.ms_total);
-            let served_ms = served_ms.map(|total| total.saturating_sub(line.ms_queue.unwrap_or(0)));
-            let settled = gate.settle_served(&line.receipt, line.uid.as_bytes(), served_ms, gate.clock.now());
+            let settled = gate.settle(&line.receipt, line.uid.as_bytes(), &observed(&line));
             // Once for each request that took a slot, so that a line sent again proves nothing twice.
             if settled == Settled::Released
                 && let Some(served) = served(&line)

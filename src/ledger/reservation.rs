@@ -1,0 +1,176 @@
+//! What one request took, and what is known of it until it ends: the Reservation of `DESIGN.md`. Pure data.
+
+pub use crate::decision::limits::{Cost, Scopes};
+use crate::decision::name::ModelName;
+use crate::decision::route::Endpoint;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Tokens and a slot, held for one request from its grant until it is settled, released or expired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// The decision's id.
+    pub id: u128,
+    /// The proxy's own identifier of the request, hashed; 0 where it sent none.
+    pub uid: u64,
+    /// Everyone it is counted for.
+    pub scopes: Scopes,
+    /// The key's name, the issuer, or `anonymous`.
+    pub caller: Name,
+    /// The user behind the caller, by name; absent where there is none.
+    pub user: Option<Arc<str>>,
+    /// The team, by name.
+    pub team: Option<Arc<str>>,
+    /// The model; absent where the body is hidden.
+    pub model: Option<ModelName>,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Whether the answer streams.
+    pub stream: bool,
+    /// The server it was sent to: hash of its name.
+    pub server: u64,
+    /// Its pool: hash of the model; 0 where the body is hidden.
+    pub pool: u64,
+    /// When it was granted, in nanoseconds (monotonic, of the process that granted it).
+    pub opened_ns: u64,
+    /// When it was granted, in milliseconds since 1970.
+    pub opened_unix_ms: i64,
+    /// Tokens the prompt was taken for.
+    pub tokens_in: u64,
+    /// Tokens of output held.
+    pub tokens_out: u64,
+    /// What a token counts for.
+    pub cost: Cost,
+}
+
+impl Reservation {
+    /// What it holds, in thousandths of a token.
+    pub fn held(&self) -> u64 {
+        self.cost.of(self.tokens_in, self.tokens_out)
+    }
+}
+
+/// How what a request used is known, the better the later. The numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// Not at all: no line came. The reservation is charged.
+    Reserved = 0,
+    /// From bytes, or from the time it took.
+    Estimated = 1,
+    /// By counting the stream's units.
+    Counted = 2,
+    /// The server said so, or the request never reached one.
+    Exact = 3,
+}
+
+impl Evidence {
+    /// Every class.
+    pub const ALL: [Evidence; 4] = [Evidence::Reserved, Evidence::Estimated, Evidence::Counted, Evidence::Exact];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Evidence::Reserved => "reserved",
+            Evidence::Estimated => "estimated",
+            Evidence::Counted => "counted",
+            Evidence::Exact => "exact",
+        }
+    }
+}
+
+/// What a request came to: one row of the ledger. A second one with the same id replaces the first where its evidence is
+/// better, and changes nothing otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What it had taken.
+    pub reservation: Reservation,
+    /// When it was settled, in milliseconds since 1970: the moment that decides in which day's budget it counts.
+    pub settled_unix_ms: i64,
+    /// That day in the ledger's time zone: days since 1970.
+    pub day: i32,
+    /// The server that was really used, by name; empty where none was.
+    pub server: Box<str>,
+    /// The answer's status; absent where the client left before.
+    pub status: Option<u16>,
+    /// Milliseconds it took; absent where no line said so.
+    pub ms: Option<u64>,
+    /// How the figures are known.
+    pub evidence: Evidence,
+    /// Tokens of the prompt.
+    pub tokens_in: u64,
+    /// Tokens generated.
+    pub tokens_out: u64,
+}
+
+impl Record {
+    /// What it is charged, in thousandths of a token.
+    pub fn charge(&self) -> u64 {
+        self.reservation.cost.of(self.tokens_in, self.tokens_out)
+    }
+}
+
+/// Longest name of a caller that is kept, in bytes: a key's name is at most 64 characters of ASCII.
+const NAME_MAX: usize = 64;
+
+/// A caller's name in place, because each grant has one: cut to [`NAME_MAX`] bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    bytes: [u8; NAME_MAX],
+    len: u8,
+}
+
+impl Name {
+    /// This name, cut at a character's boundary.
+    pub fn new(name: &str) -> Name {
+        let len = name.floor_char_boundary(NAME_MAX);
+        let mut bytes = [0; NAME_MAX];
+        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        Name { bytes, len: len as u8 }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        self.bytes.get(..usize::from(self.len)).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+        Ok(Name::new(&std::borrow::Cow::<'de, str>::deserialize(from)?))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test may fail
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_cut_between_characters() {
+        for (name, kept) in
+            [("", 0), ("ann", 3), (&"a".repeat(70), 64), (&"é".repeat(40), 64), (&format!("a{}", "é".repeat(40)), 63)]
+        {
+            assert_eq!(Name::new(name).as_str(), &name[..kept]);
+        }
+    }
+
+    #[test]
+    fn costs_are_thousandths_and_saturate() {
+        let dear = Cost { input_milli: 500, output_milli: 3000 };
+        assert_eq!((Cost::default().of(7, 5), dear.of(7, 5)), (12_000, 18_500));
+        assert_eq!(dear.of(u64::MAX, u64::MAX), u64::MAX);
+    }
+}
