@@ -3,6 +3,7 @@
 mod wait;
 
 use crate::audit::{Audit, printable};
+use crate::calibrations::Calibrations;
 use crate::clock::Clock;
 use crate::complaint::Complaints;
 use crate::decision::authenticate::{Caller, Identity};
@@ -24,7 +25,7 @@ use crate::ledger::books::Ended;
 use crate::ledger::charge::Observed;
 use crate::ledger::journal::Journal;
 use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Turn};
-use crate::ledger::reservation::{Evidence, Name, Record, Reservation};
+use crate::ledger::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::queue::Hall;
 use crate::receipt::{Claimed, GrantReceipt, Receipts, Redeemed};
@@ -57,6 +58,8 @@ pub struct Gate {
     pub last_used: LastUsed,
     /// The decisions of a moment ago, for who asks about them.
     pub recent: Arc<Recent>,
+    /// What deep checks measured of answers.
+    pub calibrations: Calibrations,
     ledger: MemoryLedger,
     /// Where what must outlive the process is kept; empty: nowhere.
     /// Absent where nothing limits failed credentials.
@@ -89,6 +92,8 @@ pub struct Decided<'v> {
     pub key: Option<&'v Key>,
     /// With it the request waits for a server ([`Gate::wait`]); the verdict is then the refusal of one that does not.
     pub ticket: Option<Id>,
+    /// Tokens held for a grant, of its prompt and of its output.
+    pub held: Option<(u64, u64)>,
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -172,6 +177,7 @@ impl Gate {
             audit: Audit::default(),
             last_used: LastUsed::default(),
             recent: Arc::default(),
+            calibrations: Calibrations::default(),
             ledger: MemoryLedger::default(),
             failures: ArcSwapOption::empty(),
             receipts,
@@ -264,7 +270,7 @@ impl Gate {
             true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
             false => self.must_wait(inquiry, now),
         };
-        let mut reserved = (0, 0);
+        let mut reserved = None;
         let (judged, verdict) = if let Some(refusal) = early {
             let dialect =
                 route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
@@ -296,7 +302,7 @@ impl Gate {
                     Ok(Turn::Now(taken)) => {
                         shadowed(taken.shadowed, &judged);
                         if let Some(held) = taken.reservation {
-                            reserved = (held.tokens_in, held.tokens_out);
+                            reserved = Some((held.tokens_in, held.tokens_out));
                             if let Some(journal) = self.journal.get() {
                                 journal.opened(held);
                             }
@@ -328,7 +334,7 @@ impl Gate {
         self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
-                let (tokens_in, tokens_out) = reserved;
+                let (tokens_in, tokens_out) = reserved.unwrap_or_default();
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let unix_s = now.unix_ms / 1000;
                 let (id, caller) = (id.number, account.scope);
@@ -336,7 +342,16 @@ impl Gate {
             }),
             _ => None,
         };
-        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key, ticket }
+        Decided {
+            verdict,
+            id,
+            dialect: judged.dialect,
+            receipt,
+            caller: judged.caller,
+            key: judged.key,
+            held: reserved,
+            ticket,
+        }
     }
 
     /// The refusal of a credential that is not looked up, because too many from its network have failed.
@@ -355,7 +370,16 @@ impl Gate {
         let id = Id::random();
         self.recent.note(|past| past.write_malformed(id.number, ingress, &refusal, self.clock.now()));
         let verdict = Verdict::Refuse(refusal);
-        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None, ticket: None }
+        Decided {
+            verdict,
+            id,
+            dialect: Dialect::OpenAi,
+            receipt: None,
+            caller: None,
+            key: None,
+            held: None,
+            ticket: None,
+        }
     }
 
     /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
@@ -461,6 +485,7 @@ impl Gate {
             tokens_in: claimed.tokens_in,
             tokens_out: claimed.tokens_out,
             cost: held.map(|held| held.cost).unwrap_or_default(),
+            written: Written::default(),
         }
     }
 
@@ -471,6 +496,8 @@ impl Gate {
         let (expired, records, standing) = self.ledger.expire(now);
         records.into_iter().for_each(|record| self.write_down(record));
         self.metrics.slots(standing.open, expired, standing.silent);
+        let measured = self.calibrations.take();
+        self.metrics.estimates(self.ledger.calibrate(&measured));
         self.metrics.reserved(standing.reserved, standing.clock_in_doubt);
         standing
     }
@@ -520,7 +547,8 @@ impl Gate {
 
     /// Forgets the turns of pools that are gone. Called after a View is published.
     pub fn retain_pools(&self, view: &View) {
-        self.ledger.retain_pools(|key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key));
+        let exists = |key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key);
+        self.ledger.retain_pools(exists);
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod agent_check;
 pub mod audit;
+pub mod calibrations;
 pub mod cli;
 pub mod clock;
 pub mod complaint;

@@ -14,6 +14,7 @@ use crate::decision::verdict::Code;
 use crate::decision::view::View;
 use crate::gate::Settled;
 use crate::jwks::FetchFault;
+use crate::ledger::estimate::{Compared, Witness};
 use crate::ledger::reservation::{Evidence, Record};
 use crate::store::Health;
 use prometheus_client::collector::Collector;
@@ -253,6 +254,8 @@ pub struct Metrics {
     waiting: AtomicU64,
     waits: [AtomicU64; Waited::ALL.len()],
     waited_ms: AtomicU64,
+    /// By witness, then whole and stream, then estimated and exact.
+    estimates: [[[AtomicU64; 2]; 2]; Witness::ALL.len()],
     slots_open: AtomicU64,
     slots_expired: AtomicU64,
     usage_silent: AtomicU64,
@@ -348,6 +351,16 @@ impl Metrics {
         self.slots_open.store(open as u64, Ordering::Relaxed);
         self.slots_expired.fetch_add(expired as u64, Ordering::Relaxed);
         self.usage_silent.store(u64::from(silent), Ordering::Relaxed);
+    }
+
+    /// How the estimates stand: sums that only grow, by who knew the exact figure and whether the answer was a stream.
+    pub fn estimates(&self, compared: [[Compared; 2]; Witness::ALL.len()]) {
+        for (forms, compared) in self.estimates.iter().zip(compared) {
+            for ([estimated, exact], sums) in forms.iter().zip(compared) {
+                estimated.store(sums.estimated, Ordering::Relaxed);
+                exact.store(sums.exact, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Counts what a request was charged.
@@ -454,6 +467,15 @@ impl Metrics {
             .zip(&self.usage_lines)
             .map(|(settled, count)| Sample::new(&[("result", settled.as_str())], Value::Counter(load(count))))
             .collect();
+        let mut estimates = Vec::new();
+        for (witness, forms) in Witness::ALL.into_iter().zip(&self.estimates) {
+            for (sums, form) in forms.iter().zip(["whole", "stream"]) {
+                for (count, kind) in sums.iter().zip(["estimated", "exact"]) {
+                    let labels = [("from", witness.as_str()), ("answer", form), ("kind", kind)];
+                    estimates.push(Sample::new(&labels, Value::Counter(load(count))));
+                }
+            }
+        }
         let tokens = Proof::ALL
             .into_iter()
             .zip(&self.tokens)
@@ -579,6 +601,11 @@ impl Metrics {
                 name: "herdgate_waited_milliseconds",
                 help: "Time that requests waited here that were then served",
                 of: one(Value::Counter(load(&self.waited_ms))),
+            },
+            Family {
+                name: "herdgate_estimate_tokens",
+                help: "Tokens of answers of which both an estimate and the exact figure are known",
+                of: estimates,
             },
             Family { name: "herdgate_config_reloads", help: "Reloads of the configuration by result", of: reloads },
             Family {

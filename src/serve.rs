@@ -325,6 +325,7 @@ impl Wiring {
             client,
             clock: self.gate.clock.clone(),
             traffic: self.traffic.clone(),
+            calibrations: self.gate.calibrations.clone(),
             drained: self.admin.drains().follow(),
         };
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));

@@ -417,6 +417,7 @@ fn reservation(id: u128, tokens: u64, scopes: Scopes, now: Moment) -> Reservatio
         tokens_in: 0,
         tokens_out: tokens,
         cost: Cost::default(),
+        written: Default::default(),
     }
 }
 

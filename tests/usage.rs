@@ -12,6 +12,7 @@ use harness::herdgate::Herdgate;
 use harness::process::built;
 use harness::scratch::Scratch;
 use herdgate::date;
+use herdgate::ledger::journal::Journal;
 use herdgate::ledger::reservation::{Cost, Evidence, Record, Reservation};
 use rustix::process::Signal;
 use std::fs;
@@ -47,7 +48,7 @@ impl Site {
 
     fn run(&self, arguments: &str) -> Ran {
         let mut command = Command::new(built("herdgate").unwrap());
-        let output = command.args(arguments.split(' ')).current_dir(self.0.path()).output().unwrap();
+        let output = command.args(arguments.split_whitespace()).current_dir(self.0.path()).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ran { status: output.status.code().unwrap(), out: text(&output.stdout), err: text(&output.stderr) }
     }
@@ -79,16 +80,16 @@ fn requests() -> Vec<Record> {
 fn usage_is_a_table_for_people() {
     let site = Site::new();
     let expected = "\
-key        requests      tokens in     tokens out           charge     exact   counted estimated  reserved
-webui             1              0            600              600         -         -         -   100.0 %
-ann               2            200            100              300    50.0 %    50.0 %         -         -
-cy,\\\"o\\\"         1              1              1              2.5         -         -   100.0 %         -
+key      requests      tokens in     tokens out           charge     exact   counted estimated  reserved
+webui           1              0            600              600         -         -         -   100.0 %
+ann             2            200            100              300    50.0 %    50.0 %         -         -
+cy,\"o\"          1              1              1              2.5         -         -   100.0 %         -
 ";
     site.check("usage", 0, expected, "");
     site.check(
         "usage --key nobody",
         0,
-        &format!("{}\n", expected.lines().next().unwrap().replace("key       ", "key")),
+        &format!("{}\n", expected.lines().next().unwrap().replace("key   ", "key")),
         "",
     );
 }

@@ -189,7 +189,7 @@ fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fail
 fn as_table(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
     let shown = |line: &Line| match line.of.is_empty() {
         true => "-".to_owned(),
-        false => line.of.escape_debug().to_string(),
+        false => line.of.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
     };
     let width = lines.iter().map(|line| shown(line).chars().count()).max().unwrap_or(0).max(heading.len());
     let classes: String = Evidence::ALL.iter().rev().map(|evidence| format!("{:>10}", evidence.as_str())).collect();

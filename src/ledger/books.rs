@@ -171,6 +171,11 @@ impl Books {
         &self.learned
     }
 
+    /// The same, to learn more.
+    pub fn learned_mut(&mut self) -> &mut Estimates {
+        &mut self.learned
+    }
+
     /// Gives back what an admitted claim took: no server could take it, so it is not charged (LiteLLM #39309).
     pub fn release(&mut self, claim: &Accounts<'_>) {
         for account in claim.iter() {
@@ -348,6 +353,8 @@ impl Books {
 
     /// Takes over what an earlier process had open. Its clock was another, so each counts as opened now.
     pub fn restore_open(&mut self, open: Vec<Reservation>, now: Moment) {
+        // Lines that came while nobody listened are lost: none of these may hold a place for as long as a stream may last.
+        self.heard_again = now;
         for taken in open {
             let age_ms = u64::try_from(now.unix_ms.saturating_sub(taken.opened_unix_ms)).unwrap_or(0);
             let opened_ns = now.mono_ns.saturating_sub(age_ms.saturating_mul(1_000_000));
@@ -433,8 +440,8 @@ impl Books {
     }
 
     fn learn(&mut self, taken: &Reservation, seen: &Observed, found: Figures) {
-        if found.evidence >= Evidence::Counted && seen.reached && seen.answered {
-            self.learned.note(taken.pool, found.tokens_out, seen.ms_served);
+        if seen.reached && seen.answered {
+            self.learned.settled(taken, seen, found);
         }
     }
 

@@ -14,7 +14,7 @@
 //! an empty answer, both for `/api/embeddings`), so one figure without the other means that the other is zero. A broken
 //! stream's own figures stand where they are higher than what was counted.
 
-use super::estimate::Estimates;
+use super::estimate::{Answer, Estimates};
 use super::reservation::{Evidence, Reservation};
 use crate::decision::route::Endpoint;
 
@@ -39,8 +39,10 @@ pub struct Observed {
     pub tokens_out: Option<u64>,
     /// Lines or events with content that a stream brought.
     pub units: Option<u64>,
-    /// Bytes of the answer, head and framing included.
+    /// Bytes of the answer, head included.
     pub bytes_out: Option<u64>,
+    /// Whether the framing of HTTP/1.1 is among them.
+    pub framed: bool,
     /// Milliseconds in all.
     pub ms: Option<u64>,
     /// Milliseconds from the connection on.
@@ -61,6 +63,7 @@ impl Default for Observed {
             tokens_out: None,
             units: None,
             bytes_out: None,
+            framed: true,
             ms: None,
             ms_served: None,
         }
@@ -105,7 +108,7 @@ pub fn figures(taken: &Reservation, seen: &Observed, learned: &Estimates) -> Fig
     }
     match seen.bytes_out {
         Some(bytes) => {
-            let generated = learned.tokens_in_bytes(taken.pool, taken.endpoint, taken.stream, bytes);
+            let generated = learned.estimate_output(&Answer::of(taken, seen, bytes)).tokens;
             known(Evidence::Estimated, prompt, generated.max(seen.tokens_out.unwrap_or(0)))
         }
         None => known(Evidence::Reserved, taken.tokens_in, taken.tokens_out),
@@ -142,6 +145,7 @@ mod tests {
             tokens_in: 40,
             tokens_out: 500,
             cost: Cost::default(),
+            written: Default::default(),
         };
         // Ten tokens a second.
         let mut learned = Estimates::default();
@@ -183,7 +187,7 @@ mod tests {
         // A stream without figures that ended as it should.
         chat(figures(None, None), (Counted, 40, 9));
         // Nobody counted: bytes, and without them what was held.
-        chat(Observed { bytes_out: Some(1_200), ..answer() }, (Estimated, 40, 10));
+        chat(Observed { bytes_out: Some(1_650), ..answer() }, (Estimated, 40, 10));
         chat(answer(), (Reserved, 40, 500));
     }
 

@@ -6,14 +6,14 @@
 
 use super::account::{Excess, Standings};
 use super::books::{Admission, Books};
-use super::reservation::Reservation;
+use super::reservation::{Reservation, Written};
 use super::slots::Slots;
 use crate::decision::choose::{Choice, Load, choose};
 use crate::decision::fleet::Preference;
 use crate::decision::judge::Claim;
 use crate::decision::limits::{Account, Accounts, Demand, Holder, Scope, Terms};
 use crate::decision::moment::Moment;
-use crate::decision::policy::ServerIndex;
+use crate::decision::policy::{ServerIndex, ServerKind};
 use crate::decision::priority::{Place, Priority};
 use crate::decision::roster::Pool;
 use crate::decision::verdict::{Reason, Refusal};
@@ -172,6 +172,10 @@ impl Books {
                     server: choice.server_key,
                     opened_ns: now.mono_ns,
                     opened_unix_ms: now.unix_ms,
+                    written: Written {
+                        openai: choice.grant.server.kind == ServerKind::OpenAi,
+                        ..held.reservation.written
+                    },
                     ..held.reservation.clone()
                 };
                 self.open(reservation.clone());

@@ -3,12 +3,14 @@
 use super::account::{Excess, Standings};
 use super::books::{Books, Ended};
 use super::charge::Observed;
+use super::estimate::{Calibration, Compared, Witness};
 use super::hold::{Held, NOWHERE};
-use super::reservation::{Evidence, Name, Record, Reservation};
+use super::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::decision::choose::{Choice, choose};
 use crate::decision::judge::Claim;
 use crate::decision::limits::Scope;
 use crate::decision::moment::Moment;
+use crate::decision::policy::ServerKind;
 use crate::decision::verdict::{Reason, Refusal};
 use crate::decision::view::View;
 use jiff::tz::TimeZone;
@@ -157,6 +159,10 @@ impl MemoryLedger {
             tokens_in,
             tokens_out,
             cost: claim.demand.cost,
+            written: Written {
+                openai: choice.as_ref().is_some_and(|choice| choice.grant.server.kind == ServerKind::OpenAi),
+                ..claim.demand.written
+            },
         };
         let Some(choice) = choice else {
             return Ok(Turn::Later(Box::new(books.hold(reservation, accounts, &admission, claim.priority, now))));
@@ -164,6 +170,14 @@ impl MemoryLedger {
         let is_held = books.open(reservation.clone());
         let reservation = is_held.then_some(reservation);
         Ok(Turn::Now(Taken { choice, reservation, shadowed: admission.shadowed }))
+    }
+
+    /// Learns what deep checks measured of answers; answers how estimates and exact figures compare, by witness, then of
+    /// whole answers and of streams.
+    pub fn calibrate(&self, measured: &[Calibration]) -> [[Compared; 2]; Witness::ALL.len()] {
+        let mut books = self.lock();
+        measured.iter().for_each(|found| books.learned_mut().calibrate(found));
+        Witness::ALL.map(|witness| [false, true].map(|stream| books.learned().compared(witness, stream)))
     }
 
     /// A request has ended, by its receipt. See [`Books::settle`].

@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Connection, Restor
 
 fn look(path: &Path, options: &Options) -> Result<(Connection, Restored), StoreFault> {
     let connection = file::writable(path, options.vfs)?;
-    if let Some(what) = file::damage(&connection) {
+    if let Some(what) = file::damage_at_start(&connection, path) {
         return Err(StoreFault::Damaged(path.to_owned(), what));
     }
     let restored = read(&connection, options).map_err(|error| StoreFault::of(path, "reading it", &error))?;

@@ -94,6 +94,7 @@ pub fn reservation(id: u128, key: &str, user: &str) -> Reservation {
         tokens_in: 100,
         tokens_out: 500,
         cost: Cost::default(),
+        written: Default::default(),
     }
 }
 
