@@ -21,6 +21,7 @@ mod ledger;
 mod link;
 mod reply;
 mod scripts;
+mod share;
 mod tend;
 mod terms;
 
@@ -31,5 +32,6 @@ pub use elsewhere::{Elsewhere, Lane, WithElsewhere};
 pub use ledger::{Ask, Ended, Found, SharedLedger};
 pub use link::Pace;
 pub use reply::{Admitted, Over, Stand, Which};
+pub use share::Share;
 pub use tend::Replica;
 pub use terms::{Entry, Terms, Today};
