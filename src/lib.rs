@@ -34,7 +34,7 @@ pub mod shared;
 pub mod spelling;
 pub mod spop;
 pub mod state;
-pub mod store_address;
+pub mod store;
 pub mod tokens;
 pub mod traffic;
 pub mod trial;

@@ -74,6 +74,7 @@ fn check(fault: Fault) {
             .zip(&clients)
             .map(|(number, client)| tokio::spawn(ask_on(client.clone(), number, course.clone(), clock.clone())))
             .collect();
+        let apart_ns = tokio::spawn(apart(clients.clone(), course.clone(), clock.clone()));
         tokio::time::sleep(Duration::from_millis(800)).await;
 
         course.phase.store(OPENING as u64, Ordering::Relaxed);
@@ -103,7 +104,6 @@ fn check(fault: Fault) {
         for client in &clients {
             client.wait_until_up(true).await;
         }
-        let back_ns = clock.mono_ns();
         tokio::time::sleep(Duration::from_millis(500)).await;
         course.stop.store(true, Ordering::Relaxed);
         for load in load {
@@ -113,9 +113,9 @@ fn check(fault: Fault) {
 
         // The limit, and what may be granted beyond it.
         let times = clients.iter().map(|client| client.ledger.counts().times_opened()).max().unwrap();
-        let away = Duration::from_nanos(back_ns - struck_ns);
+        let apart = Duration::from_nanos(apart_ns.await.unwrap());
         let limit = rate().burst.get() + (ended_ns - begun_ns) / 5_000_000;
-        let bound = REPLICAS.overshoot(rate(), times, away, fault == Fault::Killed);
+        let bound = REPLICAS.overshoot(rate(), times, apart);
         let granted = course.granted.load(Ordering::Relaxed);
         let alone = course.granted_alone.lock().unwrap().clone();
         let struck: u64 = clients.iter().map(|client| troubles(client)).sum();
@@ -155,6 +155,20 @@ fn check(fault: Fault) {
         let books = format!("{{herdgate}}:a:{:032x}", 1);
         assert_eq!(redis.command::<String>(&["HGET", &books, "h"]).unwrap(), "0");
     });
+}
+
+/// Nanoseconds for which one of two took the store for away and the other did not.
+async fn apart(clients: [Arc<Client>; 2], course: Arc<Course>, clock: Clock) -> u64 {
+    let (mut sum_ns, mut last_ns) = (0, clock.mono_ns());
+    while !course.stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now_ns = clock.mono_ns();
+        if clients[0].ledger.is_up() != clients[1].ledger.is_up() {
+            sum_ns += now_ns - last_ns;
+        }
+        last_ns = now_ns;
+    }
+    sum_ns
 }
 
 /// The position of a client.

@@ -9,7 +9,7 @@ use super::reply::{self, Admitted};
 use super::terms::{AMOUNT_MAX, Terms, Today, read_scopes};
 use crate::clock::Clock;
 use crate::ledger::reservation::{Evidence, Reservation};
-use crate::store_address::StoreAddress;
+use crate::store::StoreAddress;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,16 +26,14 @@ impl Share {
         NonZeroU64::new(amount.get() / NonZeroU64::from(self.0)).unwrap_or(NonZeroU64::MIN)
     }
 
-    /// Most that all herdgates together may grant beyond a rate because the store was away `times` times, in all for `away`:
-    /// each time the shares are whole when it begins; what flows in meanwhile flows in here and there; and a store that
-    /// comes back `empty` is whole as well.
-    pub fn overshoot(self, quota: Quota, times: u64, away: Duration, empty: bool) -> u64 {
-        let share = self.of_quota(quota);
-        let at_once = share.burst.get().saturating_mul(self.0.get().into());
-        let lost = if empty { quota.burst.get() } else { 0 };
+    /// Most that all herdgates together may grant beyond a rate because the store was away `times` times. Each time the
+    /// shares are whole when it begins, and the store is whole again when it comes back, emptied or rested: twice what may
+    /// come at once. And for as long as some were cut off while others were not (`apart`), the shares flow beside the whole.
+    pub fn overshoot(self, quota: Quota, times: u64, apart: Duration) -> u64 {
+        let shares = self.of_quota(quota).burst.get().saturating_mul(self.0.get().into());
         let interval_ns = u128::from(quota.period_ns.get().div_ceil(quota.count.get()));
-        let meanwhile = u64::try_from(away.as_nanos() / interval_ns).unwrap_or(u64::MAX);
-        at_once.saturating_add(lost).saturating_mul(times).saturating_add(meanwhile).saturating_add(times)
+        let beside = u64::try_from(apart.as_nanos().div_ceil(interval_ns)).unwrap_or(u64::MAX);
+        shares.saturating_add(quota.burst.get()).saturating_mul(times).saturating_add(beside)
     }
 }
 
@@ -65,12 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn the_overshoot_is_what_the_shares_and_an_empty_store_give() {
+    fn the_overshoot_is_what_the_shares_and_a_whole_store_give() {
         let two = Share(NonZeroU32::new(2).unwrap());
         let rate = quota(100, 1_000_000_000, 50);
-        let away = Duration::from_secs(3);
-        assert_eq!(two.overshoot(rate, 0, Duration::ZERO, true), 0);
-        assert_eq!(two.overshoot(rate, 1, away, false), 50 + 300 + 1);
-        assert_eq!(two.overshoot(rate, 2, away, true), 200 + 300 + 2);
+        assert_eq!(two.overshoot(rate, 0, Duration::ZERO), 0);
+        assert_eq!(two.overshoot(rate, 1, Duration::from_millis(35)), 50 + 50 + 4);
+        let many = Share(NonZeroU32::new(80).unwrap());
+        assert_eq!(many.overshoot(rate, 2, Duration::ZERO), 2 * (80 + 50), "each share is one at least");
     }
 }

@@ -47,12 +47,28 @@ impl Redis {
         command(self.address, words)
     }
 
-    /// Every key and its serialized value, in order, but for those that come and go by time alone.
-    pub fn dump(&self) -> Result<Vec<(String, Vec<u8>)>, Fault> {
+    /// Every key and all it holds, in order, but for keys that come and go by time alone. Not by `DUMP`, whose order of a
+    /// hash's fields changes while the server rehashes.
+    pub fn dump(&self) -> Result<Vec<(String, Vec<String>)>, Fault> {
         let mut keys: Vec<String> = self.command(&["KEYS", "*"])?;
         keys.retain(|key| !key.ends_with(":b") && !key.ends_with(":l"));
         keys.sort();
-        keys.into_iter().map(|key| Ok((key.clone(), self.command(&["DUMP", &key])?))).collect()
+        keys.into_iter().map(|key| Ok((key.clone(), self.content(&key)?))).collect()
+    }
+
+    /// All that a key holds.
+    pub fn content(&self, key: &str) -> Result<Vec<String>, Fault> {
+        match self.command::<String>(&["TYPE", key])?.as_str() {
+            "hash" => {
+                let flat: Vec<String> = self.command(&["HGETALL", key])?;
+                let mut pairs: Vec<String> = flat.chunks(2).map(|pair| pair.join("=")).collect();
+                pairs.sort();
+                Ok(pairs)
+            }
+            "zset" => self.command(&["ZRANGE", key, "0", "-1", "WITHSCORES"]),
+            "list" => self.command(&["LRANGE", key, "0", "-1"]),
+            _ => Ok(vec![self.command(&["GET", key])?]),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use herdgate::ledger::reservation::{Cost, Evidence, Name, Reservation, Scopes};
 use herdgate::shared::{
     Admitted, Ask, Ended, Entry, Lane, Pace, Release, Replica, Settlement, SharedLedger, Terms, Today, Trouble,
 };
-use herdgate::store_address::StoreAddress;
+use herdgate::store::StoreAddress;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
