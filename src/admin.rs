@@ -434,6 +434,7 @@ impl<'v> PlanStatus<'v> {
                 .collect(),
             routes: routes.into_iter().filter_map(|(name, permitted)| permitted.then_some(name)).collect(),
             requests: plan
+                .terms
                 .requests
                 .iter()
                 .map(|quota| QuotaStatus {

@@ -95,6 +95,7 @@ impl Audit {
         ingress: &str,
         judged: &Judged<'_>,
         refusal: &Refusal,
+        shadow: bool,
         now: Moment,
     ) {
         let source = match (judged.key, judged.caller.filter(|_| judged.user.is_some())) {
@@ -108,7 +109,7 @@ impl Audit {
         let behalf = judged.key.and_then(|key| key.on_behalf.as_ref()).and(inquiry.on_behalf.field.value);
         let user = judged.user.as_ref().map(|user| user.token.user.as_bytes()).or(behalf);
         macro_rules! line {
-            ($level:ident) => {
+            ($level:ident, $what:literal) => {
                 tracing::$level!(
                     target: TARGET,
                     id,
@@ -129,11 +130,16 @@ impl Audit {
                     option = refusal.reason.option(),
                     at_byte = fault_position(refusal),
                     body_bytes = body_bytes(&inquiry.body),
-                    "refused"
+                    $what
                 )
             };
         }
-        if self.admit(refusal.reason.as_str(), source, now) { line!(info) } else { line!(debug) }
+        match (self.admit(refusal.reason.as_str(), source, now), shadow) {
+            (true, false) => line!(info, "refused"),
+            (true, true) => line!(info, "would be refused"),
+            (false, false) => line!(debug, "refused"),
+            (false, true) => line!(debug, "would be refused"),
+        }
     }
 
     /// Writes down how many refusals were left out, where a window is over. Called every second.

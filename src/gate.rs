@@ -8,26 +8,30 @@ use crate::decision::catalog::{self, Rendered};
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::{Claim, Judged, Judgement, judge_with};
 use crate::decision::keyset::Key;
-use crate::decision::limits::Quota;
+use crate::decision::limits::{Quota, Scope, Scopes};
 use crate::decision::moment::Moment;
 use crate::decision::network::Network;
 use crate::decision::policy::PlanIndex;
 use crate::decision::route::{Dialect, Endpoint, route};
-use crate::decision::verdict::{Answer, Grant, Reason, Refusal, Verdict};
+use crate::decision::verdict::{Answer, Reason, Refusal, Verdict};
 use crate::decision::view::View;
 use crate::failures::Failures;
 use crate::last_used::LastUsed;
-use crate::ledger::books::{Ended, Excess};
-use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing};
+use crate::ledger::account::{Excess, Spent};
+use crate::ledger::books::Ended;
+use crate::ledger::charge::Observed;
+use crate::ledger::journal::Journal;
+use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken};
+use crate::ledger::reservation::{Evidence, Name, Record, Reservation};
 use crate::metrics::{Metrics, Outcome, Port};
-use crate::receipt::{GrantReceipt, Receipts, Redeemed};
+use crate::receipt::{Claimed, GrantReceipt, Receipts, Redeemed};
 use crate::recent::Recent;
 use crate::state::State;
 use crate::tokens::TokenMemory;
 use crate::wanted::Wanted;
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
 /// shipped SPOE file) is near: an answer is then a refusal, and no limit is taken.
@@ -53,6 +57,10 @@ pub struct Gate {
     receipts: Receipts,
     complaints: Complaints,
     tokens: TokenMemory,
+    /// Absent where nothing is written down.
+    journal: OnceLock<Arc<dyn Journal>>,
+    /// When this run began, in seconds since 1970: receipts from before are another run's.
+    began_unix_s: i64,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -101,6 +109,8 @@ impl Id {
 pub enum Settled {
     /// It released its slot.
     Released,
+    /// Its request was charged already, without a line, and is charged otherwise now.
+    Corrected,
     /// It released the slot of a request whose verdict never arrived at the proxy.
     Unheard,
     /// Nothing was open: a refusal's line, one that came again, or one of before a restart.
@@ -115,13 +125,21 @@ pub enum Settled {
 
 impl Settled {
     /// Every kind, for metrics.
-    pub const ALL: [Settled; 6] =
-        [Settled::Released, Settled::Unheard, Settled::Nothing, Settled::Forged, Settled::Foreign, Settled::Malformed];
+    pub const ALL: [Settled; 7] = [
+        Settled::Released,
+        Settled::Corrected,
+        Settled::Unheard,
+        Settled::Nothing,
+        Settled::Forged,
+        Settled::Foreign,
+        Settled::Malformed,
+    ];
 
     /// The label.
     pub fn as_str(self) -> &'static str {
         match self {
             Settled::Released => "released",
+            Settled::Corrected => "corrected",
             Settled::Unheard => "unheard",
             Settled::Nothing => "nothing",
             Settled::Forged => "forged",
@@ -135,6 +153,7 @@ impl Gate {
     /// A gate over this state, with empty books and these receipts.
     pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock, receipts: Receipts) -> Gate {
         let tokens = TokenMemory::new(metrics.clone());
+        let began_unix_s = clock.now().unix_ms / 1000;
         Gate {
             state,
             metrics,
@@ -147,7 +166,22 @@ impl Gate {
             receipts,
             complaints: Complaints::default(),
             tokens,
+            journal: OnceLock::new(),
+            began_unix_s,
         }
+    }
+
+    /// Writes down from now on what is granted and settled, and takes over what an earlier run left behind. Once.
+    pub fn keep_in(
+        &self,
+        journal: Arc<dyn Journal>,
+        open: Vec<Reservation>,
+        charged: impl Iterator<Item = (Scope, i32, u64)>,
+        done: impl Iterator<Item = (u128, Evidence)>,
+    ) {
+        self.ledger.restore(open, charged, done, self.clock.now());
+        // Twice is a fault of the wiring, and keeps the first.
+        let _ = self.journal.set(journal);
     }
 
     /// The keys of issuers that decisions found missing.
@@ -188,6 +222,7 @@ impl Gate {
             true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
             false => self.must_wait(inquiry, now),
         };
+        let mut reservation = None;
         let (judged, verdict) = if let Some(refusal) = early {
             let dialect =
                 route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
@@ -199,12 +234,23 @@ impl Gate {
         } else {
             let judged = judge_with(view, inquiry, &self.tokens, now);
             let verdict = match &judged.judgement {
-                Judgement::Claim(claim) => {
-                    match self.take(view, claim, Asked { id: id.number, uid: uid_key(inquiry.uid) }, now) {
-                        Ok(grant) => Verdict::Allow(grant),
-                        Err(refusal) => Verdict::Refuse(refusal),
+                Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), now) {
+                    Ok(taken) => {
+                        if let Some(held) = &taken.reservation
+                            && let Some(journal) = self.journal.get()
+                        {
+                            journal.opened(held);
+                        }
+                        if let Some(excess) = taken.shadowed {
+                            let told = refusal(excess);
+                            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, &told, true, now);
+                            self.metrics.shadowed(told.code());
+                        }
+                        reservation = taken.reservation;
+                        Verdict::Allow(taken.choice.grant)
                     }
-                }
+                    Err(refusal) => Verdict::Refuse(refusal),
+                },
                 Judgement::Answer(answer) => Verdict::Answer(*answer),
                 Judgement::Refuse(refusal) => Verdict::Refuse(refusal.clone()),
             };
@@ -220,14 +266,18 @@ impl Gate {
                 {
                     failures.failed(Network::of(inquiry.source), now);
                 }
-                self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, refusal, now);
+                self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, refusal, false, now);
             }
             Verdict::Allow(_) | Verdict::Answer(_) => log(&id, inquiry, ingress, &judged, &verdict),
         }
         self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
-            (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.seats.iter().next().map(|taken| {
-                self.receipts.grant(id.number, taken.scope, grant.pool.map_or(0, |pool| pool.key), now.unix_ms / 1000)
+            (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
+                let (tokens_in, tokens_out) = reservation.map_or((0, 0), |held| (held.tokens_in, held.tokens_out));
+                let model = grant.pool.map_or(0, |pool| pool.key);
+                let unix_s = now.unix_ms / 1000;
+                let (id, caller) = (id.number, account.scope);
+                self.receipts.grant(&Claimed { id, caller, model, tokens_in, tokens_out, unix_s })
             }),
             _ => None,
         };
@@ -259,50 +309,103 @@ impl Gate {
         self.complaints.admit(self.clock.now())
     }
 
-    fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked, now: Moment) -> Result<Grant<'v>, Refusal> {
-        self.ledger.take(view, claim, asked, now).map(|choice| choice.grant).map_err(|denied| match denied {
-            Denied::Excess(Excess::Rate(excess)) => Refusal {
-                retry_after_s: whole_s(excess.retry_ns),
-                standing: Some(excess.standing),
-                ..Refusal::new(Reason::RequestRate(excess.holder))
-            },
-            Denied::Excess(Excess::Concurrency { holder, retry_ns }) => {
-                Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Concurrency(holder)) }
-            }
+    fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked<'_>, now: Moment) -> Result<Taken<'v>, Refusal> {
+        self.ledger.take(view, claim, asked, now).map_err(|denied| match denied {
+            Denied::Excess(excess) => refusal(excess),
             Denied::NoServer(refusal) => refusal,
         })
     }
 
-    /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty.
-    /// Only a receipt settles; without one, whatever the inquiry took is released, because its verdict never arrived.
-    pub fn settle(&self, receipt: &str, uid: &[u8]) -> Settled {
-        self.settle_at(receipt, uid, self.clock.now())
+    /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty,
+    /// and told this of it. Only a receipt settles; without one, whatever the inquiry took is released, because its verdict
+    /// never arrived.
+    pub fn settle(&self, receipt: &str, uid: &[u8], seen: &Observed) -> Settled {
+        self.settle_at(receipt, uid, seen, self.clock.now())
     }
 
     /// [`Gate::settle`] at a moment handed in.
-    pub fn settle_at(&self, receipt: &str, uid: &[u8], now: Moment) -> Settled {
+    pub fn settle_at(&self, receipt: &str, uid: &[u8], seen: &Observed, now: Moment) -> Settled {
         let settled = match self.receipts.redeem_grant(receipt) {
-            Redeemed::Ours(id) => match self.ledger.ended(id, now) {
-                Ended::Released(_) => Settled::Released,
-                Ended::Nothing => Settled::Nothing,
+            Redeemed::Ours(claimed) => match self.ledger.settle(claimed.id, seen, now) {
+                Ended::Settled(record) => {
+                    self.write_down(&record);
+                    Settled::Released
+                }
+                Ended::Corrected(record) => {
+                    self.write_down(&record);
+                    Settled::Corrected
+                }
+                Ended::Unknown if claimed.unix_s < self.began_unix_s && self.journal.get().is_some() => {
+                    let held = self.left_behind(&claimed);
+                    self.write_down(&self.ledger.charge_orphan(held, seen, now));
+                    Settled::Released
+                }
+                Ended::Released(_) | Ended::Again | Ended::Unknown => Settled::Nothing,
             },
-            Redeemed::Foreign => Settled::Foreign,
+            Redeemed::Foreign(_) => Settled::Foreign,
             Redeemed::Forged => Settled::Forged,
             Redeemed::None => match self.ledger.ended_unheard(uid_key(uid), now) {
-                Ended::Released(_) => Settled::Unheard,
-                Ended::Nothing => Settled::Nothing,
+                Ended::Released(id) => {
+                    if let Some(journal) = self.journal.get() {
+                        journal.released(id);
+                    }
+                    Settled::Unheard
+                }
+                _ => Settled::Nothing,
             },
         };
         self.metrics.usage_line(settled);
         settled
     }
 
+    fn write_down(&self, record: &Record) {
+        self.metrics.settled(record);
+        if let Some(journal) = self.journal.get() {
+            journal.settled(record);
+        }
+    }
+
+    /// What a run before this one granted and died before it had written it down: as much of it as its receipt says.
+    fn left_behind(&self, claimed: &Claimed) -> Reservation {
+        let view = self.state.view();
+        let key = view.keys.iter().find(|key| key.scope == claimed.caller);
+        let team = key.and_then(|key| view.team_of(key));
+        let pool = view.roster.pools.iter().find(|pool| pool.key == claimed.model);
+        let held = pool.and_then(|pool| view.policy.models.get(&pool.name));
+        let mut scopes = Scopes::one(claimed.caller);
+        let gate = view.policy.gate.as_ref().map(|(scope, _)| *scope);
+        for scope in [team.map(|team| team.scope), held.map(|held| held.scope), gate].into_iter().flatten() {
+            // Four at most, and there is room for six.
+            let _ = scopes.push(scope);
+        }
+        Reservation {
+            id: claimed.id,
+            uid: 0,
+            scopes,
+            caller: Name::new(key.map_or("", |key| &key.name)),
+            user: None,
+            team: team.map(|team| team.name.clone()),
+            model: pool.map(|pool| pool.name.clone()),
+            endpoint: Endpoint::V1ChatCompletions,
+            stream: true,
+            server: 0,
+            pool: claimed.model,
+            opened_ns: 0,
+            opened_unix_ms: claimed.unix_s.saturating_mul(1000),
+            tokens_in: claimed.tokens_in,
+            tokens_out: claimed.tokens_out,
+            cost: held.map(|held| held.cost).unwrap_or_default(),
+        }
+    }
+
     /// Ends slots that are too old, and publishes how the books stand. Called every second.
     pub fn expire(&self) -> Standing {
         let now = self.clock.now();
         self.audit.tick(now);
-        let (expired, standing) = self.ledger.expire(now);
+        let (expired, records, standing) = self.ledger.expire(now);
+        records.iter().for_each(|record| self.write_down(record));
         self.metrics.slots(standing.open, expired, standing.silent);
+        self.metrics.reserved(standing.reserved, standing.clock_in_doubt);
         standing
     }
 
@@ -348,6 +451,32 @@ impl Gate {
     pub fn retain_pools(&self, view: &View) {
         self.ledger.retain_pools(|key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key));
     }
+}
+
+/// Whom a request is written down for.
+fn asked<'a>(id: &Id, inquiry: &'a Inquiry<'_>, judged: &Judged<'a>) -> Asked<'a> {
+    let caller = judged.caller;
+    Asked {
+        id: id.number,
+        uid: uid_key(inquiry.uid),
+        caller: caller.map_or("", |caller| caller.name),
+        user: inquiry.on_behalf.field.value.unwrap_or_default(),
+        token_user: judged.user.as_ref().map(|user| user.token.user.clone()),
+        team: caller.and_then(|caller| caller.team().map(|team| team.name.clone())),
+    }
+}
+
+/// What is said of a limit that is used up.
+fn refusal(excess: Excess) -> Refusal {
+    let Excess { holder, limit, retry_ns, standing } = excess;
+    let (reason, standing, tokens) = match limit {
+        Spent::Requests => (Reason::RequestRate(holder), standing, None),
+        Spent::Concurrency => (Reason::Concurrency(holder), None, None),
+        Spent::Tokens => (Reason::TokenRate(holder), None, standing),
+        Spent::Budget(window) => (Reason::Budget(holder, window), None, standing),
+        Spent::NeverFits { held, most } => (Reason::NeverFits { holder, held, most }, None, None),
+    };
+    Refusal { retry_after_s: retry_ns.and_then(whole_s), standing, tokens, ..Refusal::new(reason) }
 }
 
 /// Whole seconds, rounded up, at least one: what `Retry-After` says.

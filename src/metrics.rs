@@ -10,6 +10,7 @@ use crate::decision::verdict::Code;
 use crate::decision::view::View;
 use crate::gate::Settled;
 use crate::jwks::FetchFault;
+use crate::ledger::reservation::{Evidence, Record};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -215,6 +216,10 @@ pub struct Metrics {
     slots_open: AtomicU64,
     slots_expired: AtomicU64,
     usage_silent: AtomicU64,
+    settled: [[AtomicU64; 3]; Evidence::ALL.len()],
+    shadowed: [AtomicU64; Code::ALL.len()],
+    reserved_milli: AtomicU64,
+    clock_in_doubt: AtomicU64,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
 }
@@ -277,6 +282,25 @@ impl Metrics {
         self.slots_open.store(open as u64, Ordering::Relaxed);
         self.slots_expired.fetch_add(expired as u64, Ordering::Relaxed);
         self.usage_silent.store(u64::from(silent), Ordering::Relaxed);
+    }
+
+    /// Counts what a request was charged.
+    pub fn settled(&self, record: &Record) {
+        let counts = &self.settled[record.evidence as usize];
+        for (count, amount) in counts.iter().zip([1, record.tokens_in, record.tokens_out]) {
+            count.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a request that a shadow limit let through.
+    pub fn shadowed(&self, code: Code) {
+        self.shadowed[code as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What requests on their way hold, in thousandths of a token, and whether the wall clock is not believed.
+    pub fn reserved(&self, milli: u64, clock_in_doubt: bool) {
+        self.reserved_milli.store(milli, Ordering::Relaxed);
+        self.clock_in_doubt.store(u64::from(clock_in_doubt), Ordering::Relaxed);
     }
 
     /// Counts a reload of the configuration; `ok` is false where the old one was kept.
@@ -356,6 +380,19 @@ impl Metrics {
             .zip(&self.tokens)
             .map(|(proof, count)| Sample::new(&[("result", proof.as_str())], Value::Counter(load(count))))
             .collect();
+        let by_evidence = |which: usize| -> Vec<Sample> {
+            let counts = Evidence::ALL.into_iter().zip(&self.settled);
+            counts
+                .map(|(evidence, counts)| {
+                    Sample::new(&[("evidence", evidence.as_str())], Value::Counter(load(&counts[which])))
+                })
+                .collect()
+        };
+        let shadowed = Code::ALL
+            .into_iter()
+            .zip(&self.shadowed)
+            .map(|(code, count)| Sample::new(&[("code", code.as_str())], Value::Counter(load(count))))
+            .collect();
         let failed = FetchFault::ALL.into_iter().map(FetchFault::as_str).zip(&self.jwks_failed);
         let fetches = [("ok", &self.jwks_fetched)]
             .into_iter()
@@ -407,6 +444,32 @@ impl Metrics {
                 of: quarantined,
             },
             Family { name: "herdgate_usage_lines", help: "Usage lines by what they came to", of: usage },
+            Family {
+                name: "herdgate_settled",
+                help: "Requests charged, by how what they used is known",
+                of: by_evidence(0),
+            },
+            Family {
+                name: "herdgate_tokens_in",
+                help: "Prompt tokens charged, by how they are known",
+                of: by_evidence(1),
+            },
+            Family {
+                name: "herdgate_tokens_out",
+                help: "Generated tokens charged, by how they are known",
+                of: by_evidence(2),
+            },
+            Family {
+                name: "herdgate_tokens_reserved",
+                help: "Tokens held for requests on their way, weighted by cost",
+                of: one(Value::Gauge(i64::try_from(load(&self.reserved_milli) / 1000).unwrap_or(i64::MAX))),
+            },
+            Family { name: "herdgate_shadowed", help: "Requests that a shadow limit let through", of: shadowed },
+            Family {
+                name: "herdgate_clock_in_doubt",
+                help: "1 while the wall clock has jumped forward and budgets do not follow it yet",
+                of: one(Value::Gauge(i64::from(load(&self.clock_in_doubt) > 0))),
+            },
             Family {
                 name: "herdgate_slots_open",
                 help: "Requests granted whose end is not known yet",

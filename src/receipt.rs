@@ -7,7 +7,7 @@
 //! key, serves only the request it was made for, and dies within seconds. Another herdgate's receipt is refused: HAProxy
 //! must send the second hop to the process it asked.
 //!
-//! A grant's receipt is `g1.<replica>.<id>.<caller>.<model>.<reserved>.<time>.<mac>`, all hex. The proxy logs it and sends it
+//! A grant's receipt is `g1.<replica>.<id>.<caller>.<model>.<prompt tokens>.<output tokens>.<time>.<mac>`, all hex. The proxy logs it and sends it
 //! to nobody, so who can write into the usage port cannot invent one, and one that is repeated releases nothing a second
 //! time. Replicas share the key file, so that each knows the other's receipts for genuine; the slot is with the replica that
 //! is named.
@@ -24,14 +24,31 @@ pub const LIFETIME_S: i64 = 30;
 /// What a usage line's receipt turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redeemed {
-    /// A grant of this process: the decision's id.
-    Ours(u128),
+    /// A grant of this herdgate, perhaps of a run before this one.
+    Ours(Claimed),
     /// A genuine grant of another herdgate with the same key file.
-    Foreign,
+    Foreign(Claimed),
     /// Not written by any herdgate with this key.
     Forged,
     /// No grant's receipt at all.
     None,
+}
+
+/// What the receipt of a grant says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimed {
+    /// The decision's id.
+    pub id: u128,
+    /// The caller's books.
+    pub caller: Scope,
+    /// The pool's key.
+    pub model: u64,
+    /// Tokens held for the prompt.
+    pub tokens_in: u64,
+    /// Tokens held for the output.
+    pub tokens_out: u64,
+    /// When it was granted, in seconds since 1970.
+    pub unix_s: i64,
 }
 
 /// Makes and checks receipts under one key.
@@ -118,13 +135,20 @@ impl Receipts {
         String::from_utf8(unhex(plan_hex)?).ok()
     }
 
-    /// The receipt of a grant. Reserved tokens are none in this version, and written so that later ones can be told apart.
-    pub fn grant(&self, id: u128, caller: Scope, model: u64, now_unix_s: i64) -> GrantReceipt {
+    /// The receipt of a grant.
+    pub fn grant(&self, grant: &Claimed) -> GrantReceipt {
         let mut receipt = GrantReceipt::EMPTY;
-        // At most 3 + 17 + 33 + 33 + 17 + 2 + 17 + 32 bytes: it always fits.
-        let fields =
-            [u128::from(self.replica), id, caller.0, u128::from(model), 0, u128::from(now_unix_s.unsigned_abs())];
-        let widths = [16, 32, 32, 16, 1, 1];
+        // At most 2 + 17 + 33 + 33 + 17 + 17 + 17 + 17 + 33 bytes: it always fits.
+        let fields = [
+            u128::from(self.replica),
+            grant.id,
+            grant.caller.0,
+            u128::from(grant.model),
+            u128::from(grant.tokens_in),
+            u128::from(grant.tokens_out),
+            u128::from(grant.unix_s.unsigned_abs()),
+        ];
+        let widths = [16, 32, 32, 16, 1, 1, 1];
         let _ = receipt.write_str("g1");
         for (field, width) in fields.into_iter().zip(widths) {
             put_hex(&mut receipt, field, width);
@@ -144,12 +168,17 @@ impl Receipts {
             let expected = hex(&self.mac_of(text.as_bytes()));
             bool::from(expected.as_bytes().ct_eq(mac.as_bytes())).then_some(())?;
             let mut parts = text.split('.').skip(1);
-            let replica = u64::from_str_radix(parts.next()?, 16).ok()?;
-            Some((replica, u128::from_str_radix(parts.next()?, 16).ok()?))
+            let mut field = || u128::from_str_radix(parts.next()?, 16).ok();
+            let replica = field()?;
+            let (id, caller) = (field()?, Scope(field()?));
+            let mut number = || u64::try_from(field()?).ok();
+            let (model, tokens_in, tokens_out) = (number()?, number()?, number()?);
+            let unix_s = i64::try_from(number()?).ok()?;
+            Some((replica, Claimed { id, caller, model, tokens_in, tokens_out, unix_s }))
         };
         match genuine() {
-            Some((replica, id)) if replica == self.replica => Redeemed::Ours(id),
-            Some(_) => Redeemed::Foreign,
+            Some((replica, claimed)) if replica == u128::from(self.replica) => Redeemed::Ours(claimed),
+            Some((_, claimed)) => Redeemed::Foreign(claimed),
             None => Redeemed::Forged,
         }
     }
@@ -235,18 +264,23 @@ mod tests {
     #[test]
     fn a_grants_receipt_names_its_decision_to_its_own_process_only() {
         let ours = Receipts::new([7; 32], 1);
-        let receipt = ours.grant(0xabc, Scope(5), 9, 1000).to_string();
-        let text = "g1.0000000000000001.00000000000000000000000000000abc.00000000000000000000000000000005.0000000000000009.0.3e8.";
+        let claimed = Claimed { id: 0xabc, caller: Scope(5), model: 9, tokens_in: 17, tokens_out: 512, unix_s: 1000 };
+        let receipt = ours.grant(&claimed).to_string();
+        let text = "g1.0000000000000001.00000000000000000000000000000abc.00000000000000000000000000000005.0000000000000009.11.200.3e8.";
         assert!(receipt.starts_with(text), "{receipt}");
-        let longest = Receipts::new([7; 32], u64::MAX).grant(u128::MAX, Scope(u128::MAX), u64::MAX, i64::MIN);
-        assert_eq!(longest.len(), 154, "nothing was cut");
+        let (most, all) = (u64::MAX, u128::MAX);
+        let longest =
+            Claimed { id: all, caller: Scope(all), model: most, tokens_in: most, tokens_out: most, unix_s: i64::MAX };
+        assert_eq!(Receipts::new([7; 32], most).grant(&longest).len(), 186, "nothing was cut");
+        let redeemed = Receipts::new([7; 32], most).redeem_grant(&Receipts::new([7; 32], most).grant(&longest));
+        assert_eq!(redeemed, Redeemed::Ours(longest));
         let sibling = Receipts::new([7; 32], 2);
         let stranger = Receipts::new([8; 32], 1);
         let cut = &receipt[..receipt.len() - 1];
         let catalog = ours.issue("team", b"GET", b"/", 1000);
         let cases: [(&Receipts, &str, Redeemed); 8] = [
-            (&ours, &receipt, Redeemed::Ours(0xabc)),
-            (&sibling, &receipt, Redeemed::Foreign),
+            (&ours, &receipt, Redeemed::Ours(claimed)),
+            (&sibling, &receipt, Redeemed::Foreign(claimed)),
             (&stranger, &receipt, Redeemed::Forged),
             (&ours, cut, Redeemed::Forged),
             (&ours, "g1.", Redeemed::Forged),

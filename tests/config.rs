@@ -95,7 +95,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert!(server.models.is_empty());
     let plan = &policy.plans[0];
     assert_eq!(plan.routes, RouteClasses { inference: true, catalog: true });
-    assert!(plan.requests.is_empty() && plan.models[0].permits_all());
+    assert!(plan.terms.is_empty() && plan.models[0].permits_all());
 }
 
 #[test]
@@ -112,7 +112,10 @@ fn a_full_file_means_what_it_says() {
     let teams: Vec<_> = policy.teams.iter().map(|team| (&*team.name, team.plan.0)).collect();
     assert_eq!(teams, [("research", 1)]);
     let anonymous = policy.anonymous.as_ref().unwrap();
-    assert_eq!((anonymous.plan.0, anonymous.requests.count.get(), anonymous.concurrency), (2, 300, 4));
+    assert_eq!(
+        (anonymous.plan.0, anonymous.terms.requests[0].count.get(), anonymous.terms.concurrency),
+        (2, 300, Some(4))
+    );
     assert_eq!(settings.probe.fast_interval, Duration::from_millis(250));
     let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
     assert_eq!(deep, (Duration::from_secs(120), Duration::from_secs(20), Duration::from_secs(3_600)));
@@ -123,7 +126,7 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(policy.servers[0].maxconn, Some(8));
     assert_eq!(policy.servers[1].kind, ServerKind::OpenAi);
     let quotas = |plan: usize| -> Vec<(u64, u64, u64)> {
-        let quotas = policy.plans[plan].requests.iter();
+        let quotas = policy.plans[plan].terms.requests.iter();
         quotas.map(|quota| (quota.count.get(), quota.period_ns.get() / 1_000_000_000, quota.burst.get())).collect()
     };
     let names: Vec<_> = policy.plans.iter().map(|plan| &*plan.name).collect();

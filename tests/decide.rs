@@ -9,7 +9,7 @@ use herdgate::decision::dialect::refusal_body;
 use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Model, Preference, ServerTrack};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
 use herdgate::decision::keyset::{Digest, Key, KeySet};
-use herdgate::decision::limits::{Quota, Scope};
+use herdgate::decision::limits::{Quota, Scope, Terms};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server, ServerKind};
@@ -392,7 +392,7 @@ fn gate() -> Gate {
         name: name.into(),
         models: models.iter().map(|pattern| ModelPattern::new(pattern)).collect(),
         routes: RouteClasses { inference, catalog: true },
-        requests,
+        terms: Terms { requests, ..Terms::default() },
         ..Plan::default()
     };
     let some = |value| NonZeroU64::new(value).unwrap();

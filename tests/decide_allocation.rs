@@ -13,6 +13,7 @@ use herdgate::decision::limits::Scope;
 use herdgate::decision::name::ModelName;
 use herdgate::decision::verdict::Verdict;
 use herdgate::gate::{Gate, Settled};
+use herdgate::ledger::charge::Observed;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::receipt::Receipts;
 use herdgate::state::State;
@@ -73,7 +74,7 @@ fn ten_thousand_grants_to_key_user_and_team_are_decided_without_an_allocation() 
             allocations += change.allocations + change.reallocations;
             assert!(matches!(decided.verdict, Verdict::Allow(_)), "{:?}", decided.verdict);
             let receipt = decided.receipt.expect("a grant's receipt");
-            assert_eq!(gate.settle(&receipt, inquiry.uid), Settled::Released);
+            assert_eq!(gate.settle(&receipt, inquiry.uid, &Observed::default()), Settled::Released);
         }
         rounds.push(allocations);
     }

@@ -77,7 +77,7 @@ impl Gatehouse {
 
     fn prove(&self, token: &str) -> Result<Box<str>, TokenFault> {
         let now = self.clock.now();
-        self.memory.prove(&self.state.view(), token.as_bytes(), now).map(|user| user.token.user.clone())
+        self.memory.prove(&self.state.view(), token.as_bytes(), now).map(|user| (*user.token.user).into())
     }
 
     fn holds(&self, token: &str) -> bool {

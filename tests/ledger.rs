@@ -4,9 +4,10 @@
 
 use governor::clock::FakeRelativeClock;
 use governor::{Quota as GovernorQuota, RateLimiter};
-use herdgate::decision::limits::{Holder, Limit, Limits, Quota, Scope, Seats};
+use herdgate::decision::limits::{Account, Accounts, Holder, Quota, Scope, Terms};
 use herdgate::decision::moment::Moment;
-use herdgate::ledger::books::{Books, Excess};
+use herdgate::ledger::account::Excess;
+use herdgate::ledger::books::Books;
 use proptest::prelude::*;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -16,11 +17,12 @@ const MINUTE: u64 = 60_000_000_000;
 /// `script`: milliseconds → what remains after an admission, or the seconds to wait.
 fn check(quotas: &[Quota], script: &[(u64, Result<u64, f64>)]) {
     let mut books = Books::default();
-    let limits = limits(quotas);
+    let terms = terms(quotas);
+    let limits = accounts(&terms);
     for (step, (ms, expected)) in script.iter().enumerate() {
         let found = books
-            .admit(&limits, &Seats::default(), 0, at(ms * 1_000_000))
-            .map(|admission| admission.requests.unwrap().remaining)
+            .admit(&limits, 0, 0, at(ms * 1_000_000))
+            .map(|admission| admission.standings.requests.unwrap().remaining)
             .map_err(|excess| wait_ns(excess) as f64 / 1e9);
         assert_eq!(found, *expected, "step {step} at {ms} ms");
     }
@@ -54,24 +56,27 @@ fn of_several_limits_the_tightest_is_reported_and_the_longest_wait_told() {
 #[test]
 fn a_limit_made_smaller_does_not_lock_its_caller_out_for_longer_than_the_new_one_could() {
     let mut books = Books::default();
-    let wide = limits(&[quota(1, MINUTE, 100)]);
+    let wide = terms(&[quota(1, MINUTE, 100)]);
+    let wide = accounts(&wide);
     for _ in 0..100 {
-        books.admit(&wide, &Seats::default(), 0, at(0)).unwrap();
+        books.admit(&wide, 0, 0, at(0)).unwrap();
     }
-    let narrow = limits(&[quota(60, MINUTE, 2)]);
-    let excess = books.admit(&narrow, &Seats::default(), 0, at(0)).unwrap_err();
+    let narrow = terms(&[quota(60, MINUTE, 2)]);
+    let narrow = accounts(&narrow);
+    let excess = books.admit(&narrow, 0, 0, at(0)).unwrap_err();
     assert_eq!(wait_ns(excess), 1_000_000_000);
 }
 
 #[test]
 fn stale_entries_are_dropped_so_that_the_books_stay_bounded() {
     let mut books = Books::default();
+    let terms = terms(&[quota(60, MINUTE, 3)]);
     for round in 0..20_u64 {
         for identity in 0..2_000_u128 {
-            let mut limits = Limits::default();
+            let mut limits = Accounts::default();
             let scope = Scope(u128::from(round) * 2_000 + identity);
-            assert!(limits.push(Limit { scope, holder: Holder::Key, position: 0, quota: quota(60, MINUTE, 3) }));
-            books.admit(&limits, &Seats::default(), 0, at(round * MINUTE)).unwrap();
+            assert!(limits.push(Account { scope, holder: Holder::Key, terms: &terms }));
+            books.admit(&limits, 0, 0, at(round * MINUTE)).unwrap();
         }
     }
     assert!(books.len() <= 8_192, "{} entries for 40,000 identities that came once", books.len());
@@ -80,13 +85,12 @@ fn stale_entries_are_dropped_so_that_the_books_stay_bounded() {
 #[test]
 fn pools_take_turns_of_their_own() {
     let mut books = Books::default();
-    let none = Limits::default();
-    let turns: Vec<u64> =
-        [1, 2, 1, 2, 1].iter().map(|key| books.admit(&none, &Seats::default(), *key, at(0)).unwrap().turn).collect();
+    let none = Accounts::default();
+    let turns: Vec<u64> = [1, 2, 1, 2, 1].iter().map(|key| books.admit(&none, 0, *key, at(0)).unwrap().turn).collect();
     assert_eq!(turns, [0, 0, 1, 1, 2]);
     books.retain_pools(|key| key == 1);
-    assert_eq!(books.admit(&none, &Seats::default(), 1, at(0)).unwrap().turn, 3);
-    assert_eq!(books.admit(&none, &Seats::default(), 2, at(0)).unwrap().turn, 0);
+    assert_eq!(books.admit(&none, 0, 1, at(0)).unwrap().turn, 3);
+    assert_eq!(books.admit(&none, 0, 2, at(0)).unwrap().turn, 0);
 }
 
 proptest! {
@@ -96,7 +100,8 @@ proptest! {
         gaps in prop::collection::vec(0..3_000_000_000_u64, 1..200),
     ) {
         let mut books = Books::default();
-        let limits = limits(&quotas);
+        let terms = terms(&quotas);
+        let limits = accounts(&terms);
         let mut model: Vec<_> = quotas.iter().map(|quota| NaiveBucket::full(*quota)).collect();
         let mut now = 0;
         for gap in gaps {
@@ -104,12 +109,12 @@ proptest! {
             model.iter_mut().for_each(|bucket| bucket.refill(now));
             let allowed = model.iter().all(|bucket| bucket.credit_ns >= bucket.interval());
             let before = format!("{books:?}");
-            match books.admit(&limits, &Seats::default(), 0, at(now)) {
+            match books.admit(&limits, 0, 0, at(now)) {
                 Ok(admission) => {
                     prop_assert!(allowed);
                     model.iter_mut().for_each(|bucket| bucket.credit_ns -= bucket.interval());
                     let remaining = model.iter().map(|bucket| bucket.credit_ns / bucket.interval()).min().unwrap();
-                    prop_assert_eq!(u128::from(admission.requests.unwrap().remaining), remaining);
+                    prop_assert_eq!(u128::from(admission.standings.requests.unwrap().remaining), remaining);
                 }
                 Err(excess) => {
                     prop_assert!(!allowed);
@@ -125,30 +130,32 @@ proptest! {
     #[test]
     fn waiting_as_long_as_told_is_enough_and_a_moment_less_is_not(quotas in quotas()) {
         let mut books = Books::default();
-        let limits = limits(&quotas);
+        let terms = terms(&quotas);
+        let limits = accounts(&terms);
         let excess = loop {
-            if let Err(excess) = books.admit(&limits, &Seats::default(), 0, at(0)) {
+            if let Err(excess) = books.admit(&limits, 0, 0, at(0)) {
                 break excess;
             }
         };
-        prop_assert!(books.admit(&limits, &Seats::default(), 0, at(wait_ns(excess) - 1)).is_err());
-        prop_assert!(books.admit(&limits, &Seats::default(), 0, at(wait_ns(excess))).is_ok());
+        prop_assert!(books.admit(&limits, 0, 0, at(wait_ns(excess) - 1)).is_err());
+        prop_assert!(books.admit(&limits, 0, 0, at(wait_ns(excess))).is_ok());
     }
 
     #[test]
     fn a_release_gives_back_exactly_what_was_taken(quotas in quotas(), taken in 0..10_usize) {
         let (mut with, mut without) = (Books::default(), Books::default());
-        let limits = limits(&quotas);
+        let terms = terms(&quotas);
+        let limits = accounts(&terms);
         for _ in 0..taken {
-            let _ = with.admit(&limits, &Seats::default(), 0, at(0));
-            let _ = without.admit(&limits, &Seats::default(), 0, at(0));
+            let _ = with.admit(&limits, 0, 0, at(0));
+            let _ = without.admit(&limits, 0, 0, at(0));
         }
-        if with.admit(&limits, &Seats::default(), 0, at(0)).is_ok() {
+        if with.admit(&limits, 0, 0, at(0)).is_ok() {
             with.release(&limits);
         }
         for later in [0, 0, 1_000_000, 5_000_000_000] {
-            let found = with.admit(&limits, &Seats::default(), 0, at(later)).map(|admission| admission.requests);
-            prop_assert_eq!(found, without.admit(&limits, &Seats::default(), 0, at(later)).map(|admission| admission.requests));
+            let found = with.admit(&limits, 0, 0, at(later)).map(|admission| admission.standings.requests);
+            prop_assert_eq!(found, without.admit(&limits, 0, 0, at(later)).map(|admission| admission.standings.requests));
         }
     }
 
@@ -167,13 +174,14 @@ proptest! {
             clock.clone(),
         );
         let mut books = Books::default();
-        let limits = limits(&[quota(1, interval_ns, u64::from(burst))]);
+        let terms = terms(&[quota(1, interval_ns, u64::from(burst))]);
+        let limits = accounts(&terms);
         let mut now = 0;
         for gap in gaps {
             now += gap;
             clock.advance(Duration::from_nanos(gap));
             for _ in 0..burst.min(3) {
-                prop_assert_eq!(books.admit(&limits, &Seats::default(), 0, at(now)).is_ok(), theirs.check().is_ok());
+                prop_assert_eq!(books.admit(&limits, 0, 0, at(now)).is_ok(), theirs.check().is_ok());
             }
         }
     }
@@ -205,10 +213,7 @@ impl NaiveBucket {
 }
 
 fn wait_ns(excess: Excess) -> u64 {
-    match excess {
-        Excess::Rate(excess) => excess.retry_ns,
-        Excess::Concurrency { .. } => panic!("no claim here has a slot to take"),
-    }
+    excess.retry_ns.unwrap()
 }
 
 fn quotas() -> impl Strategy<Value = Vec<Quota>> {
@@ -222,12 +227,14 @@ fn quota(count: u64, period_ns: u64, burst: u64) -> Quota {
     Quota { count: some(count), period_ns: some(period_ns), burst: some(burst) }
 }
 
-fn limits(quotas: &[Quota]) -> Limits {
-    let mut limits = Limits::default();
-    for (position, quota) in quotas.iter().enumerate() {
-        assert!(limits.push(Limit { scope: Scope(1), holder: Holder::Key, position: position as u8, quota: *quota }));
-    }
-    limits
+fn terms(quotas: &[Quota]) -> Terms {
+    Terms { requests: quotas.to_vec(), ..Terms::default() }
+}
+
+fn accounts(terms: &Terms) -> Accounts<'_> {
+    let mut accounts = Accounts::default();
+    assert!(accounts.push(Account { scope: Scope(1), holder: Holder::Key, terms }));
+    accounts
 }
 
 fn at(ns: u64) -> Moment {

@@ -11,6 +11,7 @@ use herdgate::decision::limits::Scope;
 use herdgate::decision::moment::Moment;
 use herdgate::decision::verdict::{Code, Verdict};
 use herdgate::gate::Gate;
+use herdgate::ledger::charge::Observed;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::receipt::Receipts;
 use herdgate::spop::notify::{Messages, put_message};
@@ -473,7 +474,7 @@ proptest! {
                 }
             };
             prop_assert_eq!(told(&account), expected, "{}", line);
-            gate.settle_at("", uid.as_bytes(), now);
+            gate.settle_at("", uid.as_bytes(), &Observed::default(), now);
         }
     }
 }

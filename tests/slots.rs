@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use herdgate::decision::choose::Load;
-use herdgate::decision::limits::{Concurrency, Holder, Limits, Scope, Scopes, Seats};
+use herdgate::decision::limits::{Account, Accounts, Cost, Holder, Scope, Scopes, Terms};
 use herdgate::decision::moment::Moment;
-use herdgate::ledger::books::{Books, Ended, Excess};
-use herdgate::ledger::slots::{SLOTS_MAX, Slot, Slots};
+use herdgate::decision::route::Endpoint;
+use herdgate::ledger::account::Spent;
+use herdgate::ledger::books::{Books, Ended};
+use herdgate::ledger::charge::Observed;
+use herdgate::ledger::reservation::{Name, Reservation};
+use herdgate::ledger::slots::{SLOTS_MAX, Slots};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -16,7 +20,7 @@ proptest! {
     #[test]
     fn slots_agree_with_a_naive_list(events in prop::collection::vec(event(), 1..300)) {
         let mut slots = Slots::default();
-        let mut list: Vec<Slot> = Vec::new();
+        let mut list: Vec<Reservation> = Vec::new();
         let (mut ever, mut early) = (BTreeSet::new(), BTreeSet::new());
         let mut now = S;
         for event in events {
@@ -25,8 +29,10 @@ proptest! {
                     let slot = slot(id, uid, caller, server, now);
                     // Ids are random and never come twice.
                     if ever.insert(id) {
-                        slots.open(slot);
-                        if !early.remove(&uid) {
+                        let has_ended = slots.has_ended(uid);
+                        prop_assert_eq!(has_ended, early.remove(&uid));
+                        if !has_ended {
+                            slots.open(slot.clone());
                             list.push(slot);
                         }
                     }
@@ -38,28 +44,25 @@ proptest! {
                 }
                 Event::ReleaseUid { uid } => {
                     // Of several with one identifier, the newest is meant.
-                    let expected = list.iter().rposition(|open| open.uid == uid).map(|at| list[at]);
+                    let expected = list.iter().rposition(|open| open.uid == uid).map(|at| list[at].clone());
                     let found = slots.release_uid(uid);
                     if found.is_none() {
                         early.insert(uid);
                     }
                     if let Some(found) = found {
-                        prop_assert_eq!(Some(found), expected);
                         list.retain(|open| open.id != found.id);
+                        prop_assert_eq!(Some(found), expected);
                     }
                 }
                 Event::Wait { ns } => now += ns,
                 Event::Expire { age } => {
                     let before = list.len();
-                    list.retain(|open| open.opened.mono_ns >= now.saturating_sub(age));
-                    prop_assert_eq!(slots.expire(now.saturating_sub(age)), before - list.len());
+                    list.retain(|open| open.opened_ns >= now.saturating_sub(age));
+                    let expired = std::iter::from_fn(|| slots.expire_one(now.saturating_sub(age))).count();
+                    prop_assert_eq!(expired, before - list.len());
                 }
             }
             prop_assert_eq!(slots.len(), list.len());
-            for caller in 0..3 {
-                let held = list.iter().filter(|open| open.scopes == Scopes::one(Scope(caller))).count();
-                prop_assert_eq!(slots.of_caller(Scope(caller)) as usize, held);
-            }
             for server in 0..3 {
                 let there = list.iter().filter(|open| open.server == server).count();
                 prop_assert_eq!(slots.of_server(server) as usize, there);
@@ -76,8 +79,8 @@ proptest! {
         let mut now = S;
         for event in events {
             match event {
-                Event::Open { id, uid, caller, server } => books.open(slot(id, uid, caller, server, now)),
-                Event::Release { id } => drop(books.ended(id, at(now))),
+                Event::Open { id, uid, caller, server } => drop(books.open(slot(id, uid, caller, server, now))),
+                Event::Release { id } => drop(books.settle(id, &Observed::default(), at(now))),
                 Event::ReleaseUid { uid } => drop(books.ended_unheard(uid, at(now))),
                 Event::Wait { ns } | Event::Expire { age: ns } => now += ns,
             }
@@ -91,28 +94,31 @@ proptest! {
 #[test]
 fn a_caller_may_have_as_many_requests_on_their_way_as_its_plan_says() {
     let mut books = Books::new(3600 * S);
-    let two = &seats(&[(0, Holder::Key, Some(2))]);
+    let terms = at_once(Some(2));
+    let two = accounts(&[(0, Holder::Key, &terms)]);
     for id in 0..2 {
-        books.admit(&Limits::default(), two, 0, at(S)).unwrap();
+        books.admit(&two, 0, 0, at(S)).unwrap();
         books.open(slot(id, 0, 0, 0, S));
     }
-    let excess = books.admit(&Limits::default(), two, 0, at(S)).unwrap_err();
-    assert!(matches!(excess, Excess::Concurrency { retry_ns, holder: Holder::Key } if retry_ns >= S), "{excess:?}");
-    let other = &seats(&[(1, Holder::Key, Some(2))]);
-    books.admit(&Limits::default(), other, 0, at(S)).unwrap();
-    assert!(matches!(books.ended(0, at(2 * S)), Ended::Released(_)));
-    assert_eq!(books.ended(0, at(2 * S)), Ended::Nothing, "a repeated line releases nothing");
-    books.admit(&Limits::default(), two, 0, at(2 * S)).unwrap();
+    let excess = books.admit(&two, 0, 0, at(S)).unwrap_err();
+    assert_eq!((excess.limit, excess.holder), (Spent::Concurrency, Holder::Key));
+    assert!(excess.retry_ns.is_some_and(|retry_ns| retry_ns >= S), "{excess:?}");
+    let other = accounts(&[(1, Holder::Key, &terms)]);
+    books.admit(&other, 0, 0, at(S)).unwrap();
+    assert!(matches!(books.settle(0, &Observed::default(), at(2 * S)), Ended::Settled(_)));
+    assert_eq!(books.settle(0, &Observed::default(), at(2 * S)), Ended::Again, "a repeated line releases nothing");
+    books.admit(&two, 0, 0, at(2 * S)).unwrap();
 }
 
 /// A request counts for its key, its user and its team at once; whoever is full refuses it, and nobody is then charged.
 #[test]
 fn slots_count_by_everyone_they_are_taken_for() {
     let mut books = Books::new(3600 * S);
-    let ann = [(1, Holder::Key, Some(9)), (11, Holder::User, Some(2)), (21, Holder::Team, Some(3))];
-    let bob = [(1, Holder::Key, Some(9)), (12, Holder::User, Some(2)), (21, Holder::Team, Some(3))];
-    let other = [(2, Holder::Key, None), (21, Holder::Team, Some(3))];
-    let steps: [(&[_], Option<Holder>); 6] = [
+    let [nine, two, three, any] = [Some(9), Some(2), Some(3), None].map(at_once);
+    let ann = accounts(&[(1, Holder::Key, &nine), (11, Holder::User, &two), (21, Holder::Team, &three)]);
+    let bob = accounts(&[(1, Holder::Key, &nine), (12, Holder::User, &two), (21, Holder::Team, &three)]);
+    let other = accounts(&[(2, Holder::Key, &any), (21, Holder::Team, &three)]);
+    let steps = [
         (&ann, None),
         (&ann, None),
         (&ann, Some(Holder::User)),
@@ -121,32 +127,36 @@ fn slots_count_by_everyone_they_are_taken_for() {
         (&other, Some(Holder::Team)),
     ];
     for (id, (who, refused)) in steps.into_iter().enumerate() {
-        let seats = seats(who);
-        match books.admit(&Limits::default(), &seats, 0, at(S)) {
-            Ok(_) => books.open(Slot { id: id as u128, scopes: seats.scopes(), ..slot(0, 0, 0, 0, S) }),
-            Err(excess) => assert!(
-                matches!(excess, Excess::Concurrency { holder, .. } if Some(holder) == refused),
-                "{id}: {excess:?}"
-            ),
+        match books.admit(who, 0, 0, at(S)) {
+            Ok(_) => {
+                books.open(Reservation { id: id as u128, scopes: who.scopes(), ..slot(0, 0, 0, 0, S) });
+            }
+            Err(excess) => {
+                assert_eq!((excess.limit, Some(excess.holder)), (Spent::Concurrency, refused), "{id}");
+            }
         }
         assert_eq!(books.slots().len(), [1, 2, 2, 3, 3, 3][id], "{id}");
     }
-    let held = |books: &Books, scope| books.slots().of_caller(Scope(scope));
+    let held = |books: &Books, scope| books.on_their_way_of(Scope(scope));
     assert_eq!([1, 11, 12, 21, 2].map(|scope| held(&books, scope)), [3, 2, 1, 3, 0]);
-    books.ended(0, at(S));
+    books.settle(0, &Observed::default(), at(S));
     assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [2, 1, 1, 2]);
-    books.admit(&Limits::default(), &seats(&other), 0, at(S)).unwrap();
-    books.ended(1, at(S));
-    books.ended(3, at(S));
+    books.admit(&other, 0, 0, at(S)).unwrap();
+    books.settle(1, &Observed::default(), at(S));
+    books.settle(3, &Observed::default(), at(S));
     assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [0; 4]);
 }
 
-fn seats(who: &[(u128, Holder, Option<u32>)]) -> Seats {
-    let mut seats = Seats::default();
-    for &(scope, holder, most) in who {
-        assert!(seats.push(Concurrency { scope: Scope(scope), holder, most }));
+fn at_once(most: Option<u32>) -> Terms {
+    Terms { concurrency: most, ..Terms::default() }
+}
+
+fn accounts<'t>(who: &[(u128, Holder, &'t Terms)]) -> Accounts<'t> {
+    let mut accounts = Accounts::default();
+    for &(scope, holder, terms) in who {
+        assert!(accounts.push(Account { scope: Scope(scope), holder, terms }));
     }
-    seats
+    accounts
 }
 
 #[test]
@@ -155,7 +165,7 @@ fn while_lines_are_silent_slots_end_by_the_time_requests_usually_take() {
     // A hundred requests of 2 s each teach how long they take.
     for id in 0..100 {
         books.open(slot(id, 0, 0, 0, S));
-        books.ended(id, at(3 * S));
+        books.settle(id, &Observed::default(), at(3 * S));
     }
     for second in 0..30_u64 {
         books.open(slot(1000 + u128::from(second), 0, 0, 0, (4 + second) * S));
@@ -165,7 +175,7 @@ fn while_lines_are_silent_slots_end_by_the_time_requests_usually_take() {
     assert!(books.slots().len() <= 4, "{} still open", books.slots().len());
     // One line is enough to trust them again.
     let last = 1029;
-    assert!(matches!(books.ended(last, at(34 * S)), Ended::Released(_)));
+    assert!(matches!(books.settle(last, &Observed::default(), at(34 * S)), Ended::Settled(_)));
     assert!(!books.is_silent(at(34 * S)));
     // What was open then may have ended unheard; what came after ends by its line.
     books.open(slot(2000, 0, 0, 0, 35 * S));
@@ -177,8 +187,8 @@ fn while_lines_are_silent_slots_end_by_the_time_requests_usually_take() {
 #[test]
 fn a_request_that_ended_before_its_verdict_takes_no_slot() {
     let mut books = Books::new(3600 * S);
-    assert_eq!(books.ended_unheard(7, at(S)), Ended::Nothing);
-    books.open(slot(1, 7, 0, 0, 2 * S));
+    assert_eq!(books.ended_unheard(7, at(S)), Ended::Unknown);
+    assert!(!books.open(slot(1, 7, 0, 0, 2 * S)));
     assert!(books.slots().is_empty());
     books.open(slot(2, 8, 0, 0, 2 * S));
     assert_eq!(books.slots().len(), 1);
@@ -215,8 +225,25 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Slot {
-    Slot { id, uid, scopes: Scopes::one(Scope(caller)), server, pool: server, opened: at(opened_ns) }
+fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Reservation {
+    Reservation {
+        id,
+        uid,
+        scopes: Scopes::one(Scope(caller)),
+        caller: Name::new("ann"),
+        user: None,
+        team: None,
+        model: None,
+        endpoint: Endpoint::Chat,
+        stream: true,
+        server,
+        pool: server,
+        opened_ns,
+        opened_unix_ms: 0,
+        tokens_in: 0,
+        tokens_out: 0,
+        cost: Cost::default(),
+    }
 }
 
 fn at(mono_ns: u64) -> Moment {

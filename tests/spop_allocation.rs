@@ -38,7 +38,7 @@ fn ten_thousand_questions_are_answered_without_an_allocation() {
         models: Vec::new(),
     };
     let requests = Some(Standing { limit: 20, remaining: 19, reset_ns: 1_500_000_000 });
-    let grant = Grant { server: &server, server2: Some(&server), pool: None, requests };
+    let grant = Grant { server: &server, server2: Some(&server), pool: None, requests, tokens: requests };
 
     let mut session = Session::new(100_000);
     let mut output = Vec::new();

@@ -214,12 +214,13 @@ fn a_grant_sets_what_applies() {
     };
     let (first, second) = (server("gpu1"), server("gpu2"));
     let roster = roster("llama3:8b", &first);
-    let bare = Grant { server: &first, server2: None, pool: None, requests: None };
+    let bare = Grant { server: &first, server2: None, pool: None, requests: None, tokens: None };
     let full = Grant {
         server: &first,
         server2: Some(&second),
         pool: roster.get("llama3:8b"),
         requests: Some(Standing { limit: 20, remaining: 19, reset_ns: 360_000_000_000 }),
+        tokens: Some(Standing { limit: 9000, remaining: 8999, reset_ns: 90_000_000_000 }),
     };
     let cases = [
         (bare, vec!["verdict=allow", "server=gpu1"]),
@@ -233,6 +234,9 @@ fn a_grant_sets_what_applies() {
                 "limit_requests=20",
                 "remaining_requests=19",
                 "reset_requests=6m0s",
+                "limit_tokens=9000",
+                "remaining_tokens=8999",
+                "reset_tokens=1m30s",
             ],
         ),
     ];

@@ -24,6 +24,7 @@ use herdgate::decision::judge::{Judgement, judge};
 use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
 use herdgate::gate::{Decided, Gate};
+use herdgate::ledger::charge::Observed;
 use herdgate::ledger::memory::{Asked, MemoryLedger};
 use herdgate::metrics::Port;
 use herdgate::spop::answerer::Answerer;
@@ -192,8 +193,9 @@ fn codec(session: &mut Session, question: &[u8], granted: &Decided<'_>, output: 
 fn decide(gate: &Gate, ledger: &MemoryLedger, view: &View, inquiry: &Inquiry<'_>) {
     let now = gate.clock.now();
     if let Judgement::Claim(claim) = judge(view, black_box(inquiry), now).judgement {
-        let _ = black_box(ledger.take(view, &claim, Asked { id: 1, uid: 1 }, now));
-        let _ = black_box(ledger.ended(1, now));
+        let asked = Asked { id: 1, uid: 1, caller: "ann", user: b"", token_user: None, team: None };
+        let _ = black_box(ledger.take(view, &claim, asked, now));
+        let _ = black_box(ledger.ended_unheard(1, now));
     }
 }
 
@@ -207,6 +209,6 @@ fn answer(gate: &Gate, session: &mut Session, question: &[u8], output: &mut Vec<
             gate.answer(messages, received, ack);
         });
         black_box(output);
-        let _ = black_box(gate.settle("", stage::UID));
+        let _ = black_box(gate.settle("", stage::UID, &Observed::default()));
     }
 }

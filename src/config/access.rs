@@ -2,10 +2,10 @@
 
 use super::compile::{Compiler, integer};
 use super::file::{File, Table};
-use super::quantity::Rate;
 use super::settings::KeySettings;
+use super::terms::whole;
 use super::value::Value;
-use crate::decision::limits::{Quota, Scope};
+use crate::decision::limits::{Quota, Scope, Terms};
 use crate::decision::policy::{Anonymous, Plan, PlanIndex, Team};
 use std::path::PathBuf;
 
@@ -43,7 +43,8 @@ impl Compiler<'_, '_> {
         let plan = self.plan_called(table, "anonymous", plans)?;
         let Some((Value::Rate(requests), _)) = table.get("anonymous_requests") else { return None };
         let concurrency = integer(table, "anonymous_concurrency")?;
-        Some(Anonymous { plan, scope: Scope::of("anonymous", &[]), requests: whole(requests), concurrency })
+        let terms = Terms { requests: vec![whole(requests)], concurrency: Some(concurrency), ..Terms::default() };
+        Some(Anonymous { plan, scope: Scope::of("anonymous", &[]), terms })
     }
 
     /// The plan that `key` of a table names.
@@ -84,9 +85,4 @@ pub(super) fn failures(table: &Table) -> Option<Quota> {
         Some((Value::Rate(rate), _)) => Some(whole(rate)),
         _ => None,
     }
-}
-
-/// A rate all of which may come at once.
-fn whole(rate: Rate) -> Quota {
-    Quota { count: rate.count, period_ns: rate.period_ns, burst: rate.count }
 }

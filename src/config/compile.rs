@@ -3,16 +3,14 @@
 use super::access;
 use super::file::{File, Table};
 use super::issuer;
-use super::quantity::{COUNT_MAX, Rate};
+use super::quantity::COUNT_MAX;
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
 use super::value::{Value, Written};
-use crate::decision::limits::{Quota, RATES_MAX};
 use crate::decision::name::NAME_MAX;
 use crate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server};
 use crate::listen::Address;
 use crate::problem::{Findings, Problems};
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,13 +59,16 @@ pub fn compile(source: &str, file: &str, base: &Path) -> Result<Config, Problems
     let mut compiler = Compiler { findings: &mut findings, base };
     let (plans, servers) = (compiler.plans(&written), compiler.servers(&written));
     let (teams, anonymous) = (compiler.teams(&written, &plans), compiler.anonymous(&written, &plans));
+    let (models, routes, gate) =
+        (compiler.models_held(&written), compiler.routes_held(&written), compiler.gate(&written));
     let settings = compiler.settings(&written);
     let (issuers, sources) = issuer::issuers(&written, &plans, &teams, base, &mut findings);
     match settings {
         Some(settings) if findings.is_empty() => {
             let recheck_s = settings.probe.interval.as_secs_f64().ceil() as u64;
             let settings = Settings { issuers: sources, ..settings };
-            Ok(Config { policy: Policy { plans, servers, teams, anonymous, issuers, recheck_s }, settings })
+            let policy = Policy { plans, servers, teams, anonymous, issuers, models, routes, gate, recheck_s };
+            Ok(Config { policy, settings })
         }
         _ => Err(findings.into_problems(file)),
     }
@@ -101,8 +102,7 @@ impl Compiler<'_, '_> {
                 .map(|model| ModelPattern::new(model))
                 .collect(),
             routes: self.routes(table),
-            requests: self.quotas(table),
-            concurrency: integer(table, "concurrency"),
+            terms: self.terms(table),
             allowance: self.allowance(table),
         }
     }
@@ -129,37 +129,6 @@ impl Compiler<'_, '_> {
         }
         let has = |class: &str| routes.iter().any(|(route, _)| route == class);
         RouteClasses { inference: has("inference"), catalog: has("catalog") }
-    }
-
-    fn quotas(&mut self, table: &Table) -> Vec<Quota> {
-        let burst = match table.get("burst") {
-            Some((Value::Integer(burst), at)) => u64::try_from(burst).ok().and_then(NonZeroU64::new).zip(Some(at)),
-            _ => None,
-        };
-        let quota = |rate: Rate, burst| Quota { count: rate.count, period_ns: rate.period_ns, burst };
-        match (table.get("requests"), burst) {
-            (Some((Value::Rate(rate), _)), burst) => vec![quota(rate, burst.map_or(rate.count, |(burst, _)| burst))],
-            (Some((Value::Rates(rates), at)), burst) => {
-                if let Some((_, at)) = burst {
-                    let hint = "of a list, each rate's own count is its burst; leave \"burst\" out";
-                    let what = "\"burst\" goes with a single rate, and \"requests\" is a list";
-                    self.findings.value(at, what.to_owned(), Some(hint.to_owned()));
-                }
-                if rates.is_empty() {
-                    let hint = "leave it out for no limit";
-                    self.findings.value(at, "\"requests\" is an empty list".to_owned(), Some(hint.to_owned()));
-                } else if rates.len() > RATES_MAX {
-                    self.findings.value(at, format!("\"requests\" has more than {RATES_MAX} rates"), None);
-                }
-                rates.into_iter().map(|rate| quota(rate, rate.count)).collect()
-            }
-            (_, Some((_, at))) if !table.has("requests") => {
-                let what = "\"burst\" without \"requests\"";
-                self.findings.missing(at, what.to_owned(), Some("add requests = \"60/min\"".to_owned()));
-                Vec::new()
-            }
-            _ => Vec::new(),
-        }
     }
 
     fn servers(&mut self, file: &File) -> Vec<Server> {

@@ -214,7 +214,8 @@ fn read_fields(
         }
         match (&key.kind, value.get_ref()) {
             (Kind::Table(inner), DeValue::Table(table)) => {
-                read_fields(inner, &format!("\"{}\" of {place}", key.name), false, table, findings);
+                let place = format!("\"{}\" of {place}", key.name);
+                fields.extend(read_fields(inner, &place, enforced && key.enforced, table, findings).0);
             }
             (Kind::Sections(section), DeValue::Array(items)) => {
                 for item in items.iter() {

@@ -11,6 +11,7 @@ pub mod reload;
 pub mod schema;
 pub mod server;
 pub mod settings;
+mod terms;
 pub mod value;
 
 pub use crate::problem::{Problem, Problems};

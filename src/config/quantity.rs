@@ -1,5 +1,6 @@
 //! Quantities as people write them: durations `250ms`, rates `60/min`, counts `100k`.
 
+use crate::decision::limits::{Budget, Window};
 use nom::branch::alt;
 use nom::bytes::complete::tag;
 use nom::character::complete::digit1;
@@ -52,10 +53,11 @@ pub fn rate(written: &str) -> Option<Rate> {
     Some(Rate { count: NonZeroU64::new(count)?, period_ns: NonZeroU64::new(period_ns)? })
 }
 
-/// Reads a budget: a count and a calendar window, `day` or `month`. Answers the count.
-pub fn budget(written: &str) -> Option<u64> {
-    let window = alt((tag("day"), tag("month")));
-    whole(separated_pair(count_part, tag("/"), window), written).map(|(count, _)| count)
+/// Reads a budget: a count of at least 1 and a calendar window, `day` or `month`.
+pub fn budget(written: &str) -> Option<Budget> {
+    let window = alt((value(Window::Day, tag("day")), value(Window::Month, tag("month"))));
+    let (most, window) = whole(separated_pair(count_part, tag("/"), window), written)?;
+    Some(Budget { most: NonZeroU64::new(most)?, window })
 }
 
 fn whole<'a, P>(parser: P, written: &'a str) -> Option<P::Output>
@@ -146,7 +148,10 @@ mod tests {
             let found = rate(written).map(|rate| (rate.count.get(), rate.period_ns.get() / 1_000_000_000));
             assert_eq!(found, expected, "{written}");
         }
-        assert_eq!(budget("40M/month"), Some(40_000_000));
+        assert_eq!(
+            budget("40M/month").map(|budget| (budget.most.get(), budget.window)),
+            Some((40_000_000, Window::Month))
+        );
         assert_eq!(budget("40M/h"), None);
     }
 }

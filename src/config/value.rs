@@ -2,6 +2,7 @@
 
 use super::quantity::{self, Rate};
 use super::schema::{Key, Kind, Word, quoted};
+use crate::decision::limits::Budget;
 use crate::problem::Findings;
 use crate::spelling;
 use std::net::SocketAddr;
@@ -10,6 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeArray, DeValue};
+
+/// Largest number that is no whole one: a weight.
+pub const NUMBER_MAX: f64 = 1000.0;
 
 /// Longest string acted on, in bytes.
 const TEXT_MAX: usize = 4096;
@@ -33,6 +37,10 @@ pub enum Value {
     Rate(Rate),
     /// A list of rates.
     Rates(Vec<Rate>),
+    /// A number, from 0 to [`NUMBER_MAX`].
+    Number(f64),
+    /// Budgets, each with its place.
+    Budgets(Vec<(Budget, Range<usize>)>),
     /// Well-formed, and not acted on.
     Checked,
 }
@@ -77,7 +85,10 @@ impl Reader<'_, '_> {
                 None => self.wrong(value, None),
             },
             Kind::Number => match value.get_ref() {
-                DeValue::Integer(_) | DeValue::Float(_) => Some(Value::Checked),
+                DeValue::Integer(_) | DeValue::Float(_) => match number(value.get_ref()) {
+                    Some(number) => Some(Value::Number(number)),
+                    None => self.wrong(value, None),
+                },
                 _ => self.wrong(value, None),
             },
             Kind::Bool => match value.get_ref() {
@@ -93,7 +104,10 @@ impl Reader<'_, '_> {
                 _ => self.quantity(value, quantity::rate).map(Value::Rate),
             },
             Kind::Budgets => {
-                self.list(value, |reader, item| reader.quantity(item, quantity::budget)).map(|_| Value::Checked)
+                let read = |reader: &mut Self, item: &Spanned<DeValue<'_>>| {
+                    Some((reader.quantity(item, quantity::budget)?, item.span()))
+                };
+                self.list(value, read).map(Value::Budgets)
             }
             Kind::Choice(words) => self.choice(value, words),
             Kind::Choices(words) => self.choices(value, words),
@@ -254,6 +268,15 @@ fn concealed(shown: &str) -> &str {
 fn integer(value: &DeValue<'_>) -> Option<i64> {
     let number = value.as_integer()?;
     i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// A number within its bounds.
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    let number = match value {
+        DeValue::Float(float) => float.as_str().replace('_', "").parse().ok()?,
+        value => f64::from(i32::try_from(integer(value)?).ok()?),
+    };
+    (0.0..=NUMBER_MAX).contains(&number).then_some(number)
 }
 
 fn article(type_name: &str) -> String {

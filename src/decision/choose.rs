@@ -40,6 +40,7 @@ pub fn choose<'v>(
     turn: u64,
     load: &impl Load,
     requests: Option<Standing>,
+    tokens: Option<Standing>,
 ) -> Result<Choice<'v>, Refusal> {
     let rotation: &'v [ServerIndex] = match claim.pool {
         Some(pool) => &pool.rotation,
@@ -78,7 +79,10 @@ pub fn choose<'v>(
     let [first, second] = best;
     let first = first.ok_or_else(none)?;
     let server2 = second.map(|candidate| candidate.server);
-    Ok(Choice { grant: Grant { server: first.server, server2, pool: claim.pool, requests }, server_key: first.key })
+    Ok(Choice {
+        grant: Grant { server: first.server, server2, pool: claim.pool, requests, tokens },
+        server_key: first.key,
+    })
 }
 
 #[derive(Clone, Copy)]

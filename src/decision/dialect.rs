@@ -22,7 +22,7 @@ pub fn refusal_body(refusal: &Refusal, dialect: Dialect) -> String {
         Dialect::OpenAi => {
             body.push_str("{\"error\":{\"message\":");
             push_json_string(&mut body, &message);
-            let (kind, code) = (openai_type(code), code.as_str());
+            let (kind, code) = (openai_type(&refusal.reason), code.as_str());
             // Writing to a String cannot fail.
             let _ = match refusal.reason.option() {
                 Some(option) => write!(body, ",\"type\":\"{kind}\",\"param\":\"{option}\",\"code\":\"{code}\"}}}}"),
@@ -54,6 +54,11 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
         },
         Code::ExceedsLimit => match &refusal.reason {
             Reason::OverBound(excess) => excess_message(excess),
+            Reason::NeverFits { held, most, .. } => {
+                format!(
+                    "the request may come to {held} tokens, and a limit permits at most {most}: ask for less output"
+                )
+            }
             _ => "the request asks for more than your plan permits".into(),
         },
         Code::InvalidBody | Code::AmbiguousBody => match &refusal.reason {
@@ -66,6 +71,10 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
         Code::RateLimitExceeded => match refusal.retry_after_s {
             Some(seconds) => format!("rate limit exceeded, try again in {seconds} s"),
             None => "rate limit exceeded".into(),
+        },
+        Code::QuotaExceeded => match refusal.retry_after_s {
+            Some(seconds) => format!("token budget used up, try again in {seconds} s"),
+            None => "token budget used up".into(),
         },
         Code::ConcurrencyExceeded => "too many requests at once, wait for one of them to end".into(),
         Code::NoServer if model.is_empty() => "no server is available right now".into(),
@@ -94,10 +103,12 @@ fn excess_message(excess: &Excess) -> String {
 }
 
 /// OpenAI's `error.type` for a code, as its API documents and returns it.
-fn openai_type(code: Code) -> &'static str {
-    match code {
+fn openai_type(reason: &Reason) -> &'static str {
+    match reason.code() {
         Code::NotPermitted => "permission_error",
+        Code::RateLimitExceeded if reason.is_about_tokens() => "tokens",
         Code::RateLimitExceeded | Code::ConcurrencyExceeded => "requests",
+        Code::QuotaExceeded => "insufficient_quota",
         Code::NoServer | Code::Overloaded => "server_error",
         Code::InvalidApiKey
         | Code::ModelNotFound
@@ -120,7 +131,7 @@ fn anthropic_type(code: Code) -> &'static str {
             "invalid_request_error"
         }
         Code::BodyNotVisible => "request_too_large",
-        Code::RateLimitExceeded | Code::ConcurrencyExceeded => "rate_limit_error",
+        Code::RateLimitExceeded | Code::QuotaExceeded | Code::ConcurrencyExceeded => "rate_limit_error",
         Code::NoServer | Code::Overloaded => "overloaded_error",
     }
 }

@@ -2,10 +2,12 @@
 
 use super::authenticate::{Caller, Identity, authenticate};
 use super::body::{Body, BodyFault, BodyReader, FaultKind};
+use super::bounds::Output;
 use super::inquiry::{BodyShown, Inquiry};
 use super::keyset::Key;
-use super::limits::{Concurrency, Holder, Limit, Limits, Quota, Scope, Seats, User};
+use super::limits::{Account, Accounts, Demand, Holder, Scope, Terms, User, Wanted};
 use super::moment::Moment;
+use super::policy::ServerKind;
 use super::resolve::resolve;
 use super::roster::Pool;
 use super::route::{Class, Dialect, Endpoint, Route, percent_decoded, route};
@@ -48,12 +50,14 @@ pub enum Judgement<'v> {
 pub struct Claim<'v> {
     /// The pool of its model; `None` where the ingress hides bodies and the plan permits every model.
     pub pool: Option<&'v Pool>,
-    /// Limits to take from, all or none.
-    pub limits: Limits,
-    /// Whose slots to take; empty for what is unmetered.
-    pub seats: Seats,
-    /// The user behind the caller, whose scope is among both.
+    /// The books to take from, all or none; empty for what is unmetered.
+    pub accounts: Accounts<'v>,
+    /// The user behind the caller, whose scope is among them.
     pub user: Option<User>,
+    /// What it may come to.
+    pub demand: Demand,
+    /// The endpoint.
+    pub endpoint: Endpoint,
 }
 
 /// Below this many bytes an unfinished document is the client's mistake; above, the proxy's buffer was too small for it.
@@ -121,19 +125,21 @@ fn permitted<'v>(
     if route.endpoint.is_answered_here() {
         return answer(view, route, caller).map(Judgement::Answer);
     }
-    let Demand { limits, seats, user } = match route.endpoint.class() {
-        Class::Inference => demand_of(caller)?,
-        _ => Demand::default(),
-    };
+    let endpoint = route.endpoint;
+    let is_metered = endpoint.class() == Class::Inference;
+    let user = caller.user().filter(|_| is_metered);
     if matches!(inquiry.body, BodyShown::Hidden) {
         // Without a body the model is unknown: only a plan that may use every model may pass. `*` alone is not enough
         // where some model leaves the fleet, because it does not permit that one.
         let pattern = caller.plan.models.iter().any(|pattern| pattern.permits_all());
         // Nor can options be judged that are not seen.
-        let options = route.endpoint.class() != Class::Inference || caller.plan.allowance.permits_all();
+        let options = !is_metered || caller.plan.allowance.permits_all();
         let everything = pattern && options && view.roster.permits_all(caller.plan_index);
         return if everything {
-            Ok(Judgement::Claim(Claim { pool: None, limits, seats, user }))
+            let accounts = if is_metered { accounts_of(view, caller, endpoint, None)? } else { Accounts::default() };
+            let output = Wanted::Open(caller.plan.allowance.max_output);
+            let demand = Demand { output, stream: true, ..Demand::default() };
+            Ok(Judgement::Claim(Claim { pool: None, accounts, user, demand, endpoint }))
         } else {
             Err(Refusal::new(Reason::BodyHidden))
         };
@@ -144,11 +150,14 @@ fn permitted<'v>(
     let body = read(&inquiry.body)?;
     let model = requested_model(&body, route.endpoint)?;
     let pool = resolve(view, caller.plan, caller.plan_index, model)?;
-    if route.endpoint.class() == Class::Inference {
-        let kinds = pool.members.iter().filter_map(|member| view.server(*member)).map(|server| server.kind);
-        caller.plan.allowance.check(kinds, route.endpoint, &body)?;
+    let (mut accounts, mut demand) = (Accounts::default(), Demand::default());
+    if is_metered {
+        let kinds = || pool.members.iter().filter_map(|member| view.server(*member)).map(|server| server.kind);
+        caller.plan.allowance.check(kinds(), endpoint, &body)?;
+        accounts = accounts_of(view, caller, endpoint, Some(pool))?;
+        demand = demand_of(view, caller, endpoint, pool, &body, kinds());
     }
-    Ok(Judgement::Claim(Claim { pool: Some(pool), limits, seats, user }))
+    Ok(Judgement::Claim(Claim { pool: Some(pool), accounts, user, demand, endpoint }))
 }
 
 fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<Answer<'v>, Refusal> {
@@ -203,52 +212,89 @@ pub fn requested_model(body: &Body, endpoint: Endpoint) -> Result<&str, Refusal>
     }
 }
 
-/// What a caller's request must take, from whomever it is counted for.
-#[derive(Default)]
-struct Demand {
-    limits: Limits,
-    seats: Seats,
-    user: Option<User>,
-}
-
-impl Demand {
-    fn add(&mut self, scope: Scope, holder: Holder, requests: &[Quota], most: Option<u32>) -> Result<(), Refusal> {
-        for (position, quota) in requests.iter().enumerate() {
-            let position = u8::try_from(position).unwrap_or(u8::MAX);
-            if !self.limits.push(Limit { scope, holder, position, quota: *quota }) {
-                return Err(Refusal::new(Reason::RequestRate(holder)));
-            }
+/// The books a request is counted in.
+fn accounts_of<'v>(
+    view: &'v View,
+    caller: Caller<'v>,
+    endpoint: Endpoint,
+    pool: Option<&Pool>,
+) -> Result<Accounts<'v>, Refusal> {
+    let mut accounts = Accounts::default();
+    let mut add = |scope: Scope, holder: Holder, terms: &'v Terms| {
+        // There is room for every kind of holder once; one too many must not go uncounted.
+        match accounts.push(Account { scope, holder, terms }) {
+            true => Ok(()),
+            false => Err(Refusal::new(Reason::Concurrency(holder))),
         }
-        if self.seats.push(Concurrency { scope, holder, most }) {
-            return Ok(());
-        }
-        Err(Refusal::new(Reason::Concurrency(holder)))
-    }
-}
-
-fn demand_of(caller: Caller<'_>) -> Result<Demand, Refusal> {
-    let mut demand = Demand { user: caller.user(), ..Demand::default() };
-    let (requests, most) = (&caller.plan.requests, caller.plan.concurrency);
+    };
     match caller.identity {
         Identity::Key { team, user, .. } => {
-            demand.add(caller.scope, Holder::Key, requests, most)?;
+            add(caller.scope, Holder::Key, &caller.plan.terms)?;
             if let Some((user, plan)) = user {
-                demand.add(user.scope, Holder::User, &plan.requests, plan.concurrency)?;
+                add(user.scope, Holder::User, &plan.terms)?;
             }
             if let Some((team, plan)) = team {
-                demand.add(team.scope, Holder::Team, &plan.requests, plan.concurrency)?;
+                add(team.scope, Holder::Team, &plan.terms)?;
             }
         }
         Identity::Token { team } => {
-            demand.add(caller.scope, Holder::User, requests, most)?;
+            add(caller.scope, Holder::User, &caller.plan.terms)?;
             if let Some((team, plan)) = team {
-                demand.add(team.scope, Holder::Team, &plan.requests, plan.concurrency)?;
+                add(team.scope, Holder::Team, &plan.terms)?;
             }
         }
         Identity::Anonymous(all) => {
-            demand.add(caller.scope, Holder::Address, requests, most)?;
-            demand.add(all.scope, Holder::Anonymous, &[all.requests], Some(all.concurrency))?;
+            add(caller.scope, Holder::Address, &caller.plan.terms)?;
+            add(all.scope, Holder::Anonymous, &all.terms)?;
         }
     }
-    Ok(demand)
+    // Of these, only such as are held to something: nothing else reads their books.
+    if let Some(model) =
+        pool.and_then(|pool| view.policy.models.get(&pool.name)).filter(|model| !model.terms.is_empty())
+    {
+        add(model.scope, Holder::Model, &model.terms)?;
+    }
+    if let Some(route) = view.policy.routes.iter().find(|route| route.endpoint == endpoint) {
+        add(route.scope, Holder::Route, &route.terms)?;
+    }
+    if let Some((scope, terms)) = &view.policy.gate {
+        add(*scope, Holder::Gate, terms)?;
+    }
+    Ok(accounts)
+}
+
+/// What a request may come to.
+fn demand_of(
+    view: &View,
+    caller: Caller<'_>,
+    endpoint: Endpoint,
+    pool: &Pool,
+    body: &Body,
+    kinds: impl Iterator<Item = ServerKind>,
+) -> Demand {
+    // A pool of a thousand servers still has two kinds.
+    let mut judged = [false; 2];
+    let new = kinds.filter(|kind| !std::mem::replace(&mut judged[*kind as usize & 1], true));
+    let output = match new.map(|kind| Output::asked(kind, endpoint, body)).fold(Output::None, Output::most) {
+        Output::None => Wanted::Nothing,
+        Output::Bounded { tokens, .. } => Wanted::AtMost(tokens),
+        Output::Open(_) | Output::Endless(_) => Wanted::Open(caller.plan.allowance.max_output),
+    };
+    Demand {
+        prompt_bytes: body.prompt_bytes,
+        images: body.images,
+        output,
+        stream: streams(endpoint, body),
+        cost: view.policy.models.get(&pool.name).map_or_else(Default::default, |model| model.cost),
+    }
+}
+
+/// Whether the answer streams: Ollama's own API does unless told otherwise, all others only if told so.
+fn streams(endpoint: Endpoint, body: &Body) -> bool {
+    let asked = body.stream.as_ref().and_then(|stream| stream.value);
+    match endpoint {
+        Endpoint::Generate | Endpoint::Chat => asked.unwrap_or(true),
+        Endpoint::Embed | Endpoint::Embeddings | Endpoint::V1Embeddings => false,
+        _ => asked.unwrap_or(false),
+    }
 }

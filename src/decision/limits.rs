@@ -1,4 +1,4 @@
-//! The limits a claim takes from: which books, and how much they hold.
+//! What a claim takes, and from which books: holders, the terms they are held to, and what a request may come to.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -45,7 +45,7 @@ impl Scope {
 pub enum Holder {
     /// The key itself.
     Key,
-    /// The user on whose behalf a key asks.
+    /// The user on whose behalf a key asks, or whom a token names.
     User,
     /// The key's team.
     Team,
@@ -53,59 +53,93 @@ pub enum Holder {
     Address,
     /// All callers without credential together.
     Anonymous,
+    /// All requests for one model.
+    Model,
+    /// All requests to one endpoint.
+    Route,
+    /// All requests.
+    Gate,
 }
 
-/// One limit of one identity.
+/// A calendar window of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Window {
+    /// From midnight to midnight in the ledger's time zone.
+    Day,
+    /// From the first to the last of a month in the ledger's time zone.
+    Month,
+}
+
+impl Window {
+    /// Its name, as in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Window::Day => "day",
+            Window::Month => "month",
+        }
+    }
+}
+
+/// Tokens in a calendar window (`budget = ["2M/day"]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    /// Whose.
-    pub scope: Scope,
-    /// What kind of identity that is.
-    pub holder: Holder,
-    /// Which of the identity's limits: its position in the plan.
-    pub position: u8,
-    /// How much.
-    pub quota: Quota,
+pub struct Budget {
+    /// Most tokens.
+    pub most: NonZeroU64,
+    /// In which window.
+    pub window: Window,
 }
 
-/// Requests one identity may have on their way at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Concurrency {
-    /// Whose.
-    pub scope: Scope,
-    /// What kind of identity that is.
-    pub holder: Holder,
-    /// How many; `None` is no limit, but they are counted all the same.
-    pub most: Option<u32>,
+/// What one holder is held to. Everything holds at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Request rates, at most [`RATES_MAX`].
+    pub requests: Vec<Quota>,
+    /// Requests on their way at once.
+    pub concurrency: Option<u32>,
+    /// Token rate: `count` tokens in the period, of which `burst` may be taken at once.
+    pub tokens: Option<Quota>,
+    /// Budgets, at most one a window.
+    pub budgets: Vec<Budget>,
+    /// Whether being over is counted and logged only.
+    pub shadow: bool,
 }
 
-/// Most limits one claim can be subject to.
-pub const LIMITS_MAX: usize = 16;
+impl Terms {
+    /// Whether they hold anybody to anything.
+    pub fn is_empty(&self) -> bool {
+        let Terms { requests, concurrency, tokens, budgets, shadow: _ } = self;
+        requests.is_empty() && concurrency.is_none() && tokens.is_none() && budgets.is_empty()
+    }
+}
 
-/// Most request rates of one plan.
+/// One of the books a claim is counted in: whose, and what they are held to.
+#[derive(Debug, Clone, Copy)]
+pub struct Account<'v> {
+    /// Whose books.
+    pub scope: Scope,
+    /// What kind of holder that is.
+    pub holder: Holder,
+    /// What they are held to.
+    pub terms: &'v Terms,
+}
+
+/// Most request rates of one holder.
 pub const RATES_MAX: usize = 5;
 
-/// Most identities one claim is counted for: a key, its user and its team; or an address and all of them together.
-pub const SCOPES_MAX: usize = 4;
-
-// A key's plan, its user's and its team's: what the configuration lets through always has room.
-const _: () = assert!(3 * RATES_MAX <= LIMITS_MAX && RATES_MAX < LIMITS_MAX);
-
-/// The limits of one claim, without heap.
+/// The books one claim is counted in, without heap; the caller's own first. Empty: it is not metered.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Limits {
-    items: [Option<Limit>; LIMITS_MAX],
+pub struct Accounts<'v> {
+    items: [Option<Account<'v>>; SCOPES_MAX],
     len: usize,
 }
 
-impl Limits {
-    /// Adds a limit. `config::compile` holds every plan to [`RATES_MAX`], so that there is room; past it this answers
-    /// false, and the caller must refuse rather than admit with a limit forgotten.
+impl<'v> Accounts<'v> {
+    /// Adds books. False past [`SCOPES_MAX`]: the caller must refuse rather than admit with a limit forgotten.
     #[must_use]
-    pub fn push(&mut self, limit: Limit) -> bool {
+    pub fn push(&mut self, account: Account<'v>) -> bool {
         match self.items.get_mut(self.len) {
-            Some(slot) => {
-                *slot = Some(limit);
+            Some(place) => {
+                *place = Some(account);
                 self.len += 1;
                 true
             }
@@ -113,66 +147,33 @@ impl Limits {
         }
     }
 
-    /// The limits, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Limit> {
+    /// The books, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Account<'v>> {
         self.items[..self.len].iter().flatten()
     }
 
-    /// Whether nothing limits this claim.
+    /// Whether nothing is counted.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Counts what is held by `from` for `to` instead.
     pub fn move_scope(&mut self, from: Scope, to: Scope) {
-        self.items.iter_mut().flatten().filter(|limit| limit.scope == from).for_each(|limit| limit.scope = to);
-    }
-}
-
-/// The identities a claim takes a slot for, without heap. Empty: it takes none.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Seats {
-    items: [Option<Concurrency>; SCOPES_MAX],
-    len: usize,
-}
-
-impl Seats {
-    /// Adds an identity. False past [`SCOPES_MAX`]: the caller must refuse.
-    #[must_use]
-    pub fn push(&mut self, seat: Concurrency) -> bool {
-        match self.items.get_mut(self.len) {
-            Some(slot) => {
-                *slot = Some(seat);
-                self.len += 1;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The identities, the caller itself first.
-    pub fn iter(&self) -> impl Iterator<Item = &Concurrency> {
-        self.items[..self.len].iter().flatten()
-    }
-
-    /// Whether no slot is taken.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Counts what is held by `from` for `to` instead.
-    pub fn move_scope(&mut self, from: Scope, to: Scope) {
-        self.items.iter_mut().flatten().filter(|seat| seat.scope == from).for_each(|seat| seat.scope = to);
+        self.items.iter_mut().flatten().filter(|account| account.scope == from).for_each(|account| account.scope = to);
     }
 
     /// Their scopes alone.
     pub fn scopes(&self) -> Scopes {
-        Scopes(self.items.map(|seat| seat.map(|seat| seat.scope)))
+        Scopes(self.items.map(|account| account.map(|account| account.scope)))
     }
 }
 
-/// The identities a slot is counted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Most books one claim is counted in: its key (or user, or address); the user behind it; its team (or all without
+/// credential); the model, the route and the gate.
+pub const SCOPES_MAX: usize = 6;
+
+/// The scopes a request is counted in, its caller's own first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Scopes([Option<Scope>; SCOPES_MAX]);
 
 impl Scopes {
@@ -183,10 +184,72 @@ impl Scopes {
         scopes
     }
 
+    /// Adds one. False past [`SCOPES_MAX`].
+    #[must_use]
+    pub fn push(&mut self, scope: Scope) -> bool {
+        match self.0.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(scope);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// The scopes, the caller's own first.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().flatten().copied()
     }
+}
+
+/// What a token of a model counts for in token limits and budgets (`[models.NAME] cost`), in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Of the prompt.
+    pub input_milli: u32,
+    /// Generated.
+    pub output_milli: u32,
+}
+
+impl Default for Cost {
+    fn default() -> Cost {
+        Cost { input_milli: 1000, output_milli: 1000 }
+    }
+}
+
+impl Cost {
+    /// What these tokens count for, in thousandths of a token. Saturates.
+    pub fn of(self, tokens_in: u64, tokens_out: u64) -> u64 {
+        let input = tokens_in.saturating_mul(u64::from(self.input_milli));
+        input.saturating_add(tokens_out.saturating_mul(u64::from(self.output_milli)))
+    }
+}
+
+/// How much a request may come to, as far as its body says: what a reservation is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Demand {
+    /// Bytes of the prompt's text as written.
+    pub prompt_bytes: u64,
+    /// Images in it.
+    pub images: u32,
+    /// What it generates, and how much of that was asked for.
+    pub output: Wanted,
+    /// Whether the answer streams.
+    pub stream: bool,
+    /// What a token counts for.
+    pub cost: Cost,
+}
+
+/// How much output a request wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// It generates nothing.
+    #[default]
+    Nothing,
+    /// At most so many tokens, over all its answers.
+    AtMost(u64),
+    /// It did not say; where its plan has a bound, no more than that is held for it.
+    Open(Option<u64>),
 }
 
 /// A user on whose behalf a key asks. How many have books of their own is bounded for each key: the ledger knows them,

@@ -1,9 +1,11 @@
 //! The compiled configuration a decision reads: plans and servers. Built only by `config::compile` and by tests.
 
 use super::allowance::Allowance;
-use super::limits::{Quota, Scope};
+use super::limits::{Cost, Scope, Terms};
 use super::name::ModelName;
+use super::route::Endpoint;
 use super::token::Issuer;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Everything an operator decided, checked and ready to read.
@@ -19,6 +21,12 @@ pub struct Policy {
     pub anonymous: Option<Anonymous>,
     /// Issuers of tokens, in the order of the file.
     pub issuers: Vec<Issuer>,
+    /// What holds for one model on every server (`[models.NAME]`).
+    pub models: HashMap<ModelName, ModelPolicy>,
+    /// What holds for all requests to one endpoint (`[routes.NAME]`).
+    pub routes: Vec<RoutePolicy>,
+    /// What holds for all requests together (`[gate]`).
+    pub gate: Option<(Scope, Terms)>,
     /// Seconds after which a refused caller may find a server back: one probe interval, rounded up.
     pub recheck_s: u64,
 }
@@ -30,7 +38,7 @@ pub struct Team {
     pub name: Arc<str>,
     /// The books of all of them.
     pub scope: Scope,
-    /// The plan whose request rates and concurrency they share. Models and routes are each caller's own plan's.
+    /// The plan whose limits they share. Models and routes are each caller's own plan's.
     pub plan: PlanIndex,
 }
 
@@ -41,10 +49,30 @@ pub struct Anonymous {
     pub plan: PlanIndex,
     /// The books of all of them.
     pub scope: Scope,
-    /// Request rate of all of them together.
-    pub requests: Quota,
-    /// Requests all of them together may have on their way.
-    pub concurrency: u32,
+    /// What all of them together are held to.
+    pub terms: Terms,
+}
+
+/// What holds for one model (`[models.NAME]`).
+#[derive(Debug, Clone)]
+pub struct ModelPolicy {
+    /// The books of all its requests.
+    pub scope: Scope,
+    /// What they are held to together.
+    pub terms: Terms,
+    /// What its tokens count for.
+    pub cost: Cost,
+}
+
+/// What holds for one endpoint (`[routes.NAME]`).
+#[derive(Debug, Clone)]
+pub struct RoutePolicy {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// The books of all its requests.
+    pub scope: Scope,
+    /// What they are held to together.
+    pub terms: Terms,
 }
 
 /// Position of a plan in [`Policy::plans`].
@@ -64,10 +92,8 @@ pub struct Plan {
     pub models: Vec<ModelPattern>,
     /// Route classes it may use.
     pub routes: RouteClasses,
-    /// Request-rate limits of each caller on this plan; all must hold.
-    pub requests: Vec<Quota>,
-    /// Requests each caller on this plan may have on their way at once; `None`: no limit.
-    pub concurrency: Option<u32>,
+    /// What each caller on this plan is held to.
+    pub terms: Terms,
     /// What a request may ask for.
     pub allowance: Allowance,
 }

@@ -85,6 +85,27 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Endpoint; 17] = [
+        Endpoint::Generate,
+        Endpoint::Chat,
+        Endpoint::Embed,
+        Endpoint::Embeddings,
+        Endpoint::V1ChatCompletions,
+        Endpoint::V1Completions,
+        Endpoint::V1Embeddings,
+        Endpoint::V1Responses,
+        Endpoint::V1Messages,
+        Endpoint::Show,
+        Endpoint::Root,
+        Endpoint::Tags,
+        Endpoint::Ps,
+        Endpoint::Version,
+        Endpoint::V1Models,
+        Endpoint::V1Model,
+        Endpoint::Admin,
+    ];
+
     /// What it is for.
     pub fn class(self) -> Class {
         match self {

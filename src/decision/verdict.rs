@@ -5,7 +5,7 @@
 
 use super::allowance::Excess;
 use super::body::BodyFault;
-use super::limits::Holder;
+use super::limits::{Holder, Window};
 use super::policy::Server;
 use super::roster::Pool;
 use super::route::Endpoint;
@@ -33,6 +33,8 @@ pub struct Grant<'v> {
     pub pool: Option<&'v Pool>,
     /// Where the caller stands with its tightest request limit, after this request; absent without one.
     pub requests: Option<Standing>,
+    /// Where the caller stands with its tightest token limit, in tokens, after this request; absent without one.
+    pub tokens: Option<Standing>,
 }
 
 /// Where a caller stands with one limit.
@@ -66,8 +68,10 @@ pub struct Refusal {
     pub reason: Reason,
     /// Whole seconds after which a retry may succeed; only on 429 and 503.
     pub retry_after_s: Option<u64>,
-    /// Where the caller stands with the limit that refused it; only on 429.
+    /// Where the caller stands with the request rate that refused it; only on 429.
     pub standing: Option<Standing>,
+    /// Where the caller stands with the token rate or budget that refused it; only on 429.
+    pub tokens: Option<Standing>,
     /// The model as the client wrote it (decoded, at most 256 bytes), where the public message names it.
     pub model: Option<Box<str>>,
 }
@@ -75,7 +79,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without a time to come back.
     pub fn new(reason: Reason) -> Refusal {
-        Refusal { reason, retry_after_s: None, standing: None, model: None }
+        Refusal { reason, retry_after_s: None, standing: None, tokens: None, model: None }
     }
 
     /// The public code.
@@ -148,6 +152,19 @@ pub enum Reason {
     RequestRate(Holder),
     /// This holder has as many requests on their way as its plan allows.
     Concurrency(Holder),
+    /// The token rate of this holder is used up.
+    TokenRate(Holder),
+    /// This holder has used its budget of a calendar window up.
+    Budget(Holder, Window),
+    /// The request alone may come to more tokens than a limit of this holder ever lets through.
+    NeverFits {
+        /// Whose limit.
+        holder: Holder,
+        /// Tokens it may come to, weighted by the model's cost.
+        held: u64,
+        /// The limit.
+        most: u64,
+    },
     /// No server that has the model is up.
     NoServer,
     /// The fleet's models are not known yet.
@@ -182,6 +199,8 @@ pub enum Code {
     /// 429
     RateLimitExceeded,
     /// 429
+    QuotaExceeded,
+    /// 429
     ConcurrencyExceeded,
     /// 503
     NoServer,
@@ -191,7 +210,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for metrics and tests.
-    pub const ALL: [Code; 13] = [
+    pub const ALL: [Code; 14] = [
         Code::InvalidApiKey,
         Code::ModelNotFound,
         Code::UnknownRoute,
@@ -202,6 +221,7 @@ impl Code {
         Code::BodyNotVisible,
         Code::UnsupportedEncoding,
         Code::RateLimitExceeded,
+        Code::QuotaExceeded,
         Code::ConcurrencyExceeded,
         Code::NoServer,
         Code::Overloaded,
@@ -220,6 +240,7 @@ impl Code {
             Code::BodyNotVisible => "body_not_visible",
             Code::UnsupportedEncoding => "unsupported_encoding",
             Code::RateLimitExceeded => "rate_limit_exceeded",
+            Code::QuotaExceeded => "quota_exceeded",
             Code::ConcurrencyExceeded => "concurrency_exceeded",
             Code::NoServer => "no_server",
             Code::Overloaded => "overloaded",
@@ -235,7 +256,7 @@ impl Code {
             Code::ExceedsLimit | Code::InvalidBody | Code::AmbiguousBody => 400,
             Code::BodyNotVisible => 413,
             Code::UnsupportedEncoding => 415,
-            Code::RateLimitExceeded | Code::ConcurrencyExceeded => 429,
+            Code::RateLimitExceeded | Code::QuotaExceeded | Code::ConcurrencyExceeded => 429,
             Code::NoServer | Code::Overloaded => 503,
         }
     }
@@ -257,6 +278,11 @@ impl Reason {
                 | Reason::EarlyKey
                 | Reason::RevokedKey
         )
+    }
+
+    /// Whether it is about tokens rather than requests.
+    pub fn is_about_tokens(&self) -> bool {
+        matches!(self, Reason::TokenRate(_) | Reason::Budget(..) | Reason::NeverFits { .. })
     }
 
     /// The option it is about, as it is written in a body: of a closed set.
@@ -289,7 +315,7 @@ impl Reason {
             | Reason::RouteNotInPlan
             | Reason::OptionNotInPlan(_)
             | Reason::BodyHidden => Code::NotPermitted,
-            Reason::OverBound(_) => Code::ExceedsLimit,
+            Reason::OverBound(_) | Reason::NeverFits { .. } => Code::ExceedsLimit,
             Reason::ModelInQuery => Code::AmbiguousBody,
             Reason::Body(fault) => {
                 if fault.is_ambiguous() {
@@ -300,7 +326,8 @@ impl Reason {
             }
             Reason::BodyNotVisible => Code::BodyNotVisible,
             Reason::Encoding => Code::UnsupportedEncoding,
-            Reason::RequestRate(_) | Reason::FailedCredentials => Code::RateLimitExceeded,
+            Reason::RequestRate(_) | Reason::TokenRate(_) | Reason::FailedCredentials => Code::RateLimitExceeded,
+            Reason::Budget(..) => Code::QuotaExceeded,
             Reason::Concurrency(_) => Code::ConcurrencyExceeded,
             Reason::NoServer | Reason::FleetUnknown => Code::NoServer,
             Reason::DeadlineMissed | Reason::MalformedInquiry => Code::Overloaded,
@@ -341,11 +368,34 @@ impl Reason {
             Reason::RequestRate(Holder::Team) => "request_rate_of_team",
             Reason::RequestRate(Holder::Address) => "request_rate_of_address",
             Reason::RequestRate(Holder::Anonymous) => "request_rate_of_all_anonymous",
+            Reason::RequestRate(Holder::Model) => "request_rate_of_model",
+            Reason::RequestRate(Holder::Route) => "request_rate_of_route",
+            Reason::RequestRate(Holder::Gate) => "request_rate_of_gate",
+            Reason::TokenRate(Holder::Key) => "token_rate",
+            Reason::TokenRate(Holder::User) => "token_rate_of_user",
+            Reason::TokenRate(Holder::Team) => "token_rate_of_team",
+            Reason::TokenRate(Holder::Address) => "token_rate_of_address",
+            Reason::TokenRate(Holder::Anonymous) => "token_rate_of_all_anonymous",
+            Reason::TokenRate(Holder::Model) => "token_rate_of_model",
+            Reason::TokenRate(Holder::Route) => "token_rate_of_route",
+            Reason::TokenRate(Holder::Gate) => "token_rate_of_gate",
+            Reason::Budget(Holder::Key, _) => "budget",
+            Reason::Budget(Holder::User, _) => "budget_of_user",
+            Reason::Budget(Holder::Team, _) => "budget_of_team",
+            Reason::Budget(Holder::Address, _) => "budget_of_address",
+            Reason::Budget(Holder::Anonymous, _) => "budget_of_all_anonymous",
+            Reason::Budget(Holder::Model, _) => "budget_of_model",
+            Reason::Budget(Holder::Route, _) => "budget_of_route",
+            Reason::Budget(Holder::Gate, _) => "budget_of_gate",
+            Reason::NeverFits { .. } => "never_fits",
             Reason::Concurrency(Holder::Key) => "concurrency",
             Reason::Concurrency(Holder::User) => "concurrency_of_user",
             Reason::Concurrency(Holder::Team) => "concurrency_of_team",
             Reason::Concurrency(Holder::Address) => "concurrency_of_address",
             Reason::Concurrency(Holder::Anonymous) => "concurrency_of_all_anonymous",
+            Reason::Concurrency(Holder::Model) => "concurrency_of_model",
+            Reason::Concurrency(Holder::Route) => "concurrency_of_route",
+            Reason::Concurrency(Holder::Gate) => "concurrency_of_gate",
             Reason::NoServer => "no_server",
             Reason::FleetUnknown => "fleet_unknown",
             Reason::DeadlineMissed => "deadline_missed",

@@ -79,6 +79,12 @@ impl View {
         self.plan_at(key.plan)
     }
 
+    /// The team of a key, where it is configured.
+    pub fn team_of(&self, key: &Key) -> Option<&Team> {
+        let name = self.keys.teams().get(usize::from(key.team?))?;
+        self.policy.teams.iter().find(|team| team.name == *name)
+    }
+
     /// The plan at a position of [`KeySet::plans`], where it is configured.
     pub fn plan_at(&self, position: u16) -> Option<(PlanIndex, &Plan)> {
         let index = (*self.key_plans.get(usize::from(position))?)?;

@@ -49,6 +49,7 @@ impl Step {
             Reason::BodyHidden => Step::Body,
             Reason::OptionNotInPlan(_) | Reason::OverBound(_) => Step::Options,
             Reason::FleetUnknown => Step::Model,
+            Reason::NeverFits { .. } => Step::Limits,
             // The rest of each code is one step.
             other => match other.code() {
                 Code::InvalidApiKey | Code::NotPermitted => Step::Caller,
@@ -58,7 +59,7 @@ impl Step {
                 }
                 Code::ModelNotFound => Step::Model,
                 Code::ExceedsLimit => Step::Options,
-                Code::RateLimitExceeded | Code::ConcurrencyExceeded => Step::Limits,
+                Code::RateLimitExceeded | Code::QuotaExceeded | Code::ConcurrencyExceeded => Step::Limits,
                 Code::NoServer => Step::Server,
                 Code::Overloaded => Step::Question,
             },

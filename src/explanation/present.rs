@@ -3,7 +3,7 @@
 use super::{Step, Taken, Walk};
 use crate::decision::authenticate::{Caller, Identity};
 use crate::decision::inquiry::{BodyShown, Inquiry};
-use crate::decision::limits::Quota;
+use crate::decision::limits::{Quota, Terms};
 use crate::decision::name::NameBuffer;
 use crate::decision::policy::{ModelPattern, Plan};
 use crate::decision::roster::Pool;
@@ -145,34 +145,39 @@ fn told_limits(caller: Caller<'_>, endpoint: Option<Endpoint>) -> String {
         return "not metered".to_owned();
     }
     let mut told = Vec::new();
-    let mut holder = |who: &str, requests: &[Quota], most: Option<u32>| {
-        let rates = requests.iter().map(|quota| told_quota(*quota));
-        let limits: Vec<String> = rates.chain(most.map(|most| format!("{most} on their way"))).collect();
-        told.push(format!("{who} {}", if limits.is_empty() { "unlimited".to_owned() } else { limits.join(", ") }));
+    let mut holder = |who: &str, terms: &Terms| {
+        let mut limits: Vec<String> = terms.requests.iter().map(|quota| told_quota(*quota, "requests")).collect();
+        limits.extend(terms.concurrency.map(|most| format!("{most} on their way")));
+        limits.extend(terms.tokens.map(|quota| told_quota(quota, "tokens")));
+        limits
+            .extend(terms.budgets.iter().map(|budget| format!("{} tokens a {}", budget.most, budget.window.as_str())));
+        let shadow = if terms.shadow { " (shadow: told, not refused)" } else { "" };
+        let limits = if limits.is_empty() { "unlimited".to_owned() } else { limits.join(", ") };
+        told.push(format!("{who} {limits}{shadow}"));
     };
     let who = match caller.identity {
         Identity::Anonymous(_) => "network",
         Identity::Token { .. } => "user",
         Identity::Key { .. } => "key",
     };
-    holder(who, &caller.plan.requests, caller.plan.concurrency);
+    holder(who, &caller.plan.terms);
     if let Identity::Key { user, .. } = caller.identity
         && let Some((_, plan)) = user
     {
-        holder("user", &plan.requests, plan.concurrency);
+        holder("user", &plan.terms);
     }
     if let Identity::Key { team: Some((_, plan)), .. } | Identity::Token { team: Some((_, plan)) } = caller.identity {
-        holder("team", &plan.requests, plan.concurrency);
+        holder("team", &plan.terms);
     }
     if let Identity::Anonymous(all) = caller.identity {
-        holder("all anonymous", &[all.requests], Some(all.concurrency));
+        holder("all anonymous", &all.terms);
     }
     told.join("; ")
 }
 
-fn told_quota(quota: Quota) -> String {
+fn told_quota(quota: Quota, of: &str) -> String {
     let period_s = quota.period_ns.get() / 1_000_000_000;
-    format!("{} requests in {period_s} s ({} at once)", quota.count, quota.burst)
+    format!("{} {of} in {period_s} s ({} at once)", quota.count, quota.burst)
 }
 
 fn told_choice(grant: &Grant<'_>, pool: Option<&Pool>, view: &View) -> String {

@@ -1,7 +1,7 @@
 //! Reasons in words, for operators: what is wrong, and where to look.
 
 use crate::decision::body::FaultKind;
-use crate::decision::limits::Holder;
+use crate::decision::limits::{Holder, Window};
 use crate::decision::token::TokenFault;
 use crate::decision::verdict::Reason;
 
@@ -50,11 +50,40 @@ pub fn why(reason: &Reason) -> &'static str {
         Reason::RequestRate(Holder::User) => "the user's request rate is used up",
         Reason::RequestRate(Holder::Team) => "the team's request rate is used up",
         Reason::RequestRate(Holder::Address) => "the network's request rate is used up",
+        Reason::RequestRate(Holder::Model) => "the request rate of the model is used up",
+        Reason::RequestRate(Holder::Route) => "the request rate of the endpoint is used up",
+        Reason::RequestRate(Holder::Gate) => "the request rate of all requests together is used up",
+        Reason::TokenRate(Holder::Key) => "the key's token rate is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::User) => "the user's token rate is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::Team) => "the team's token rate is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::Address) => "the network's token rate is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::Anonymous) => "the token rate of all anonymous callers together is used up",
+        Reason::TokenRate(Holder::Model) => "the token rate of the model is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::Route) => {
+            "the token rate of the endpoint is used up, by what was used and what is held"
+        }
+        Reason::TokenRate(Holder::Gate) => "the token rate of all requests together is used up",
+        Reason::Budget(holder, window) => match (holder, window) {
+            (Holder::Key, Window::Day) => "the key's budget of the day is used up, or held by requests on their way",
+            (Holder::Key, Window::Month) => {
+                "the key's budget of the month is used up, or held by requests on their way"
+            }
+            (Holder::User, _) => "the user's budget is used up, or held by requests on their way",
+            (Holder::Team, _) => "the team's budget is used up, or held by requests on their way",
+            (Holder::Address | Holder::Anonymous, _) => "the budget of callers without a credential is used up",
+            (Holder::Model, _) => "the model's budget is used up, or held by requests on their way",
+            (Holder::Route, _) => "the endpoint's budget is used up, or held by requests on their way",
+            (Holder::Gate, _) => "the budget of all requests together is used up",
+        },
+        Reason::NeverFits { .. } => "it may come to more tokens than a limit ever lets through at once",
         Reason::RequestRate(Holder::Anonymous) => "the request rate of all anonymous callers together is used up",
         Reason::Concurrency(Holder::Key) => "the key has as many requests on their way as it may",
         Reason::Concurrency(Holder::User) => "the user has as many requests on their way as it may",
         Reason::Concurrency(Holder::Team) => "the team has as many requests on their way as it may",
         Reason::Concurrency(Holder::Address) => "the network has as many requests on their way as it may",
+        Reason::Concurrency(Holder::Model) => "the model has as many requests on their way as it may",
+        Reason::Concurrency(Holder::Route) => "the endpoint has as many requests on their way as it may",
+        Reason::Concurrency(Holder::Gate) => "there are as many requests on their way as there may be",
         Reason::Concurrency(Holder::Anonymous) => {
             "all anonymous callers together have as many on their way as they may"
         }

@@ -1,50 +1,34 @@
-//! The quota books: takes all limits of a claim or none, and gives them back. Pure: integers and the moment handed in.
+//! The quota books: takes all limits of a claim or none, holds what was taken until the request ends, and charges what it
+//! used. Pure: integers and the moment handed in.
 
+use super::account::{AccountBooks, Excess, Spent, Standings};
+use super::calendar::{Calendar, Today};
+use super::charge::{Figures, Observed, figures};
+use super::done::Done;
 use super::durations::Durations;
-use super::gcra::{self, Take};
+use super::estimate::Estimates;
+use super::reservation::{Evidence, Record, Reservation};
 use super::silence::Silence;
-use super::slots::{Slot, Slots};
+use super::slots::Slots;
 use super::users::Users;
 use crate::decision::choose::Load;
-use crate::decision::limits::{Holder, LIMITS_MAX, Limit, Limits, Scope, Seats, User};
+use crate::decision::limits::{Accounts, Scope, User, Window};
 use crate::decision::moment::Moment;
-use crate::decision::verdict::Standing;
+use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 /// A claim was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
-    /// The caller's tightest limit after this request; `None` where nothing limits it.
-    pub requests: Option<Standing>,
+    /// The tightest limits after this request.
+    pub standings: Standings,
+    /// What would have refused it, were it not a shadow.
+    pub shadowed: Option<Excess>,
     /// Whose turn it is in the claim's pool.
     pub turn: u64,
-}
-
-/// A claim was over a limit; nothing was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Excess {
-    /// A request rate is used up.
-    Rate(RateExcess),
-    /// The caller, its user or its team has as many requests on their way as it may.
-    Concurrency {
-        /// Which of them.
-        holder: Holder,
-        /// Nanoseconds after which one of them will probably have ended.
-        retry_ns: u64,
-    },
-}
-
-/// A request rate is used up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateExcess {
-    /// Nanoseconds until all of its limits would allow it.
-    pub retry_ns: u64,
-    /// Where the caller stands with the limit that takes longest.
-    pub standing: Standing,
-    /// Whose limit that is.
-    pub holder: Holder,
 }
 
 /// How long requests are taken to last before any has ended: a long answer of a slow model.
@@ -53,18 +37,25 @@ const UNLEARNED_NS: u64 = 60_000_000_000;
 /// Past this many entries the books look for stale ones; it doubles while they are all live.
 const SWEEP_FROM: usize = 4096;
 
+/// Records that may wait to be fetched. They are fetched every second.
+const EXPIRED_MAX: usize = 65_536;
+
 /// All books in memory.
 #[derive(Debug)]
 pub struct Books {
-    /// When each limit would be whole again. An entry in the past equals no entry, so stale ones can be dropped.
-    whole_at_ns: HashMap<(Scope, u8), u64, Seeded>,
+    accounts: HashMap<Scope, AccountBooks, Seeded>,
     /// Turns taken by each pool. Bounded by the models a fleet ever listed, see [`Books::retain_pools`].
     turns: HashMap<u64, u64, Seeded>,
     sweep_at: usize,
     slots: Slots,
     users: Users,
+    done: Done,
     durations: Durations,
+    learned: Estimates,
     silence: Silence,
+    calendar: Calendar,
+    /// Records of requests that ended without a line, until they are fetched.
+    expired: Vec<Record>,
     /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
     max_stream_ns: u64,
     /// When lines came again after they had stopped: of what was opened before, some lines are lost for ever.
@@ -77,13 +68,19 @@ impl Default for Books {
     }
 }
 
-/// What a usage line, or time, ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a usage line came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// This slot was open and is released.
-    Released(Slot),
-    /// No such slot is open: the line came again, late, or for a request that took none.
-    Nothing,
+    /// The request was on its way, and is charged so.
+    Settled(Box<Record>),
+    /// It had ended without a line, and is charged otherwise now.
+    Corrected(Box<Record>),
+    /// It was on its way, and its verdict never arrived: it is not charged.
+    Released(u128),
+    /// It has ended already: the line came again.
+    Again,
+    /// Nothing is known of it.
+    Unknown,
 }
 
 impl Books {
@@ -91,56 +88,63 @@ impl Books {
     pub fn new(max_stream_ns: u64) -> Books {
         let seeded = Seeded(RandomState::new().build_hasher().finish() | 1);
         Books {
-            whole_at_ns: HashMap::with_hasher(seeded),
+            accounts: HashMap::with_hasher(seeded),
             turns: HashMap::with_hasher(seeded),
             sweep_at: SWEEP_FROM,
             slots: Slots::default(),
             users: Users::default(),
+            done: Done::default(),
             durations: Durations::default(),
+            learned: Estimates::default(),
             silence: Silence::default(),
+            calendar: Calendar::default(),
+            expired: Vec::new(),
             max_stream_ns,
             heard_again: Moment::default(),
         }
     }
 
-    /// Takes every limit of a claim, or none.
+    /// Takes every limit of a claim, or none. `held` is what it will hold, in thousandths of a token: the limits of tokens
+    /// are asked whether there is room, and [`Books::open`] takes it.
     ///
     /// # Errors
     /// [`Excess`] where one of them is used up; the books are then unchanged.
-    pub fn admit(&mut self, limits: &Limits, seats: &Seats, pool_key: u64, now: Moment) -> Result<Admission, Excess> {
+    pub fn admit(&mut self, claim: &Accounts<'_>, held: u64, pool_key: u64, now: Moment) -> Result<Admission, Excess> {
         self.expire(now);
-        let is_full = |most: u32, scope| self.slots.of_caller(scope) >= most;
-        if let Some(full) = seats.iter().find(|seat| seat.most.is_some_and(|most| is_full(most, seat.scope))) {
-            return Err(Excess::Concurrency { holder: full.holder, retry_ns: self.usual_ns(500) });
-        }
-        let mut taken = [0_u64; LIMITS_MAX];
-        let mut tightest: Option<Standing> = None;
-        let mut excess: Option<RateExcess> = None;
-        for (limit, slot) in limits.iter().zip(&mut taken) {
-            match gcra::take(limit.quota, self.whole_at(limit), now.mono_ns) {
-                Take::Allow { tat_ns, standing } => {
-                    *slot = tat_ns;
-                    if tightest.is_none_or(|other| is_tighter(standing, other)) {
-                        tightest = Some(standing);
-                    }
-                }
-                Take::Deny { retry_ns, standing } => {
-                    if excess.is_none_or(|other| retry_ns > other.retry_ns) {
-                        excess = Some(RateExcess { retry_ns, standing, holder: limit.holder });
+        let today = self.calendar.today(now);
+        let mut standings = Standings::default();
+        let (mut excess, mut shadowed): (Option<Excess>, Option<Excess>) = (None, None);
+        let blank = AccountBooks::default();
+        for account in claim.iter() {
+            let books = self.accounts.get(&account.scope).unwrap_or(&blank);
+            match books.check(account, held, today, now.mono_ns) {
+                Ok(found) => standings.tighten(found.requests, found.tokens),
+                Err(found) => {
+                    let worst = if account.terms.shadow { &mut shadowed } else { &mut excess };
+                    if worst.is_none_or(|other| found.outlasts(&other)) {
+                        *worst = Some(found);
                     }
                 }
             }
         }
         if let Some(excess) = excess {
-            return Err(Excess::Rate(excess));
+            return Err(self.with_guess(excess));
         }
-        for (limit, tat_ns) in limits.iter().zip(taken) {
-            self.whole_at_ns.insert((limit.scope, limit.position), tat_ns);
+        for account in claim.iter() {
+            self.accounts.entry(account.scope).or_default().take(account, now.mono_ns);
         }
-        self.sweep(now);
+        self.sweep(today, now);
         let turn = self.turns.entry(pool_key).or_default();
         *turn = turn.wrapping_add(1);
-        Ok(Admission { requests: tightest, turn: turn.wrapping_sub(1) })
+        Ok(Admission { standings, shadowed, turn: turn.wrapping_sub(1) })
+    }
+
+    /// What waits for requests on their way to end waits about as long as half of them take.
+    fn with_guess(&self, excess: Excess) -> Excess {
+        match excess.limit {
+            Spent::NeverFits { .. } => excess,
+            _ => Excess { retry_ns: Some(excess.retry_ns.unwrap_or_else(|| self.usual_ns(500))), ..excess },
+        }
     }
 
     /// The books a user is counted in now: its own, or those it shares where the key has too many users. Changes nothing.
@@ -148,23 +152,29 @@ impl Books {
         self.users.scope_of(user)
     }
 
-    /// Remembers the user of a request that was granted.
-    pub fn note_user(&mut self, user: &User, now: Moment) {
-        self.users.note(user, now);
+    /// Remembers the user of a request that was granted; answers its name.
+    pub fn note_user(&mut self, user: &User, name: &[u8], now: Moment) -> Option<Arc<str>> {
+        self.users.note(user, name, now)
+    }
+
+    /// What was learned of how much requests come to.
+    pub fn learned(&self) -> &Estimates {
+        &self.learned
     }
 
     /// Gives back what an admitted claim took: no server could take it, so it is not charged (LiteLLM #39309).
-    pub fn release(&mut self, limits: &Limits) {
-        for limit in limits.iter() {
-            if let Some(tat_ns) = self.whole_at_ns.get_mut(&(limit.scope, limit.position)) {
-                *tat_ns = gcra::give_back(limit.quota, *tat_ns);
+    pub fn release(&mut self, claim: &Accounts<'_>) {
+        for account in claim.iter() {
+            if let Some(books) = self.accounts.get_mut(&account.scope) {
+                books.give_back(account.terms);
             }
         }
     }
 
-    /// Forgets the turns of pools that no longer exist.
+    /// Forgets the turns of pools that no longer exist, and what was learned of them.
     pub fn retain_pools(&mut self, exists: impl Fn(u64) -> bool) {
         self.turns.retain(|pool_key, _| exists(*pool_key));
+        self.learned.retain_pools(exists);
     }
 
     /// Forgets the users of keys that no longer exist.
@@ -172,37 +182,162 @@ impl Books {
         self.users.retain_keys(exists);
     }
 
-    /// Opens the slot of a granted request.
-    pub fn open(&mut self, slot: Slot) {
-        self.silence.granted(slot.opened);
-        // One expired to make room was the oldest of very many: nothing learned from it.
-        let _ = self.slots.open(slot);
+    /// Holds the slot and the tokens of a granted request, unless that has ended already. Answers whether it is held.
+    pub fn open(&mut self, taken: Reservation) -> bool {
+        self.silence.granted(Moment { mono_ns: taken.opened_ns, unix_ms: taken.opened_unix_ms });
+        if self.slots.has_ended(taken.uid) {
+            return false;
+        }
+        let held = taken.held();
+        for scope in taken.scopes.iter() {
+            self.accounts.entry(scope).or_default().open(held);
+        }
+        let now = Moment { mono_ns: taken.opened_ns, unix_ms: taken.opened_unix_ms };
+        if let Some(oldest) = self.slots.open(taken) {
+            self.charge_unheard(oldest, now);
+        }
+        true
     }
 
-    /// A usage line with a receipt of ours: the request has ended. Releasing twice equals once.
-    pub fn ended(&mut self, id: u128, now: Moment) -> Ended {
+    /// A usage line with a receipt of ours: the request has ended. Settling twice equals once.
+    pub fn settle(&mut self, id: u128, seen: &Observed, now: Moment) -> Ended {
         self.hear(now);
-        let released = self.slots.release(id);
-        self.learn(released, now)
+        if let Some(taken) = self.slots.release(id) {
+            self.durations.note(now.mono_ns.saturating_sub(taken.opened_ns) / 1_000_000);
+            let found = figures(&taken, seen, &self.learned);
+            self.learn(&taken, seen, found);
+            let today = self.calendar.today(now);
+            let record = record(taken, Some(seen), found, today, now);
+            self.close(&record, Some(record.charge()), today, now);
+            self.done.note(id, record.evidence);
+            return Ended::Settled(Box::new(record));
+        }
+        match self.done.take_expired(id) {
+            Some(before) => self.correct(before, seen, now),
+            None if self.done.evidence(id).is_some() => Ended::Again,
+            None => Ended::Unknown,
+        }
+    }
+
+    /// A request that was charged what it held turns out to have used something else.
+    fn correct(&mut self, before: Record, seen: &Observed, now: Moment) -> Ended {
+        let found = figures(&before.reservation, seen, &self.learned);
+        let today = self.calendar.today(now);
+        let month = self.calendar.month_of(before.day);
+        let charged = before.charge();
+        let (day, settled_unix_ms) = (before.day, before.settled_unix_ms);
+        let record = Record { day, settled_unix_ms, ..record(before.reservation, Some(seen), found, today, now) };
+        let owed = record.charge();
+        for scope in record.reservation.scopes.iter() {
+            let Some(books) = self.accounts.get_mut(&scope) else { continue };
+            match owed.checked_sub(charged) {
+                Some(more) => books.charge(more, today, now.mono_ns),
+                None => books.refund(charged.saturating_sub(owed), day, month),
+            }
+        }
+        self.done.note(record.reservation.id, record.evidence);
+        Ended::Corrected(Box::new(record))
     }
 
     /// A usage line without a receipt: where its request took a slot, its verdict never arrived at the proxy.
     pub fn ended_unheard(&mut self, uid: u64, now: Moment) -> Ended {
-        let released = self.slots.release_uid(uid);
-        if released.is_some() {
-            self.hear(now);
-        }
+        let Some(taken) = self.slots.release_uid(uid) else { return Ended::Unknown };
+        self.hear(now);
+        let today = self.calendar.today(now);
+        let id = taken.id;
         // How long it took says nothing of requests that were served.
-        released.map_or(Ended::Nothing, Ended::Released)
+        let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
+        self.close(&record(taken, None, nothing, today, now), None, today, now);
+        self.done.note(id, Evidence::Exact);
+        Ended::Released(id)
     }
 
     /// Ends what is older than a stream may be; and, of what was opened before or while usage lines had stopped coming,
-    /// what is older than almost every request lives: its lines may be lost. Answers how many.
+    /// what is older than almost every request lives: its lines may be lost. Each is charged what it held. Answers how many.
     pub fn expire(&mut self, now: Moment) -> usize {
         let doubtful_ns = if self.is_silent(now) { now.mono_ns } else { self.heard_again.mono_ns };
         let usual_ago_ns = now.mono_ns.saturating_sub(self.usual_ns(990).min(self.max_stream_ns));
         let too_long_ago_ns = now.mono_ns.saturating_sub(self.max_stream_ns);
-        self.slots.expire(doubtful_ns.min(usual_ago_ns).max(too_long_ago_ns))
+        let before_ns = doubtful_ns.min(usual_ago_ns).max(too_long_ago_ns);
+        let mut expired = 0;
+        while let Some(taken) = self.slots.expire_one(before_ns) {
+            self.charge_unheard(taken, now);
+            expired += 1;
+        }
+        expired
+    }
+
+    /// No line came for this request.
+    fn charge_unheard(&mut self, taken: Reservation, now: Moment) {
+        let today = self.calendar.today(now);
+        let held = Figures { evidence: Evidence::Reserved, tokens_in: taken.tokens_in, tokens_out: taken.tokens_out };
+        let record = record(taken, None, held, today, now);
+        self.close(&record, Some(record.charge()), today, now);
+        self.done.note_expired(&record);
+        if self.expired.len() < EXPIRED_MAX {
+            self.expired.push(record);
+        }
+    }
+
+    /// The records of requests that ended without a line since the last call.
+    pub fn take_expired(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.expired)
+    }
+
+    /// Lets go what a request held, and charges what it used.
+    fn close(&mut self, record: &Record, charge: Option<u64>, today: Today, now: Moment) {
+        let held = record.reservation.held();
+        for scope in record.reservation.scopes.iter() {
+            let books = self.accounts.entry(scope).or_default();
+            books.close(held);
+            if let Some(amount) = charge {
+                books.charge(amount, today, now.mono_ns);
+            }
+        }
+    }
+
+    /// A request that an earlier process granted and of which nothing else is known was found to have used something.
+    pub fn charge_orphan(&mut self, taken: Reservation, seen: &Observed, now: Moment) -> Record {
+        let found = figures(&taken, seen, &self.learned);
+        let today = self.calendar.today(now);
+        let record = record(taken, Some(seen), found, today, now);
+        for scope in record.reservation.scopes.iter() {
+            self.accounts.entry(scope).or_default().charge(record.charge(), today, now.mono_ns);
+        }
+        self.done.note(record.reservation.id, record.evidence);
+        record
+    }
+
+    /// Takes over what an earlier process had open. Its clock was another, so each counts as opened now.
+    pub fn restore_open(&mut self, open: Vec<Reservation>, now: Moment) {
+        for taken in open {
+            let age_ms = u64::try_from(now.unix_ms.saturating_sub(taken.opened_unix_ms)).unwrap_or(0);
+            let opened_ns = now.mono_ns.saturating_sub(age_ms.saturating_mul(1_000_000));
+            let held = taken.held();
+            for scope in taken.scopes.iter() {
+                self.accounts.entry(scope).or_default().open(held);
+            }
+            if let Some(oldest) = self.slots.open(Reservation { opened_ns, ..taken }) {
+                self.charge_unheard(oldest, now);
+            }
+        }
+    }
+
+    /// Takes over what an earlier process had charged on a day.
+    pub fn restore_charge(&mut self, scope: Scope, day: i32, amount: u64, now: Moment) {
+        let today = self.calendar.today(now);
+        let books = self.accounts.entry(scope).or_default();
+        books.keep();
+        if day >= today.day {
+            books.spend(amount, today);
+        } else if self.calendar.month_of(day) == today.month {
+            books.spend_earlier_this_month(amount, today);
+        }
+    }
+
+    /// Takes over how requests ended for an earlier process.
+    pub fn restore_done(&mut self, id: u128, evidence: Evidence) {
+        self.done.note(id, evidence);
     }
 
     /// A line came that belonged to a grant.
@@ -223,9 +358,35 @@ impl Books {
         &self.slots
     }
 
+    /// Requests one holder has on their way.
+    pub fn on_their_way_of(&self, scope: Scope) -> u32 {
+        self.accounts.get(&scope).map_or(0, AccountBooks::on_their_way)
+    }
+
+    /// Thousandths of a token that one holder's requests hold.
+    pub fn reserved_of(&self, scope: Scope) -> u64 {
+        self.accounts.get(&scope).map_or(0, AccountBooks::reserved)
+    }
+
+    /// Thousandths of a token charged to one holder in the current window.
+    pub fn charged_of(&mut self, scope: Scope, window: Window, now: Moment) -> u64 {
+        let today = self.calendar.today(now);
+        self.accounts.get(&scope).map_or(0, |books| books.charged(window, today))
+    }
+
+    /// Whether the wall clock has jumped forward and is not believed yet.
+    pub fn is_clock_in_doubt(&self) -> bool {
+        self.calendar.is_in_doubt()
+    }
+
     /// Changes how long a slot may stay open (configuration reloaded).
     pub fn set_max_stream_ns(&mut self, max_stream_ns: u64) {
         self.max_stream_ns = max_stream_ns;
+    }
+
+    /// Changes the time zone of days and months (configuration reloaded).
+    pub fn set_zone(&mut self, zone: TimeZone) {
+        self.calendar.set_zone(zone);
     }
 
     /// How long `permille`/1000 of the requests take; a guess before any ended, at least a second.
@@ -233,35 +394,41 @@ impl Books {
         self.durations.quantile_ms(permille).map_or(UNLEARNED_NS, |ms| ms.saturating_mul(1_000_000)).max(1_000_000_000)
     }
 
-    fn learn(&mut self, released: Option<Slot>, now: Moment) -> Ended {
-        match released {
-            Some(slot) => {
-                self.durations.note(now.since(slot.opened) / 1_000_000);
-                Ended::Released(slot)
-            }
-            None => Ended::Nothing,
+    fn learn(&mut self, taken: &Reservation, seen: &Observed, found: Figures) {
+        if found.evidence >= Evidence::Counted && seen.reached && seen.answered {
+            self.learned.note(taken.pool, found.tokens_out, seen.ms_served);
         }
     }
 
     /// Entries held, for metrics and tests.
     pub fn len(&self) -> usize {
-        self.whole_at_ns.len()
+        self.accounts.len()
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.whole_at_ns.is_empty()
+        self.accounts.is_empty()
     }
 
-    fn whole_at(&self, limit: &Limit) -> u64 {
-        self.whole_at_ns.get(&(limit.scope, limit.position)).copied().unwrap_or(0)
-    }
-
-    fn sweep(&mut self, now: Moment) {
-        if self.whole_at_ns.len() >= self.sweep_at {
-            self.whole_at_ns.retain(|_, tat_ns| *tat_ns > now.mono_ns);
-            self.sweep_at = (self.whole_at_ns.len() * 2).max(SWEEP_FROM);
+    fn sweep(&mut self, today: Today, now: Moment) {
+        if self.accounts.len() >= self.sweep_at {
+            self.accounts.retain(|_, books| !books.is_blank(today, now.mono_ns));
+            self.sweep_at = (self.accounts.len() * 2).max(SWEEP_FROM);
         }
+    }
+}
+
+fn record(taken: Reservation, seen: Option<&Observed>, found: Figures, today: Today, now: Moment) -> Record {
+    Record {
+        reservation: taken,
+        settled_unix_ms: now.unix_ms,
+        day: today.day,
+        server: seen.map(|seen| seen.server.clone()).unwrap_or_default(),
+        status: seen.and_then(|seen| seen.status),
+        ms: seen.and_then(|seen| seen.ms),
+        evidence: found.evidence,
+        tokens_in: found.tokens_in,
+        tokens_out: found.tokens_out,
     }
 }
 
@@ -273,11 +440,6 @@ impl Load for Books {
     fn on_their_way_in_all(&self, server_key: u64) -> u32 {
         self.slots.of_server(server_key)
     }
-}
-
-/// Fewer requests left, or as few and longer until it is whole.
-fn is_tighter(one: Standing, other: Standing) -> bool {
-    (one.remaining, std::cmp::Reverse(one.reset_ns)) < (other.remaining, std::cmp::Reverse(other.reset_ns))
 }
 
 /// Mixes what is a hash already: scopes are SHA-256 of names, pool keys hashes of model names. Some of the names a client

@@ -1,14 +1,17 @@
 //! The books kept in this process's memory, shared by all connections.
 
-use super::books::{Books, Ended, Excess};
-use super::slots::Slot;
+use super::account::{Excess, Standings};
+use super::books::{Books, Ended};
+use super::charge::Observed;
+use super::reservation::{Evidence, Name, Record, Reservation};
 use crate::decision::choose::{Choice, choose};
 use crate::decision::judge::Claim;
 use crate::decision::limits::Scope;
 use crate::decision::moment::Moment;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use jiff::tz::TimeZone;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One lock around all books. Taking all limits or none over several shards would need them locked in order; a claim holds
 /// this lock for some hundred nanoseconds and never across an await, which one lock serves at any rate HAProxy can ask.
@@ -26,22 +29,45 @@ pub enum Denied {
     NoServer(Refusal),
 }
 
-/// What identifies a request to the ledger.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked {
+/// What identifies a request to the ledger, and whom it is written down for.
+#[derive(Debug, Clone)]
+pub struct Asked<'a> {
     /// The decision's id.
     pub id: u128,
     /// The proxy's identifier, hashed; 0 where there is none.
     pub uid: u64,
+    /// The key's name, the issuer, or `anonymous`.
+    pub caller: &'a str,
+    /// The user a key asks for, by name.
+    pub user: &'a [u8],
+    /// The user a token names.
+    pub token_user: Option<Arc<str>>,
+    /// The team.
+    pub team: Option<Arc<str>>,
+}
+
+/// A claim that was taken.
+#[derive(Debug, Clone)]
+pub struct Taken<'v> {
+    /// Its server.
+    pub choice: Choice<'v>,
+    /// What it holds, where it is metered, to be written down.
+    pub reservation: Option<Reservation>,
+    /// What would have refused it, were it not a shadow.
+    pub shadowed: Option<Excess>,
 }
 
 /// How the books stand, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Requests on their way.
     pub open: usize,
     /// Whether usage lines have stopped coming while requests are granted.
     pub silent: bool,
+    /// Whether the wall clock has jumped forward and is not believed yet.
+    pub clock_in_doubt: bool,
+    /// Thousandths of a token held for requests on their way.
+    pub reserved: u64,
 }
 
 impl MemoryLedger {
@@ -50,48 +76,73 @@ impl MemoryLedger {
     ///
     /// # Errors
     /// [`Denied`]; the books are then as before.
-    pub fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked, now: Moment) -> Result<Choice<'v>, Denied> {
+    pub fn take<'v>(
+        &self,
+        view: &'v View,
+        claim: &Claim<'v>,
+        asked: Asked<'_>,
+        now: Moment,
+    ) -> Result<Taken<'v>, Denied> {
         let mut books = self.lock();
         let pool_key = claim.pool.map_or(0, |pool| pool.key);
-        let (mut limits, mut seats) = (&claim.limits, &claim.seats);
-        let (mut moved_limits, mut moved_seats);
+        let mut accounts = &claim.accounts;
+        let mut moved;
         if let Some(user) = &claim.user {
             let scope = books.scope_of(user);
             if scope != user.scope {
-                (moved_limits, moved_seats) = (claim.limits, claim.seats);
-                moved_limits.move_scope(user.scope, scope);
-                moved_seats.move_scope(user.scope, scope);
-                (limits, seats) = (&moved_limits, &moved_seats);
+                moved = claim.accounts;
+                moved.move_scope(user.scope, scope);
+                accounts = &moved;
             }
         }
-        let admission = books.admit(limits, seats, pool_key, now).map_err(Denied::Excess)?;
-        match choose(view, claim, admission.turn, &*books, admission.requests) {
-            Ok(choice) => {
-                if let Some(user) = &claim.user {
-                    books.note_user(user, now);
-                }
-                if !seats.is_empty() {
-                    books.open(Slot {
-                        id: asked.id,
-                        uid: asked.uid,
-                        scopes: seats.scopes(),
-                        server: choice.server_key,
-                        pool: pool_key,
-                        opened: now,
-                    });
-                }
-                Ok(choice)
-            }
+        let (tokens_in, tokens_out) = books.learned().expected(pool_key, &claim.demand);
+        let held = claim.demand.cost.of(tokens_in, tokens_out);
+        let admission = books.admit(accounts, held, pool_key, now).map_err(Denied::Excess)?;
+        let Standings { requests, tokens } = admission.standings;
+        let choice = match choose(view, claim, admission.turn, &*books, requests, tokens) {
+            Ok(choice) => choice,
             Err(refusal) => {
-                books.release(limits);
-                Err(Denied::NoServer(refusal))
+                books.release(accounts);
+                return Err(Denied::NoServer(refusal));
             }
+        };
+        if accounts.is_empty() {
+            return Ok(Taken { choice, reservation: None, shadowed: None });
         }
+        let user = match &claim.user {
+            Some(user) => books.note_user(user, asked.user, now),
+            None => asked.token_user,
+        };
+        let reservation = Reservation {
+            id: asked.id,
+            uid: asked.uid,
+            scopes: accounts.scopes(),
+            caller: Name::new(asked.caller),
+            user,
+            team: asked.team,
+            model: claim.pool.map(|pool| pool.name.clone()),
+            endpoint: claim.endpoint,
+            stream: claim.demand.stream,
+            server: choice.server_key,
+            pool: pool_key,
+            opened_ns: now.mono_ns,
+            opened_unix_ms: now.unix_ms,
+            tokens_in,
+            tokens_out,
+            cost: claim.demand.cost,
+        };
+        let is_held = books.open(reservation.clone());
+        Ok(Taken { choice, reservation: is_held.then_some(reservation), shadowed: admission.shadowed })
     }
 
-    /// A request has ended, by its receipt. See [`Books::ended`].
-    pub fn ended(&self, id: u128, now: Moment) -> Ended {
-        self.lock().ended(id, now)
+    /// A request has ended, by its receipt. See [`Books::settle`].
+    pub fn settle(&self, id: u128, seen: &Observed, now: Moment) -> Ended {
+        self.lock().settle(id, seen, now)
+    }
+
+    /// A request of which nothing is known but its receipt has ended. See [`Books::charge_orphan`].
+    pub fn charge_orphan(&self, taken: Reservation, seen: &Observed, now: Moment) -> Record {
+        self.lock().charge_orphan(taken, seen, now)
     }
 
     /// A request has ended whose verdict never arrived. See [`Books::ended_unheard`].
@@ -99,11 +150,33 @@ impl MemoryLedger {
         self.lock().ended_unheard(uid, now)
     }
 
-    /// Ends what is too old; answers how many, and how the books stand then.
-    pub fn expire(&self, now: Moment) -> (usize, Standing) {
+    /// Ends what is too old; answers how many, what is to be written down of all that ended so since the last call, and
+    /// how the books stand then.
+    pub fn expire(&self, now: Moment) -> (usize, Vec<Record>, Standing) {
         let mut books = self.lock();
         let expired = books.expire(now);
-        (expired, Standing { open: books.slots().len(), silent: books.is_silent(now) })
+        let standing = Standing {
+            open: books.slots().len(),
+            silent: books.is_silent(now),
+            clock_in_doubt: books.is_clock_in_doubt(),
+            reserved: books.slots().iter().map(Reservation::held).fold(0, u64::saturating_add),
+        };
+        (expired, books.take_expired(), standing)
+    }
+
+    /// Takes over what an earlier process left behind: what was open, what was charged to whom on which day, and what had
+    /// ended.
+    pub fn restore(
+        &self,
+        open: Vec<Reservation>,
+        charged: impl Iterator<Item = (Scope, i32, u64)>,
+        done: impl Iterator<Item = (u128, Evidence)>,
+        now: Moment,
+    ) {
+        let mut books = self.lock();
+        charged.for_each(|(scope, day, amount)| books.restore_charge(scope, day, amount, now));
+        done.for_each(|(id, evidence)| books.restore_done(id, evidence));
+        books.restore_open(open, now);
     }
 
     /// Requests on their way to a server, by its key.
@@ -114,6 +187,11 @@ impl MemoryLedger {
     /// Changes how long a slot may stay open.
     pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
         self.lock().set_max_stream_ns(max_stream_ns);
+    }
+
+    /// Changes the time zone of days and months.
+    pub fn set_zone(&self, zone: TimeZone) {
+        self.lock().set_zone(zone);
     }
 
     /// Forgets the turns of pools that no longer exist.

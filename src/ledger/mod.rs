@@ -1,8 +1,15 @@
 //! The Ledger: the quota books, and where they are kept.
 
+pub mod account;
 pub mod books;
+pub mod bucket;
+pub mod calendar;
+pub mod charge;
+pub mod done;
 pub mod durations;
+pub mod estimate;
 pub mod gcra;
+pub mod journal;
 pub mod memory;
 pub mod reservation;
 pub mod silence;

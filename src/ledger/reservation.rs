@@ -1,66 +1,10 @@
 //! What one request took, and what is known of it until it ends: the Reservation of `DESIGN.md`. Pure data.
 
-use crate::decision::limits::Scope;
+pub use crate::decision::limits::{Cost, Scopes};
 use crate::decision::name::ModelName;
 use crate::decision::route::Endpoint;
 use serde::{Deserialize, Serialize};
-
-/// Most books one request is counted in: its key (or user, or address), the user behind it, its team (or all without
-/// credential), the model, the route and the gate.
-pub const SCOPES_MAX: usize = 6;
-
-/// The books a request is counted in, its caller's own first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Scopes([Option<Scope>; SCOPES_MAX]);
-
-impl Scopes {
-    /// One identity alone.
-    pub fn one(scope: Scope) -> Scopes {
-        let mut scopes = Scopes::default();
-        scopes.0[0] = Some(scope);
-        scopes
-    }
-
-    /// Adds one. False past [`SCOPES_MAX`].
-    #[must_use]
-    pub fn push(&mut self, scope: Scope) -> bool {
-        match self.0.iter_mut().find(|place| place.is_none()) {
-            Some(place) => {
-                *place = Some(scope);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The scopes, the caller's own first.
-    pub fn iter(&self) -> impl Iterator<Item = Scope> {
-        self.0.iter().flatten().copied()
-    }
-}
-
-/// What a token of a model counts for in token limits and budgets (`[models.NAME] cost`), in thousandths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cost {
-    /// Of the prompt.
-    pub input_milli: u32,
-    /// Generated.
-    pub output_milli: u32,
-}
-
-impl Default for Cost {
-    fn default() -> Cost {
-        Cost { input_milli: 1000, output_milli: 1000 }
-    }
-}
-
-impl Cost {
-    /// What these tokens count for, in thousandths of a token. Saturates.
-    pub fn of(self, tokens_in: u64, tokens_out: u64) -> u64 {
-        let input = tokens_in.saturating_mul(u64::from(self.input_milli));
-        input.saturating_add(tokens_out.saturating_mul(u64::from(self.output_milli)))
-    }
-}
+use std::sync::Arc;
 
 /// Tokens and a slot, held for one request from its grant until it is settled, released or expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,10 +17,10 @@ pub struct Reservation {
     pub scopes: Scopes,
     /// The key's name, the issuer, or `anonymous`.
     pub caller: Name,
-    /// The user behind the caller, by name; empty where there is none.
-    pub user: Box<str>,
+    /// The user behind the caller, by name; absent where there is none.
+    pub user: Option<Arc<str>>,
     /// The team, by name.
-    pub team: Option<std::sync::Arc<str>>,
+    pub team: Option<Arc<str>>,
     /// The model; absent where the body is hidden.
     pub model: Option<ModelName>,
     /// The endpoint.

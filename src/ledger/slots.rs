@@ -1,8 +1,7 @@
-//! Slots: requests on their way, counted by caller (key, user, team), by server, and by server and model. Each is opened with its grant and
-//! ends once: released by its usage line, or expired. Pure; time is handed in.
+//! Slots: requests on their way, counted by server, and by server and model. Each is opened with its grant and ends once:
+//! released by its usage line, or expired. Pure; time is handed in.
 
-use crate::decision::limits::{Scope, Scopes};
-use crate::decision::moment::Moment;
+use super::reservation::Reservation;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Most slots held. Past it the oldest is expired for each new one: what a fleet can have on its way is far less, so the
@@ -13,29 +12,11 @@ pub const SLOTS_MAX: usize = 200_000;
 /// seconds of a busy proxy.
 const ENDED_EARLY_MAX: usize = 65_536;
 
-/// One request on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    /// The decision's id.
-    pub id: u128,
-    /// The proxy's own identifier of the request, hashed; 0 where it sent none.
-    pub uid: u64,
-    /// Everyone it is counted for: the caller, its user, its team.
-    pub scopes: Scopes,
-    /// The server it was sent to: hash of its name.
-    pub server: u64,
-    /// Its pool: hash of the model; 0 where the body is hidden.
-    pub pool: u64,
-    /// When it was granted.
-    pub opened: Moment,
-}
-
 /// All requests on their way.
 #[derive(Debug, Default)]
 pub struct Slots {
-    open: HashMap<u128, Slot>,
+    open: HashMap<u128, Reservation>,
     by_uid: HashMap<u64, u128>,
-    by_scope: HashMap<Scope, u32>,
     by_server: HashMap<u64, u32>,
     by_pair: HashMap<(u64, u64), u32>,
     /// Requests that ended before their slot was opened, and their order; the oldest are forgotten.
@@ -46,35 +27,32 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Opens a slot, unless its request has ended already. Answers one that had to be expired to make room.
-    pub fn open(&mut self, slot: Slot) -> Option<Slot> {
-        if self.ended_early.remove(&slot.uid) {
-            return None;
-        }
+    /// Whether the request that the proxy knows by this identifier has ended before its slot was opened.
+    pub fn has_ended(&mut self, uid: u64) -> bool {
+        self.ended_early.remove(&uid)
+    }
+
+    /// Opens a slot. Answers one that had to be expired to make room.
+    pub fn open(&mut self, slot: Reservation) -> Option<Reservation> {
+        let (id, uid) = (slot.id, slot.uid);
         let expired = if self.open.len() >= SLOTS_MAX { self.expire_oldest() } else { None };
         self.compact();
-        if let Some(replaced) = self.open.insert(slot.id, slot) {
-            // Ids are random; should one come twice, the counts stay right.
-            self.uncount(&replaced);
-        }
-        if slot.uid != 0 {
-            self.by_uid.insert(slot.uid, slot.id);
-        }
-        for scope in slot.scopes.iter() {
-            let count = self.by_scope.entry(scope).or_default();
-            *count = count.saturating_add(1);
-        }
         for count in
             [self.by_server.entry(slot.server).or_default(), self.by_pair.entry((slot.server, slot.pool)).or_default()]
         {
             *count = count.saturating_add(1);
         }
-        self.order.push_back(slot.id);
+        // Ids are random and come once.
+        self.open.insert(id, slot);
+        if uid != 0 {
+            self.by_uid.insert(uid, id);
+        }
+        self.order.push_back(id);
         expired
     }
 
     /// Ends a slot by its id; `None` where it has ended already, or never was.
-    pub fn release(&mut self, id: u128) -> Option<Slot> {
+    pub fn release(&mut self, id: u128) -> Option<Reservation> {
         let slot = self.open.remove(&id)?;
         self.uncount(&slot);
         Some(slot)
@@ -83,7 +61,7 @@ impl Slots {
     /// Ends the slot of the request that the proxy knows by this identifier: its verdict never arrived there.
     /// Where none is open, the identifier is kept for a while: the proxy may have given up on a question that is still
     /// waiting to be read here.
-    pub fn release_uid(&mut self, uid: u64) -> Option<Slot> {
+    pub fn release_uid(&mut self, uid: u64) -> Option<Reservation> {
         match self.by_uid.get(&uid) {
             Some(&id) => self.release(id),
             None => {
@@ -93,27 +71,28 @@ impl Slots {
         }
     }
 
-    /// Ends every slot opened before `before_ns` (monotonic); answers how many.
-    pub fn expire(&mut self, before_ns: u64) -> usize {
-        let mut expired = 0;
+    /// Ends the oldest slot, if it was opened before `before_ns` (monotonic).
+    pub fn expire_one(&mut self, before_ns: u64) -> Option<Reservation> {
         while let Some(id) = self.order.front() {
             match self.open.get(id) {
-                Some(slot) if slot.opened.mono_ns >= before_ns => break,
-                Some(_) => {
-                    self.expire_oldest();
-                    expired += 1;
-                }
+                Some(slot) if slot.opened_ns >= before_ns => return None,
+                Some(_) => return self.expire_oldest(),
                 None => {
                     self.order.pop_front();
                 }
             }
         }
-        expired
+        None
     }
 
-    /// Slots a caller, a user or a team holds.
-    pub fn of_caller(&self, scope: Scope) -> u32 {
-        self.by_scope.get(&scope).copied().unwrap_or(0)
+    /// An open slot.
+    pub fn get(&self, id: u128) -> Option<&Reservation> {
+        self.open.get(&id)
+    }
+
+    /// All open slots, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Reservation> {
+        self.open.values()
     }
 
     /// Slots on a server for one model.
@@ -147,7 +126,7 @@ impl Slots {
         }
     }
 
-    fn expire_oldest(&mut self) -> Option<Slot> {
+    fn expire_oldest(&mut self) -> Option<Reservation> {
         loop {
             let id = self.order.pop_front()?;
             if let Some(slot) = self.release(id) {
@@ -156,12 +135,9 @@ impl Slots {
         }
     }
 
-    fn uncount(&mut self, slot: &Slot) {
+    fn uncount(&mut self, slot: &Reservation) {
         if self.by_uid.get(&slot.uid) == Some(&slot.id) {
             self.by_uid.remove(&slot.uid);
-        }
-        for scope in slot.scopes.iter() {
-            less_one(&mut self.by_scope, scope);
         }
         less_one(&mut self.by_server, slot.server);
         less_one(&mut self.by_pair, (slot.server, slot.pool));

@@ -4,6 +4,7 @@
 use crate::decision::limits::{Scope, User};
 use crate::decision::moment::Moment;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Most users of one key that have books of their own; all others of that key share one.
 pub const USERS_MAX: usize = 10_000;
@@ -23,8 +24,8 @@ pub struct Users {
 
 #[derive(Debug, Default)]
 struct OfKey {
-    /// When each was last served, in nanoseconds (monotonic).
-    served_ns: HashMap<Scope, u64>,
+    /// When each was last served, in nanoseconds (monotonic), and its name.
+    served: HashMap<Scope, (u64, Arc<str>)>,
     searched_ns: u64,
 }
 
@@ -32,35 +33,36 @@ impl Users {
     /// The books a user is counted in: its own, where it has some or there is room for it.
     pub fn scope_of(&self, user: &User) -> Scope {
         match self.by_key.get(&user.key) {
-            Some(of_key) if of_key.served_ns.len() >= USERS_MAX && !of_key.served_ns.contains_key(&user.scope) => {
-                user.shared
-            }
+            Some(of_key) if of_key.served.len() >= USERS_MAX && !of_key.served.contains_key(&user.scope) => user.shared,
             _ => user.scope,
         }
     }
 
-    /// A user's request was granted. Where there is no room, idle users are forgotten, from whose place the next request
-    /// gains.
-    pub fn note(&mut self, user: &User, now: Moment) {
+    /// A user's request was granted. Answers its name, to be kept with the request. Where there is no room, idle users are
+    /// forgotten, from whose place the next request gains.
+    pub fn note(&mut self, user: &User, name: &[u8], now: Moment) -> Option<Arc<str>> {
+        let written = || -> Arc<str> { String::from_utf8_lossy(name).into() };
         if user.scope == user.shared {
-            return;
+            return None;
         }
         let of_key = self.by_key.entry(user.key).or_default();
-        if let Some(served_ns) = of_key.served_ns.get_mut(&user.scope) {
+        if let Some((served_ns, name)) = of_key.served.get_mut(&user.scope) {
             *served_ns = now.mono_ns;
-            return;
+            return Some(name.clone());
         }
-        if of_key.served_ns.len() < USERS_MAX {
-            of_key.served_ns.insert(user.scope, now.mono_ns);
+        let name = written();
+        if of_key.served.len() < USERS_MAX {
+            of_key.served.insert(user.scope, (now.mono_ns, name.clone()));
         } else if now.mono_ns >= of_key.searched_ns.saturating_add(SEARCH_EVERY_NS) {
             of_key.searched_ns = now.mono_ns;
-            of_key.served_ns.retain(|_, served_ns| now.mono_ns < served_ns.saturating_add(IDLE_NS));
+            of_key.served.retain(|_, (served_ns, _)| now.mono_ns < served_ns.saturating_add(IDLE_NS));
         }
+        Some(name)
     }
 
     /// Users of a key that have books of their own.
     pub fn of_key(&self, key: Scope) -> usize {
-        self.by_key.get(&key).map_or(0, |of_key| of_key.served_ns.len())
+        self.by_key.get(&key).map_or(0, |of_key| of_key.served.len())
     }
 
     /// Forgets the users of keys that are gone.
@@ -85,7 +87,7 @@ mod tests {
     fn one_user_too_many_shares_until_another_was_idle_for_a_day() {
         let mut users = Users::default();
         for number in 0..USERS_MAX as u128 {
-            users.note(&user(7, number), at(IDLE_NS + number as u64));
+            users.note(&user(7, number), b"ann", at(IDLE_NS + number as u64));
         }
         let late = user(7, u128::MAX >> 1);
         let cases = [
@@ -96,12 +98,12 @@ mod tests {
         for (user, scope, why) in cases {
             assert_eq!(users.scope_of(&user), scope, "{why}");
         }
-        users.note(&late, at(2 * IDLE_NS - 1));
+        users.note(&late, b"ann", at(2 * IDLE_NS - 1));
         assert_eq!((users.of_key(Scope(7)), users.scope_of(&late)), (USERS_MAX, Scope(8)), "nobody was idle for a day");
-        users.note(&late, at(2 * IDLE_NS + 9 + SEARCH_EVERY_NS));
+        users.note(&late, b"ann", at(2 * IDLE_NS + 9 + SEARCH_EVERY_NS));
         assert_eq!(users.of_key(Scope(7)), 0);
         assert_eq!(users.scope_of(&late), late.scope);
-        users.note(&late, at(3 * IDLE_NS));
+        users.note(&late, b"ann", at(3 * IDLE_NS));
         assert_eq!(users.of_key(Scope(7)), 1);
         users.retain_keys(|key| key == Scope(9));
         assert_eq!(users.of_key(Scope(7)), 0);
@@ -111,7 +113,7 @@ mod tests {
     fn those_without_a_name_take_no_place() {
         let mut users = Users::default();
         let nameless = User { scope: Scope(8), ..user(7, 0) };
-        users.note(&nameless, at(1));
+        users.note(&nameless, b"", at(1));
         assert_eq!((users.of_key(Scope(7)), users.scope_of(&nameless)), (0, Scope(8)));
     }
 }

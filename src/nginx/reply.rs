@@ -20,6 +20,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
+const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
+const REMAINING_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-tokens");
+const RESET_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-reset-tokens");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Above this many seconds the SDKs ignore `Retry-After` and retry at once, unless told not to.
@@ -40,23 +43,33 @@ pub fn add_id(answer: &mut Answer, id: &Id) {
 /// Adds what a grant says. False where a server's name cannot be a header value, and the grant cannot be given.
 #[must_use]
 pub fn add_grant(answer: &mut Answer, grant: &Grant<'_>, receipt: Option<&str>) -> bool {
-    add_standing(answer, grant.requests);
+    add_requests(answer, grant.requests);
+    add_tokens(answer, grant.tokens);
     receipt.is_none_or(|receipt| add(answer, RECEIPT, receipt))
         && grant.server2.is_none_or(|server| add(answer, SERVER2, &server.name))
         && add(answer, SERVER, &grant.server.name)
 }
 
 /// Adds where the caller stands with its tightest request limit.
-fn add_standing(answer: &mut Answer, standing: Option<Standing>) {
+fn add_requests(answer: &mut Answer, standing: Option<Standing>) {
     let Some(standing) = standing else { return };
     answer.headers_mut().insert(LIMIT, standing.limit.into());
     answer.headers_mut().insert(REMAINING, standing.remaining.into());
     add(answer, RESET, Reset::new(standing.reset_ns).as_str());
 }
 
+/// Adds where the caller stands with its tightest token limit.
+fn add_tokens(answer: &mut Answer, standing: Option<Standing>) {
+    let Some(standing) = standing else { return };
+    answer.headers_mut().insert(LIMIT_TOKENS, standing.limit.into());
+    answer.headers_mut().insert(REMAINING_TOKENS, standing.remaining.into());
+    add(answer, RESET_TOKENS, Reset::new(standing.reset_ns).as_str());
+}
+
 /// Adds when to come back, where the caller stands, and for 401 how to authenticate.
 pub fn add_refusal(answer: &mut Answer, refusal: &Refusal) {
-    add_standing(answer, refusal.standing);
+    add_requests(answer, refusal.standing);
+    add_tokens(answer, refusal.tokens);
     if let Some(seconds) = refusal.retry_after_s {
         answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         if seconds > RETRY_MAX_S {

@@ -37,6 +37,10 @@ pub struct UsageLine {
     pub ms_header: Option<u64>,
     /// Milliseconds in all.
     pub ms_total: Option<u64>,
+    /// Whether a connection to a server came about: false only where the line says that none did.
+    pub reached: bool,
+    /// Whether the head of an answer came: false only where the line says that none did.
+    pub answered: bool,
     /// Tokens of the prompt, as the server reported them (`in`).
     pub tokens_in: Option<u64>,
     /// Tokens of the answer, as the server reported them (`out`). With `end` other than `--` this is what it had reported
@@ -61,6 +65,8 @@ pub fn parse(datagram: &[u8]) -> Result<UsageLine, &'static str> {
     let field = |name: &str| fields.get(name).map(text).filter(|text| text != "-").unwrap_or_default();
     let number = |name: &str| last(&field(name)).parse().ok();
     let ms = |name: &str| milliseconds(last(&field(name)));
+    // A proxy that was told to leave these out has not said that nothing happened.
+    let is_never = |name: &str| fields.get(name).is_some_and(|value| matches!(last(&text(value)), "" | "-" | "-1"));
     // Most are empty where a client connected and asked nothing.
     Ok(UsageLine {
         uid: field("uid"),
@@ -76,6 +82,8 @@ pub fn parse(datagram: &[u8]) -> Result<UsageLine, &'static str> {
         ms_connect: ms("ms_connect"),
         ms_header: ms("ms_header"),
         ms_total: ms("ms_total"),
+        reached: !is_never("ms_connect"),
+        answered: !is_never("ms_header"),
         tokens_in: number("in"),
         tokens_out: number("out"),
         units: number("units"),
@@ -169,6 +177,8 @@ mod tests {
             ms_connect: Some(1),
             ms_header: Some(250),
             ms_total: Some(9001),
+            reached: true,
+            answered: true,
             tokens_in: Some(17),
             tokens_out: None,
             units: Some(42),
@@ -193,6 +203,8 @@ mod tests {
             ms_connect: Some(4),
             ms_header: Some(1250),
             ms_total: Some(12_034),
+            reached: true,
+            answered: true,
             ..UsageLine::default()
         };
         assert_eq!(parse(line.as_bytes()), Ok(expected));

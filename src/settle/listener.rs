@@ -2,6 +2,7 @@
 //! requests that outlive it (HAProxy #3436).
 
 use super::line;
+use super::observed::observed;
 use super::served::served;
 use crate::gate::{Gate, Settled};
 use crate::listen::{Address, place_unix_socket};
@@ -77,7 +78,7 @@ async fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
 fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
     let settled = match line::parse(datagram) {
         Ok(line) => {
-            let settled = gate.settle(&line.receipt, line.uid.as_bytes());
+            let settled = gate.settle(&line.receipt, line.uid.as_bytes(), &observed(&line));
             // Once for each request that took a slot, so that a line sent again proves nothing twice.
             if settled == Settled::Released
                 && let Some(served) = served(&line)

@@ -7,6 +7,7 @@
 
 mod line;
 mod listener;
+mod observed;
 mod served;
 
 pub use line::{UsageLine, parse};

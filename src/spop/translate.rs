@@ -216,15 +216,24 @@ fn put_grant(ack: &mut AckWriter<'_>, grant: &Grant<'_>) {
     if let Some(pool) = grant.pool {
         put_text(ack, variable!("model"), pool.name.as_str());
     }
-    put_standing(ack, grant.requests);
+    put_requests(ack, grant.requests);
+    put_tokens(ack, grant.tokens);
 }
 
 /// Where the caller stands with its tightest request limit.
-fn put_standing(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
+fn put_requests(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
     let Some(standing) = standing else { return };
     put_number(ack, variable!("limit_requests"), standing.limit);
     put_number(ack, variable!("remaining_requests"), standing.remaining);
     put_text(ack, variable!("reset_requests"), Reset::new(standing.reset_ns).as_str());
+}
+
+/// Where the caller stands with its tightest token limit.
+fn put_tokens(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
+    let Some(standing) = standing else { return };
+    put_number(ack, variable!("limit_tokens"), standing.limit);
+    put_number(ack, variable!("remaining_tokens"), standing.remaining);
+    put_text(ack, variable!("reset_tokens"), Reset::new(standing.reset_ns).as_str());
 }
 
 /// Sets the variables of a refusal, its body included.
@@ -237,7 +246,8 @@ pub fn put_refusal(ack: &mut AckWriter<'_>, refusal: &Refusal, dialect: Dialect)
             put_text(ack, variable!("should_retry"), "false");
         }
     }
-    put_standing(ack, refusal.standing);
+    put_requests(ack, refusal.standing);
+    put_tokens(ack, refusal.tokens);
 }
 
 /// Sets what refuses a request and nothing more: for a verdict whose variables exceed the frame size agreed on.

@@ -1,7 +1,7 @@
 //! A gate of its own for requests as text, in the time that they say.
 
 use super::account::Account;
-use super::request::{Request, RequestFault};
+use super::request::{Request, RequestFault, Usage};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decision::blocks::Blocks;
@@ -16,6 +16,7 @@ use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
 use crate::explanation::{Step, Taken, present};
 use crate::gate::{Decided, Gate};
+use crate::ledger::charge::Observed;
 use crate::ledger::slots::SLOTS_MAX;
 use crate::metrics::{Metrics, Port};
 use crate::receipt::Receipts;
@@ -35,7 +36,7 @@ pub struct Rehearsal {
     /// What is on its way, by when it ends.
     under_way: BinaryHeap<Reverse<(u64, u64)>>,
     /// Receipts of what is on its way, by number.
-    receipts: HashMap<u64, Box<str>>,
+    receipts: HashMap<u64, (Box<str>, Observed)>,
     /// Requests put so far; each has its number as the proxy's identifier.
     count: u64,
     /// The first time that was said, from which the others are measured.
@@ -103,11 +104,16 @@ impl Rehearsal {
         let requested = requested(&inquiry, &decided);
         let steps = if steps { present(view, &inquiry, &decided, requested.as_deref()) } else { Vec::new() };
         if let (Verdict::Allow(_), Some(receipt)) = (&decided.verdict, decided.receipt.as_deref()) {
-            match request.usage.and_then(|usage| usage.ms) {
-                Some(ms) => self.keep(now.mono_ns.saturating_add(ms.saturating_mul(1_000_000)), receipt),
-                // How long it took is not known, so nothing is learned of it.
+            match request.usage.as_ref().map(|usage| (usage.ms, observed(usage))) {
+                Some((Some(ms), seen)) => {
+                    self.keep(now.mono_ns.saturating_add(ms.saturating_mul(1_000_000)), receipt, seen);
+                }
+                Some((None, seen)) => {
+                    self.gate.settle_at(receipt, b"", &seen, now);
+                }
+                // As if its verdict had never arrived: nothing is charged, and nothing learned.
                 None => {
-                    self.gate.settle_at("", uid.as_bytes(), now);
+                    self.gate.settle_at("", uid.as_bytes(), &Observed::default(), now);
                 }
             }
         }
@@ -134,7 +140,7 @@ impl Rehearsal {
         self.now
     }
 
-    fn keep(&mut self, due_ns: u64, receipt: &str) {
+    fn keep(&mut self, due_ns: u64, receipt: &str, seen: Observed) {
         // The ledger holds no more than this, and has ended the oldest of them.
         if self.under_way.len() >= SLOTS_MAX
             && let Some(Reverse((_, number))) = self.under_way.pop()
@@ -142,13 +148,25 @@ impl Rehearsal {
             self.end(number, self.now.mono_ns);
         }
         self.under_way.push(Reverse((due_ns, self.count)));
-        self.receipts.insert(self.count, receipt.into());
+        self.receipts.insert(self.count, (receipt.into(), seen));
     }
 
     fn end(&mut self, number: u64, mono_ns: u64) {
-        if let Some(receipt) = self.receipts.remove(&number) {
-            self.gate.settle_at(&receipt, b"", Moment { mono_ns, unix_ms: self.now.unix_ms });
+        if let Some((receipt, seen)) = self.receipts.remove(&number) {
+            self.gate.settle_at(&receipt, b"", &seen, Moment { mono_ns, unix_ms: self.now.unix_ms });
         }
+    }
+}
+
+/// What a request says it used.
+fn observed(usage: &Usage) -> Observed {
+    Observed {
+        complete: true,
+        tokens_in: usage.input,
+        tokens_out: usage.output,
+        ms: usage.ms,
+        ms_served: usage.ms,
+        ..Observed::default()
     }
 }
 

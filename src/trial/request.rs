@@ -48,10 +48,10 @@ pub struct Request<'t> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// Tokens of the prompt. Not charged: tokens are not limited yet.
+    /// Tokens of the prompt.
     #[serde(default, rename = "in")]
     pub input: Option<u64>,
-    /// Tokens of the answer. Not charged either.
+    /// Tokens of the answer.
     #[serde(default, rename = "out")]
     pub output: Option<u64>,
     /// Milliseconds from the request to the end of its answer.

@@ -13,7 +13,7 @@ use crate::harness::scratch::Scratch;
 use crate::harness::stack::{Front, Proxy, Stack};
 use herdgate::decision::limits::Scope;
 use herdgate::gate::Settled;
-use herdgate::receipt::Receipts;
+use herdgate::receipt::{Claimed, Receipts};
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -130,7 +130,8 @@ fn only_a_line_of_ours_counts_and_once(front: Front) {
     // Of a sibling: a receipt under the same key file, of another process.
     let key = std::fs::read(tapped.stack.scratch.join("herdgate.secret")).unwrap();
     let key: [u8; 32] = parse_key(&key);
-    let sibling = Receipts::new(key, 1).grant(7, Scope(5), 9, 1_700_000_000).to_string();
+    let claimed = Claimed { id: 7, caller: Scope(5), model: 9, tokens_in: 1, tokens_out: 1, unix_s: 1_700_000_000 };
+    let sibling = Receipts::new(key, 1).grant(&claimed).to_string();
     tapped.expect("a sibling's line", &[bytes(&lines[0].replace(own, &sibling))], Settled::Foreign, 6);
 
     // Cut, at every place: never half a line's worth. What ends behind the receipt is no JSON either.

@@ -44,7 +44,7 @@ pub struct Verified {
     /// The issuer: position in the policy's `issuers`.
     pub issuer: u16,
     /// The user as a log may show it: printable, at most 128 characters.
-    pub user: Box<str>,
+    pub user: Arc<str>,
     /// The user's own books.
     pub scope: Scope,
     /// The plan its claims lead to.
@@ -153,7 +153,7 @@ pub fn verify(view: &View, token: &[u8], now: Moment) -> Result<Verified, Reject
     let (plan, team) = issuer.assign(&claims).ok_or(TokenFault::NoPlan)?;
     Ok(Verified {
         issuer: position,
-        user: issuer::printable(user),
+        user: issuer::printable(user).into(),
         scope: issuer::user_scope(&issuer.name, user),
         plan,
         team,

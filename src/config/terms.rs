@@ -1,0 +1,141 @@
+//! What holders are held to: the limits of `[plans]`, `[models]`, `[routes]` and `[gate]`.
+
+use super::compile::{Compiler, integer};
+use super::file::{File, Table};
+use super::quantity::Rate;
+use super::value::Value;
+use crate::decision::limits::{Budget, Cost, Quota, RATES_MAX, Scope, Terms};
+use crate::decision::name::{ModelName, NAME_MAX};
+use crate::decision::policy::{ModelPolicy, RoutePolicy};
+use crate::decision::route::{Class, Endpoint};
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+
+/// Most `[models.NAME]` tables.
+pub const MODELS_MAX: usize = 10_000;
+
+impl Compiler<'_, '_> {
+    /// The limits of a table.
+    pub(super) fn terms(&mut self, table: &Table) -> Terms {
+        Terms {
+            requests: self.quotas(table),
+            concurrency: integer(table, "concurrency"),
+            tokens: match table.get("tokens") {
+                Some((Value::Rate(rate), _)) => Some(whole(rate)),
+                _ => None,
+            },
+            budgets: self.budgets(table),
+            shadow: matches!(table.get("shadow"), Some((Value::Bool(true), _))),
+        }
+    }
+
+    fn budgets(&mut self, table: &Table) -> Vec<Budget> {
+        let Some((Value::Budgets(written), at)) = table.get("budget") else { return Vec::new() };
+        if written.is_empty() {
+            let hint = "leave it out for no limit";
+            self.findings.value(at, "\"budget\" is an empty list".to_owned(), Some(hint.to_owned()));
+        }
+        let mut budgets: Vec<Budget> = Vec::new();
+        for (budget, at) in written {
+            if budgets.iter().any(|other| other.window == budget.window) {
+                let what = format!("\"budget\" has two amounts by {}", budget.window.as_str());
+                self.findings.value(at, what, Some("the smaller one would always decide: keep that".to_owned()));
+                continue;
+            }
+            budgets.push(budget);
+        }
+        budgets
+    }
+
+    fn quotas(&mut self, table: &Table) -> Vec<Quota> {
+        let burst = match table.get("burst") {
+            Some((Value::Integer(burst), at)) => u64::try_from(burst).ok().and_then(NonZeroU64::new).zip(Some(at)),
+            _ => None,
+        };
+        let quota = |rate: Rate, burst| Quota { count: rate.count, period_ns: rate.period_ns, burst };
+        match (table.get("requests"), burst) {
+            (Some((Value::Rate(rate), _)), burst) => vec![quota(rate, burst.map_or(rate.count, |(burst, _)| burst))],
+            (Some((Value::Rates(rates), at)), burst) => {
+                if let Some((_, at)) = burst {
+                    let hint = "of a list, each rate's own count is its burst; leave \"burst\" out";
+                    let what = "\"burst\" goes with a single rate, and \"requests\" is a list";
+                    self.findings.value(at, what.to_owned(), Some(hint.to_owned()));
+                }
+                if rates.is_empty() {
+                    let hint = "leave it out for no limit";
+                    self.findings.value(at, "\"requests\" is an empty list".to_owned(), Some(hint.to_owned()));
+                } else if rates.len() > RATES_MAX {
+                    self.findings.value(at, format!("\"requests\" has more than {RATES_MAX} rates"), None);
+                }
+                rates.into_iter().map(|rate| quota(rate, rate.count)).collect()
+            }
+            (_, Some((_, at))) if !table.has("requests") => {
+                let what = "\"burst\" without \"requests\"";
+                self.findings.missing(at, what.to_owned(), Some("add requests = \"60/min\"".to_owned()));
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn models_held(&mut self, file: &File) -> HashMap<ModelName, ModelPolicy> {
+        let mut models = HashMap::new();
+        for table in file.all("models") {
+            let written = table.name.as_deref().unwrap_or_default();
+            if written.trim().is_empty() || written.len() > NAME_MAX || written.contains('*') {
+                let what = format!("\"{}\" cannot be a model", written.escape_debug().take(64).collect::<String>());
+                let hint = format!("a whole name of at most {NAME_MAX} bytes, such as [models.\"llama3.1:8b\"]");
+                self.findings.key(table.at.clone(), what, Some(hint));
+                continue;
+            }
+            if models.len() == MODELS_MAX {
+                self.findings.key(table.at.clone(), format!("more than {MODELS_MAX} models"), None);
+                break;
+            }
+            let name = ModelName::canonical(written);
+            let scope = Scope::of("model", name.as_str().as_bytes());
+            let weight = |key| match table.get(key) {
+                // Thousandths; a float's cast saturates, and the reader has bounded it.
+                Some((Value::Number(weight), _)) => (weight * 1000.0).round() as u32,
+                _ => 1000,
+            };
+            let cost = Cost { input_milli: weight("input"), output_milli: weight("output") };
+            if models.insert(name.clone(), ModelPolicy { scope, terms: self.terms(table), cost }).is_some() {
+                let what = format!("[models] has \"{}\" twice, in two spellings", name.as_str());
+                self.findings.key(table.at.clone(), what, Some("one name is enough for all of them".to_owned()));
+            }
+        }
+        models
+    }
+
+    pub(super) fn routes_held(&mut self, file: &File) -> Vec<RoutePolicy> {
+        let metered = || Endpoint::ALL.into_iter().filter(|endpoint| endpoint.class() == Class::Inference);
+        let mut routes = Vec::new();
+        for table in file.all("routes") {
+            let name = table.name.as_deref().unwrap_or_default();
+            let Some(endpoint) = metered().find(|endpoint| endpoint.as_str() == name) else {
+                let known = metered().map(Endpoint::as_str);
+                let hint = match crate::spelling::nearest(name, known.clone()) {
+                    Some(near) => format!("did you mean [routes.{near}]?"),
+                    None => format!("known: {}", known.collect::<Vec<_>>().join(", ")),
+                };
+                let shown: String = name.escape_debug().take(64).collect();
+                self.findings.key(table.at.clone(), format!("there is no route \"{shown}\" to limit"), Some(hint));
+                continue;
+            };
+            routes.push(RoutePolicy { endpoint, scope: Scope::of("route", name.as_bytes()), terms: self.terms(table) });
+        }
+        routes.retain(|route: &RoutePolicy| !route.terms.is_empty());
+        routes
+    }
+
+    pub(super) fn gate(&mut self, file: &File) -> Option<(Scope, Terms)> {
+        let terms = self.terms(file.all("gate").next()?);
+        (!terms.is_empty()).then(|| (Scope::of("gate", b""), terms))
+    }
+}
+
+/// A rate all of which may come at once.
+pub(super) fn whole(rate: Rate) -> Quota {
+    Quota { count: rate.count, period_ns: rate.period_ns, burst: rate.count }
+}

@@ -1,0 +1,276 @@
+//! The books of one holder: its request rates, what is on its way, its token bucket and its budgets. Pure.
+
+use super::bucket::{Bucket, Over};
+use super::calendar::Today;
+use super::gcra::{self, Take};
+use crate::decision::limits::{Account, Holder, RATES_MAX, Terms, Window};
+use crate::decision::verdict::Standing;
+
+/// Why a holder's books do not take a request now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    /// Whose books.
+    pub holder: Holder,
+    /// Which of their limits.
+    pub limit: Spent,
+    /// Nanoseconds until it would be taken; `None` where requests on their way must end first, or it never fits.
+    pub retry_ns: Option<u64>,
+    /// Where the holder stands; absent for concurrency.
+    pub standing: Option<Standing>,
+}
+
+/// A limit that is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// A request rate.
+    Requests,
+    /// The requests on their way.
+    Concurrency,
+    /// The token rate.
+    Tokens,
+    /// A budget.
+    Budget(Window),
+    /// The request holds more tokens than the whole limit: it never fits.
+    NeverFits {
+        /// What it holds.
+        held: u64,
+        /// The limit.
+        most: u64,
+    },
+}
+
+/// Where a holder stands once a request is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// With the tightest of its request rates.
+    pub requests: Option<Standing>,
+    /// With the tightest of its token rate and budgets, in tokens.
+    pub tokens: Option<Standing>,
+}
+
+impl Standings {
+    /// Keeps the tighter of each.
+    pub fn tighten(&mut self, requests: Option<Standing>, tokens: Option<Standing>) {
+        for (mine, other) in [(&mut self.requests, requests), (&mut self.tokens, tokens)] {
+            if let Some(standing) = other
+                && mine.is_none_or(|mine| is_tighter(standing, mine))
+            {
+                *mine = Some(standing);
+            }
+        }
+    }
+}
+
+/// Fewer left, or as few and longer until it is whole.
+fn is_tighter(one: Standing, other: Standing) -> bool {
+    (one.remaining, std::cmp::Reverse(one.reset_ns)) < (other.remaining, std::cmp::Reverse(other.reset_ns))
+}
+
+/// What was charged in the current window of one kind, in thousandths of a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct InWindow {
+    window: i32,
+    charged: u64,
+}
+
+impl InWindow {
+    fn charged(&self, window: i32) -> u64 {
+        if self.window == window { self.charged } else { 0 }
+    }
+
+    fn turn_to(&mut self, window: i32) {
+        if self.window != window {
+            *self = InWindow { window, charged: 0 };
+        }
+    }
+}
+
+/// The books of one holder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountBooks {
+    /// When each request rate would be whole again.
+    whole_at_ns: [u64; RATES_MAX],
+    /// Requests on their way.
+    open: u32,
+    /// Thousandths of a token held for them.
+    reserved: u64,
+    bucket: Option<Bucket>,
+    day: InWindow,
+    month: InWindow,
+    /// Whether what was charged is kept though no budget limits it now, because a reload may bring one.
+    keeps: bool,
+}
+
+impl AccountBooks {
+    /// Whether a request that holds `need` thousandths of a token fits, by every limit. Changes nothing.
+    ///
+    /// # Errors
+    /// The limit that takes longest to have room.
+    pub fn check(&self, account: &Account<'_>, need: u64, today: Today, now_ns: u64) -> Result<Standings, Excess> {
+        let Terms { requests, concurrency, tokens, budgets, shadow: _ } = account.terms;
+        let mut standings = Standings::default();
+        let mut worst: Option<Excess> = None;
+        let mut found = |limit, retry_ns, standing| {
+            let excess = Excess { holder: account.holder, limit, retry_ns, standing };
+            if worst.is_none_or(|other| excess.outlasts(&other)) {
+                worst = Some(excess);
+            }
+        };
+        for (quota, whole_at_ns) in requests.iter().zip(self.whole_at_ns) {
+            match gcra::take(*quota, whole_at_ns, now_ns) {
+                Take::Allow { standing, .. } => standings.tighten(Some(standing), None),
+                Take::Deny { retry_ns, standing } => found(Spent::Requests, Some(retry_ns), Some(standing)),
+            }
+        }
+        if concurrency.is_some_and(|most| self.open >= most) {
+            found(Spent::Concurrency, None, None);
+        }
+        let never = |most: u64| Spent::NeverFits { held: need.div_ceil(1000), most };
+        if let Some(quota) = tokens {
+            let bucket = self.bucket.unwrap_or(Bucket::new(*quota)).at_rate(*quota, now_ns);
+            if need > Bucket::capacity(*quota) {
+                found(never(quota.burst.get()), None, None);
+            } else {
+                match bucket.check(self.reserved, need, now_ns) {
+                    Ok(standing) => standings.tighten(None, Some(standing)),
+                    Err(Over { retry_ns, standing }) => found(Spent::Tokens, retry_ns, Some(standing)),
+                }
+            }
+        }
+        for budget in budgets {
+            let most = budget.most.get().saturating_mul(1000);
+            let charged = self.in_window(budget.window).charged(today.window(budget.window));
+            let standing = |held: u64| Standing {
+                limit: budget.most.get(),
+                remaining: most.saturating_sub(charged).saturating_sub(held) / 1000,
+                reset_ns: today.left_ns(budget.window),
+            };
+            let held = self.reserved.saturating_add(need);
+            if need > most {
+                found(never(budget.most.get()), None, None);
+            } else if charged.saturating_add(need) > most {
+                found(Spent::Budget(budget.window), Some(today.left_ns(budget.window)), Some(standing(self.reserved)));
+            } else if charged.saturating_add(held) > most {
+                found(Spent::Budget(budget.window), None, Some(standing(self.reserved)));
+            } else {
+                standings.tighten(None, Some(standing(held)));
+            }
+        }
+        worst.map_or(Ok(standings), Err)
+    }
+
+    /// Takes a request from the rates. To be called where [`AccountBooks::check`] found room, or where the terms are a
+    /// shadow: a rate that has no room is then left as it is.
+    pub fn take(&mut self, account: &Account<'_>, now_ns: u64) {
+        for (quota, whole_at_ns) in account.terms.requests.iter().zip(&mut self.whole_at_ns) {
+            if let Take::Allow { tat_ns, .. } = gcra::take(*quota, *whole_at_ns, now_ns) {
+                *whole_at_ns = tat_ns;
+            }
+        }
+        if let Some(quota) = account.terms.tokens {
+            self.bucket = Some(self.bucket.unwrap_or(Bucket::new(quota)).at_rate(quota, now_ns));
+        }
+        // Addresses come and go by the thousand, and no reload gives one of them a budget of its own.
+        self.keeps = account.holder != Holder::Address || !account.terms.budgets.is_empty();
+    }
+
+    /// Gives back what [`AccountBooks::take`] took.
+    pub fn give_back(&mut self, terms: &Terms) {
+        for (quota, whole_at_ns) in terms.requests.iter().zip(&mut self.whole_at_ns) {
+            *whole_at_ns = gcra::give_back(*quota, *whole_at_ns);
+        }
+    }
+
+    /// Holds a slot and so many thousandths of a token.
+    pub fn open(&mut self, held: u64) {
+        self.open = self.open.saturating_add(1);
+        self.reserved = self.reserved.saturating_add(held);
+    }
+
+    /// Ends what [`AccountBooks::open`] began.
+    pub fn close(&mut self, held: u64) {
+        self.open = self.open.saturating_sub(1);
+        self.reserved = self.reserved.saturating_sub(held);
+    }
+
+    /// Charges what was used, into debt where need be.
+    pub fn charge(&mut self, amount: u64, today: Today, now_ns: u64) {
+        if let Some(bucket) = &mut self.bucket {
+            bucket.charge(amount, now_ns);
+        }
+        self.spend(amount, today);
+    }
+
+    /// Charges a window only: what an earlier process charged today.
+    pub fn spend(&mut self, amount: u64, today: Today) {
+        for (place, window) in [(&mut self.day, today.day), (&mut self.month, today.month)] {
+            place.turn_to(window);
+            place.charged = place.charged.saturating_add(amount);
+        }
+    }
+
+    /// Keeps what is charged, whatever the terms say.
+    pub fn keep(&mut self) {
+        self.keeps = true;
+    }
+
+    /// What was charged this month before today by an earlier process.
+    pub fn spend_earlier_this_month(&mut self, amount: u64, today: Today) {
+        self.month.turn_to(today.month);
+        self.month.charged = self.month.charged.saturating_add(amount);
+    }
+
+    /// Takes back what was charged too much on `day` of `month`. The bucket is left alone: it may have been full since, and
+    /// a credit would then be more than it ever lost.
+    pub fn refund(&mut self, amount: u64, day: i32, month: i32) {
+        for (place, window) in [(&mut self.day, day), (&mut self.month, month)] {
+            if place.window == window {
+                place.charged = place.charged.saturating_sub(amount);
+            }
+        }
+    }
+
+    /// Requests on their way.
+    pub fn on_their_way(&self) -> u32 {
+        self.open
+    }
+
+    /// Thousandths of a token held for them.
+    pub fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    /// Thousandths of a token charged in the current window.
+    pub fn charged(&self, window: Window, today: Today) -> u64 {
+        self.in_window(window).charged(today.window(window))
+    }
+
+    /// Whether forgetting it would change nothing.
+    pub fn is_blank(&self, today: Today, now_ns: u64) -> bool {
+        let spent = self.keeps && self.month.charged(today.month) > 0;
+        self.open == 0
+            && self.reserved == 0
+            && !spent
+            && self.whole_at_ns.iter().all(|whole_at_ns| *whole_at_ns <= now_ns)
+            && self.bucket.is_none_or(|bucket| bucket.is_full(now_ns))
+    }
+
+    fn in_window(&self, window: Window) -> &InWindow {
+        match window {
+            Window::Day => &self.day,
+            Window::Month => &self.month,
+        }
+    }
+}
+
+impl Excess {
+    /// Which of two says more: what never fits, then what takes longest; what waits for others to end comes last, because
+    /// how long that takes is a guess.
+    pub fn outlasts(&self, other: &Excess) -> bool {
+        let rank = |excess: &Excess| match excess.limit {
+            Spent::NeverFits { .. } => (2, 0),
+            _ => excess.retry_ns.map_or((0, 0), |retry_ns| (1, retry_ns)),
+        };
+        rank(self) > rank(other)
+    }
+}
