@@ -1,5 +1,9 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
+mod shared;
+
+pub use shared::{ForeignLine, Sharing};
+
 use crate::audit::{Audit, printable};
 use crate::clock::Clock;
 use crate::complaint::Complaints;
@@ -61,6 +65,8 @@ pub struct Gate {
     journal: OnceLock<Arc<dyn Journal>>,
     /// When this run began, in seconds since 1970: receipts from before are another run's.
     began_unix_s: i64,
+    /// Absent where the books are this process's own.
+    sharing: OnceLock<Sharing>,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -168,6 +174,7 @@ impl Gate {
             tokens,
             journal: OnceLock::new(),
             began_unix_s,
+            sharing: OnceLock::new(),
         }
     }
 
@@ -217,45 +224,70 @@ impl Gate {
         now: Moment,
     ) -> Decided<'v> {
         let id = Id::random();
+        let judged = self.judge(view, inquiry, received, now);
+        let (verdict, reservation) = match &judged.judgement {
+            Judgement::Claim(claim) => {
+                let taken = self.take(view, claim, asked(&id, inquiry, &judged), now);
+                self.taken(&id, inquiry, ingress, &judged, taken, now)
+            }
+            Judgement::Answer(answer) => (Verdict::Answer(*answer), None),
+            Judgement::Refuse(refusal) => (Verdict::Refuse(refusal.clone()), None),
+        };
+        self.conclude(id, inquiry, ingress, judged, verdict, reservation, now)
+    }
+
+    /// What is asked, and of whom, unless it is too late or too many credentials from there have failed.
+    fn judge<'v>(&self, view: &'v View, inquiry: &Inquiry<'_>, received: Moment, now: Moment) -> Judged<'v> {
         let early = match now.since(received) >= DEADLINE_NS {
             // Late work is wasted work: HAProxy does not say that it gave up.
             true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
             false => self.must_wait(inquiry, now),
         };
-        let mut reservation = None;
-        let (judged, verdict) = if let Some(refusal) = early {
-            let dialect =
-                route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
-            let judgement = Judgement::Refuse(refusal.clone());
-            (
-                Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement },
-                Verdict::Refuse(refusal),
-            )
-        } else {
-            let judged = judge_with(view, inquiry, &self.tokens, now);
-            let verdict = match &judged.judgement {
-                Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), now) {
-                    Ok(taken) => {
-                        if let Some(held) = &taken.reservation
-                            && let Some(journal) = self.journal.get()
-                        {
-                            journal.opened(held);
-                        }
-                        if let Some(excess) = taken.shadowed {
-                            let told = refusal(excess);
-                            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, &told, true, now);
-                            self.metrics.shadowed(told.code());
-                        }
-                        reservation = taken.reservation;
-                        Verdict::Allow(taken.choice.grant)
-                    }
-                    Err(refusal) => Verdict::Refuse(refusal),
-                },
-                Judgement::Answer(answer) => Verdict::Answer(*answer),
-                Judgement::Refuse(refusal) => Verdict::Refuse(refusal.clone()),
-            };
-            (judged, verdict)
+        let Some(refusal) = early else { return judge_with(view, inquiry, &self.tokens, now) };
+        let dialect = route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
+        let judgement = Judgement::Refuse(refusal);
+        Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
+    }
+
+    /// What becomes of a claim that was taken, or not.
+    fn taken<'v>(
+        &self,
+        id: &Id,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        judged: &Judged<'v>,
+        taken: Result<Taken<'v>, Refusal>,
+        now: Moment,
+    ) -> (Verdict<'v>, Option<Reservation>) {
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(refusal) => return (Verdict::Refuse(refusal), None),
         };
+        if let Some(held) = &taken.reservation
+            && let Some(journal) = self.journal.get()
+        {
+            journal.opened(held);
+        }
+        if let Some(excess) = taken.shadowed {
+            let told = refusal(excess);
+            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
+            self.metrics.shadowed(told.code());
+        }
+        (Verdict::Allow(taken.choice.grant), taken.reservation)
+    }
+
+    /// Writes a decision down, and the receipt of a grant.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one decision, each used once")]
+    fn conclude<'v>(
+        &self,
+        id: Id,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        judged: Judged<'v>,
+        verdict: Verdict<'v>,
+        reservation: Option<Reservation>,
+        now: Moment,
+    ) -> Decided<'v> {
         if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
             self.last_used.note(fingerprint, now.unix_ms);
         }
@@ -342,13 +374,17 @@ impl Gate {
                 }
                 Ended::Released(_) | Ended::Again | Ended::Unknown => Settled::Nothing,
             },
-            Redeemed::Foreign(_) => Settled::Foreign,
+            Redeemed::Foreign { replica, claimed } => {
+                self.settle_elsewhere(replica, claimed.id, seen);
+                Settled::Foreign
+            }
             Redeemed::Forged => Settled::Forged,
             Redeemed::None => match self.ledger.ended_unheard(uid_key(uid), now) {
                 Ended::Released(id) => {
                     if let Some(journal) = self.journal.get() {
                         journal.released(id);
                     }
+                    self.tell_unheard(id, now);
                     Settled::Unheard
                 }
                 _ => Settled::Nothing,
@@ -359,6 +395,11 @@ impl Gate {
     }
 
     fn write_down(&self, record: &Record) {
+        self.tell_store(record);
+        self.keep(record);
+    }
+
+    fn keep(&self, record: &Record) {
         self.metrics.settled(record);
         if let Some(journal) = self.journal.get() {
             journal.settled(record);
@@ -412,6 +453,9 @@ impl Gate {
     /// Changes how long a slot may stay open (configuration reloaded).
     pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
         self.ledger.set_max_stream_ns(max_stream_ns);
+        if let Some(sharing) = self.sharing.get() {
+            sharing.set_max_stream_ns(max_stream_ns);
+        }
     }
 
     /// A receipt with which the caller of `answer` can fetch it from the HTTP port (`/catalog`).

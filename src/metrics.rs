@@ -17,6 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Which port a connection came in on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -220,6 +221,8 @@ pub struct Metrics {
     shadowed: [AtomicU64; Code::ALL.len()],
     reserved_milli: AtomicU64,
     clock_in_doubt: AtomicU64,
+    /// Absent where no store is shared.
+    store: OnceLock<Arc<crate::shared::Counts>>,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
 }
@@ -303,6 +306,12 @@ impl Metrics {
         self.clock_in_doubt.store(u64::from(clock_in_doubt), Ordering::Relaxed);
     }
 
+    /// Shows the counts of a shared store from now on. Once.
+    pub fn share_store(&self, counts: Arc<crate::shared::Counts>) {
+        // Twice is a fault of the wiring, and keeps the first.
+        let _ = self.store.set(counts);
+    }
+
     /// Counts a reload of the configuration; `ok` is false where the old one was kept.
     pub fn config_reload(&self, ok: bool) {
         let count = if ok { &self.reloads_ok } else { &self.reloads_failed };
@@ -316,6 +325,9 @@ impl Metrics {
     pub fn render(&self, view: &View) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scrape(self.families(view))));
+        if let Some(store) = self.store.get() {
+            registry.register_collector(Box::new(crate::shared::Scraped(store.clone())));
+        }
         let mut text = String::with_capacity(16 * 1024);
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)

@@ -5,12 +5,13 @@ use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems, Settings};
 use crate::file_watch::FileWatch;
-use crate::gate::Gate;
+use crate::gate::{Gate, Sharing};
 use crate::keys::{self, KeyFile};
 use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
 use crate::probe::{self, Client, Schedule, Senses};
 use crate::receipt::Receipts;
+use crate::shared::{self, Share, SharedLedger};
 use crate::state::State;
 use crate::traffic::Traffic;
 use crate::{agent_check, audit, jwks, nginx, secret_file, settle, spop};
@@ -27,6 +28,10 @@ use tokio_util::task::TaskTracker;
 
 /// How long open connections may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long the start waits for the shared store, and how often it looks.
+const STORE_WAIT: Duration = Duration::from_secs(1);
+const STORE_LOOK: Duration = Duration::from_millis(5);
 
 /// How often slots are looked at for expiry.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -78,7 +83,8 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     state.publish_keys(Arc::new(keys));
     let metrics = Arc::new(Metrics::new());
     // A number of its own for each run: a slot lives in the process that opened it.
-    let receipts = Receipts::new(secret(&settings.secret_file), rand::random());
+    let replica = rand::random();
+    let receipts = Receipts::new(secret(&settings.secret_file), replica);
     let gate = Arc::new(Gate::new(state.clone(), metrics.clone(), clock.clone(), receipts));
     gate.set_max_stream_ns(nanoseconds(settings.max_stream));
     gate.limit_failures(settings.failures);
@@ -101,6 +107,7 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
             tasks: TaskTracker::new(),
         };
         let mut bound = Ports::bind(&settings).await?;
+        wiring.share(&settings, replica).await;
         let stopping = stop_signals()?;
         let usage = std::mem::take(&mut bound.usage);
         wiring.settle(usage);
@@ -232,6 +239,37 @@ impl Wiring {
                 }
             }
         });
+    }
+
+    /// Shares limits with other herdgates, where a store is named. A store that is away is no reason not to serve.
+    async fn share(&self, settings: &Settings, replica: u64) {
+        let Some(address) = settings.store.clone() else { return };
+        let shown = address.to_string();
+        let Some(ledger) = SharedLedger::new(address, shared::Pace::default(), self.gate.clock.clone(), replica) else {
+            tracing::error!(store = shown, "the shared store's address cannot be used");
+            return;
+        };
+        let ledger = Arc::new(ledger);
+        let (sharing, lines) = Sharing::new(ledger.clone(), settings.on_store_down, Share(settings.replicas));
+        self.gate.share(sharing);
+        self.gate.set_max_stream_ns(nanoseconds(settings.max_stream));
+        self.tasks.spawn(ledger.clone().tend(self.gate.clone(), self.stop.clone()));
+        let (gate, stop) = (self.gate.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = gate.settle_foreign(lines) => {}
+            }
+        });
+        let up = async {
+            while !ledger.is_up() {
+                tokio::time::sleep(STORE_LOOK).await;
+            }
+        };
+        match tokio::time::timeout(STORE_WAIT, up).await {
+            Ok(()) => tracing::info!(store = shown, replicas = settings.replicas, "limits are shared"),
+            Err(_) => tracing::error!(store = shown, down = ?settings.on_store_down, "the shared store is away"),
+        }
     }
 
     /// Writes down now and then when secrets were last used.

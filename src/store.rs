@@ -1,7 +1,19 @@
-//! Where the shared store is: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`. A password in it is never shown.
+//! The shared store as `[ledger]` names it: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, where a password is never
+//! shown, and what holds while it is away.
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
+
+/// What becomes of decisions while the store is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStoreDown {
+    /// Each herdgate grants its share of each limit.
+    Local,
+    /// All is granted that is limited only by numbers.
+    Allow,
+    /// What is metered is refused.
+    Deny,
+}
 
 /// A store's address.
 #[derive(Clone)]

@@ -92,6 +92,9 @@ pub fn needs_restart(running: &Settings, new: &Settings) -> Vec<&'static str> {
         ("keys.allow_readable", running.keys.allow_readable != new.keys.allow_readable),
         ("keys.pepper_file", running.keys.pepper_file != new.keys.pepper_file),
         ("ledger.secret_file", running.secret_file != new.secret_file),
+        ("ledger.store", running.store != new.store),
+        ("ledger.replicas", running.replicas != new.replicas),
+        ("ledger.on_store_down", running.on_store_down != new.on_store_down),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

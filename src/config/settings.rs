@@ -2,7 +2,9 @@
 
 use crate::decision::limits::Quota;
 use crate::listen::Address;
+use crate::store::{OnStoreDown, StoreAddress};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,12 @@ pub struct Settings {
     pub issuers: Vec<IssuerSource>,
     /// Key of receipts.
     pub secret_file: PathBuf,
+    /// The store that limits are counted in; `None`: this process's own memory.
+    pub store: Option<StoreAddress>,
+    /// herdgates that share it, 1 to 1,000.
+    pub replicas: NonZeroU32,
+    /// What becomes of decisions while it is away.
+    pub on_store_down: OnStoreDown,
     /// Longest a request counts as on its way, 1 s to 24 h.
     pub max_stream: Duration,
     /// HAProxy processes that share a server's `maxconn`, 1 to 1,000.

@@ -171,6 +171,8 @@ pub enum Reason {
     FleetUnknown,
     /// The verdict would have come after its deadline.
     DeadlineMissed,
+    /// The shared store is away, and nothing is granted without it (`on_store_down = "deny"`).
+    StoreAway,
     /// The proxy's question lacked a fact that every inquiry must carry.
     MalformedInquiry,
 }
@@ -330,7 +332,7 @@ impl Reason {
             Reason::Budget(..) => Code::QuotaExceeded,
             Reason::Concurrency(_) => Code::ConcurrencyExceeded,
             Reason::NoServer | Reason::FleetUnknown => Code::NoServer,
-            Reason::DeadlineMissed | Reason::MalformedInquiry => Code::Overloaded,
+            Reason::DeadlineMissed | Reason::StoreAway | Reason::MalformedInquiry => Code::Overloaded,
         }
     }
 
@@ -399,6 +401,7 @@ impl Reason {
             Reason::NoServer => "no_server",
             Reason::FleetUnknown => "fleet_unknown",
             Reason::DeadlineMissed => "deadline_missed",
+            Reason::StoreAway => "store_away",
             Reason::MalformedInquiry => "malformed_inquiry",
         }
     }

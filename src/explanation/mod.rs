@@ -49,7 +49,7 @@ impl Step {
             Reason::BodyHidden => Step::Body,
             Reason::OptionNotInPlan(_) | Reason::OverBound(_) => Step::Options,
             Reason::FleetUnknown => Step::Model,
-            Reason::NeverFits { .. } => Step::Limits,
+            Reason::NeverFits { .. } | Reason::StoreAway => Step::Limits,
             // The rest of each code is one step.
             other => match other.code() {
                 Code::InvalidApiKey | Code::NotPermitted => Step::Caller,

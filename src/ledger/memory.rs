@@ -6,7 +6,7 @@ use super::charge::Observed;
 use super::reservation::{Evidence, Name, Record, Reservation};
 use crate::decision::choose::{Choice, choose};
 use crate::decision::judge::Claim;
-use crate::decision::limits::Scope;
+use crate::decision::limits::{Accounts, Scope};
 use crate::decision::moment::Moment;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
@@ -83,14 +83,29 @@ impl MemoryLedger {
         asked: Asked<'_>,
         now: Moment,
     ) -> Result<Taken<'v>, Denied> {
+        self.take_by(view, claim, &claim.accounts, asked, now)
+    }
+
+    /// The same by other terms than the claim's own.
+    ///
+    /// # Errors
+    /// As [`MemoryLedger::take`].
+    pub fn take_by<'v>(
+        &self,
+        view: &'v View,
+        claim: &Claim<'v>,
+        accounts: &Accounts<'_>,
+        asked: Asked<'_>,
+        now: Moment,
+    ) -> Result<Taken<'v>, Denied> {
         let mut books = self.lock();
         let pool_key = claim.pool.map_or(0, |pool| pool.key);
-        let mut accounts = &claim.accounts;
+        let mut accounts = accounts;
         let mut moved;
         if let Some(user) = &claim.user {
             let scope = books.scope_of(user);
             if scope != user.scope {
-                moved = claim.accounts;
+                moved = *accounts;
                 moved.move_scope(user.scope, scope);
                 accounts = &moved;
             }
@@ -204,7 +219,7 @@ impl MemoryLedger {
         self.lock().retain_keys(exists);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
         // Poisoned only by a panic inside the arithmetic, of which each step leaves the maps whole.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,6 +12,7 @@ pub mod gcra;
 pub mod journal;
 pub mod memory;
 pub mod reservation;
+pub mod sharing;
 pub mod silence;
 pub mod slots;
 pub mod users;

@@ -45,14 +45,14 @@ where
     let upload = tokio::time::timeout(BODY_TIMEOUT, read(body)).await.unwrap_or(Upload::Unfinished);
     // The question is complete now; the time its body took is the proxy's.
     let received = gate.clock.now();
-    let view = gate.state.view();
+    let view = gate.state.view_owned();
     let shown = match &upload {
         Upload::Whole(result) => Some(BodyShown::Read(result)),
         Upload::TooLarge | Upload::Endless => Some(BodyShown::TooLarge),
         Upload::Unfinished => None,
     };
     let decided = match (shown, Facts::read(&head.headers)) {
-        (Some(shown), Ok(facts)) => gate.decide(&view, &facts.inquiry(shown), Port::Http, received),
+        (Some(shown), Ok(facts)) => gate.decide_shared(&view, &facts.inquiry(shown), Port::Http, received).await,
         (None, _) => malformed(gate, &head.headers, "the body did not arrive whole and in time"),
         (_, Err(detail)) => malformed(gate, &head.headers, detail),
     };

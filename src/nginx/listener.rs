@@ -33,7 +33,7 @@ pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
 async fn answer(gate: Arc<Gate>, request: Request<Incoming>) -> Answer {
     match request.uri().path() {
         "/handoff" => handoff::answer(&gate, request).await,
-        "/auth" => auth_request::answer(&gate, request.headers()),
+        "/auth" => auth_request::answer(&gate, request.headers()).await,
         "/catalog" => catalog::answer(&gate, request.headers()),
         _ => {
             let mut answer = Response::new(Full::new(Bytes::from_static(b"unknown path\n")));

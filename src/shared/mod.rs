@@ -14,6 +14,7 @@
 
 mod backlog;
 mod breaker;
+mod claim;
 mod counts;
 mod elsewhere;
 mod keyspace;
@@ -27,8 +28,9 @@ mod terms;
 
 pub use backlog::{Release, Settlement};
 pub use breaker::{Breaker, Phase};
+pub use claim::{excess_of, never_fits, shares_of, standings_of, terms_of};
 pub use counts::{Counts, Operation, Scraped, Trouble};
-pub use elsewhere::{Elsewhere, Lane, WithElsewhere};
+pub use elsewhere::{Elsewhere, Lane};
 pub use ledger::{Ask, Ended, Found, SharedLedger};
 pub use link::Pace;
 pub use reply::{Admitted, Over, Stand, Which};

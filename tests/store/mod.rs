@@ -5,10 +5,10 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use herdgate::clock::Clock;
-use herdgate::decision::limits::{Quota, Scope};
+use herdgate::decision::limits::{Cost, Quota, Scope, Scopes};
 use herdgate::decision::name::ModelName;
 use herdgate::decision::route::Endpoint;
-use herdgate::ledger::reservation::{Cost, Evidence, Name, Reservation, Scopes};
+use herdgate::ledger::reservation::{Evidence, Name, Reservation};
 use herdgate::shared::{
     Admitted, Ask, Ended, Entry, Lane, Pace, Release, Replica, Settlement, SharedLedger, Terms, Today, Trouble,
 };
@@ -137,7 +137,7 @@ pub fn reservation(id: u128, need: u64, entries: &[Entry<'_>]) -> Reservation {
         uid: (id as u64).wrapping_mul(31) | 1,
         scopes,
         caller: Name::new("ann"),
-        user: "änne".into(),
+        user: Some("änne".into()),
         team: Some("research".into()),
         model: Some(ModelName::canonical("llama3.2:3b")),
         endpoint: Endpoint::V1ChatCompletions,

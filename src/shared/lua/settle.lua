@@ -22,7 +22,11 @@ end
 
 local day, month = tonumber(found[7] or ''), tonumber(found[8] or '')
 local held = tonumber(found[4] or '') or 0
-for position, terms in ipairs(terms_of(found[3] or ARGV[3])) do
+local all = terms_of(found[3] or ARGV[3])
+for position = #all + 1, #fields_of(ARGV[2], ' ') do
+    all[position] = { rates = {}, keeps = true }
+end
+for position, terms in ipairs(all) do
     local book, set = read(KEYS[2 * position + 2]), KEYS[2 * position + 3]
     if state == 'settled' then
         if used > before then
