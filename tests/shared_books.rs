@@ -522,6 +522,18 @@ fn a_store_that_lost_everything_charges_what_is_settled_later_and_holds_nothing_
 }
 
 #[test]
+fn a_line_left_for_another_reaches_it_once() {
+    with_store(async |redis, a, b| {
+        b.ledger.forward(1, "one").await.unwrap();
+        b.ledger.forward(1, "two").await.unwrap();
+        b.ledger.forward(3, "for nobody").await.unwrap();
+        assert!(redis.command::<i64>(&["PTTL", "{herdgate}:f:0000000000000003"]).unwrap() > 0);
+        wait_for("a has both", || *a.told.lines.lock().unwrap() == ["one", "two"]).await;
+        assert!(b.told.lines.lock().unwrap().is_empty());
+    });
+}
+
+#[test]
 fn what_is_on_its_way_from_one_is_seen_by_the_other() {
     use herdgate::decision::choose::Load;
     with_store(async |_, a, b| {

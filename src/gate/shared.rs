@@ -20,6 +20,7 @@ use crate::shared::{
     self, Admitted, Ask, Ended, Lane, Release, Replica, Settlement, Share, SharedLedger, Terms, Trouble,
 };
 use crate::store::OnStoreDown;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,8 +51,10 @@ pub struct Sharing {
 }
 
 /// The usage line of a request that another herdgate granted.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ForeignLine {
+    /// Which.
+    #[serde(skip)]
     replica: u64,
     id: u128,
     seen: Observed,
@@ -227,6 +230,14 @@ impl Gate {
         Ok(taken)
     }
 
+    /// Writes down how a request ended.
+    fn charge(&self, ended: crate::ledger::books::Ended) {
+        use crate::ledger::books::Ended;
+        if let Ended::Settled(record) | Ended::Corrected(record) = ended {
+            self.write_down(&record);
+        }
+    }
+
     /// Tells the store what a request came to.
     pub(super) fn tell_store(&self, record: &Record) {
         let Some(sharing) = self.sharing.get() else { return };
@@ -276,7 +287,11 @@ impl Gate {
 
     async fn settle_one(&self, ledger: &SharedLedger, line: &ForeignLine) -> Result<(), Trouble> {
         let ForeignLine { replica, id, seen } = line;
-        let Some(found) = ledger.find(*id).await? else { return Ok(()) };
+        let Some(found) = ledger.find(*id).await? else {
+            // It was granted while the store was away: whoever did is told.
+            let Ok(text) = serde_json::to_string(line) else { return Ok(()) };
+            return ledger.forward(*replica, &text).await;
+        };
         // Ended by exact figures: nothing better can come.
         let Some(reservation) = found.reservation else { return Ok(()) };
         let now = self.clock.now();
@@ -311,6 +326,13 @@ impl Replica for Gate {
             && let Some(journal) = self.journal.get()
         {
             journal.released(id);
+        }
+    }
+
+    fn line(&self, line: &str) {
+        if let Ok(ForeignLine { replica: _, id, seen }) = serde_json::from_str(line) {
+            let now = self.clock.now();
+            self.charge(self.ledger.settle(id, &seen, now));
         }
     }
 

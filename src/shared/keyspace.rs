@@ -36,6 +36,11 @@ pub fn notices(replica: u64) -> String {
     format!("{{herdgate}}:n:{replica:016x}")
 }
 
+/// Usage lines of one herdgate's requests that others got and the store does not know.
+pub fn lines(replica: u64) -> String {
+    format!("{{herdgate}}:f:{replica:016x}")
+}
+
 /// An id as it is written in the store.
 pub fn id(id: u128) -> String {
     format!("{id:032x}")

@@ -268,6 +268,29 @@ impl SharedLedger {
         Ok(ids.unwrap_or_default().iter().filter_map(|id| keyspace::read_id(id)).collect())
     }
 
+    /// Leaves a usage line for the herdgate that granted its request, which alone knows it: it granted while the store was
+    /// away.
+    ///
+    /// # Errors
+    /// [`Trouble`] where the store did not answer; it may be left twice.
+    pub async fn forward(&self, replica: u64, line: &str) -> Result<(), Trouble> {
+        let mut invocation = self.link.scripts.forward.key(keyspace::lines(replica));
+        invocation.arg(line);
+        let call = async |connection: &mut _| invocation.invoke_async::<u8>(connection).await;
+        self.link.call(Operation::Settle, call).await.map(drop)
+    }
+
+    /// The usage lines left here for this herdgate, at most `count`.
+    ///
+    /// # Errors
+    /// As [`SharedLedger::notices`].
+    pub async fn forwarded(&self, count: usize) -> Result<Vec<String>, Trouble> {
+        let key = keyspace::lines(self.replica);
+        let call = async |connection: &mut _| redis::cmd("LPOP").arg(key).arg(count).query_async(connection).await;
+        let lines: Option<Vec<String>> = self.link.call(Operation::Sweep, call).await?;
+        Ok(lines.unwrap_or_default())
+    }
+
     /// Tells the others what is on its way from here, and hears what is from there.
     ///
     /// # Errors

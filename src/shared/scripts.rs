@@ -12,6 +12,8 @@ pub struct Scripts {
     pub release: Script,
     /// Finds what has expired.
     pub due: Script,
+    /// Leaves a usage line for another.
+    pub forward: Script,
     /// Tells and hears what is on its way.
     pub exchange: Script,
     /// Finds out whether the store takes writes.
@@ -25,6 +27,7 @@ impl Default for Scripts {
             settle: Script::new(concat!(include_str!("lua/books.lua"), include_str!("lua/settle.lua"))),
             release: Script::new(concat!(include_str!("lua/books.lua"), include_str!("lua/release.lua"))),
             due: Script::new(include_str!("lua/due.lua")),
+            forward: Script::new(include_str!("lua/forward.lua")),
             exchange: Script::new(include_str!("lua/exchange.lua")),
             beat: Script::new(include_str!("lua/beat.lua")),
         }

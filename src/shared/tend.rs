@@ -39,6 +39,9 @@ pub trait Replica: Send + Sync + 'static {
     /// Another herdgate ended this decision, or time did: its slot is free.
     fn ended(&self, id: u128);
 
+    /// Another herdgate got a usage line that only this one can settle, and left it here, as it was forwarded.
+    fn line(&self, line: &str);
+
     /// A settlement was delivered.
     fn delivered(&self, settlement: &Settlement, ended: &Ended);
 
@@ -82,6 +85,9 @@ impl SharedLedger {
         // Trouble in any of it: the next sweep finds the same again.
         if let Ok(ids) = self.notices(1000).await {
             ids.into_iter().for_each(|id| replica.ended(id));
+        }
+        if let Ok(lines) = self.forwarded(1000).await {
+            lines.iter().for_each(|line| replica.line(line));
         }
         let Ok(due) = self.due(BATCH).await else { return };
         for id in due {

@@ -26,6 +26,7 @@ pub struct Told {
     pub expired: Mutex<Vec<Reservation>>,
     pub delivered: Mutex<Vec<(u128, Ended)>>,
     pub lanes: Mutex<Vec<Lane>>,
+    pub lines: Mutex<Vec<String>>,
 }
 
 impl Replica for Told {
@@ -37,6 +38,9 @@ impl Replica for Told {
     }
     fn ended(&self, id: u128) {
         self.ended.lock().unwrap().push(id);
+    }
+    fn line(&self, line: &str) {
+        self.lines.lock().unwrap().push(line.to_owned());
     }
     fn delivered(&self, settlement: &Settlement, ended: &Ended) {
         self.delivered.lock().unwrap().push((settlement.id, ended.clone()));
