@@ -4,7 +4,7 @@
 
 use crate::clock::Clock;
 use crate::complaint::Complaints;
-use crate::control;
+use crate::control::{self, Keeper};
 use crate::date;
 use crate::decision::blocks::Block;
 use crate::decision::fleet::{Preference, ServerState};
@@ -16,7 +16,7 @@ use crate::drains::Drains;
 use crate::explanation;
 use crate::http::{self, Answer};
 use crate::listen::{self, Bound, Door};
-use crate::metrics::{Metrics, Port};
+use crate::metrics::{Metrics, Port, StoreStanding};
 use crate::recent::{self, Recent};
 use crate::state::State;
 use bytes::Bytes;
@@ -24,8 +24,8 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 /// Most connections at once: scrapers, probes and people.
@@ -53,6 +53,8 @@ pub struct Admin {
     drains: Drains,
     /// The last decisions; told over the control socket alone.
     recent: Arc<Recent>,
+    /// Who keeps records of users; empty where nobody does.
+    keeper: OnceLock<Arc<dyn Keeper>>,
 }
 
 impl Admin {
@@ -69,6 +71,7 @@ impl Admin {
             complaints: Complaints::default(),
             drains: Drains::default(),
             recent: Arc::new(Recent::holding(0)),
+            keeper: OnceLock::new(),
         }
     }
 
@@ -76,6 +79,12 @@ impl Admin {
     #[must_use]
     pub fn telling(self, recent: Arc<Recent>) -> Admin {
         Admin { recent, ..self }
+    }
+
+    /// Has this keeper asked from now on.
+    pub fn ask_keeper(&self, keeper: Arc<dyn Keeper>) {
+        // There is one for the life of a process.
+        let _ = self.keeper.set(keeper);
     }
 
     /// The servers that an operator drains.
@@ -137,6 +146,10 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
                     }
                     if let Some(id) = path.strip_prefix("/decisions/").filter(|_| may_order) {
                         return decision(&admin, request.method(), id);
+                    }
+                    if may_order && request.method() == Method::POST && path == "/forget" {
+                        let said = control::forget(admin.keeper.get().cloned(), request.into_body()).await;
+                        return plain(StatusCode::from_u16(said.0).unwrap_or_default(), TEXT, said.1);
                     }
                     if may_order && request.method() == Method::POST && control::is_command(&path) {
                         let said = control::obey(&admin.state, &admin.clock, &path, request.into_body()).await;
@@ -241,6 +254,7 @@ fn status(admin: &Admin, view: &View) -> Answer {
         servers: view.policy.servers.iter().map(|server| ServerStatus::new(view, server)).collect(),
         plans: view.policy.plans.iter().map(PlanStatus::new).collect(),
         blocks: view.blocks.list(now).into_iter().map(BlockStatus::new).collect(),
+        ledger: admin.metrics.store(),
         issuers: view.policy.issuers.iter().map(|issuer| IssuerStatus::new(view, issuer, admin.clock.now())).collect(),
     };
     match serde_json::to_vec(&status) {
@@ -269,6 +283,9 @@ struct Status<'v> {
     blocks: Vec<BlockStatus<'v>>,
     /// Issuers of tokens, and how old what is known of their keys is.
     issuers: Vec<IssuerStatus<'v>>,
+    /// How the ledger's file does; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<StoreStanding>,
 }
 
 #[derive(Serialize)]

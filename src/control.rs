@@ -1,4 +1,4 @@
-//! Commands of the control socket: `POST /block`, `POST /unblock`. Whoever can write to the socket (owner and group) may.
+//! Commands of the control socket: `POST /block`, `POST /unblock`, `POST /forget`. Whoever can write to the socket (owner and group) may.
 
 use crate::audit;
 use crate::clock::Clock;
@@ -7,6 +7,16 @@ use crate::decision::on_behalf;
 use crate::state::State;
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
+use std::sync::Arc;
+
+/// Who keeps records of users, and can forget them.
+pub trait Keeper: Send + Sync {
+    /// Forgets a user; takes its time. Answers what was done.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn forget(&self, user: &str) -> Result<String, String>;
+}
 
 /// Largest command, in bytes.
 const COMMAND_MAX: usize = 4096;
@@ -44,6 +54,34 @@ where
         (Some(kind), "/block") => block(state, clock, kind, &command.name, command.seconds),
         (Some(kind), _) => unblock(state, clock, kind, &command.name),
         (None, _) => (400, "only a key or a user can be blocked\n".to_owned()),
+    }
+}
+
+/// Reads a user's name and has the keeper forget it: `POST /forget`.
+pub async fn forget<B>(keeper: Option<Arc<dyn Keeper>>, body: B) -> Said
+where
+    B: hyper::body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wish {
+        user: String,
+    }
+    let Ok(body) = Limited::new(body, COMMAND_MAX).collect().await else {
+        return (400, "the command did not arrive whole\n".to_owned());
+    };
+    let Ok(Wish { user }) = serde_json::from_slice(&body.to_bytes()) else {
+        return (400, "the command cannot be read\n".to_owned());
+    };
+    let Some(keeper) = keeper else { return (409, "[ledger] path is off: nothing is kept\n".to_owned()) };
+    if user.is_empty() {
+        return (400, "the user has no name\n".to_owned());
+    }
+    match tokio::task::spawn_blocking(move || keeper.forget(&user)).await {
+        Ok(Ok(done)) => (200, format!("{done}\n")),
+        Ok(Err(what)) => (500, format!("{what}\n")),
+        Err(_) => (500, "the ledger failed\n".to_owned()),
     }
 }
 

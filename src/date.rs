@@ -31,6 +31,23 @@ pub fn format(unix_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The day of a moment in a time zone: days since 1970-01-01 there.
+pub fn day(unix_ms: i64, zone: &jiff::tz::TimeZone) -> i32 {
+    let offset_s = jiff::Timestamp::from_millisecond(unix_ms).map_or(0, |at| zone.to_offset(at).seconds());
+    let days = (unix_ms.div_euclid(1_000).saturating_add(offset_s.into())).div_euclid(86_400);
+    i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX })
+}
+
+/// The date of a day as written: `2026-01-31`. Before 1970 it is that year's first.
+pub fn format_day(day: i32) -> String {
+    format(i64::from(day) * 86_400_000).chars().take(10).collect()
+}
+
+/// The day of a date as written, `2026-01-31`, from 1970 on.
+pub fn parse_day(written: &str) -> Option<i32> {
+    i32::try_from(parse(&format!("{written}T00:00:00Z"))? / 86_400_000).ok()
+}
+
 /// Days from 1970-01-01 to a date of the Gregorian calendar. Years begin in March here, so that the leap day is the last
 /// and months have a closed form (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
@@ -77,6 +94,24 @@ mod tests {
         for (written, expected) in cases {
             assert_eq!(parse(written), expected, "{written}");
         }
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_of_its_zone() {
+        let cases = [
+            ("2026-01-31T23:59:59Z", "UTC", "2026-01-31"),
+            ("2026-01-31T23:59:59Z", "Europe/Berlin", "2026-02-01"),
+            ("2026-07-31T22:00:00Z", "Europe/Berlin", "2026-08-01"), // summer time
+            ("2026-07-31T21:59:59Z", "Europe/Berlin", "2026-07-31"),
+            ("2026-01-31T04:59:59Z", "America/New_York", "2026-01-30"),
+            ("1970-01-01T00:00:00Z", "UTC", "1970-01-01"),
+        ];
+        for (at, zone, expected) in cases {
+            let day = day(parse(at).unwrap(), &jiff::tz::TimeZone::get(zone).unwrap());
+            assert_eq!((format_day(day).as_str(), parse_day(expected)), (expected, Some(day)), "{at} in {zone}");
+        }
+        assert_eq!(day(i64::MAX, &jiff::tz::TimeZone::UTC), i32::MAX);
+        assert_eq!([parse_day("2026-02-29"), parse_day("yesterday"), parse_day("")], [None; 3]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod shared;
 pub use shared::{ForeignLine, Sharing};
 
 use crate::audit::{Audit, printable};
+use crate::calibrations::Calibrations;
 use crate::clock::Clock;
 use crate::complaint::Complaints;
 use crate::decision::authenticate::{Caller, Identity};
@@ -26,7 +27,7 @@ use crate::ledger::books::Ended;
 use crate::ledger::charge::Observed;
 use crate::ledger::journal::Journal;
 use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken};
-use crate::ledger::reservation::{Evidence, Name, Record, Reservation};
+use crate::ledger::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::receipt::{Claimed, GrantReceipt, Receipts, Redeemed};
 use crate::recent::Recent;
@@ -34,6 +35,7 @@ use crate::state::State;
 use crate::tokens::TokenMemory;
 use crate::wanted::Wanted;
 use arc_swap::ArcSwapOption;
+use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 
@@ -55,7 +57,10 @@ pub struct Gate {
     pub last_used: LastUsed,
     /// The decisions of a moment ago, for who asks about them.
     pub recent: Arc<Recent>,
+    /// What deep checks measured of answers.
+    pub calibrations: Calibrations,
     ledger: MemoryLedger,
+    /// Where what must outlive the process is kept; empty: nowhere.
     /// Absent where nothing limits failed credentials.
     failures: ArcSwapOption<Failures>,
     receipts: Receipts,
@@ -84,6 +89,8 @@ pub struct Decided<'v> {
     pub caller: Option<Caller<'v>>,
     /// The key, where it is known, also where it may not call.
     pub key: Option<&'v Key>,
+    /// Tokens held for a grant, of its prompt and of its output.
+    pub held: Option<(u64, u64)>,
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -167,6 +174,7 @@ impl Gate {
             audit: Audit::default(),
             last_used: LastUsed::default(),
             recent: Arc::default(),
+            calibrations: Calibrations::default(),
             ledger: MemoryLedger::default(),
             failures: ArcSwapOption::empty(),
             receipts,
@@ -225,7 +233,7 @@ impl Gate {
     ) -> Decided<'v> {
         let id = Id::random();
         let judged = self.judge(view, inquiry, received, now);
-        let (verdict, reservation) = match &judged.judgement {
+        let (verdict, reserved) = match &judged.judgement {
             Judgement::Claim(claim) => {
                 let taken = self.take(view, claim, asked(&id, inquiry, &judged), now);
                 self.taken(&id, inquiry, ingress, &judged, taken, now)
@@ -233,7 +241,7 @@ impl Gate {
             Judgement::Answer(answer) => (Verdict::Answer(*answer), None),
             Judgement::Refuse(refusal) => (Verdict::Refuse(refusal.clone()), None),
         };
-        self.conclude(id, inquiry, ingress, judged, verdict, reservation, now)
+        self.conclude(id, inquiry, ingress, judged, verdict, reserved, now)
     }
 
     /// What is asked, and of whom, unless it is too late or too many credentials from there have failed.
@@ -249,7 +257,7 @@ impl Gate {
         Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
     }
 
-    /// What becomes of a claim that was taken, or not.
+    /// What becomes of a claim that was taken, or not; and the tokens held for it, of prompt and output.
     fn taken<'v>(
         &self,
         id: &Id,
@@ -258,22 +266,24 @@ impl Gate {
         judged: &Judged<'v>,
         taken: Result<Taken<'v>, Refusal>,
         now: Moment,
-    ) -> (Verdict<'v>, Option<Reservation>) {
+    ) -> (Verdict<'v>, Option<(u64, u64)>) {
         let taken = match taken {
             Ok(taken) => taken,
             Err(refusal) => return (Verdict::Refuse(refusal), None),
         };
-        if let Some(held) = &taken.reservation
-            && let Some(journal) = self.journal.get()
-        {
-            journal.opened(held);
-        }
         if let Some(excess) = taken.shadowed {
             let told = refusal(excess);
             self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
             self.metrics.shadowed(told.code());
         }
-        (Verdict::Allow(taken.choice.grant), taken.reservation)
+        let reserved = taken.reservation.map(|held| {
+            let tokens = (held.tokens_in, held.tokens_out);
+            if let Some(journal) = self.journal.get() {
+                journal.opened(held);
+            }
+            tokens
+        });
+        (Verdict::Allow(taken.choice.grant), reserved)
     }
 
     /// Writes a decision down, and the receipt of a grant.
@@ -285,7 +295,7 @@ impl Gate {
         ingress: Port,
         judged: Judged<'v>,
         verdict: Verdict<'v>,
-        reservation: Option<Reservation>,
+        reserved: Option<(u64, u64)>,
         now: Moment,
     ) -> Decided<'v> {
         if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
@@ -305,7 +315,7 @@ impl Gate {
         self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
-                let (tokens_in, tokens_out) = reservation.map_or((0, 0), |held| (held.tokens_in, held.tokens_out));
+                let (tokens_in, tokens_out) = reserved.unwrap_or_default();
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let unix_s = now.unix_ms / 1000;
                 let (id, caller) = (id.number, account.scope);
@@ -313,7 +323,15 @@ impl Gate {
             }),
             _ => None,
         };
-        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key }
+        Decided {
+            verdict,
+            id,
+            dialect: judged.dialect,
+            receipt,
+            caller: judged.caller,
+            key: judged.key,
+            held: reserved,
+        }
     }
 
     /// The refusal of a credential that is not looked up, because too many from its network have failed.
@@ -332,7 +350,7 @@ impl Gate {
         let id = Id::random();
         self.recent.note(|past| past.write_malformed(id.number, ingress, &refusal, self.clock.now()));
         let verdict = Verdict::Refuse(refusal);
-        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None }
+        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None, held: None }
     }
 
     /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
@@ -360,16 +378,16 @@ impl Gate {
         let settled = match self.receipts.redeem_grant(receipt) {
             Redeemed::Ours(claimed) => match self.ledger.settle(claimed.id, seen, now) {
                 Ended::Settled(record) => {
-                    self.write_down(&record);
+                    self.write_down(*record);
                     Settled::Released
                 }
                 Ended::Corrected(record) => {
-                    self.write_down(&record);
+                    self.write_down(*record);
                     Settled::Corrected
                 }
                 Ended::Unknown if claimed.unix_s < self.began_unix_s && self.journal.get().is_some() => {
                     let held = self.left_behind(&claimed);
-                    self.write_down(&self.ledger.charge_orphan(held, seen, now));
+                    self.write_down(self.ledger.charge_orphan(held, seen, now));
                     Settled::Released
                 }
                 Ended::Released(_) | Ended::Again | Ended::Unknown => Settled::Nothing,
@@ -394,13 +412,13 @@ impl Gate {
         settled
     }
 
-    fn write_down(&self, record: &Record) {
-        self.tell_store(record);
+    fn write_down(&self, record: Record) {
+        self.tell_store(&record);
         self.keep(record);
     }
 
-    fn keep(&self, record: &Record) {
-        self.metrics.settled(record);
+    fn keep(&self, record: Record) {
+        self.metrics.settled(&record);
         if let Some(journal) = self.journal.get() {
             journal.settled(record);
         }
@@ -436,6 +454,7 @@ impl Gate {
             tokens_in: claimed.tokens_in,
             tokens_out: claimed.tokens_out,
             cost: held.map(|held| held.cost).unwrap_or_default(),
+            written: Written::default(),
         }
     }
 
@@ -444,8 +463,10 @@ impl Gate {
         let now = self.clock.now();
         self.audit.tick(now);
         let (expired, records, standing) = self.ledger.expire(now);
-        records.iter().for_each(|record| self.write_down(record));
+        records.into_iter().for_each(|record| self.write_down(record));
         self.metrics.slots(standing.open, expired, standing.silent);
+        let measured = self.calibrations.take();
+        self.metrics.estimates(self.ledger.calibrate(&measured));
         self.metrics.reserved(standing.reserved, standing.clock_in_doubt);
         standing
     }
@@ -456,6 +477,11 @@ impl Gate {
         if let Some(sharing) = self.sharing.get() {
             sharing.set_max_stream_ns(max_stream_ns);
         }
+    }
+
+    /// Changes the time zone of budgets (configuration reloaded).
+    pub fn set_zone(&self, zone: TimeZone) {
+        self.ledger.set_zone(zone);
     }
 
     /// A receipt with which the caller of `answer` can fetch it from the HTTP port (`/catalog`).
@@ -493,7 +519,8 @@ impl Gate {
 
     /// Forgets the turns of pools that are gone. Called after a View is published.
     pub fn retain_pools(&self, view: &View) {
-        self.ledger.retain_pools(|key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key));
+        let exists = |key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key);
+        self.ledger.retain_pools(exists);
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod agent_check;
 pub mod audit;
+pub mod calibrations;
 pub mod cli;
 pub mod clock;
 pub mod complaint;
@@ -35,6 +36,7 @@ pub mod spelling;
 pub mod spop;
 pub mod state;
 pub mod store;
+pub mod store_address;
 pub mod tokens;
 pub mod traffic;
 pub mod trial;

@@ -4,13 +4,19 @@
 //! no label that a client can choose. All series exist from the start, so their number never grows with traffic. What the
 //! View knows (servers, keys) is read from it at the scrape.
 
+mod store;
+
+pub use store::{StoreFailing, StoreStanding};
+
 use crate::decision::consistency::Disagreement;
 use crate::decision::fleet::ServerState;
 use crate::decision::verdict::Code;
 use crate::decision::view::View;
 use crate::gate::Settled;
 use crate::jwks::FetchFault;
+use crate::ledger::estimate::{Compared, Witness};
 use crate::ledger::reservation::{Evidence, Record};
+use crate::store::Health;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -214,6 +220,8 @@ pub struct Metrics {
     tokens: [AtomicU64; Proof::ALL.len()],
     jwks_fetched: AtomicU64,
     jwks_failed: [AtomicU64; FetchFault::ALL.len()],
+    /// By witness, then whole and stream, then estimated and exact.
+    estimates: [[[AtomicU64; 2]; 2]; Witness::ALL.len()],
     slots_open: AtomicU64,
     slots_expired: AtomicU64,
     usage_silent: AtomicU64,
@@ -222,9 +230,11 @@ pub struct Metrics {
     reserved_milli: AtomicU64,
     clock_in_doubt: AtomicU64,
     /// Absent where no store is shared.
-    store: OnceLock<Arc<crate::shared::Counts>>,
+    shared: OnceLock<Arc<crate::shared::Counts>>,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
+    /// Empty where the ledger is kept in memory alone.
+    store: OnceLock<Arc<Health>>,
 }
 
 impl Metrics {
@@ -287,6 +297,16 @@ impl Metrics {
         self.usage_silent.store(u64::from(silent), Ordering::Relaxed);
     }
 
+    /// How the estimates stand: sums that only grow, by who knew the exact figure and whether the answer was a stream.
+    pub fn estimates(&self, compared: [[Compared; 2]; Witness::ALL.len()]) {
+        for (forms, compared) in self.estimates.iter().zip(compared) {
+            for ([estimated, exact], sums) in forms.iter().zip(compared) {
+                estimated.store(sums.estimated, Ordering::Relaxed);
+                exact.store(sums.exact, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Counts what a request was charged.
     pub fn settled(&self, record: &Record) {
         let counts = &self.settled[record.evidence as usize];
@@ -309,7 +329,18 @@ impl Metrics {
     /// Shows the counts of a shared store from now on. Once.
     pub fn share_store(&self, counts: Arc<crate::shared::Counts>) {
         // Twice is a fault of the wiring, and keeps the first.
-        let _ = self.store.set(counts);
+        let _ = self.shared.set(counts);
+    }
+
+    /// Tells of this store from now on.
+    pub fn tell_of_store(&self, health: Arc<Health>) {
+        // There is one store for the life of a process.
+        let _ = self.store.set(health);
+    }
+
+    /// How the ledger's store does, where there is one.
+    pub fn store(&self) -> Option<StoreStanding> {
+        self.store.get().map(|health| store::standing(health))
     }
 
     /// Counts a reload of the configuration; `ok` is false where the old one was kept.
@@ -324,9 +355,11 @@ impl Metrics {
     /// None in practice: writing to a `String` does not fail.
     pub fn render(&self, view: &View) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape(self.families(view))));
-        if let Some(store) = self.store.get() {
-            registry.register_collector(Box::new(crate::shared::Scraped(store.clone())));
+        let of_store = self.store.get().map(|health| store::families(health)).unwrap_or_default();
+        let families = self.families(view).into_iter().chain(of_store).collect();
+        registry.register_collector(Box::new(Scrape(families)));
+        if let Some(shared) = self.shared.get() {
+            registry.register_collector(Box::new(crate::shared::Scraped(shared.clone())));
         }
         let mut text = String::with_capacity(16 * 1024);
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
@@ -387,6 +420,15 @@ impl Metrics {
             .zip(&self.usage_lines)
             .map(|(settled, count)| Sample::new(&[("result", settled.as_str())], Value::Counter(load(count))))
             .collect();
+        let mut estimates = Vec::new();
+        for (witness, forms) in Witness::ALL.into_iter().zip(&self.estimates) {
+            for (sums, form) in forms.iter().zip(["whole", "stream"]) {
+                for (count, kind) in sums.iter().zip(["estimated", "exact"]) {
+                    let labels = [("from", witness.as_str()), ("answer", form), ("kind", kind)];
+                    estimates.push(Sample::new(&labels, Value::Counter(load(count))));
+                }
+            }
+        }
         let tokens = Proof::ALL
             .into_iter()
             .zip(&self.tokens)
@@ -496,6 +538,11 @@ impl Metrics {
                 name: "herdgate_usage_silent",
                 help: "1 while usage lines have stopped coming though requests are granted",
                 of: one(Value::Gauge(i64::from(load(&self.usage_silent) > 0))),
+            },
+            Family {
+                name: "herdgate_estimate_tokens",
+                help: "Tokens of answers of which both an estimate and the exact figure are known",
+                of: estimates,
             },
             Family { name: "herdgate_config_reloads", help: "Reloads of the configuration by result", of: reloads },
             Family {

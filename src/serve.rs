@@ -13,8 +13,10 @@ use crate::probe::{self, Client, Schedule, Senses};
 use crate::receipt::Receipts;
 use crate::shared::{self, Share, SharedLedger};
 use crate::state::State;
+use crate::store::{self, Store, StoreFault};
 use crate::traffic::Traffic;
 use crate::{agent_check, audit, jwks, nginx, secret_file, settle, spop};
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -33,6 +35,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 const STORE_WAIT: Duration = Duration::from_secs(1);
 const STORE_LOOK: Duration = Duration::from_millis(5);
 
+/// How long the ledger's file may take for what still waits when the daemon stops.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
 /// How often slots are looked at for expiry.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -44,6 +49,8 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum ServeFault {
     /// The configuration or the key file has problems.
     Problems(Problems),
+    /// The ledger's file cannot be opened.
+    Store(StoreFault),
     /// The system refused something.
     System {
         /// What was being done.
@@ -82,11 +89,10 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     state.publish_policy(Arc::new(policy));
     state.publish_keys(Arc::new(keys));
     let metrics = Arc::new(Metrics::new());
-    // A number of its own for each run: a slot lives in the process that opened it.
-    let replica = rand::random();
-    let receipts = Receipts::new(secret(&settings.secret_file), replica);
+    let receipts = Receipts::new(secret(&settings.secret_file), replica(&settings));
     let gate = Arc::new(Gate::new(state.clone(), metrics.clone(), clock.clone(), receipts));
     gate.set_max_stream_ns(nanoseconds(settings.max_stream));
+    gate.set_zone(settings.ledger.time_zone.clone());
     gate.limit_failures(settings.failures);
     gate.last_used.recall(keys::used::read(&keys::used::path(&key_file.path)));
     let admin = Admin::new(state.clone(), metrics.clone(), clock.clone());
@@ -107,7 +113,9 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
             tasks: TaskTracker::new(),
         };
         let mut bound = Ports::bind(&settings).await?;
-        wiring.share(&settings, replica).await;
+        // After the ports, because who finds them taken must not look for damage in the other's file.
+        let store = wiring.keep(&settings)?;
+        wiring.share(&settings).await;
         let stopping = stop_signals()?;
         let usage = std::mem::take(&mut bound.usage);
         wiring.settle(usage);
@@ -125,6 +133,9 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         let (gate, state) = (wiring.gate.clone(), wiring.state.clone());
         wiring.drain().await;
         write_uses(&gate, &state, &uses);
+        if let Some(lost) = store.map(|store| store.close(LAST_FLUSH)).filter(|lost| *lost > 0) {
+            tracing::error!(lost, "grants and ends of requests that the ledger's file did not take");
+        }
         Ok(())
     })
 }
@@ -194,6 +205,33 @@ struct Wiring {
 }
 
 impl Wiring {
+    /// Opens the ledger's file, and has everything know that needs it.
+    fn keep(&self, settings: &Settings) -> Result<Option<Arc<Store>>, ServeFault> {
+        let config::settings::LedgerSettings { path, keep_days, fresh_on_damage, time_zone, .. } =
+            settings.ledger.clone();
+        let Some(path) = path else {
+            tracing::warn!("[ledger] path is off: what was used is forgotten with this process");
+            return Ok(None);
+        };
+        let clock = self.gate.clock.clone();
+        let options = store::Options { keep_days, fresh_on_damage, clock, zone: time_zone, vfs: None };
+        let (store, restored) = Store::open(&path, options).map_err(ServeFault::Store)?;
+        let store = Arc::new(store);
+        tracing::info!(
+            file = %path.display(),
+            open = restored.open.len(),
+            spent = restored.spent.len(),
+            settled_lately = restored.settled_lately.len(),
+            unreadable = restored.unreadable,
+            "the ledger is open"
+        );
+        self.metrics.tell_of_store(store.health());
+        self.admin.ask_keeper(store.clone());
+        let spent = restored.spent.iter().map(|spent| (spent.scope, spent.day, spent.charge));
+        self.gate.keep_in(store.clone(), restored.open, spent, restored.settled_lately.into_iter());
+        Ok(Some(store))
+    }
+
     fn listen(&self, ports: Ports, settings: &Settings) {
         let stop = || self.stop.clone();
         if let Some(bound) = ports.spop {
@@ -242,15 +280,17 @@ impl Wiring {
     }
 
     /// Shares limits with other herdgates, where a store is named. A store that is away is no reason not to serve.
-    async fn share(&self, settings: &Settings, replica: u64) {
-        let Some(address) = settings.store.clone() else { return };
-        let shown = address.to_string();
-        let Some(ledger) = SharedLedger::new(address, shared::Pace::default(), self.gate.clock.clone(), replica) else {
+    async fn share(&self, settings: &Settings) {
+        let ledger = &settings.ledger;
+        let Some(address) = ledger.store.clone() else { return };
+        let (shown, down, replicas) = (address.to_string(), ledger.on_store_down, ledger.replicas);
+        let clock = self.gate.clock.clone();
+        let Some(ledger) = SharedLedger::new(address, shared::Pace::default(), clock, replica(settings)) else {
             tracing::error!(store = shown, "the shared store's address cannot be used");
             return;
         };
         let ledger = Arc::new(ledger);
-        let (sharing, lines) = Sharing::new(ledger.clone(), settings.on_store_down, Share(settings.replicas));
+        let (sharing, lines) = Sharing::new(ledger.clone(), down, Share(replicas));
         self.gate.share(sharing);
         self.gate.set_max_stream_ns(nanoseconds(settings.max_stream));
         self.tasks.spawn(ledger.clone().tend(self.gate.clone(), self.stop.clone()));
@@ -267,8 +307,8 @@ impl Wiring {
             }
         };
         match tokio::time::timeout(STORE_WAIT, up).await {
-            Ok(()) => tracing::info!(store = shown, replicas = settings.replicas, "limits are shared"),
-            Err(_) => tracing::error!(store = shown, down = ?settings.on_store_down, "the shared store is away"),
+            Ok(()) => tracing::info!(store = shown, replicas, "limits are shared"),
+            Err(_) => tracing::error!(store = shown, ?down, "the shared store is away"),
         }
     }
 
@@ -306,6 +346,7 @@ impl Wiring {
             client,
             clock: self.gate.clock.clone(),
             traffic: self.traffic.clone(),
+            calibrations: self.gate.calibrations.clone(),
             drained: self.admin.drains().follow(),
         };
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
@@ -346,6 +387,8 @@ impl Wiring {
                 state.publish_policy(Arc::new(policy));
                 gate.retain_pools(&state.view());
                 gate.set_max_stream_ns(nanoseconds(settings.max_stream));
+                gate.set_zone(settings.ledger.time_zone.clone());
+                gate.set_zone(settings.ledger.time_zone.clone());
                 gate.limit_failures(settings.failures);
                 admin.config_loaded();
                 // After the policy, so that the probes find the new servers.
@@ -406,6 +449,20 @@ fn secret(path: &Path) -> [u8; 32] {
         tracing::error!(file = %path.display(), %error, "no lasting key of receipts; this run uses one of its own");
         rand::random()
     })
+}
+
+/// The number of this herdgate in its receipts, the same in each run: it follows from the machine and the ledger's file, which
+/// no other herdgate may write. Without a file nothing outlives a run, and each has a number of its own.
+fn replica(settings: &Settings) -> u64 {
+    let Some(path) = &settings.ledger.path else { return rand::random() };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let machine = rustix::system::uname();
+    let hashed = Sha256::new()
+        .chain_update(machine.nodename().to_bytes())
+        .chain_update(b"\0")
+        .chain_update(path.as_os_str().as_encoded_bytes());
+    let digest: [u8; 32] = hashed.finalize().into();
+    digest[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

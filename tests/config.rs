@@ -10,7 +10,7 @@ use herdgate::decision::policy::{RouteClasses, ServerKind};
 use herdgate::file_watch::FileWatch;
 use herdgate::listen::Address;
 use herdgate::problem::{Position, Problems};
-use herdgate::store::OnStoreDown;
+use herdgate::store_address::OnStoreDown;
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,10 @@ fn a_minimal_file_has_the_documented_defaults() {
     let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
     assert_eq!(deep, (Duration::from_secs(60), Duration::from_secs(10), Duration::from_secs(600)));
     assert_eq!((settings.probe.rise, settings.probe.fall, settings.agent_check_proxies), (2, 3, 1));
-    assert_eq!((settings.store, settings.replicas.get(), settings.on_store_down), (None, 1, OnStoreDown::Local));
+    let ledger = &settings.ledger;
+    assert_eq!(ledger.path.as_deref(), Some(Path::new("/etc/herdgate/herdgate.db")));
+    assert_eq!((ledger.keep_days, ledger.fresh_on_damage, ledger.time_zone.iana_name()), (400, false, Some("UTC")));
+    assert_eq!((&ledger.store, ledger.replicas.get(), ledger.on_store_down), (&None, 1, OnStoreDown::Local));
     let server = &policy.servers[0];
     assert_eq!((&*server.name, &*server.url), ("ollama1", "http://10.0.1.10:11434"));
     assert_eq!((server.kind, server.maxconn, server.weight), (ServerKind::Ollama, None, 100));
@@ -111,6 +114,10 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(settings.keys.pepper_file.as_deref(), Some(Path::new("/etc/herdgate/herdgate.pepper")));
     assert!(settings.keys.allow_readable);
     assert_eq!(settings.failures.map(|quota| (quota.count.get(), quota.burst.get())), Some((30, 30)));
+    let ledger = &settings.ledger;
+    assert_eq!(ledger.path.as_deref(), Some(Path::new("/etc/herdgate/books/ledger.db")));
+    let zone = ledger.time_zone.iana_name();
+    assert_eq!((ledger.keep_days, ledger.fresh_on_damage, zone), (100, true, Some("Europe/Berlin")));
     let teams: Vec<_> = policy.teams.iter().map(|team| (&*team.name, team.plan.0)).collect();
     assert_eq!(teams, [("research", 1)]);
     let anonymous = policy.anonymous.as_ref().unwrap();
@@ -122,8 +129,8 @@ fn a_full_file_means_what_it_says() {
     let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
     assert_eq!(deep, (Duration::from_secs(120), Duration::from_secs(20), Duration::from_secs(3_600)));
     assert_eq!(settings.agent_check_proxies, 2);
-    assert_eq!(settings.store.as_ref().map(ToString::to_string).as_deref(), Some("redis://10.0.1.20:6380/3"));
-    assert_eq!((settings.replicas.get(), settings.on_store_down), (3, OnStoreDown::Deny));
+    assert_eq!(settings.ledger.store.as_ref().map(ToString::to_string).as_deref(), Some("redis://10.0.1.20:6380/3"));
+    assert_eq!((settings.ledger.replicas.get(), settings.ledger.on_store_down), (3, OnStoreDown::Deny));
     assert!(!format!("{settings:?}").contains("hunter2"), "a password is shown");
     let servers: Vec<_> = policy.servers.iter().map(|server| (&*server.name, &*server.url, server.weight)).collect();
     let expected = [("ollama1", "http://10.0.1.10:11434", 256), ("vllm_1.lan", "https://vllm.example.com", 0)];
@@ -226,6 +233,9 @@ fn listeners_and_the_key_file_need_a_restart_and_nothing_else_does() {
     check("[probe]\ninterval = \"7s\"\n[agent_check]\nproxies = 3\n", &[]);
     check("[listen]\nspop = \"127.0.0.1:9911\"\nmetrics = \"off\"\n", &["listen.spop", "listen.metrics"]);
     check("[keys]\nfile = \"other.toml\"\n", &["keys.file"]);
+    check("[ledger]\npath = \"off\"\nkeep = \"9d\"\n", &["ledger.path", "ledger.keep"]);
+    check("[ledger]\ntime_zone = \"Europe/Berlin\"\n", &["ledger.time_zone"]);
+    check("[ledger]\non_damage = \"fresh\"\n", &[]);
     check(
         "[ledger]\nstore = \"redis://10.0.1.20\"\nreplicas = 2\non_store_down = \"allow\"\n",
         &["ledger.store", "ledger.replicas", "ledger.on_store_down"],

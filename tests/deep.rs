@@ -4,6 +4,7 @@
 mod simulator;
 mod wire;
 
+use herdgate::calibrations::Calibrations;
 use herdgate::clock::Clock;
 use herdgate::decision::fleet::{Served, ServerState, ServerView};
 use herdgate::decision::policy::{Server, ServerKind};
@@ -58,6 +59,7 @@ impl Probed {
             client: Client::new().unwrap(),
             clock: clock.clone(),
             traffic: traffic.clone(),
+            calibrations: Calibrations::default(),
             drained: drains.follow(),
         };
         tokio::spawn(run(state.clone(), senses, receiver, stop.clone()));
@@ -105,7 +107,10 @@ fn used(sim: &Sim, model: &str, num_ctx: u64) {
 }
 
 fn asked(stats: &Value) -> u64 {
-    ["generate", "embed", "v1_completions"].iter().filter_map(|handler| stats["handlers"][handler].as_u64()).sum()
+    ["generate", "chat", "embed", "v1_completions", "v1_chat_completions"]
+        .iter()
+        .filter_map(|handler| stats["handlers"][handler].as_u64())
+        .sum()
 }
 
 fn struck(stats: &Value, fault: &str) -> u64 {
@@ -122,11 +127,12 @@ async fn checks_load_reload_evict_and_pin_nothing() {
     sim.ask("POST", "/sim/reset", "");
     let probed = Probed::start(vec![named("s", &sim)], schedule());
     // As many as a day has at the default interval would take long; ten minutes have ten.
-    let stats = tokio::task::spawn_blocking(move || {
+    // It goes on until the end of the test: one that stopped would be degraded.
+    let (stats, _sim) = tokio::task::spawn_blocking(move || {
         let stats = sim.wait("ninety checks", |stats| asked(stats) >= 90);
         let loaded = sim.ask("GET", "/api/ps", "").json()["models"].as_array().unwrap().len();
         assert_eq!(loaded, 3, "a check made a model leave");
-        stats
+        (stats, sim)
     })
     .await
     .unwrap();
@@ -140,7 +146,8 @@ async fn checks_load_reload_evict_and_pin_nothing() {
         assert!(tokens <= requests.map(|requests| requests * most), "{model}: more than two tokens a check: {stats}");
     }
     let states = probed.states("s");
-    assert!(states.iter().all(|state| ["unknown", "up"].contains(state)), "{states:?}");
+    let failure = probed.server("s").and_then(|server| server.failure);
+    assert!(states.iter().all(|state| ["unknown", "up"].contains(state)), "{states:?} {failure:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,7 +308,8 @@ async fn while_real_traffic_succeeds_nothing_is_asked() {
     used(&sim, "a", 4096);
     let rules = Schedule { deep_interval: 200 * MS, ..schedule() };
     let probed = Probed::start(vec![named("s", &sim)], rules);
-    wire::until("a check", || asked(&sim.stats()) > 2).await;
+    // The client, and the model measured at each endpoint.
+    wire::until("each kind of check", || asked(&sim.stats()) > 3).await;
     probed.traffic.note("s", Served::Well, probed.clock.now());
     tokio::time::sleep(50 * MS).await;
     let before = asked(&sim.stats());

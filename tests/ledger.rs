@@ -4,7 +4,7 @@
 
 use governor::clock::FakeRelativeClock;
 use governor::{Quota as GovernorQuota, RateLimiter};
-use herdgate::decision::limits::{Account, Accounts, Holder, Quota, Scope, Terms};
+use herdgate::decision::limits::{Account, Accounts, Holder, Quota, Scope, Terms, Window};
 use herdgate::decision::moment::Moment;
 use herdgate::ledger::account::Excess;
 use herdgate::ledger::books::Books;
@@ -108,6 +108,8 @@ proptest! {
             now += gap;
             model.iter_mut().for_each(|bucket| bucket.refill(now));
             let allowed = model.iter().all(|bucket| bucket.credit_ns >= bucket.interval());
+            // The calendar notes the time whatever comes of a claim.
+            books.charged_of(Scope(0), Window::Day, at(now));
             let before = format!("{books:?}");
             match books.admit(&limits, 0, 0, at(now)) {
                 Ok(admission) => {

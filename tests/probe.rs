@@ -3,6 +3,7 @@
 
 mod wire;
 
+use herdgate::calibrations::Calibrations;
 use herdgate::clock::Clock;
 use herdgate::decision::fleet::{FleetView, ServerState};
 use herdgate::decision::policy::{Server, ServerKind};
@@ -180,6 +181,7 @@ fn senses() -> Senses {
         client: Client::new().unwrap(),
         clock: Clock::new(),
         traffic: Traffic::default(),
+        calibrations: Calibrations::default(),
         drained: Drains::default().follow(),
     }
 }

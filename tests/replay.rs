@@ -55,6 +55,12 @@ burst = 2
 [plans.one]
 models = ["*"]
 concurrency = 1
+[plans.frugal]
+models = ["*"]
+budget = ["1000/day"]
+[plans.hasty]
+models = ["*"]
+tokens = "2000/min"
 [plans.bounded]
 models = ["*"]
 max_output = 100
@@ -67,7 +73,7 @@ plan = "one"
 [auth]
 failures = "2/h"
 anonymous = "nobody"
-anonymous_requests = "2/h"
+anonymous_requests = "3/h"
 anonymous_concurrency = 1
 "#;
 
@@ -84,6 +90,8 @@ fn keys() -> KeySet {
         ("slow", "slow", None, None),
         ("one", "one", None, None),
         ("bounded", "bounded", None, None),
+        ("frugal", "frugal", None, None),
+        ("hasty", "hasty", None, None),
         ("ann", "wide", Some("research"), None),
         ("bob", "wide", Some("research"), None),
         ("webui", "wide", None, Some("one")),
@@ -216,13 +224,7 @@ fn every_code_and_the_reasons_behind_it_come_out() {
         (body("{\"Model\":\"a\"}"), "400 ambiguous_body body_case_variant"),
         (body("{\"model\":\"\\ud800\"}"), "400 invalid_body body_not_utf8"),
         (chat("bounded", LLAMA), "gpu2"),
-        (
-            with(
-                chat("bounded", LLAMA),
-                json!({ "body": "{\"model\":\"llama3.2:3b\",\"options\":{\"num_predict\":101}}" }),
-            ),
-            "400 exceeds_limit over_bound",
-        ),
+        (with(chat("bounded", LLAMA), asking_for(101)), "400 exceeds_limit over_bound"),
         (with(ok(), json!({ "method": "" })), "503 overloaded malformed_inquiry"),
     ]);
     let held = json!({ "usage": { "in": 9, "out": 9, "ms": 60_000 } });
@@ -244,6 +246,11 @@ fn every_code_and_the_reasons_behind_it_come_out() {
         (anonymous(1), "429 rate_limit_exceeded request_rate_of_address"),
         (with(anonymous(2), held), "gpu2"),
         (anonymous(3), "429 concurrency_exceeded concurrency_of_all_anonymous"),
+        (with(chat("frugal", LLAMA), json!({ "usage": { "in": 100, "out": 850 } })), "gpu2"),
+        (chat("frugal", LLAMA), "429 quota_exceeded budget"),
+        (with(chat("hasty", LLAMA), json!({ "usage": { "in": 100, "out": 1900 } })), "gpu1"),
+        (chat("hasty", LLAMA), "429 rate_limit_exceeded token_rate"),
+        (with(chat("hasty", LLAMA), asking_for(3000)), "400 exceeds_limit never_fits"),
         (chat("unknown", LLAMA), "401 invalid_api_key unknown_key"),
         (chat("unknown", LLAMA), "401 invalid_api_key unknown_key"),
         (chat("wide", LLAMA), "429 rate_limit_exceeded failed_credentials"),
@@ -254,7 +261,7 @@ fn every_code_and_the_reasons_behind_it_come_out() {
 }
 
 #[test]
-fn an_account_has_the_published_members_and_null_where_nothing_is_decided() {
+fn an_account_has_the_published_members_and_null_where_nothing_was_read() {
     let accounts = check(&[
         (chat("slow", " LLAMA3.2:3B "), "gpu1"),
         (chat("wide", "absent"), "404 model_not_found unknown_model"),
@@ -281,9 +288,26 @@ fn an_account_has_the_published_members_and_null_where_nothing_is_decided() {
     for account in &accounts {
         let found: BTreeSet<&str> = account.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(found, BTreeSet::from(members));
-        for later in ["reserved_tokens", "stream", "max_output", "num_ctx", "keep_alive"] {
-            assert!(account[later].is_null(), "{account}");
-        }
+    }
+    // What the body asks for, and what is held for it: 3 tokens for 9 bytes of prompt, 77 of output.
+    let asked = json!({
+        "model": "llama3.2:3b",
+        "messages": [{ "role": "user", "content": "123456789" }],
+        "stream": false,
+        "keep_alive": "5m",
+        "options": { "num_predict": 77, "num_ctx": 4096 },
+    });
+    let wish = with(chat("wide", "llama3.2:3b"), json!({ "body": asked.to_string() }));
+    for (account, expected) in [
+        (&check(&[(wish, "gpu1")])[0], json!([80, false, 77, 4096, "5m"])),
+        (&accounts[1], json!([null, true, null, null, null])),
+        (&accounts[3], json!([null, null, null, null, null])),
+    ] {
+        let found: Vec<Value> = ["reserved_tokens", "stream", "max_output", "num_ctx", "keep_alive"]
+            .iter()
+            .map(|member| account[*member].clone())
+            .collect();
+        assert_eq!(Value::Array(found), expected, "{account}");
     }
     let some =
         |account: &Value, names: &[&str]| -> Vec<Value> { names.iter().map(|name| account[name].clone()).collect() };
@@ -633,4 +657,9 @@ fn no_secret_and_no_prompt_comes_out() {
     for text in [out, err] {
         assert!(!text.contains(PLANTED) && !text.contains(&site.secret), "{text}");
     }
+}
+
+/// A body that asks for so many tokens.
+fn asking_for(tokens: u32) -> Value {
+    json!({ "body": format!("{{\"model\":\"llama3.2:3b\",\"options\":{{\"num_predict\":{tokens}}}}}") })
 }

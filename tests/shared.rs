@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test may fail
 
 mod harness;
-mod store;
+mod shared_store;
 
 use harness::client::{Conversation, Request, Response, send};
 use harness::deadline::{Stopwatch, wait_until};
@@ -14,9 +14,9 @@ use harness::herdgate::{Herdgate, Ports, RARE_BURST};
 use harness::redis::Redis;
 use harness::scratch::Scratch;
 use herdgate::shared::Share;
+use shared_store::quota;
 use std::num::NonZeroU32;
 use std::time::Duration;
-use store::quota;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

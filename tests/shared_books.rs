@@ -3,16 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test may fail
 
 mod harness;
-mod store;
+mod shared_store;
 
 use harness::redis::Redis;
 use harness::scratch::Scratch;
 use herdgate::ledger::gcra::{self, Take};
 use herdgate::ledger::reservation::Evidence;
 use herdgate::shared::{Admitted, Ask, Ended, Entry, Lane, Over, Settlement, Stand, Terms, Today, Which};
+use shared_store::{Client, holder, is_granted, quota, reservation, settlement, today, wait_for};
 use std::collections::HashMap;
 use std::time::Duration;
-use store::{Client, holder, is_granted, quota, reservation, settlement, today, wait_for};
 
 const MINUTE: u64 = 60_000;
 
@@ -259,6 +259,10 @@ fn every_key_ends_by_itself_and_holds_no_name_but_the_reservation() {
         let mut noticed = settlement(4, 0, Evidence::Exact, &entry);
         noticed.granted_by = Some(3);
         b.ledger.settle_now(&noticed).await.unwrap();
+        assert!(is_granted(&a.admit(5, 1_000, &entry).await));
+        let memory =
+            |id: u128| redis.command::<u64>(&["MEMORY", "USAGE", &format!("{{herdgate}}:q:{id:032x}")]).unwrap();
+        println!("bytes of a reservation: open {}, ended by exact figures {}", memory(5), memory(1));
         let keys: Vec<String> = redis.command(&["KEYS", "*"]).unwrap();
         assert!(keys.len() >= 10, "{keys:?}");
         for key in keys {

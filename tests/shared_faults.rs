@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test may fail
 
 mod harness;
-mod store;
+mod shared_store;
 
 use harness::redis::Redis;
 use harness::scratch::Scratch;
@@ -12,13 +12,13 @@ use herdgate::clock::Clock;
 use herdgate::ledger::gcra::{self, Take};
 use herdgate::ledger::reservation::Evidence;
 use herdgate::shared::{Admitted, Ask, Entry, Operation, Pace, Release, Share, Terms, Trouble};
+use shared_store::{Client, holder, quota, reservation, settlement, today, wait_for};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Client, holder, quota, reservation, settlement, today, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -289,4 +289,41 @@ fn a_store_whose_bytes_are_swallowed() {
 #[test]
 fn a_store_that_stalls_for_three_seconds() {
     check(Fault::Stalled);
+}
+
+#[test]
+fn a_store_that_takes_no_writes_is_given_up_and_taken_up_again() {
+    let scratch = Scratch::new().unwrap();
+    let redis = Redis::start(&scratch).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let cases: [(&[&str], &[&str], Trouble); 4] = [
+        (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"], Trouble::Full),
+        (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], Trouble::ReadOnly),
+        (&["ACL", "SETUSER", "default", "-hset"], &["ACL", "SETUSER", "default", "+hset"], Trouble::Denied),
+        (
+            &["CONFIG", "SET", "min-replicas-to-write", "1"],
+            &["CONFIG", "SET", "min-replicas-to-write", "0"],
+            Trouble::Full,
+        ),
+    ];
+    runtime.block_on(async {
+        let client = Client::patient(redis.address, 1).await;
+        let mut id = 0;
+        for (wrong, right, trouble) in cases {
+            let _: ::redis::Value = redis.command(wrong).unwrap();
+            let mut seen = Vec::new();
+            for _ in 0..20 {
+                id += 1;
+                seen.extend(client.admit(id, 0, &[holder(1)]).await.err());
+            }
+            assert!(seen.contains(&trouble), "{wrong:?}: {seen:?}");
+            assert_eq!(seen.last(), Some(&Trouble::Open), "{wrong:?}: {seen:?}");
+            assert!(client.ledger.counts().calls(Operation::Admit, Some(trouble)) > 0);
+            let _: ::redis::Value = redis.command(right).unwrap();
+            client.wait_until_up(true).await;
+            id += 1;
+            assert!(shared_store::is_granted(&client.admit(id, 0, &[holder(1)]).await), "{right:?}");
+        }
+        println!("given up {} times", client.ledger.counts().times_opened());
+    });
 }

@@ -243,6 +243,7 @@ fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Reserv
         tokens_in: 0,
         tokens_out: 0,
         cost: Cost::default(),
+        written: Default::default(),
     }
 }
 

@@ -283,7 +283,8 @@ fn check(verdict: Verdict<'_>, receipt: Option<&str>, expected: &[&str]) {
     put_message(&mut payload, b"request", &WHOLE.map(|(name, value)| (name.as_bytes(), value)));
     let inquiry = inquiry(Messages::new(&payload).unwrap()).unwrap();
     let some = gate.decide(&view, &inquiry, Port::Spop, gate.now());
-    let decided = Decided { verdict, id: some.id, dialect: some.dialect, receipt: None, caller: None, key: None };
+    let decided =
+        Decided { verdict, id: some.id, dialect: some.dialect, receipt: None, caller: None, key: None, held: None };
     let mut found = variables(|ack| put_verdict(ack, &decided, receipt));
     let id = format!("id={}", some.id.as_str());
     let position = found.iter().position(|variable| *variable == id).expect("an id");

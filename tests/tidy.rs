@@ -30,13 +30,17 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// Adapters translate; they never import each other.
-const ADAPTERS: [&str; 9] = ["spop", "nginx", "agent_check", "probe", "config", "keys", "admin", "settle", "jwks"];
+const ADAPTERS: [&str; 10] =
+    ["spop", "nginx", "agent_check", "probe", "config", "keys", "admin", "settle", "jwks", "store"];
 
 #[test]
 fn decision_and_the_ledgers_arithmetic_are_pure() {
     let mut files = sources("src/decision");
     files.extend(
         ["books", "durations", "gcra", "silence", "slots"].map(|name| PathBuf::from(format!("src/ledger/{name}.rs"))),
+    );
+    files.extend(
+        ["breaker", "claim", "reply", "share", "terms"].map(|name| PathBuf::from(format!("src/shared/{name}.rs"))),
     );
     assert!(files.len() > 15, "found only {files:?}");
     let mut broken = Vec::new();

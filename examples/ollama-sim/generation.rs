@@ -30,6 +30,67 @@ const WORDS: [&str; 16] = [
     " gate",
 ];
 
+/// Tokens of 1 to 12 bytes, one of each length and more of the short ones; some are escaped in JSON, some of several bytes a
+/// character.
+const MIXED: [&str; 16] = [
+    "a",
+    "\n",
+    " b",
+    "\"",
+    "é",
+    "the",
+    "漢",
+    " and",
+    " herd",
+    "字羊",
+    " größ",
+    " shephar",
+    "柵の中",
+    " pasturing",
+    " Weidezäun",
+    "草原の羊",
+];
+
+/// Of so many mixed tokens one is the first half of a character, which a server holds back until the other half is there.
+const HALVES: u64 = 40;
+
+/// What follows a first half.
+const SECOND_HALF: &str = "🐑";
+
+/// What tokens say.
+#[derive(Debug, Clone, Copy)]
+pub enum Words {
+    /// [`WORDS`], in turn.
+    Plain,
+    /// [`MIXED`], drawn by a generator with this state.
+    Mixed(u64),
+}
+
+impl Words {
+    /// For the request with this number.
+    pub fn new(mixed: bool, number: u64) -> Words {
+        if mixed { Words::Mixed(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1) } else { Words::Plain }
+    }
+
+    /// The text of token number `made`, empty where it is held back, and of the one after it where that is settled by it.
+    fn next(&mut self, made: u64) -> (&'static str, Option<&'static str>) {
+        let at = |table: &[&'static str; 16], number: u64| {
+            table.get(usize::try_from(number % 16).unwrap_or(0)).copied().unwrap_or_default()
+        };
+        match self {
+            Words::Plain => (at(&WORDS, made), None),
+            Words::Mixed(state) => {
+                // xorshift64* (Marsaglia; Vigna)
+                *state ^= *state >> 12;
+                *state ^= *state << 25;
+                *state ^= *state >> 27;
+                let drawn = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16;
+                if drawn.is_multiple_of(HALVES) { ("", Some(SECOND_HALF)) } else { (at(&MIXED, drawn / HALVES), None) }
+            }
+        }
+    }
+}
+
 /// How long tokens take.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -90,6 +151,7 @@ pub struct Job {
     pub stats: Arc<Stats>,
     pub faults: Arc<Faults>,
     pub pace: Pace,
+    pub words: Words,
     pub flight: Flight,
     pub lease: Lease,
     /// Canonical name, for the counters and the faults.
@@ -126,6 +188,9 @@ impl Job {
             let write = async move {
                 let mut run = self.begin().await;
                 while let Some(word) = run.next().await {
+                    if word.is_empty() {
+                        continue; // held back
+                    }
                     let piece = run.write(word);
                     if sender.send(piece).await.is_err() {
                         return;
@@ -157,7 +222,8 @@ impl Job {
         if let Some(ticks) = &mut ticks {
             ticks.tick().await; // the first tick is now, the first token one gap later
         }
-        Run { job: self, evaluated_ns, ticks, made: 0 }
+        let words = self.words;
+        Run { job: self, evaluated_ns, ticks, made: 0, words, settled: None }
     }
 }
 
@@ -167,6 +233,9 @@ struct Run {
     /// Keeps the schedule: a late token does not delay the next.
     ticks: Option<tokio::time::Interval>,
     made: u64,
+    words: Words,
+    /// The next token's text, where the last one settled it.
+    settled: Option<&'static str>,
 }
 
 impl Run {
@@ -182,9 +251,14 @@ impl Run {
             None => tokio::task::yield_now().await,
         }
         self.job.stats.tokens(&self.job.model, 0, 1);
-        let at = usize::try_from(self.made % WORDS.len() as u64).unwrap_or(0);
+        let made = self.made;
         self.made += 1;
-        WORDS.get(at).copied()
+        if let Some(settled) = self.settled.take() {
+            return Some(settled);
+        }
+        let (word, next) = self.words.next(made);
+        self.settled = next;
+        Some(word)
     }
 
     fn write(&mut self, word: &str) -> Bytes {

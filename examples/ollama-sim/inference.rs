@@ -4,7 +4,7 @@ use crate::anthropic_script::AnthropicScript;
 use crate::duration::KeepAlive;
 use crate::faults::Kind;
 use crate::fields::Fields;
-use crate::generation::{Job, Outcome, Pace, Script};
+use crate::generation::{Job, Outcome, Pace, Script, Words};
 use crate::json::Json;
 use crate::native_script::NativeScript;
 use crate::openai_script::OpenAiScript;
@@ -79,6 +79,7 @@ pub async fn answer(sim: &Sim, handler: Handler, body: &[u8], number: u64) -> Re
             tokens_per_second: sim.settings.tokens_per_second,
             prompt_tokens_per_second: sim.settings.prompt_tokens_per_second,
         },
+        words: Words::new(sim.settings.mixed_tokens, number),
         flight,
         lease,
         model: key,

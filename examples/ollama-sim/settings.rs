@@ -62,6 +62,9 @@ pub struct Settings {
     /// Tokens generated where a request sets no bound.
     #[arg(long, default_value_t = 32)]
     pub default_predict: u64,
+    /// Tokens of 1 to 12 bytes in an order of their own for each request, instead of the same short text.
+    #[arg(long)]
+    pub mixed_tokens: bool,
     /// Version shown by /api/version.
     #[arg(long, default_value = "0.30.0")]
     pub release: String,

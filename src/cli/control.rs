@@ -58,6 +58,17 @@ impl Control {
 
     /// One question.
     pub(super) fn ask(&self, method: &str, path: &str, body: String) -> Result<Said, Failure> {
+        self.ask_within(PATIENCE, method, path, body)
+    }
+
+    /// One question whose answer may take so long.
+    pub(super) fn ask_within(
+        &self,
+        patience: Duration,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> Result<Said, Failure> {
         let asking = async {
             match &self.address {
                 Address::Unix(socket) => ask(UnixStream::connect(socket).await?, method, path, body).await,
@@ -65,8 +76,8 @@ impl Control {
             }
         };
         self.runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, asking).await })
-            .unwrap_or_else(|_| Err("no answer within 5 s".into()))
+            .block_on(async { tokio::time::timeout(patience, asking).await })
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs()).into()))
             .map_err(|why| Failure::Finding(format!("no daemon answers on {}: {why}", self.address)))
     }
 }

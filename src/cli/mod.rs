@@ -8,6 +8,7 @@ mod key;
 mod replay;
 mod serve;
 mod status;
+mod usage;
 
 use crate::config::{self, Config};
 use crate::keys::KeyFile;
@@ -71,6 +72,8 @@ enum Command {
     /// Make, list, rotate, revoke and import API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Tell who used what; forget a user; back the ledger up
+    Usage(usage::Asked),
     /// Shut a key or a user out for a time, in the running daemon
     Block {
         /// What it is
@@ -275,6 +278,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Drain { server } => order(&config, &server, "drain", out),
         Command::Undrain { server } => order(&config, &server, "undrain", out),
         Command::Key(command) => key::run(command, &config, out),
+        Command::Usage(asked) => usage::run(&config, &asked, out),
         Command::Block { list: true, json, .. } => block::list(&config, json.json, out),
         Command::Block { kind, name, lasting, .. } => {
             let words = [kind, name, lasting].map(Option::unwrap_or_default);

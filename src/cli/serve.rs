@@ -34,6 +34,7 @@ pub(super) fn run(config: &Path, logging: Logging) -> Result<(), Failure> {
     }
     serve::run(config).map_err(|fault| match fault {
         ServeFault::Problems(problems) => Failure::from(problems),
+        ServeFault::Store(fault) => Failure::Usage(fault.to_string()),
         ServeFault::System { doing, error } => Failure::Usage(format!("{doing}: {error}")),
     })
 }

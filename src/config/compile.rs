@@ -11,8 +11,6 @@ use crate::decision::name::NAME_MAX;
 use crate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server};
 use crate::listen::Address;
 use crate::problem::{Findings, Problems};
-use crate::store::{OnStoreDown, StoreAddress};
-use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -219,13 +217,7 @@ impl Compiler<'_, '_> {
                 (Value::Text(path), _) => self.base.join(path),
                 _ => return None,
             },
-            store: self.store(file.all("ledger").next()?),
-            replicas: NonZeroU32::new(integer(file.all("ledger").next()?, "replicas")?)?,
-            on_store_down: match file.all("ledger").next()?.get("on_store_down")? {
-                (Value::Text(word), _) if word == "allow" => OnStoreDown::Allow,
-                (Value::Text(word), _) if word == "deny" => OnStoreDown::Deny,
-                _ => OnStoreDown::Local,
-            },
+            ledger: self.ledger(file.all("ledger").next()?)?,
             max_stream: self.max_stream(file.all("ledger").next()?)?,
         })
     }
@@ -294,21 +286,6 @@ impl Compiler<'_, '_> {
             sockets.push(socket);
         }
         sockets
-    }
-
-    fn store(&mut self, table: &Table) -> Option<StoreAddress> {
-        let (Value::Text(written), at) = table.get("store")? else { return None };
-        if written == "local" {
-            return None;
-        }
-        match StoreAddress::parse(&written) {
-            Ok(address) => Some(address),
-            Err(fault) => {
-                // Not what was written: it may hold a password.
-                self.findings.value(at, format!("\"store\" {}", fault.what), fault.hint.map(str::to_owned));
-                None
-            }
-        }
     }
 
     fn max_stream(&mut self, table: &Table) -> Option<Duration> {

@@ -92,9 +92,12 @@ pub fn needs_restart(running: &Settings, new: &Settings) -> Vec<&'static str> {
         ("keys.allow_readable", running.keys.allow_readable != new.keys.allow_readable),
         ("keys.pepper_file", running.keys.pepper_file != new.keys.pepper_file),
         ("ledger.secret_file", running.secret_file != new.secret_file),
-        ("ledger.store", running.store != new.store),
-        ("ledger.replicas", running.replicas != new.replicas),
-        ("ledger.on_store_down", running.on_store_down != new.on_store_down),
+        ("ledger.store", running.ledger.store != new.ledger.store),
+        ("ledger.replicas", running.ledger.replicas != new.ledger.replicas),
+        ("ledger.on_store_down", running.ledger.on_store_down != new.ledger.on_store_down),
+        ("ledger.path", running.ledger.path != new.ledger.path),
+        ("ledger.keep", running.ledger.keep_days != new.ledger.keep_days),
+        ("ledger.time_zone", running.ledger.time_zone != new.ledger.time_zone),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

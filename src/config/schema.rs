@@ -555,7 +555,12 @@ pub static SECTIONS: &[Section] = &[
         enforced: true,
         doc: "The quota books.",
         keys: &[
-            later("path", Kind::Path, Value("herdgate.db"), "The database."),
+            key(
+                "path",
+                Kind::Path,
+                Value("herdgate.db"),
+                "What must outlive the process is kept in this SQLite file, mode 0600, on a local disk. `off`: in memory alone.",
+            ),
             key(
                 "secret_file",
                 Kind::Path,
@@ -582,7 +587,19 @@ pub static SECTIONS: &[Section] = &[
                 "What happens while the store is away. `local`: each herdgate grants its part of each limit, at least one. `allow`: \
                  no limit holds. `deny`: what is limited gets 503.",
             ),
-            later("keep", Kind::Duration, Value("400d"), "How long records are kept."),
+            key("keep", Kind::Duration, Value("400d"), "How long records are kept: `1d` to `3650d`."),
+            key(
+                "on_damage",
+                Kind::Choice(&["refuse", "fresh"]),
+                Value("refuse"),
+                "Where the file is damaged: do not start, or move it aside and begin anew.",
+            ),
+            key(
+                "time_zone",
+                Kind::Text,
+                Value("UTC"),
+                "Where the days of budgets and reports begin, such as `Europe/Berlin`.",
+            ),
             key(
                 "max_stream",
                 Kind::Duration,

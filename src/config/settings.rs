@@ -2,7 +2,8 @@
 
 use crate::decision::limits::Quota;
 use crate::listen::Address;
-use crate::store::{OnStoreDown, StoreAddress};
+use crate::store_address::{OnStoreDown, StoreAddress};
+use jiff::tz::TimeZone;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -24,12 +25,8 @@ pub struct Settings {
     pub issuers: Vec<IssuerSource>,
     /// Key of receipts.
     pub secret_file: PathBuf,
-    /// The store that limits are counted in; `None`: this process's own memory.
-    pub store: Option<StoreAddress>,
-    /// herdgates that share it, 1 to 1,000.
-    pub replicas: NonZeroU32,
-    /// What becomes of decisions while it is away.
-    pub on_store_down: OnStoreDown,
+    /// Where the books are kept.
+    pub ledger: LedgerSettings,
     /// Longest a request counts as on its way, 1 s to 24 h.
     pub max_stream: Duration,
     /// HAProxy processes that share a server's `maxconn`, 1 to 1,000.
@@ -77,6 +74,25 @@ pub struct KeySettings {
     pub allow_readable: bool,
     /// What new digests are keyed with.
     pub pepper_file: Option<PathBuf>,
+}
+
+/// `[ledger]`, but for what has a field of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// The database; `None`: memory alone.
+    pub path: Option<PathBuf>,
+    /// Days a record is kept, 1 to 3,650.
+    pub keep_days: u32,
+    /// Whether a damaged file is moved aside, and a fresh one begun.
+    pub fresh_on_damage: bool,
+    /// Where days begin.
+    pub time_zone: TimeZone,
+    /// The store that limits are counted in; `None`: this process's own memory.
+    pub store: Option<StoreAddress>,
+    /// herdgates that share it, 1 to 1,000.
+    pub replicas: NonZeroU32,
+    /// What becomes of decisions while it is away.
+    pub on_store_down: OnStoreDown,
 }
 
 /// Where the keys of an `[[issuer]]` come from.

@@ -1,11 +1,11 @@
 //! The first half of a decision: route, authenticate, read the body, resolve the model, name the limits. Pure.
 
 use super::authenticate::{Caller, Identity, authenticate};
-use super::body::{Body, BodyFault, BodyReader, FaultKind};
+use super::body::{Body, BodyFault, BodyReader, FaultKind, Watched};
 use super::bounds::Output;
 use super::inquiry::{BodyShown, Inquiry};
 use super::keyset::Key;
-use super::limits::{Account, Accounts, Demand, Holder, Scope, Terms, User, Wanted};
+use super::limits::{Account, Accounts, Demand, Holder, Scope, Terms, User, Wanted, Written};
 use super::moment::Moment;
 use super::policy::ServerKind;
 use super::resolve::resolve;
@@ -281,16 +281,28 @@ fn demand_of(
         Output::Open(_) | Output::Endless(_) => Wanted::Open(caller.plan.allowance.max_output),
     };
     Demand {
-        prompt_bytes: body.prompt_bytes,
-        images: body.images,
+        written: written(body),
         output,
         stream: streams(endpoint, body),
         cost: view.policy.models.get(&pool.name).map_or_else(Default::default, |model| model.cost),
     }
 }
 
+fn written(body: &Body) -> Written {
+    let is_true = |watched: &Option<Watched<bool>>| watched.as_ref().is_some_and(|watched| watched.value == Some(true));
+    let name = body.model.as_ref().and_then(|model| model.value.as_ref()).map_or(0, |name| name.as_str().len());
+    Written {
+        prompt_bytes: body.prompt_bytes,
+        images: body.images,
+        name: u16::try_from(name).unwrap_or(u16::MAX),
+        usage: is_true(&body.include_usage),
+        raw: is_true(&body.raw),
+        openai: false,
+    }
+}
+
 /// Whether the answer streams: Ollama's own API does unless told otherwise, all others only if told so.
-fn streams(endpoint: Endpoint, body: &Body) -> bool {
+pub fn streams(endpoint: Endpoint, body: &Body) -> bool {
     let asked = body.stream.as_ref().and_then(|stream| stream.value);
     match endpoint {
         Endpoint::Generate | Endpoint::Chat => asked.unwrap_or(true),

@@ -228,16 +228,31 @@ impl Cost {
 /// How much a request may come to, as far as its body says: what a reservation is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Demand {
-    /// Bytes of the prompt's text as written.
-    pub prompt_bytes: u64,
-    /// Images in it.
-    pub images: u32,
+    /// Its prompt, and how its answer will be built.
+    pub written: Written,
     /// What it generates, and how much of that was asked for.
     pub output: Wanted,
     /// Whether the answer streams.
     pub stream: bool,
     /// What a token counts for.
     pub cost: Cost,
+}
+
+/// What of a request's writing decides how many tokens its bytes and those of its answer hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Written {
+    /// Bytes of the prompt's text as written.
+    pub prompt_bytes: u64,
+    /// Images in it.
+    pub images: u32,
+    /// Bytes of the model's name as written, which the answer repeats.
+    pub name: u16,
+    /// Whether the end of a stream is to tell what was used (`stream_options.include_usage`).
+    pub usage: bool,
+    /// Whether the prompt goes without a template (`raw`).
+    pub raw: bool,
+    /// Whether the server that answers is of the kind that speaks OpenAI's API alone.
+    pub openai: bool,
 }
 
 /// How much output a request wants.

@@ -167,7 +167,7 @@ fn gcd(a: i64, b: i64) -> i64 {
 }
 
 /// FNV-1a: stable, and good enough to tell the models of one fleet apart (a collision would only share a turn counter).
-fn name_key(name: &str) -> u64 {
+pub fn name_key(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

@@ -19,7 +19,7 @@ use crate::metrics::Port;
 use crate::shared::{
     self, Admitted, Ask, Ended, Lane, Release, Replica, Settlement, Share, SharedLedger, Terms, Trouble,
 };
-use crate::store::OnStoreDown;
+use crate::store_address::OnStoreDown;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,7 +116,7 @@ impl Gate {
         let now = self.clock.now();
         let id = Id::random();
         let judged = self.judge(view, inquiry, received, now);
-        let (verdict, reservation) = match &judged.judgement {
+        let (verdict, reserved) = match &judged.judgement {
             Judgement::Claim(claim) => {
                 let asked = asked(&id, inquiry, &judged);
                 let taken = match claim.accounts.is_empty() {
@@ -129,7 +129,7 @@ impl Gate {
             Judgement::Answer(answer) => (Verdict::Answer(*answer), None),
             Judgement::Refuse(refusal) => (Verdict::Refuse(refusal.clone()), None),
         };
-        let decided = self.conclude(id, inquiry, ingress, judged, verdict, reservation, now);
+        let decided = self.conclude(id, inquiry, ingress, judged, verdict, reserved, now);
         let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
         self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
         decided
@@ -234,7 +234,7 @@ impl Gate {
     fn charge(&self, ended: crate::ledger::books::Ended) {
         use crate::ledger::books::Ended;
         if let Ended::Settled(record) | Ended::Corrected(record) = ended {
-            self.write_down(&record);
+            self.write_down(*record);
         }
     }
 
@@ -300,7 +300,7 @@ impl Gate {
         let (used, evidence) = (record.charge(), record.evidence);
         let settlement = Settlement { id: *id, terms: found.terms, used, evidence, granted_by: Some(*replica), today };
         match ledger.settle_now(&settlement).await {
-            Ok(Ended::Settled(_) | Ended::Corrected(_)) => self.keep(&record),
+            Ok(Ended::Settled(_) | Ended::Corrected(_)) => self.keep(record),
             Ok(Ended::Nothing | Ended::Unknown) => {}
             // What the store cannot make sense of it will not later.
             Err(Trouble::Error | Trouble::Nonsense) => {}
@@ -341,7 +341,7 @@ impl Replica for Gate {
     }
 
     fn expired(&self, reservation: &Reservation) {
-        self.keep(&self.ledger.foreign(reservation.clone(), None, self.clock.now()));
+        self.keep(self.ledger.foreign(reservation.clone(), None, self.clock.now()));
     }
 }
 

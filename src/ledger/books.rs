@@ -154,6 +154,8 @@ impl Books {
     /// Lets go what a request held whose end is charged elsewhere. Answers whether it was on its way.
     pub fn ended_elsewhere(&mut self, id: u128, now: Moment) -> bool {
         let Some(taken) = self.slots.release(id) else { return false };
+        // Somebody got its line.
+        self.hear(now);
         let today = self.calendar.today(now);
         let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
         self.close(&record(taken, None, nothing, today, now), None, today, now);
@@ -194,6 +196,11 @@ impl Books {
         &self.learned
     }
 
+    /// The same, to learn more.
+    pub fn learned_mut(&mut self) -> &mut Estimates {
+        &mut self.learned
+    }
+
     /// Gives back what an admitted claim took: no server could take it, so it is not charged (LiteLLM #39309).
     pub fn release(&mut self, claim: &Accounts<'_>) {
         for account in claim.iter() {
@@ -217,7 +224,8 @@ impl Books {
     /// Holds the slot and the tokens of a granted request, unless that has ended already. Answers whether it is held.
     pub fn open(&mut self, taken: Reservation) -> bool {
         self.silence.granted(Moment { mono_ns: taken.opened_ns, unix_ms: taken.opened_unix_ms });
-        if self.slots.has_ended(taken.uid) {
+        // Ids are random: one that is open already is the same request.
+        if self.slots.has_ended(taken.uid) || self.slots.get(taken.id).is_some() {
             return false;
         }
         let held = taken.held();
@@ -427,8 +435,8 @@ impl Books {
     }
 
     fn learn(&mut self, taken: &Reservation, seen: &Observed, found: Figures) {
-        if found.evidence >= Evidence::Counted && seen.reached && seen.answered {
-            self.learned.note(taken.pool, found.tokens_out, seen.ms_served);
+        if seen.reached && seen.answered {
+            self.learned.settled(taken, seen, found);
         }
     }
 

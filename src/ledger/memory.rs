@@ -3,11 +3,13 @@
 use super::account::{Excess, Standings};
 use super::books::{Books, Ended};
 use super::charge::Observed;
-use super::reservation::{Evidence, Name, Record, Reservation};
+use super::estimate::{Calibration, Compared, Witness};
+use super::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::decision::choose::{Choice, choose};
 use crate::decision::judge::Claim;
 use crate::decision::limits::{Accounts, Scope};
 use crate::decision::moment::Moment;
+use crate::decision::policy::ServerKind;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
 use jiff::tz::TimeZone;
@@ -145,9 +147,18 @@ impl MemoryLedger {
             tokens_in,
             tokens_out,
             cost: claim.demand.cost,
+            written: Written { openai: choice.grant.server.kind == ServerKind::OpenAi, ..claim.demand.written },
         };
         let is_held = books.open(reservation.clone());
         Ok(Taken { choice, reservation: is_held.then_some(reservation), shadowed: admission.shadowed })
+    }
+
+    /// Learns what deep checks measured of answers; answers how estimates and exact figures compare, by witness, then of
+    /// whole answers and of streams.
+    pub fn calibrate(&self, measured: &[Calibration]) -> [[Compared; 2]; Witness::ALL.len()] {
+        let mut books = self.lock();
+        measured.iter().for_each(|found| books.learned_mut().calibrate(found));
+        Witness::ALL.map(|witness| [false, true].map(|stream| books.learned().compared(witness, stream)))
     }
 
     /// A request has ended, by its receipt. See [`Books::settle`].

@@ -1,6 +1,6 @@
 //! What one request took, and what is known of it until it ends: the Reservation of `DESIGN.md`. Pure data.
 
-pub use crate::decision::limits::{Cost, Scopes};
+pub use crate::decision::limits::{Cost, Scopes, Written};
 use crate::decision::name::ModelName;
 use crate::decision::route::Endpoint;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ pub struct Reservation {
     pub tokens_out: u64,
     /// What a token counts for.
     pub cost: Cost,
+    /// How it was asked, as far as that decides what its answer's bytes hold.
+    #[serde(default)]
+    pub written: Written,
 }
 
 impl Reservation {

@@ -5,11 +5,12 @@ use super::account::Excess;
 use super::calendar::Today;
 use super::charge::Observed;
 use super::memory::{Asked, MemoryLedger};
-use super::reservation::{Name, Record, Reservation};
+use super::reservation::{Name, Record, Reservation, Written};
 use crate::decision::choose::{Choice, Load, choose};
 use crate::decision::judge::Claim;
 use crate::decision::limits::{Accounts, User};
 use crate::decision::moment::Moment;
+use crate::decision::policy::ServerKind;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
 use std::sync::Arc;
@@ -72,6 +73,7 @@ impl MemoryLedger {
             tokens_in,
             tokens_out,
             cost: claim.demand.cost,
+            written: Written { openai: choice.grant.server.kind == ServerKind::OpenAi, ..claim.demand.written },
         };
         let today = books.today(now);
         Ok(Planned { accounts, choice, reservation, today })

@@ -1,6 +1,7 @@
 //! Deep checks: proves that a server generates, by two tokens of a model that is loaded, or by real traffic.
 //!
-//! **When.** Every `deep_interval`, by jitter. While real requests succeed nothing is asked: they prove more. A check that is
+//! **When.** Every `deep_interval`, by jitter. While real requests succeed nothing is asked, because they prove more, but for
+//! the few checks by which a model that was just loaded is measured (below). A check that is
 //! not answered within `fast_interval`, or that failed, is joined by another, at most `fall` at once, each with the whole
 //! `deep_timeout`: so a server whose generation hangs is down within `deep_timeout` + `fall` × `fast_interval` of the first
 //! check that hangs, and no single stuck connection decides. After a failure only the model that failed is asked, until it
@@ -19,6 +20,10 @@
 //! - Without a sign either way the time-out counts. It takes `fall` of them in a row, each with the whole `deep_timeout`,
 //!   on a server of which nobody has seen a token meanwhile.
 //!
+//! **Measured.** What a check is answered also tells how many bytes a token costs at that endpoint (`measure`): it is what
+//! tokens are estimated by where a proxy sees no usage. So checks take turns over the endpoints, and after a failure only the
+//! plainest is asked.
+//!
 //! A status of 4xx is a refusal by what stands in front (a key is wanted, a route is absent): it proves nothing, and counts
 //! as nothing.
 
@@ -26,11 +31,13 @@ use super::fetch::{Client, failure};
 use super::rotation::{Ask, Bounds, Look, Pick, Rotation};
 use super::schedule::Schedule;
 use super::{Finding, Report, Target, ollama, openai};
+use crate::calibrations::Calibrations;
 use crate::clock::{Clock, timer};
 use crate::decision::fleet::{Depth, LoadedModel};
 use crate::decision::moment::Moment;
 use crate::decision::name::ModelName;
 use crate::decision::policy::ServerKind;
+use crate::ledger::estimate::Calibration;
 use crate::traffic::Traffic;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +72,7 @@ pub(super) struct DeepProbe {
     pub client: Client,
     pub clock: Clock,
     pub traffic: Traffic,
+    pub calibrations: Calibrations,
     pub schedule: watch::Receiver<Schedule>,
     pub reports: mpsc::Sender<Report>,
 }
@@ -78,14 +86,15 @@ struct Ended {
     loaded: bool,
     /// Whether the server was seen to work while the check waited.
     progress: bool,
+    measured: Option<Calibration>,
 }
 
 enum Asked {
     Ollama(Ask),
     OpenAi {
         model: ModelName,
-        /// The route that answered.
-        way: openai::Way,
+        /// What was learned of its routes.
+        ways: openai::Ways,
         /// Whether the server tells of its progress.
         tells: bool,
     },
@@ -95,7 +104,7 @@ enum Asked {
 #[derive(Default)]
 struct Memory {
     rotation: Rotation,
-    way: openai::Way,
+    ways: openai::Ways,
     /// The model whose check failed.
     suspect: Option<ModelName>,
     /// Successes still wanted after a failure.
@@ -164,13 +173,20 @@ impl DeepProbe {
             // Each success counts once, or one would stand for `rise`.
             _ => memory.credited.is_none_or(|credited| *success > credited),
         });
+        let mut only_new = false;
         if real.is_some() {
             memory.credited = real;
             memory.passed();
-            return (false, self.report(Depth::Generates).await);
+            // A server that is never idle would never be measured.
+            only_new = checks.is_empty() && memory.doubt == 0;
+            let go_on = self.report(Depth::Generates).await;
+            if !only_new || !go_on {
+                return (false, go_on);
+            }
         }
         match self.target.kind {
-            ServerKind::Ollama => self.begin_ollama(checks, memory, &rules, now).await,
+            ServerKind::Ollama => self.begin_ollama(checks, memory, &rules, now, only_new).await,
+            ServerKind::OpenAi if only_new && memory.ways.turns() >= openai::WAYS => (false, true),
             ServerKind::OpenAi => self.begin_openai(checks, memory, &rules, now).await,
         }
     }
@@ -181,14 +197,21 @@ impl DeepProbe {
         memory: &mut Memory,
         rules: &Schedule,
         now: Moment,
+        only_new: bool,
     ) -> (bool, bool) {
+        if only_new && !memory.rotation.may_have_new(ollama::WAYS) {
+            return (false, true);
+        }
         // Where this fails the inventory layer finds out by itself.
         let looked = timeout(rules.fast_interval, ollama::loaded(&self.client, &self.target.url)).await;
         let Ok(Ok((loaded, date_ms))) = looked else { return (false, true) };
         let look = Look { loaded: &loaded, server_ms: date_ms.unwrap_or(now.unix_ms), now };
-        let bounds = Bounds { deadline: rules.deep_timeout, idle: rules.idle };
+        let fewer = only_new.then_some(ollama::WAYS);
+        let bounds = Bounds { deadline: rules.deep_timeout, idle: rules.idle, fewer };
         let ask = match memory.rotation.pick(look, memory.suspect.as_ref(), bounds) {
+            Pick::Ask(ask) if memory.doubt > 0 => ask.at_first(),
             Pick::Ask(ask) => ask,
+            _ if only_new => return (false, true),
             Pick::Nothing => {
                 memory.passed();
                 return (false, self.report(Depth::Nothing).await);
@@ -200,16 +223,15 @@ impl DeepProbe {
             (self.client.clone(), self.target.url.clone(), self.traffic.clone(), self.target.name.clone());
         let (deadline, patience) = (rules.deep_timeout, rules.fast_interval);
         checks.spawn(async move {
-            let (found, embeds, is_loaded) = match timeout(deadline, ollama::few_tokens(&client, &url, &ask)).await {
-                Ok(tried) => tried,
-                Err(_) => (Found::Late, ask.embeds, false),
-            };
+            let tried = timeout(deadline, ollama::few_tokens(&client, &url, &ask)).await;
+            let late = |_| ollama::Checked { found: Found::Late, embeds: ask.embeds, loaded: false, measured: None };
+            let ollama::Checked { found, embeds, loaded: is_loaded, measured } = tried.unwrap_or_else(late);
             let progress = matches!(found, Found::Late)
                 && (worked_since(&traffic, &name, now) || {
                     let after = timeout(patience, ollama::loaded(&client, &url)).await;
                     matches!(after, Ok(Ok((after, _))) if has_new(&loaded, &after))
                 });
-            Ended { asked: Asked::Ollama(ask), found, began: now, embeds, loaded: is_loaded, progress }
+            Ended { asked: Asked::Ollama(ask), found, began: now, embeds, loaded: is_loaded, progress, measured }
         });
         (true, true)
     }
@@ -229,30 +251,33 @@ impl DeepProbe {
         };
         let (client, url, traffic, name) =
             (self.client.clone(), self.target.url.clone(), self.traffic.clone(), self.target.name.clone());
-        let (deadline, patience, way) = (rules.deep_timeout, rules.fast_interval, memory.way);
+        let (deadline, patience, ways) = (rules.deep_timeout, rules.fast_interval, memory.ways);
+        let ways = if memory.doubt > 0 { ways.at_first() } else { ways };
+        memory.ways = memory.ways.next();
         let (began, silent) = (now, memory.silent);
         checks.spawn(async move {
             let progress = async || timeout(patience, openai::progress(&client, &url)).await.ok().flatten();
             let before = if silent { None } else { progress().await };
-            let (found, way) = match timeout(deadline, openai::few_tokens(&client, &url, &listed, way)).await {
-                Ok(tried) => tried,
-                Err(_) => (Found::Late, way),
-            };
+            let tried = timeout(deadline, openai::few_tokens(&client, &url, &listed, ways)).await;
+            let (found, ways, measured) = tried.unwrap_or((Found::Late, ways, None));
             let moved = matches!(found, Found::Late)
                 && (worked_since(&traffic, &name, began) || has_moved(before, progress().await));
-            let asked = Asked::OpenAi { model: ModelName::canonical(&listed), way, tells: before.is_some() };
-            Ended { asked, found, began, embeds: false, loaded: false, progress: moved }
+            let asked = Asked::OpenAi { model: ModelName::canonical(&listed), ways, tells: before.is_some() };
+            Ended { asked, found, began, embeds: false, loaded: false, progress: moved, measured }
         });
         (true, true)
     }
 
     /// Takes a check's end in; whether to go on.
     async fn conclude(&self, ended: Ended, memory: &mut Memory) -> bool {
-        let Ended { asked, found, began, embeds, loaded, progress } = ended;
+        let Ended { asked, found, began, embeds, loaded, progress, measured } = ended;
+        if let Some(measured) = measured {
+            self.calibrations.leave(measured);
+        }
         let (rules, now) = (self.rules(), self.clock.now());
         let model = match asked {
             Asked::Ollama(ask) => {
-                let bounds = Bounds { deadline: rules.deep_timeout, idle: rules.idle };
+                let bounds = Bounds { deadline: rules.deep_timeout, idle: rules.idle, fewer: None };
                 memory.rotation.ended(&ask, now, embeds, loaded, bounds);
                 if loaded {
                     let (server, model) = (&*self.target.name, ask.model.as_str());
@@ -260,8 +285,8 @@ impl DeepProbe {
                 }
                 ask.model
             }
-            Asked::OpenAi { model, way, tells } => {
-                memory.way = way;
+            Asked::OpenAi { model, ways, tells } => {
+                memory.ways = memory.ways.learn(ways);
                 // Asked again after a failure: what comes back may be another program.
                 memory.silent = !tells && matches!(found, Found::Token);
                 model

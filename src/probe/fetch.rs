@@ -4,7 +4,7 @@
 //! is kept. A server that has gone wrong can fail its probe and do nothing else.
 
 use crate::decision::fleet::Failure;
-use reqwest::header::{CONTENT_TYPE, DATE};
+use reqwest::header::{CONTENT_TYPE, DATE, TRANSFER_ENCODING};
 use reqwest::{Response, redirect};
 use std::error::Error;
 use std::time::Duration;
@@ -112,6 +112,10 @@ pub struct Said {
     pub status: u16,
     /// Its `Date`, where it has one.
     pub date: Option<String>,
+    /// Bytes of its head.
+    pub head: usize,
+    /// Bytes that framed its chunks (RFC 9112 section 7.1), as far as can be told; 0 where it came whole.
+    pub framing: usize,
     /// Its body.
     pub body: Vec<u8>,
 }
@@ -119,15 +123,28 @@ pub struct Said {
 async fn said(response: Response, path: &str) -> Result<Said, Failure> {
     let status = response.status().as_u16();
     let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
-    Ok(Said { status, date, body: read(response, path).await? })
+    // `HTTP/1.1 200 OK`, its line end and that of the head; each field with `: ` and its line end.
+    let fields = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let head = fields.sum::<usize>() + 19;
+    let is_chunked = response.headers().contains_key(TRANSFER_ENCODING);
+    let mut framing = if is_chunked { "0\r\n\r\n".len() } else { 0 };
+    let frame = |piece: usize| format!("{piece:x}\r\n\r\n").len();
+    let body = read_pieces(response, path, |piece| framing += if is_chunked { frame(piece) } else { 0 }).await?;
+    Ok(Said { status, date, head, framing, body })
 }
 
-async fn read(mut response: Response, path: &str) -> Result<Vec<u8>, Failure> {
+async fn read(response: Response, path: &str) -> Result<Vec<u8>, Failure> {
+    read_pieces(response, path, |_| {}).await
+}
+
+/// The body, and how long each piece was that came: a chunk, or a part of one.
+async fn read_pieces(mut response: Response, path: &str, mut each: impl FnMut(usize)) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| transport(error, path))? {
         if chunk.len() > ANSWER_MAX.saturating_sub(body.len()) {
             return Err(failure("too_large", format!("{path}: more than {ANSWER_MAX} bytes")));
         }
+        each(chunk.len());
         body.extend_from_slice(&chunk);
     }
     Ok(body)

@@ -7,6 +7,7 @@ mod deep;
 mod fetch;
 mod json;
 mod load;
+mod measure;
 mod ollama;
 mod openai;
 mod rotation;
@@ -18,6 +19,7 @@ pub use openai::parse_models;
 pub use rotation::{Ask, Bounds, Look, Pick, Rotation};
 pub use schedule::Schedule;
 
+use crate::calibrations::Calibrations;
 use crate::clock::Clock;
 use crate::decision::consistency::Disagreement;
 use crate::decision::fleet::{
@@ -56,6 +58,8 @@ pub struct Senses {
     pub clock: Clock,
     /// What real requests meet.
     pub traffic: Traffic,
+    /// Where deep checks leave what they measured.
+    pub calibrations: Calibrations,
     /// Servers that an operator drains, by name.
     pub drained: watch::Receiver<BTreeSet<Arc<str>>>,
 }
@@ -218,6 +222,7 @@ impl Fleet {
             client: self.senses.client.clone(),
             clock: self.senses.clock.clone(),
             traffic: self.senses.traffic.clone(),
+            calibrations: self.senses.calibrations.clone(),
             schedule: receiver,
             reports: self.reports_in.clone(),
         };

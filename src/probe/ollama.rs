@@ -4,9 +4,15 @@ use super::Parsed;
 use super::deep::{Found, TOKENS};
 use super::fetch::{Client, Said, failure};
 use super::json::{self, Entries};
+use super::measure::{self, SAMPLE, Taken};
 use super::rotation::Ask;
 use crate::decision::fleet::{Failure, Inventory, LoadedModel, Model};
 use crate::decision::name::ModelName;
+use crate::decision::policy::ServerKind;
+use crate::decision::roster::name_key;
+use crate::decision::route::Endpoint;
+use crate::ledger::estimate::Calibration;
+use crate::ledger::form::Asked;
 use serde::Deserialize;
 use serde_json::value::{RawValue, Value};
 use toml::value::{Datetime, Offset};
@@ -17,6 +23,7 @@ pub const TAGS: &str = "/api/tags";
 pub const PS: &str = "/api/ps";
 const VERSION: &str = "/api/version";
 const GENERATE: &str = "/api/generate";
+const CHAT: &str = "/api/chat";
 const EMBED: &str = "/api/embed";
 
 /// `load_duration` from which a model was loaded for the request; one that is loaded takes milliseconds.
@@ -54,61 +61,130 @@ pub async fn loaded(client: &Client, base: &str) -> Result<(Vec<LoadedModel>, Op
     Ok((entries, said.date.as_deref().and_then(date_ms)))
 }
 
-/// Asks for a few tokens, or for an embedding of a model that can only embed. Says what was found, whether the model can
-/// only embed, and whether the server says that it loaded the model for it.
-pub async fn few_tokens(client: &Client, base: &str, ask: &Ask) -> (Found, bool, bool) {
-    if !ask.embeds {
-        let body = generate_body(ask);
-        match client.post(base, GENERATE, body).await {
-            Ok(said) if said.status == 400 && says(&said.body, "does not support generate") => {}
-            said => return conclude(said, false),
+/// How many ways there are to ask a model, see [`Way`].
+pub const WAYS: u32 = 3;
+
+/// How a model is asked. Each endpoint builds its answers in its own way, so successive checks take turns: what they measure is
+/// how many bytes a token costs there. `/v1` takes neither `num_ctx` nor `keep_alive`: a check there could reload or pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// `/api/generate` without a template: the model and nothing else. The first, and the only one after a failure.
+    Raw,
+    /// `/api/chat`
+    Chat,
+    /// `/api/generate` with the model's template, whose answers list the numbers of all tokens.
+    Generate,
+    /// `/api/embed`
+    Embed,
+}
+
+impl Way {
+    fn of(ask: &Ask) -> Way {
+        match ask.turn % WAYS {
+            _ if ask.embeds => Way::Embed,
+            0 => Way::Raw,
+            1 => Way::Chat,
+            _ => Way::Generate,
         }
     }
-    conclude(client.post(base, EMBED, embed_body(ask)).await, true)
-}
 
-/// A few raw tokens: no template, and no prompt of a client.
-fn generate_body(ask: &Ask) -> String {
-    let keep_alive = format!("{}s", ask.keep_alive_s);
-    let options = serde_json::json!({ "num_ctx": ask.num_ctx, "num_predict": TOKENS });
-    serde_json::json!({
-        "model": ask.listed, "prompt": "1", "raw": true, "stream": false, "keep_alive": keep_alive, "options": options,
-    })
-    .to_string()
-}
-
-fn embed_body(ask: &Ask) -> String {
-    let keep_alive = format!("{}s", ask.keep_alive_s);
-    let options = serde_json::json!({ "num_ctx": ask.num_ctx });
-    serde_json::json!({ "model": ask.listed, "input": "1", "keep_alive": keep_alive, "options": options }).to_string()
-}
-
-fn conclude(said: Result<Said, Failure>, embeds: bool) -> (Found, bool, bool) {
-    #[derive(Deserialize, Default)]
-    struct Answer {
-        done: Option<bool>,
-        embeddings: Option<Vec<Box<RawValue>>>,
-        /// Nanoseconds.
-        load_duration: Option<u64>,
+    fn path(self) -> &'static str {
+        match self {
+            Way::Raw | Way::Generate => GENERATE,
+            Way::Chat => CHAT,
+            Way::Embed => EMBED,
+        }
     }
+
+    fn body(self, ask: &Ask) -> String {
+        let keep_alive = format!("{}s", ask.keep_alive_s);
+        let model = &ask.listed;
+        let options = serde_json::json!({ "num_ctx": ask.num_ctx, "num_predict": TOKENS });
+        let body = match self {
+            Way::Raw | Way::Generate => {
+                let raw = self == Way::Raw;
+                serde_json::json!({ "model": model, "prompt": SAMPLE, "raw": raw, "keep_alive": keep_alive, "options": options })
+            }
+            Way::Chat => {
+                let messages = [serde_json::json!({ "role": "user", "content": SAMPLE })];
+                serde_json::json!({ "model": model, "messages": messages, "keep_alive": keep_alive, "options": options })
+            }
+            Way::Embed => {
+                let options = serde_json::json!({ "num_ctx": ask.num_ctx });
+                serde_json::json!({ "model": model, "input": SAMPLE, "keep_alive": keep_alive, "options": options })
+            }
+        };
+        body.to_string()
+    }
+
+    fn asked(self) -> Asked {
+        let endpoint = match self {
+            Way::Raw | Way::Generate => Endpoint::Generate,
+            Way::Chat => Endpoint::Chat,
+            Way::Embed => Endpoint::Embed,
+        };
+        let stream = self != Way::Embed;
+        Asked { kind: ServerKind::Ollama, endpoint, stream, usage: false, raw: self == Way::Raw }
+    }
+}
+
+/// What one check of a model came to.
+#[derive(Debug)]
+pub struct Checked {
+    /// Whether it generates.
+    pub found: Found,
+    /// Whether the model can only embed.
+    pub embeds: bool,
+    /// Whether the server says that it loaded the model for this.
+    pub loaded: bool,
+    /// What its bytes tell of the tokens.
+    pub measured: Option<Calibration>,
+}
+
+/// Asks for a few tokens, as a stream, or for an embedding of a model that can only embed. No prompt of a client is sent.
+pub async fn few_tokens(client: &Client, base: &str, ask: &Ask) -> Checked {
+    let mut way = Way::of(ask);
+    let mut said = client.post(base, way.path(), way.body(ask)).await;
+    let status = |said: &Result<Said, Failure>| said.as_ref().map_or(0, |said| said.status);
+    // What stands in front may let through one endpoint and not the other.
+    if matches!(way, Way::Chat | Way::Generate) && matches!(status(&said), 401..=428) {
+        way = Way::Raw;
+        said = client.post(base, way.path(), way.body(ask)).await;
+    }
+    if way != Way::Embed && said.as_ref().is_ok_and(|said| said.status == 400 && says(&said.body, "does not support")) {
+        way = Way::Embed;
+        said = client.post(base, way.path(), way.body(ask)).await;
+    }
+    conclude(said, way, ask)
+}
+
+fn conclude(said: Result<Said, Failure>, way: Way, ask: &Ask) -> Checked {
+    let embeds = way == Way::Embed;
+    let plain = |found| Checked { found, embeds, loaded: false, measured: None };
     let said = match said {
         Ok(said) => said,
-        Err(failure) => return (Found::Failed(failure.detail.into()), embeds, false),
+        Err(failure) => return plain(Found::Failed(failure.detail.into())),
     };
+    let is_busy = || says(&said.body, "server busy") || says(&said.body, "maximum pending requests");
     let found = match said.status {
         200 => {
-            let answer: Answer = serde_json::from_slice(&said.body).unwrap_or_default();
-            let token = answer.done == Some(true) || answer.embeddings.is_some_and(|all| !all.is_empty());
-            let loaded = answer.load_duration.is_some_and(|ns| ns >= LOAD_NS);
-            let found = if token { Found::Token } else { Found::Failed("an answer without a token".into()) };
-            return (found, embeds, loaded);
+            let Taken { done, error, load_ns, found } =
+                measure::native(&said, way.asked(), name_key(ask.model.as_str()), SAMPLE.len());
+            let loaded = load_ns.is_some_and(|ns| ns >= LOAD_NS);
+            let (found, measured) = match error {
+                None if done => (Found::Token, found),
+                None => (Found::Failed("an answer without a token".into()), None),
+                Some(_) if is_busy() => (Found::Busy, None),
+                Some(_) => (Found::Failed("an error in the stream".into()), None),
+            };
+            return Checked { found, embeds, loaded, measured };
         }
-        503 if says(&said.body, "server busy") || says(&said.body, "maximum pending requests") => Found::Busy,
+        503 if is_busy() => Found::Busy,
         429 => Found::Busy,
         refused @ 400..=499 => Found::Refused(refused),
         other => Found::Failed(format!("status {other}")),
     };
-    (found, embeds, false)
+    plain(found)
 }
 
 fn says(body: &[u8], words: &str) -> bool {

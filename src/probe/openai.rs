@@ -3,11 +3,16 @@
 use super::deep::{Found, TOKENS};
 use super::fetch::{Client, Said, failure};
 use super::json::{self, Entries};
+use super::measure::{self, SAMPLE, Taken};
 use super::{Parsed, Target, load};
 use crate::decision::fleet::{Failure, Inventory, Model};
 use crate::decision::name::ModelName;
+use crate::decision::policy::ServerKind;
+use crate::decision::roster::name_key;
+use crate::decision::route::Endpoint;
+use crate::ledger::estimate::Calibration;
+use crate::ledger::form::Asked;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 /// Lists the models.
 pub const MODELS: &str = "/v1/models";
@@ -95,11 +100,10 @@ pub async fn held(client: &Client, target: &Target) -> Result<Option<Box<str>>, 
 /// The `owned_by` of servers that hold what they list.
 const HOLDERS: [&str; 3] = ["vllm", "llamacpp", "sglang"];
 
-/// The route a model answers on; learned from refusals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The route a model is asked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// `/v1/completions`
-    #[default]
     Completions,
     /// `/v1/chat/completions`
     Chat,
@@ -107,56 +111,122 @@ pub enum Way {
     Embeddings,
 }
 
-/// Asks for a few tokens, or for an embedding; says what was found, and the route that answered.
-pub async fn few_tokens(client: &Client, base: &str, model: &str, known: Way) -> (Found, Way) {
-    let mut found = (Found::Refused(404), known);
-    let others = [Way::Completions, Way::Chat, Way::Embeddings].into_iter().filter(|way| *way != known);
-    for way in std::iter::once(known).chain(others) {
-        let (path, body) = match way {
-            Way::Completions => {
-                ("/v1/completions", serde_json::json!({ "model": model, "prompt": "1", "max_tokens": TOKENS }))
-            }
-            Way::Chat => {
-                let messages = [serde_json::json!({ "role": "user", "content": "1" })];
-                (
-                    "/v1/chat/completions",
-                    serde_json::json!({ "model": model, "messages": messages, "max_tokens": TOKENS }),
-                )
-            }
-            Way::Embeddings => ("/v1/embeddings", serde_json::json!({ "model": model, "input": "1" })),
-        };
-        found = (conclude(client.post(base, path, body.to_string()).await), way);
-        if !matches!(found.0, Found::Refused(400 | 404 | 405 | 422 | 501)) {
-            return found;
-        }
-    }
-    (found.0, Way::default())
+/// Which routes a model answers on, learned from refusals, and whose turn it is. Each builds its answers in its own way, so
+/// successive checks take turns, as streams and now and then whole: what they measure is how many bytes a token costs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ways {
+    no_completions: bool,
+    no_chat: bool,
+    turn: u32,
 }
 
-fn conclude(said: Result<Said, Failure>) -> Found {
-    #[derive(Deserialize, Default)]
-    struct Answer {
-        choices: Option<Vec<Box<RawValue>>>,
-        data: Option<Vec<Box<RawValue>>>,
+/// Checks after which every way was taken.
+pub const WAYS: u32 = 4;
+
+impl Ways {
+    /// The way of the next check, and whether as a stream; those after it are for where it is refused.
+    fn order(self) -> ([Way; 3], bool) {
+        let (first, second) = match self.turn % 2 {
+            0 => (Way::Completions, Way::Chat),
+            _ => (Way::Chat, Way::Completions),
+        };
+        ([first, second, Way::Embeddings], self.turn % WAYS < 2)
     }
+
+    fn lacks(self, way: Way) -> bool {
+        match way {
+            Way::Completions => self.no_completions,
+            Way::Chat => self.no_chat,
+            Way::Embeddings => false,
+        }
+    }
+
+    /// Notes that a check was made.
+    pub fn next(self) -> Ways {
+        Ways { turn: self.turn.wrapping_add(1), ..self }
+    }
+
+    /// The same, where it is asked in the plainest way.
+    pub fn at_first(self) -> Ways {
+        Ways { turn: 0, ..self }
+    }
+
+    /// How many checks went before.
+    pub fn turns(self) -> u32 {
+        self.turn
+    }
+
+    /// Takes over what another check learned of the routes.
+    #[must_use]
+    pub fn learn(self, other: Ways) -> Ways {
+        Ways { no_completions: other.no_completions, no_chat: other.no_chat, ..self }
+    }
+}
+
+/// Asks for a few tokens, or for an embedding; says what was found, what was learned of the routes, and what was measured.
+pub async fn few_tokens(client: &Client, base: &str, model: &str, ways: Ways) -> (Found, Ways, Option<Calibration>) {
+    let (order, stream) = ways.order();
+    let (mut learned, mut found) = (ways, Found::Refused(404));
+    for way in order.into_iter().filter(|way| !ways.lacks(*way)) {
+        let usage = serde_json::json!({ "include_usage": true });
+        let (path, endpoint, mut body) = match way {
+            Way::Completions => (
+                "/v1/completions",
+                Endpoint::V1Completions,
+                serde_json::json!({ "model": model, "prompt": SAMPLE, "max_tokens": TOKENS, "stream": stream }),
+            ),
+            Way::Chat => {
+                let messages = [serde_json::json!({ "role": "user", "content": SAMPLE })];
+                (
+                    "/v1/chat/completions",
+                    Endpoint::V1ChatCompletions,
+                    serde_json::json!({ "model": model, "messages": messages, "max_tokens": TOKENS, "stream": stream }),
+                )
+            }
+            Way::Embeddings => {
+                ("/v1/embeddings", Endpoint::V1Embeddings, serde_json::json!({ "model": model, "input": SAMPLE }))
+            }
+        };
+        let stream = stream && way != Way::Embeddings;
+        if stream && let Some(body) = body.as_object_mut() {
+            body.insert("stream_options".to_owned(), usage);
+        }
+        let asked = Asked { kind: ServerKind::OpenAi, endpoint, stream, usage: stream, raw: false };
+        let (now, measured) = conclude(client.post(base, path, body.to_string()).await, asked, model);
+        found = now;
+        if !matches!(found, Found::Refused(400 | 404 | 405 | 422 | 501)) {
+            return (found, learned, measured);
+        }
+        match way {
+            Way::Completions => learned.no_completions = true,
+            Way::Chat => learned.no_chat = true,
+            Way::Embeddings => {}
+        }
+    }
+    // None answers: all are tried again.
+    (found, Ways { turn: ways.turn, ..Ways::default() }, None)
+}
+
+fn conclude(said: Result<Said, Failure>, asked: Asked, model: &str) -> (Found, Option<Calibration>) {
     let said = match said {
         Ok(said) => said,
-        Err(failure) => return Found::Failed(failure.detail.into()),
+        Err(failure) => return (Found::Failed(failure.detail.into()), None),
     };
-    match said.status {
+    let found = match said.status {
         200 => {
-            let answer: Answer = serde_json::from_slice(&said.body).unwrap_or_default();
-            let some = |list: Option<Vec<_>>| list.is_some_and(|list| !list.is_empty());
-            if some(answer.choices) || some(answer.data) {
-                Found::Token
-            } else {
-                Found::Failed("an answer without a token".into())
-            }
+            let pool = name_key(ModelName::canonical(model).as_str());
+            let Taken { done, error, found, .. } = measure::openai(&said, asked, pool, SAMPLE.len());
+            return match error {
+                None if done => (Found::Token, found),
+                None => (Found::Failed("an answer without a token".into()), None),
+                Some(_) => (Found::Failed("an error in the stream".into()), None),
+            };
         }
         429 | 503 => Found::Busy,
         refused @ (400..=499 | 501) => Found::Refused(refused),
         other => Found::Failed(format!("status {other}")),
-    }
+    };
+    (found, None)
 }
 
 #[derive(Deserialize)]

@@ -43,6 +43,8 @@ pub struct Bounds {
     pub deadline: Duration,
     /// A model without other use for longer than this is left alone.
     pub idle: Duration,
+    /// Where given, only models that were asked fewer times since they were loaded.
+    pub fewer: Option<u32>,
 }
 
 /// One look at `/api/ps`.
@@ -69,6 +71,8 @@ pub struct Ask {
     pub keep_alive_s: i64,
     /// Whether it can only embed.
     pub embeds: bool,
+    /// How many checks of this model went before since it was loaded: which of the endpoints it is asked at.
+    pub turn: u32,
     /// Server time of the look, at the latest.
     server_ms: i64,
     asked: Moment,
@@ -94,6 +98,7 @@ struct Known {
     explained_ms: i64,
     expires_ms: Option<i64>,
     embeds: bool,
+    turn: u32,
     rests_until_ns: u64,
     outstanding: u32,
 }
@@ -126,7 +131,8 @@ impl Rotation {
             .filter(|model| {
                 let known = self.known.get(&model.name);
                 known.is_some_and(|known| {
-                    look.now.since(known.used) <= idle_ns && known.rests_until_ns <= look.now.mono_ns
+                    let is_new = bounds.fewer.is_none_or(|turns| known.turn < turns && !known.embeds);
+                    is_new && look.now.since(known.used) <= idle_ns && known.rests_until_ns <= look.now.mono_ns
                 })
             })
             .filter_map(|model| self.ask(model, look, bounds))
@@ -149,6 +155,7 @@ impl Rotation {
                 explained_ms,
                 expires_ms,
                 embeds: false,
+                turn: 0,
                 rests_until_ns: 0,
                 outstanding: 0,
             });
@@ -180,9 +187,15 @@ impl Rotation {
             num_ctx: model.context_length,
             keep_alive_s,
             embeds: known.embeds,
+            turn: known.turn,
             server_ms,
             asked: look.now,
         })
+    }
+
+    /// Whether a model may be loaded that was asked less than `turns` times: none is known, or one of those known was.
+    pub fn may_have_new(&self, turns: u32) -> bool {
+        self.known.is_empty() || self.known.values().any(|known| !known.embeds && known.turn < turns)
     }
 
     /// Notes that a check was sent.
@@ -190,6 +203,7 @@ impl Rotation {
         self.last = Some(ask.model.clone());
         if let Some(known) = self.known.get_mut(&ask.model) {
             known.outstanding = known.outstanding.saturating_add(1);
+            known.turn = known.turn.saturating_add(1);
             let latest = ask.ends_by(bounds.deadline);
             known.explained_ms = known.explained_ms.max(latest);
         }
@@ -215,6 +229,12 @@ impl Rotation {
 }
 
 impl Ask {
+    /// The same, asked as the first time: after a failure the plainest way says most.
+    #[must_use]
+    pub fn at_first(self) -> Ask {
+        Ask { turn: 0, ..self }
+    }
+
     /// The expiry this check explains where it takes that long, server milliseconds.
     fn ends_by(&self, took: Duration) -> i64 {
         let keep_alive_ms = self.keep_alive_s.saturating_mul(1_000);
@@ -320,7 +340,7 @@ mod tests {
         }
     }
 
-    const BOUNDS: Bounds = Bounds { deadline: Duration::from_secs(10), idle: Duration::from_secs(600) };
+    const BOUNDS: Bounds = Bounds { deadline: Duration::from_secs(10), idle: Duration::from_secs(600), fewer: None };
 
     /// Runs checks each `every_s` from 1 s on to `until_s`; `uses` are (second, model). Gives the names asked, in order.
     fn run(

@@ -17,6 +17,8 @@ pub fn observed(line: &UsageLine) -> Observed {
         tokens_out: line.tokens_out,
         units: line.units,
         bytes_out: line.bytes_out,
+        // nginx counts what it read, HAProxy what it parsed.
+        framed: matches!(line.end.as_str(), "" | "OK"),
         ms: line.ms_total,
         ms_served: line.ms_total.map(|total| total.saturating_sub(line.ms_queue.unwrap_or(0))),
     }

@@ -9,7 +9,7 @@ use super::reply::{self, Admitted};
 use super::terms::{AMOUNT_MAX, Terms, Today, read_scopes};
 use crate::clock::Clock;
 use crate::ledger::reservation::{Evidence, Reservation};
-use crate::store::StoreAddress;
+use crate::store_address::StoreAddress;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,9 @@ use tokio::sync::Notify;
 const REMEMBER_EXACT_S: u64 = 3_600;
 const REMEMBER_S: u64 = 2 * 86_400;
 
+/// Longest a reservation stays open: the longest stream, and who granted it comes first.
+const LEASE_MAX: Duration = Duration::from_secs(25 * 3_600);
+
 /// A claim, for the store.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
@@ -26,7 +29,7 @@ pub struct Ask<'a> {
     pub reservation: &'a Reservation,
     /// The holders, with their terms. That each could ever hold so much is the caller's to know.
     pub terms: &'a Terms,
-    /// How long it may stay open: at most 24 h.
+    /// How long it may stay open: at most 25 h.
     pub lease: Duration,
     /// The calendar.
     pub today: Today,
@@ -118,7 +121,7 @@ impl SharedLedger {
             uid => invocation.key(keyspace::uid(uid)),
         };
         add_holders(&mut invocation, terms);
-        let lease_us = lease.min(Duration::from_secs(86_400)).as_micros() as u64;
+        let lease_us = lease.min(LEASE_MAX).as_micros() as u64;
         invocation.arg(keyspace::id(reservation.id)).arg(body).arg(terms.scopes_text()).arg(&terms.text);
         invocation.arg(reservation.held().min(AMOUNT_MAX)).arg(lease_us).arg(&today.arguments());
         let answer: String =

@@ -8,7 +8,7 @@ use super::counts::{Counts, Operation, Trouble};
 use super::keyspace;
 use super::scripts::Scripts;
 use crate::clock::Clock;
-use crate::store::StoreAddress;
+use crate::store_address::StoreAddress;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

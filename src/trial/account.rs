@@ -10,7 +10,7 @@ use crate::nginx::reply;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-/// One verdict. What this version does not decide on is null.
+/// One verdict. What was not asked for, or not read, is null.
 #[derive(Serialize)]
 pub struct Account<'v> {
     /// `allow`, `answer` or `refuse`.
@@ -31,13 +31,29 @@ pub struct Account<'v> {
     pub model: Option<&'v str>,
     /// The chosen server.
     pub server: Option<&'v str>,
-    reserved_tokens: Option<u64>,
+    /// Tokens held for a grant, prompt and output together, not weighted.
+    pub reserved_tokens: Option<u64>,
     stream: Option<bool>,
     max_output: Option<u64>,
-    num_ctx: Option<u64>,
-    keep_alive: Option<&'static str>,
+    num_ctx: Option<i64>,
+    keep_alive: Option<String>,
     /// What the client gets beside it: when to come back, and where it stands with its limits.
     pub headers: Headers,
+}
+
+/// What a request's body asks for; all absent where the decision ended before reading it.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// The model as the client wrote it, decoded.
+    pub model: Option<String>,
+    /// Whether the answer is to stream.
+    pub stream: Option<bool>,
+    /// The bound on its output, in tokens.
+    pub max_output: Option<u64>,
+    /// The context asked for, in tokens.
+    pub num_ctx: Option<i64>,
+    /// How long the model is to stay loaded, as written.
+    pub keep_alive: Option<String>,
 }
 
 /// Headers of an answer, as an object.
@@ -56,8 +72,9 @@ impl Serialize for Headers {
 }
 
 impl<'v> Account<'v> {
-    /// The account of a decision on `view`; `requested` is the model as the client wrote it, where it was read.
-    pub fn new(view: &'v View, decided: &Decided<'v>, requested: Option<String>) -> Account<'v> {
+    /// The account of a decision on `view`, and of what the body asked for, where it was read.
+    pub fn new(view: &'v View, decided: &Decided<'v>, wish: Wish) -> Account<'v> {
+        let Wish { model: requested, stream, max_output, num_ctx, keep_alive } = wish;
         let mut reply = reply::answer(200, "");
         let (verdict, status, code, reason) = match &decided.verdict {
             Verdict::Allow(grant) => {
@@ -87,11 +104,11 @@ impl<'v> Account<'v> {
                 Verdict::Allow(grant) => Some(&grant.server.name),
                 Verdict::Answer(_) | Verdict::Refuse(_) => None,
             },
-            reserved_tokens: None,
-            stream: None,
-            max_output: None,
-            num_ctx: None,
-            keep_alive: None,
+            reserved_tokens: decided.held.map(|(prompt, output)| prompt.saturating_add(output)),
+            stream,
+            max_output,
+            num_ctx,
+            keep_alive,
             headers: Headers(reply),
         }
     }

@@ -1,17 +1,18 @@
 //! A gate of its own for requests as text, in the time that they say.
 
-use super::account::Account;
+use super::account::{Account, Wish};
 use super::request::{Request, RequestFault, Usage};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decision::blocks::Blocks;
-use crate::decision::body::BodyReader;
+use crate::decision::body::{BodyReader, KeepAlive};
+use crate::decision::bounds::Output;
 use crate::decision::fleet::FleetView;
 use crate::decision::inquiry::{BodyShown, Inquiry};
-use crate::decision::judge::requested_model;
+use crate::decision::judge::{requested_model, streams};
 use crate::decision::keyset::KeySet;
 use crate::decision::moment::Moment;
-use crate::decision::route::{percent_decoded, route};
+use crate::decision::route::{Class, percent_decoded, route};
 use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
 use crate::explanation::{Step, Taken, present};
@@ -97,12 +98,12 @@ impl Rehearsal {
         let uid = self.count.to_string();
         let Some(inquiry) = request.inquiry(uid.as_bytes(), &self.passes, &bytes) else {
             let decided = self.gate.refuse_malformed(Port::Spop);
-            let account = Account::new(view, &decided, None);
+            let account = Account::new(view, &decided, Wish::default());
             return Ok(Ruling { decided, account, steps: Vec::new() });
         };
         let decided = self.gate.decide_at(view, &inquiry, Port::Spop, now, now);
-        let requested = requested(&inquiry, &decided);
-        let steps = if steps { present(view, &inquiry, &decided, requested.as_deref()) } else { Vec::new() };
+        let wish = wish(view, &inquiry, &decided);
+        let steps = if steps { present(view, &inquiry, &decided, wish.model.as_deref()) } else { Vec::new() };
         if let (Verdict::Allow(_), Some(receipt)) = (&decided.verdict, decided.receipt.as_deref()) {
             match request.usage.as_ref().map(|usage| (usage.ms, observed(usage))) {
                 Some((Some(ms), seen)) => {
@@ -117,7 +118,7 @@ impl Rehearsal {
                 }
             }
         }
-        let account = Account::new(view, &decided, requested);
+        let account = Account::new(view, &decided, wish);
         Ok(Ruling { decided, account, steps })
     }
 
@@ -170,28 +171,43 @@ fn observed(usage: &Usage) -> Observed {
     }
 }
 
-/// The model as the client wrote it, where the decision came as far as reading it.
-fn requested(inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> Option<String> {
+/// What the body asks for, where the decision came as far as reading it.
+fn wish(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> Wish {
     if let Verdict::Refuse(refusal) = &decided.verdict
         && Step::refusing(&refusal.reason) < Step::Model
     {
-        return None;
+        return Wish::default();
     }
-    let route = route(inquiry.method, inquiry.target).ok()?;
+    let Ok(route) = route(inquiry.method, inquiry.target) else { return Wish::default() };
     if let Some(encoded) = route.model_in_path {
         let decoded: Vec<u8> = percent_decoded(encoded).collect();
-        return Some(String::from_utf8_lossy(&decoded).into_owned());
+        return Wish { model: Some(String::from_utf8_lossy(&decoded).into_owned()), ..Wish::default() };
     }
+    let BodyShown::Bytes { seen, .. } = inquiry.body else { return Wish::default() };
     if route.endpoint.is_answered_here() {
-        return None;
+        return Wish::default();
     }
-    let BodyShown::Bytes { seen, .. } = inquiry.body else { return None };
     let mut reader = BodyReader::new();
     reader.push(seen);
-    let body = reader.finish().ok()?;
-    match requested_model(&body, route.endpoint) {
+    let Ok(body) = reader.finish() else { return Wish::default() };
+    let model = match requested_model(&body, route.endpoint) {
         Ok(model) => Some(model.to_owned()),
         // Longer than a model's name can be: its beginning.
         Err(refusal) => refusal.model.map(Into::into),
+    };
+    let is_metered = route.endpoint.class() == Class::Inference;
+    let kinds = view.policy.servers.iter().map(|server| server.kind);
+    let output = kinds.map(|kind| Output::asked(kind, route.endpoint, &body)).fold(Output::None, Output::most);
+    Wish {
+        model,
+        stream: is_metered.then(|| streams(route.endpoint, &body)),
+        max_output: match output {
+            Output::Bounded { tokens, .. } => Some(tokens),
+            _ => None,
+        },
+        num_ctx: body.num_ctx.and_then(|written| written.value),
+        keep_alive: body.keep_alive.and_then(|written| written.value).map(|written| match written {
+            KeepAlive::Number(text) | KeepAlive::Text(text) => text.as_str().to_owned(),
+        }),
     }
 }

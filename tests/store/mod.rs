@@ -1,180 +1,146 @@
-//! Clients of one real Redis: shared books, each tended as in the daemon, and what they were told.
+//! What the tests of stores share: requests to keep, a folder of their own, options.
 
 // Each test binary uses a part of this.
 #![allow(dead_code)]
-#![allow(clippy::unwrap_used)] // a test may fail
 
 use herdgate::clock::Clock;
-use herdgate::decision::limits::{Cost, Quota, Scope, Scopes};
+use herdgate::date;
+use herdgate::decision::limits::Scope;
 use herdgate::decision::name::ModelName;
 use herdgate::decision::route::Endpoint;
-use herdgate::ledger::reservation::{Evidence, Name, Reservation};
-use herdgate::shared::{
-    Admitted, Ask, Ended, Entry, Lane, Pace, Release, Replica, Settlement, SharedLedger, Terms, Today, Trouble,
-};
-use herdgate::store::StoreAddress;
-use std::net::SocketAddr;
-use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex};
+use herdgate::ledger::reservation::{Cost, Evidence, Name, Record, Reservation, Scopes};
+use herdgate::store::{Found, Options, Restored, Store, StoreFault};
+use jiff::tz::TimeZone;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
-/// What a client was told.
-#[derive(Debug, Default)]
-pub struct Told {
-    pub ended: Mutex<Vec<u128>>,
-    pub expired: Mutex<Vec<Reservation>>,
-    pub delivered: Mutex<Vec<(u128, Ended)>>,
-    pub lanes: Mutex<Vec<Lane>>,
-    pub lines: Mutex<Vec<String>>,
-}
+/// Far longer than any of it takes on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
-impl Replica for Told {
-    fn lanes(&self) -> Vec<Lane> {
-        self.lanes.lock().unwrap().clone()
+/// What every sample is counted in beside its caller.
+pub const GATE: Scope = Scope(7);
+
+/// A folder that is removed when dropped.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("herdgate-store-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
     }
-    fn today(&self) -> Today {
-        today()
+
+    pub fn path(&self) -> &Path {
+        &self.0
     }
-    fn ended(&self, id: u128) {
-        self.ended.lock().unwrap().push(id);
-    }
-    fn line(&self, line: &str) {
-        self.lines.lock().unwrap().push(line.to_owned());
-    }
-    fn delivered(&self, settlement: &Settlement, ended: &Ended) {
-        self.delivered.lock().unwrap().push((settlement.id, ended.clone()));
-    }
-    fn expired(&self, reservation: &Reservation) {
-        self.expired.lock().unwrap().push(reservation.clone());
+
+    pub fn file(&self) -> PathBuf {
+        self.0.join("ledger.db")
     }
 }
 
-/// One herdgate's share in the books.
-pub struct Client {
-    pub ledger: Arc<SharedLedger>,
-    pub told: Arc<Told>,
-    stop: CancellationToken,
-}
-
-impl Drop for Client {
+impl Drop for Folder {
     fn drop(&mut self) {
-        self.stop.cancel();
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-impl Client {
-    /// A client that is up. Its deadline is long: a loaded machine must not look like a dead store.
-    pub async fn patient(address: SocketAddr, replica: u64) -> Client {
-        let pace = Pace { deadline: Duration::from_secs(5), connecting: Duration::from_secs(5) };
-        let client = Client::new(address, replica, pace);
-        client.wait_until_up(true).await;
-        client
-    }
-
-    /// A client that tries to connect.
-    pub fn new(address: SocketAddr, replica: u64, pace: Pace) -> Client {
-        let address = StoreAddress::parse(&format!("redis://{address}/0")).unwrap();
-        let ledger = Arc::new(SharedLedger::new(address, pace, Clock::new(), replica).unwrap());
-        let (told, stop) = (Arc::new(Told::default()), CancellationToken::new());
-        tokio::spawn(ledger.clone().tend(told.clone(), stop.clone()));
-        Client { ledger, told, stop }
-    }
-
-    pub async fn wait_until_up(&self, up: bool) {
-        wait_for(&format!("up: {up}"), || self.ledger.is_up() == up).await;
-    }
-
-    pub async fn admit(&self, id: u128, need: u64, entries: &[Entry<'_>]) -> Result<Admitted, Trouble> {
-        self.admit_for(Duration::from_secs(60), id, need, entries).await
-    }
-
-    pub async fn admit_for(
-        &self,
-        lease: Duration,
-        id: u128,
-        need: u64,
-        entries: &[Entry<'_>],
-    ) -> Result<Admitted, Trouble> {
-        let terms = Terms::of(entries).unwrap();
-        let reservation = reservation(id, need, entries);
-        self.ledger.admit(Ask { reservation: &reservation, terms: &terms, lease, today: today() }).await
-    }
-
-    pub async fn settle(&self, id: u128, used: u64, evidence: Evidence, entries: &[Entry<'_>]) -> Ended {
-        self.ledger.settle_now(&settlement(id, used, evidence, entries)).await.unwrap()
-    }
-
-    pub async fn release(&self, id: u128, entries: &[Entry<'_>]) {
-        self.ledger.release_now(&Release { id, terms: Terms::of(entries).unwrap() }).await.unwrap();
-    }
+pub fn now_ms() -> i64 {
+    Clock::new().now().unix_ms
 }
 
-/// Waits for a condition, ten seconds at most.
-pub async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let clock = Clock::new();
-    let begun = clock.mono_ns();
-    while !condition() {
-        assert!(clock.mono_ns() - begun < 10_000_000_000, "not within 10 s: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+pub fn today() -> i32 {
+    date::day(now_ms(), &TimeZone::UTC)
+}
+
+pub fn options() -> Options {
+    Options { keep_days: 400, fresh_on_damage: false, clock: Clock::new(), zone: TimeZone::UTC, vfs: None }
+}
+
+pub fn open(path: &Path) -> Result<(Store, Restored), StoreFault> {
+    Store::open(path, options())
+}
+
+/// The caller's books of a key.
+pub fn key_scope(key: &str) -> Scope {
+    Scope::of("key", key.as_bytes())
+}
+
+/// A request of this key (and user), counted for both and for the gate.
+pub fn reservation(id: u128, key: &str, user: &str) -> Reservation {
+    let mut scopes = Scopes::one(key_scope(key));
+    if !user.is_empty() {
+        assert!(scopes.push(Scope::of_user(key_scope(key), user.as_bytes())));
     }
-}
-
-pub fn settlement(id: u128, used: u64, evidence: Evidence, entries: &[Entry<'_>]) -> Settlement {
-    let terms = Terms::of(entries).unwrap();
-    Settlement { id, terms, used, evidence, granted_by: None, today: today() }
-}
-
-/// A day and a month that end in the far future, so that no test runs over midnight.
-pub fn today() -> Today {
-    Today { day: 20_000, day_ends_ms: 4_000_000_000_000, month: 600, month_ends_ms: 4_000_000_000_000 }
-}
-
-/// A reservation that holds `need` thousandths of a token.
-pub fn reservation(id: u128, need: u64, entries: &[Entry<'_>]) -> Reservation {
-    let mut scopes = Scopes::default();
-    for entry in entries {
-        assert!(scopes.push(entry.scope));
-    }
+    assert!(scopes.push(GATE));
     Reservation {
         id,
-        uid: (id as u64).wrapping_mul(31) | 1,
+        uid: id as u64,
         scopes,
-        caller: Name::new("ann"),
-        user: Some("änne".into()),
+        caller: Name::new(key),
+        user: Some(user.into()).filter(|user: &std::sync::Arc<str>| !user.is_empty()),
         team: Some("research".into()),
-        model: Some(ModelName::canonical("llama3.2:3b")),
-        endpoint: Endpoint::V1ChatCompletions,
+        model: Some(ModelName::canonical("llama3.1:8b")),
+        endpoint: Endpoint::Chat,
         stream: true,
-        server: u64::MAX,
-        pool: 7,
-        opened_ns: 1,
-        opened_unix_ms: 1_800_000_000_000,
-        tokens_in: need,
-        tokens_out: 0,
-        cost: Cost { input_milli: 1, output_milli: 3000 },
+        server: 1,
+        pool: 2,
+        opened_ns: 5_000_000_000,
+        opened_unix_ms: now_ms() - 1_000,
+        tokens_in: 100,
+        tokens_out: 500,
+        cost: Cost::default(),
+        written: Default::default(),
     }
 }
 
-/// A holder without terms.
-pub fn holder(scope: u128) -> Entry<'static> {
-    Entry {
-        scope: Scope(scope),
-        requests: &[],
-        concurrency: None,
-        tokens: None,
-        day_most: None,
-        month_most: None,
-        shadow: false,
-        keeps: true,
+/// What such a request came to.
+pub fn record(reservation: Reservation, evidence: Evidence, day: i32, tokens: (u64, u64)) -> Record {
+    Record {
+        reservation,
+        settled_unix_ms: now_ms(),
+        day,
+        server: "gpu1".into(),
+        status: Some(200),
+        ms: Some(1_234),
+        evidence,
+        tokens_in: tokens.0,
+        tokens_out: tokens.1,
     }
 }
 
-pub fn quota(count: u64, period_ms: u64, burst: u64) -> Quota {
-    let some = |value: u64| NonZeroU64::new(value).unwrap();
-    Quota { count: some(count), period_ns: some(period_ms * 1_000_000), burst: some(burst) }
+/// A settled request of key `key`, 10 + 20 tokens, today.
+pub fn settled(id: u128, key: &str) -> Record {
+    record(reservation(id, key, ""), Evidence::Exact, today(), (10, 20))
 }
 
-pub fn is_granted(admitted: &Result<Admitted, Trouble>) -> bool {
-    matches!(admitted, Ok(Admitted::Granted { .. }))
+/// Waits for a condition, at most [`PATIENCE`].
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let clock = Clock::new();
+    let started = clock.mono_ns();
+    while !condition() {
+        assert!(clock.mono_ns() - started < PATIENCE.as_nanos() as u64, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What is on disk: rows, and what the gate has spent. Fails where the two do not agree, or the file is damaged.
+pub fn consistent(path: &Path) -> (u64, u64) {
+    let (store, restored) = open(path).unwrap();
+    let by_day = herdgate::store::report(path, herdgate::store::By::Day, &Default::default()).unwrap();
+    let rows: u64 = by_day.iter().map(|line| line.requests).sum();
+    let charged: u64 = by_day.iter().map(|line| line.charge).sum();
+    let spent: u64 = restored.spent.iter().filter(|spent| spent.scope == GATE).map(|spent| spent.charge).sum();
+    assert_eq!(charged, spent, "rows and budgets disagree");
+    drop(store);
+    (rows, spent)
+}
+
+/// Whether a row of this id is on disk.
+pub fn is_settled(store: &Store, id: u128) -> bool {
+    matches!(store.find(id).unwrap(), Some(Found::Settled(_)))
 }

@@ -73,6 +73,6 @@ redis.call('PEXPIRE', KEYS[1], whole(tonumber(ARGV[7]) * 1000))
 if ARGV[6] == '1' and state ~= 'settled' then
     redis.call('RPUSH', KEYS[3], id)
     redis.call('LTRIM', KEYS[3], -10000, -1)
-    redis.call('PEXPIRE', KEYS[3], 60000)
+    redis.call('PEXPIRE', KEYS[3], 86400000)
 end
 return { state == 'settled' and 'C' or 'S', whole(before), ARGV[2], body }

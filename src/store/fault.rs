@@ -1,0 +1,121 @@
+//! What can be wrong with the file: when it is opened, and while it is written.
+
+use rusqlite::ErrorCode;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Why a file was not opened. Each says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreFault {
+    /// Another process has it.
+    InUse(PathBuf),
+    /// It is no file of ours.
+    Foreign(PathBuf),
+    /// It was written by a version that knows more than this one.
+    Newer(PathBuf, i64),
+    /// It does not hold together.
+    Damaged(PathBuf, String),
+    /// It is not there.
+    Absent(PathBuf),
+    /// The system, or SQLite, refused something.
+    System {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, and what was said.
+        what: String,
+    },
+}
+
+impl StoreFault {
+    pub(super) fn system(path: &Path, doing: &str, said: &dyn fmt::Display) -> StoreFault {
+        StoreFault::System { path: path.to_owned(), what: format!("{doing}: {said}") }
+    }
+
+    /// What SQLite said while the file was opened or read.
+    pub(super) fn of(path: &Path, doing: &str, error: &rusqlite::Error) -> StoreFault {
+        // Our statements are sound: one that SQLite takes for wrong does not fit what the file says of itself.
+        let does_not_fit = error.sqlite_error_code() == Some(ErrorCode::Unknown);
+        match Fault::of(error) {
+            _ if does_not_fit => StoreFault::Damaged(path.to_owned(), format!("{doing}: {error}")),
+            Fault::Damaged => StoreFault::Damaged(path.to_owned(), format!("{doing}: {error}")),
+            _ => StoreFault::system(path, doing, error),
+        }
+    }
+}
+
+impl fmt::Display for StoreFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreFault::InUse(path) => write!(
+                f,
+                "the ledger {} is in use by another herdgate; stop it, or give each its own [ledger] path",
+                path.display()
+            ),
+            StoreFault::Foreign(path) => write!(
+                f,
+                "{} is a database, but not herdgate's ledger; name another file in [ledger] path",
+                path.display()
+            ),
+            StoreFault::Newer(path, version) => write!(
+                f,
+                "the ledger {} was written by a newer herdgate (schema {version}); run that one, or restore a backup \
+                 of before",
+                path.display()
+            ),
+            StoreFault::Damaged(path, what) => write!(
+                f,
+                "the ledger {} is damaged ({what}); restore a backup, or set [ledger] on_damage = \"fresh\", which \
+                 moves it aside and begins anew",
+                path.display()
+            ),
+            StoreFault::Absent(path) => write!(f, "there is no ledger {}; the daemon makes it", path.display()),
+            StoreFault::System { path, what } => write!(f, "the ledger {}: {what}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for StoreFault {}
+
+/// What a write failed with: a closed set, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// There is no room.
+    Full,
+    /// The system could not read or write.
+    Io,
+    /// Another process holds the file's lock.
+    Busy,
+    /// The file does not hold together any more.
+    Damaged,
+    /// Anything else.
+    Other,
+}
+
+impl Fault {
+    /// Every kind.
+    pub const ALL: [Fault; 5] = [Fault::Full, Fault::Io, Fault::Busy, Fault::Damaged, Fault::Other];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Full => "full",
+            Fault::Io => "io",
+            Fault::Busy => "busy",
+            Fault::Damaged => "damaged",
+            Fault::Other => "other",
+        }
+    }
+
+    /// SQLite's result code (sqlite.org/rescode.html) as one of these.
+    pub(super) fn of(error: &rusqlite::Error) -> Fault {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Fault::Full,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => Fault::Io,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+                Fault::Busy
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Damaged,
+            _ => Fault::Other,
+        }
+    }
+}
