@@ -1,7 +1,7 @@
-//! `herdgate explain`: the steps of one decision, for a request given here or one that the running daemon decided on.
+//! `herdgate explain`: the steps of one decision, for a request given here or a past one, of which it is told what became too.
 
 use super::control::Control;
-use super::{Failure, JsonFlag};
+use super::{Failure, JsonFlag, life};
 use crate::clock::Clock;
 use crate::config::is_stdin;
 use crate::date;
@@ -9,6 +9,7 @@ use crate::decision::blocks::Blocks;
 use crate::decision::verdict::Verdict;
 use crate::explanation::why;
 use crate::keys::{self, Secret};
+use crate::store::Found;
 use crate::trial::{LINE_MAX, PASSES, Rehearsal, Request, configured, lent, refused_with, reported};
 use clap::Args;
 use serde_json::{Value, json};
@@ -27,7 +28,8 @@ const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 /// What is to be explained.
 #[derive(Debug, Args)]
 pub(super) struct Asked {
-    /// Method and path of a request, or the id of a past one (`x-request-id`), which the running daemon is asked for
+    /// Method and path of a request, or the id of a past one (`x-request-id`), which the running daemon and the ledger are
+    /// asked for
     #[arg(required = true, num_args = 1..=2, value_names = ["METHOD|ID", "PATH"])]
     request: Vec<String>,
     /// A header, "NAME: VALUE"; "@FILE" reads one a line, so that a secret need not stand on the command line
@@ -56,15 +58,21 @@ pub(super) struct Asked {
 }
 
 pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(), Failure> {
-    let explained = match asked.request.as_slice() {
-        [method, path] => try_out(config, asked, method, path)?,
-        [id, ..] => remembered(config, asked, id)?,
+    let (explained, became) = match asked.request.as_slice() {
+        [method, path] => (try_out(config, asked, method, path)?, None),
+        [id, ..] => past(config, asked, id)?,
         [] => return Err(Failure::Usage("say which request".to_owned())),
     };
     if asked.json.json {
         writeln!(out, "{explained}")?;
     } else {
-        print(&explained, out)?;
+        let is_decision = explained["verdict"].is_string();
+        if is_decision {
+            print(&explained, out)?;
+        }
+        if let Some(found) = &became {
+            life::print(found, !is_decision, out)?;
+        }
     }
     out.flush()?;
     match (&explained["code"], &explained["reason"]) {
@@ -73,15 +81,37 @@ pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(
     }
 }
 
-/// A decision that the running daemon remembers.
-fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> {
+/// A past request: the decision, where the running daemon still remembers it, and what became of it, where the ledger's
+/// file has that. One of the two is enough.
+fn past(config: &Path, asked: &Asked, id: &str) -> Result<(Value, Option<Found>), Failure> {
     let given = !asked.headers.is_empty() || asked.body.is_some() || asked.at.is_some() || asked.key.is_some();
     let id = id.to_ascii_lowercase();
-    if given || id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let Some(number) = u128::from_str_radix(&id, 16).ok().filter(|_| is_id && !given) else {
         let what = "say METHOD and PATH, or the 32 hex digits of an x-request-id alone";
         return Err(Failure::Usage(what.to_owned()));
+    };
+    let settings = super::load(config)?.settings;
+    let decision = Control::at(settings.listen.control.clone()).and_then(|control| remembered(&control, &id));
+    let (mut told, became) = match (decision, life::of(&settings.ledger, number)) {
+        (Ok(decision), Ok(became)) => (decision, became),
+        (Ok(decision), Err(fault)) => {
+            // The decision is told, and who may ask for it may not be one who may read the file.
+            let _ = writeln!(io::stderr(), "herdgate: what became of it cannot be told: {fault}");
+            (decision, None)
+        }
+        (Err(_), Ok(Some(became))) => (json!({ "id": id }), Some(became)),
+        (Err(failure), Ok(None)) => return Err(failure),
+        (Err(_), Err(fault)) => return Err(Failure::Usage(fault.to_string())),
+    };
+    if let Value::Object(told) = &mut told {
+        told.insert("settlement".to_owned(), became.as_ref().map_or(Value::Null, life::as_json));
     }
-    let control = Control::of(config)?;
+    Ok((told, became))
+}
+
+/// A decision that the running daemon remembers.
+fn remembered(control: &Control, id: &str) -> Result<Value, Failure> {
     let answer = control.ask("GET", &format!("/decisions/{id}"), String::new())?.well()?;
     let not_ours = |error| Failure::Finding(format!("what answers on {} is no herdgate: {error}", control.address()));
     serde_json::from_str(&answer).map_err(not_ours)

@@ -1,0 +1,190 @@
+//! One request's life, told by `explain ID` beside a daemon and without it; and what a raised key gets of a running one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
+
+mod harness;
+
+use harness::client::{Answer, Request, send};
+use harness::deadline::wait_until;
+use harness::fleet::{Fleet, SHARED_MODEL};
+use harness::herdgate::Herdgate;
+use harness::scratch::Scratch;
+use serde_json::{Value, json};
+use std::net::UdpSocket;
+use std::time::Duration;
+
+/// Far longer than any of it takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const PLANS: &str = r#"
+[plans.poor]
+models = ["*"]
+max_output = 200
+left_open = "refuse"
+budget = ["1k/day"]
+[plans.rich]
+models = ["*"]
+budget = ["100k/day"]
+"#;
+
+struct Site {
+    /// Of key `ann`, on plan `poor`.
+    secret: String,
+    herdgate: Herdgate,
+    _fleet: Fleet,
+    _scratch: Scratch,
+}
+
+impl Site {
+    fn start() -> Site {
+        let scratch = Scratch::new().unwrap();
+        let fleet = Fleet::start(&scratch, 1_000).unwrap();
+        let mut herdgate = Herdgate::new_with(&scratch, &fleet, PLANS).unwrap();
+        let secret = herdgate.new_key("ann", "poor").unwrap();
+        herdgate.start_at("info").unwrap();
+        Site { secret, herdgate, _fleet: fleet, _scratch: scratch }
+    }
+
+    /// What herdgate answers to nginx, of a chat that may come to 200 tokens of output.
+    fn ask(&self, uid: &str) -> Answer {
+        let body = json!({ "model": SHARED_MODEL, "messages": [], "options": { "num_predict": 200 } });
+        let request = Request::post("/handoff", body.to_string())
+            .header("X-Herdgate-Method", "POST")
+            .header("X-Herdgate-Uri", "/api/chat")
+            .header("X-Herdgate-Source", "192.0.2.7")
+            .header("X-Herdgate-Uid", uid)
+            .header("Connection", "close")
+            .key(&self.secret);
+        send(self.herdgate.ports.http, &request).unwrap()
+    }
+
+    fn wait_for(&self, status: u16) {
+        wait_until(&format!("an answer {status}"), PATIENCE, || self.ask("u").status == status).unwrap();
+    }
+
+    fn explain(&self, id: &str) -> Value {
+        serde_json::from_str(&self.herdgate.run(&["explain", id, "--json"]).unwrap()).unwrap()
+    }
+
+    /// Waits until the ledger's file says this of a request; answers all that is told of it.
+    fn wait_for_state(&self, id: &str, state: &str) -> Value {
+        let mut told = Value::Null;
+        wait_until(state, PATIENCE, || {
+            told = self.explain(id);
+            told["settlement"]["state"] == state
+        })
+        .unwrap();
+        told
+    }
+}
+
+/// The line of a request that went well, as HAProxy writes it.
+fn settle(site: &Site, uid: &str, granted: &Answer, output: u64) {
+    let header = |name: &str| granted.header(name).unwrap().to_owned();
+    let line = json!({
+        "v": 1, "uid": uid, "id": header("x-request-id"), "receipt": header("x-herdgate-receipt"),
+        "server": header("x-herdgate-server"), "status": 200, "end": "--", "attempts": 1, "bytes_in": 100,
+        "bytes_out": 900, "ms_queue": 0, "ms_connect": 1, "ms_header": 5, "ms_total": 1_234, "in": 17, "out": output,
+    });
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(line.to_string().as_bytes(), site.herdgate.ports.usage).unwrap();
+}
+
+fn in_order(text: &str, parts: &[&str]) {
+    let mut rest = text;
+    for part in parts {
+        let Some(at) = rest.find(part) else { panic!("no \"{part}\" in its place in:\n{text}") };
+        rest = &rest[at + part.len()..];
+    }
+}
+
+#[test]
+fn what_became_of_a_request_is_told_with_its_decision_and_outlives_the_daemon() {
+    let mut site = Site::start();
+    let granted = site.ask("u1");
+    assert_eq!(granted.status, 200, "{granted:?}");
+    let (id, server) = (granted.header("x-request-id").unwrap(), granted.header("x-herdgate-server").unwrap());
+
+    let told = site.wait_for_state(id, "open");
+    let reserved = told["settlement"]["reserved"].as_f64().unwrap();
+    assert!(reserved >= 200.0 && told["settlement"]["tokens_out"] == 200 && told["verdict"] == "allow", "{told}");
+    let text = site.herdgate.run(&["explain", id]).unwrap();
+    in_order(
+        &text,
+        &["allowed, to ", "not settled: granted at 2", &format!("it holds {reserved} tokens"), "200 of output"],
+    );
+
+    settle(&site, "u1", &granted, 9);
+    let told = site.wait_for_state(id, "settled");
+    let settlement = &told["settlement"];
+    for (member, expected) in [
+        ("evidence", json!("exact")),
+        ("tokens_in", json!(17)),
+        ("tokens_out", json!(9)),
+        ("charge", json!(26.0)),
+        ("reserved", json!(reserved)),
+        ("server", json!(server)),
+        ("status", json!(200)),
+        ("ms", json!(1_234)),
+        ("caller", json!("ann")),
+        ("model", told["model"].clone()),
+        ("user", Value::Null),
+    ] {
+        assert_eq!(settlement[member], expected, "{member}: {told}");
+    }
+    let day = settlement["day"].as_str().unwrap();
+    let became = [
+        &format!("served by {server}: status 200, 1234 ms\n"),
+        "settled at 2",
+        " (exact): 17 tokens in, 9 out\n",
+        &format!("charged 26 tokens of the {reserved} it held, in the budgets of {day}\n"),
+    ];
+    let text = site.herdgate.run(&["explain", id]).unwrap();
+    in_order(&text, &[&[&format!("allowed, to {server}\n")], &became[..]].concat());
+
+    // Of a refusal there is nothing more to tell.
+    let refused = send(site.herdgate.ports.http, &Request::post("/handoff", "{}")).unwrap();
+    let refused = refused.header("x-request-id").unwrap().to_owned();
+    assert!(site.herdgate.run(&["explain", &refused]).unwrap_err().contains("refused: "));
+
+    // Another daemon remembers no decision of this one, and without one there is none to ask.
+    let alone = |site: &Site, why: &str| {
+        let told = site.explain(id);
+        assert!(told["id"] == id && told["settlement"] == *settlement && told.get("verdict").is_none(), "{told}");
+        let text = site.herdgate.run(&["explain", id]).unwrap();
+        in_order(&text, &[&["\"ann\": endpoint chat of "], &became[..]].concat());
+        assert!(!text.contains("allowed") && !text.contains("refused"), "{text}");
+        let fault = site.herdgate.run(&["explain", &refused]).unwrap_err();
+        assert!(fault.contains(why), "{fault}");
+    };
+    site.herdgate.stop();
+    alone(&site, "no daemon answers on unix:");
+    site.herdgate.start_at("info").unwrap();
+    alone(&site, "no such decision among the last");
+}
+
+#[test]
+fn a_raise_holds_for_a_running_daemon_and_the_next_until_it_is_ended() {
+    let mut site = Site::start();
+    let granted = site.ask("u1");
+    settle(&site, "u1", &granted, 950);
+    site.wait_for_state(granted.header("x-request-id").unwrap(), "settled");
+    assert_eq!(site.ask("u").status, 429, "its budget is used up");
+    site.herdgate.run(&["key", "raise", "ann", "--plan", "rich", "--until", "1h"]).unwrap();
+    site.wait_for(200);
+    let raised = site.ask("u").header("x-request-id").unwrap().to_owned();
+    let told = site.explain(&raised);
+    assert!(told["plan"] == "poor" && told["raised_plan"] == "rich", "{told}");
+    in_order(&site.herdgate.run(&["explain", &raised]).unwrap(), &["plan \"poor\"", "raised to plan \"rich\""]);
+    site.herdgate.stop();
+    site.herdgate.start_at("info").unwrap();
+    site.wait_for(200);
+    site.herdgate.run(&["key", "raise", "ann", "--end"]).unwrap();
+    site.wait_for(429);
+    let log = site.herdgate.output();
+    let audit: Vec<&str> =
+        log.lines().filter(|line| line.contains("key changed") && line.contains("\"ann\"")).collect();
+    assert_eq!(audit.len(), 2, "{audit:?}");
+    in_order(audit[0], &["what=\"raised\"", "raised_plan=\"rich\"", "until=\"2"]);
+    assert!(audit[1].contains("what=\"raise ended\"") && !audit[1].contains("rich"), "{audit:?}");
+}
