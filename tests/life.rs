@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::client::{Answer, Request, send};
+use harness::client::{Request, Response, send};
 use harness::deadline::wait_until;
 use harness::fleet::{Fleet, SHARED_MODEL};
 use harness::herdgate::Herdgate;
@@ -46,7 +46,7 @@ impl Site {
     }
 
     /// What herdgate answers to nginx, of a chat that may come to 200 tokens of output.
-    fn ask(&self, uid: &str) -> Answer {
+    fn ask(&self, uid: &str) -> Response {
         let body = json!({ "model": SHARED_MODEL, "messages": [], "options": { "num_predict": 200 } });
         let request = Request::post("/handoff", body.to_string())
             .header("X-Herdgate-Method", "POST")
@@ -79,7 +79,7 @@ impl Site {
 }
 
 /// The line of a request that went well, as HAProxy writes it.
-fn settle(site: &Site, uid: &str, granted: &Answer, output: u64) {
+fn settle(site: &Site, uid: &str, granted: &Response, output: u64) {
     let header = |name: &str| granted.header(name).unwrap().to_owned();
     let line = json!({
         "v": 1, "uid": uid, "id": header("x-request-id"), "receipt": header("x-herdgate-receipt"),
@@ -133,14 +133,12 @@ fn what_became_of_a_request_is_told_with_its_decision_and_outlives_the_daemon() 
         assert_eq!(settlement[member], expected, "{member}: {told}");
     }
     let day = settlement["day"].as_str().unwrap();
-    let became = [
-        &format!("served by {server}: status 200, 1234 ms\n"),
-        "settled at 2",
-        " (exact): 17 tokens in, 9 out\n",
-        &format!("charged 26 tokens of the {reserved} it held, in the budgets of {day}\n"),
-    ];
+    let served = format!("served by {server}: status 200, 1234 ms\n");
+    let charged = format!("charged 26 tokens of the {reserved} it held, in the budgets of {day}\n");
+    let became = [served.as_str(), "settled at 2", " (exact): 17 tokens in, 9 out\n", charged.as_str()];
     let text = site.herdgate.run(&["explain", id]).unwrap();
-    in_order(&text, &[&[&format!("allowed, to {server}\n")], &became[..]].concat());
+    in_order(&text, &["allowed, to "]);
+    in_order(&text, &became);
 
     // Of a refusal there is nothing more to tell.
     let refused = send(site.herdgate.ports.http, &Request::post("/handoff", "{}")).unwrap();
@@ -152,7 +150,8 @@ fn what_became_of_a_request_is_told_with_its_decision_and_outlives_the_daemon() 
         let told = site.explain(id);
         assert!(told["id"] == id && told["settlement"] == *settlement && told.get("verdict").is_none(), "{told}");
         let text = site.herdgate.run(&["explain", id]).unwrap();
-        in_order(&text, &[&["\"ann\": endpoint chat of "], &became[..]].concat());
+        in_order(&text, &["\"ann\": endpoint chat of ", &served]);
+        in_order(&text, &became);
         assert!(!text.contains("allowed") && !text.contains("refused"), "{text}");
         let fault = site.herdgate.run(&["explain", &refused]).unwrap_err();
         assert!(fault.contains(why), "{fault}");

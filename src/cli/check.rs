@@ -95,7 +95,7 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
         let keys::file::Terms { plan, team, user_plan, .. } = &entry.terms;
         let plans = [Some(plan), user_plan.as_ref()].into_iter().flatten();
         let plan = plans.filter(|plan| !is_plan(plan)).map(|plan| format!("on plan \"{plan}\"")).next();
-        let raised = entry.raised.as_ref().filter(|raised| raised.until_unix_ms > now && !is_plan(&raised.plan));
+        let raised = entry.raised_at(now).filter(|raised| !is_plan(&raised.plan));
         let raised = raised.map(|raised| format!("raised to plan \"{}\"", raised.plan));
         let team = team.as_ref().filter(|team| !is_team(team)).map(|team| format!("of team \"{team}\""));
         let hint = match (&plan, &team) {

@@ -183,7 +183,7 @@ fn rotate(
             not_before_unix_ms: None,
             expires_unix_ms: until.or_else(|| lifetime.map(|lifetime| now.saturating_add(lifetime))),
             retires_unix_ms: None,
-            raised: newest.raised.clone().filter(|raised| raised.until_unix_ms > now),
+            raised: newest.raised_at(now).cloned(),
             line: 0,
             retires_line: 0,
             raised_lines: [0; 2],
@@ -238,7 +238,6 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
         entries.retain(|entry| matches!(state(entry, now), "live" | "early") && is_due(entry));
     }
     let uses = used::read(&used::path(&file.path));
-    let raise_of = |entry: &'_ Entry| entry.raised.clone().filter(|raised| raised.until_unix_ms > now);
     let last_used = |entry: &Entry| uses.get(&entry.digest.fingerprint()).map(|unix_s| unix_s.saturating_mul(1_000));
     if json {
         let time = |at: Option<i64>| at.map(date::format);
@@ -252,8 +251,8 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
                     "not_before": time(entry.not_before_unix_ms), "expires": time(entry.expires_unix_ms),
                     "retires": time(entry.retires_unix_ms), "revoked": time(entry.revoked_unix_ms),
                     "last_used": time(last_used(entry)),
-                    "raised_plan": raise_of(entry).map(|raised| raised.plan),
-                    "raised_until": time(raise_of(entry).map(|raised| raised.until_unix_ms)),
+                    "raised_plan": entry.raised_at(now).map(|raised| &raised.plan),
+                    "raised_until": time(entry.raised_at(now).map(|raised| raised.until_unix_ms)),
                 })
             })
             .collect();
@@ -274,8 +273,8 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
             (time(entry.ends_unix_ms()), date::format(entry.created_unix_ms), time(last_used(entry)));
         let (name, plan, team, state) = (&entry.name, &entry.terms.plan, team(entry), state(entry, now));
         let weak = if entry.weak { "  weak" } else { "" };
-        let raised = raise_of(entry).map_or(String::new(), |Raise { plan, until_unix_ms }| {
-            format!("  raised to {plan} until {}", date::format(until_unix_ms))
+        let raised = entry.raised_at(now).map_or(String::new(), |Raise { plan, until_unix_ms }| {
+            format!("  raised to {plan} until {}", date::format(*until_unix_ms))
         });
         let line = format!("{name:names$}  {plan:plans$}  {team:teams$}  {state:8}  {created:20}  {ends:20}  {used}");
         writeln!(out, "{line}{weak}{raised}")?;

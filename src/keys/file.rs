@@ -81,6 +81,11 @@ impl Entry {
     pub fn ends_unix_ms(&self) -> Option<i64> {
         [self.expires_unix_ms, self.retires_unix_ms].into_iter().flatten().min()
     }
+
+    /// How the key is raised now, as far as this entry says so: what is revoked raises nothing.
+    pub fn raised_at(&self, now_unix_ms: i64) -> Option<&Raise> {
+        self.raised.as_ref().filter(|raised| self.revoked_unix_ms.is_none() && now_unix_ms < raised.until_unix_ms)
+    }
 }
 
 /// Reads the key file into the form decisions read. A file that does not exist holds no keys.
