@@ -217,7 +217,7 @@ fn the_command_raises_lists_and_ends() {
         ("key raise ann --until 2h", 2, "--plan"),
         ("key raise ann", 2, "--plan"),
         ("key raise ann --plan big --until 2h --end", 2, "cannot be used with"),
-        ("key raise ann --plan huge --until 2h", 2, "there is no plan \"huge\"; the plans are big, small"),
+        ("key raise ann --plan huge --until 2h", 2, "there is no plan \"huge\"; the plans are small, big"),
         ("key raise ann --plan big --until 2020-01-01T00:00:00Z", 2, "is not in the future"),
         ("key raise ann --plan big --until soon", 2, "neither a duration nor a time"),
         ("key raise ann --plan small --until 2h", 1, "the key \"ann\" is on plan \"small\" itself"),
