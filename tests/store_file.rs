@@ -5,6 +5,7 @@
 mod store;
 
 use herdgate::decision::limits::Scope;
+use herdgate::ledger::journal::Journal;
 use herdgate::ledger::reservation::Evidence;
 use herdgate::store::{By, Found, Line, Options, SPENT_DAYS, Selection, Store, StoreFault, backup, report};
 use rusqlite::Connection;
@@ -159,7 +160,7 @@ fn a_user_is_forgotten_to_the_last_byte_and_sums_stay() {
     drop(store);
     let (_, restored) = open(&folder.file()).unwrap();
     let [open] = &restored.open[..] else { panic!("{:?}", restored.open) };
-    assert_eq!((open.id, &*open.user, open.scopes.iter().count()), (1_000, "", 2));
+    assert_eq!((open.id, &open.user, open.scopes.iter().count()), (1_000, &None, 2));
     assert!(restored.spent.iter().all(|spent| spent.scope != own(name)));
     assert!(restored.spent.iter().any(|spent| spent.scope == key_scope("webui")));
 }
@@ -172,7 +173,7 @@ fn the_user_of_a_token_is_forgotten_also_where_its_issuers_name_is_too_long_to_k
         let (store, _) = open(&folder.file()).unwrap();
         let own = user_scope(&issuer, "zoe");
         let mut taken = reservation(1, &issuer, "");
-        taken.user = "zoe".into();
+        taken.user = Some("zoe".into());
         taken.scopes = herdgate::ledger::reservation::Scopes::one(own);
         assert!(taken.scopes.push(store::GATE));
         store.settled(record(taken, Evidence::Exact, today(), (10, 20)));
@@ -238,7 +239,9 @@ fn one_request_can_be_looked_up() {
     store.opened(reservation(2, "ann", "zoe"));
     store.settled(record(reservation(2, "ann", "zoe"), Evidence::Counted, today(), (10, 20)));
     assert!(store.flush(PATIENCE));
-    assert!(matches!(store.find(1).unwrap(), Some(Found::Open(open)) if open.id == 1 && &*open.user == "zoe"));
+    assert!(
+        matches!(store.find(1).unwrap(), Some(Found::Open(open)) if open.id == 1 && open.user.as_deref() == Some("zoe"))
+    );
     let Some(Found::Settled(row)) = store.find(2).unwrap() else { panic!() };
     let json = serde_json::to_value(&row).unwrap();
     let expected = [
