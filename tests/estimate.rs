@@ -158,6 +158,10 @@ fn tokens_of_500_streams_through_nginx_are_charged_within_5_percent_by_deep_chec
     let checked = ["estimated", "exact"].map(|kind| {
         site.metric(&format!("herdgate_estimate_tokens_total{{from=\"check\",answer=\"stream\",kind=\"{kind}\"}}"))
     });
+    let status =
+        send(site.herdgate.ports.metrics, &Request::get("/status").header("Connection", "close")).unwrap().json();
+    println!("/status: {}", status["models"]);
+    assert_eq!(status["models"][0]["name"], SINGLE_MODEL, "{status}");
     println!("deep checks: {} tokens, {} as estimated", checked[1], checked[0]);
     let run = |stream: bool, count: usize| {
         let (mut estimated, mut exact) = (0, 0);
