@@ -1,5 +1,7 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
+mod wait;
+
 use crate::audit::{Audit, printable};
 use crate::calibrations::Calibrations;
 use crate::clock::Clock;
@@ -22,9 +24,10 @@ use crate::ledger::account::{Excess, Spent};
 use crate::ledger::books::Ended;
 use crate::ledger::charge::Observed;
 use crate::ledger::journal::Journal;
-use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken};
+use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Turn};
 use crate::ledger::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::metrics::{Metrics, Outcome, Port};
+use crate::queue::Hall;
 use crate::receipt::{Claimed, GrantReceipt, Receipts, Redeemed};
 use crate::recent::Recent;
 use crate::state::State;
@@ -34,6 +37,8 @@ use arc_swap::ArcSwapOption;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
+
+pub use wait::Told;
 
 /// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
 /// shipped SPOE file) is near: an answer is then a refusal, and no limit is taken.
@@ -66,6 +71,8 @@ pub struct Gate {
     journal: OnceLock<Arc<dyn Journal>>,
     /// When this run began, in seconds since 1970: receipts from before are another run's.
     began_unix_s: i64,
+    /// Who waits for a server.
+    hall: Hall,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -83,6 +90,8 @@ pub struct Decided<'v> {
     pub caller: Option<Caller<'v>>,
     /// The key, where it is known, also where it may not call.
     pub key: Option<&'v Key>,
+    /// With it the request waits for a server ([`Gate::wait`]); the verdict is then the refusal of one that does not.
+    pub ticket: Option<Id>,
     /// Tokens held for a grant, of its prompt and of its output.
     pub held: Option<(u64, u64)>,
 }
@@ -176,6 +185,7 @@ impl Gate {
             tokens,
             journal: OnceLock::new(),
             began_unix_s,
+            hall: Hall::default(),
         }
     }
 
@@ -215,6 +225,23 @@ impl Gate {
         decided
     }
 
+    /// [`Gate::decide`] for an ingress that can wait: where every server is full, the answer has a ticket.
+    pub fn decide_or_wait<'v>(
+        &self,
+        view: &'v View,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        received: Moment,
+    ) -> Decided<'v> {
+        let now = self.clock.now();
+        let decided = self.decide_with(view, inquiry, ingress, received, true, now);
+        let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
+        if decided.ticket.is_none() {
+            self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
+        }
+        decided
+    }
+
     /// Decides at a moment handed in.
     pub fn decide_at<'v>(
         &self,
@@ -224,7 +251,20 @@ impl Gate {
         received: Moment,
         now: Moment,
     ) -> Decided<'v> {
+        self.decide_with(view, inquiry, ingress, received, false, now)
+    }
+
+    fn decide_with<'v>(
+        &self,
+        view: &'v View,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        received: Moment,
+        may_wait: bool,
+        now: Moment,
+    ) -> Decided<'v> {
         let id = Id::random();
+        let mut ticket = None;
         let early = match now.since(received) >= DEADLINE_NS {
             // Late work is wasted work: HAProxy does not say that it gave up.
             true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
@@ -241,14 +281,26 @@ impl Gate {
             )
         } else {
             let judged = judge_with(view, inquiry, &self.tokens, now);
+            let shadowed = |excess: Option<Excess>, judged: &Judged<'_>| {
+                if let Some(told) = excess.map(refusal) {
+                    self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
+                    self.metrics.shadowed(told.code());
+                }
+            };
             let verdict = match &judged.judgement {
-                Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), now) {
-                    Ok(taken) => {
-                        if let Some(excess) = taken.shadowed {
-                            let told = refusal(excess);
-                            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, &told, true, now);
-                            self.metrics.shadowed(told.code());
+                Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), may_wait, now) {
+                    Ok(Turn::Later(held)) => {
+                        shadowed(held.shadowed, &judged);
+                        match self.let_in(view, *held, id, judged.dialect, now) {
+                            Ok(given) => {
+                                ticket = Some(given);
+                                Verdict::Refuse(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) })
+                            }
+                            Err(refusal) => Verdict::Refuse(refusal),
                         }
+                    }
+                    Ok(Turn::Now(taken)) => {
+                        shadowed(taken.shadowed, &judged);
                         if let Some(held) = taken.reservation {
                             reserved = Some((held.tokens_in, held.tokens_out));
                             if let Some(journal) = self.journal.get() {
@@ -268,6 +320,7 @@ impl Gate {
             self.last_used.note(fingerprint, now.unix_ms);
         }
         match &verdict {
+            Verdict::Refuse(_) if ticket.is_some() => {}
             Verdict::Refuse(refusal) => {
                 if refusal.reason.is_failed_credential()
                     && let Some(failures) = &*self.failures.load()
@@ -297,6 +350,7 @@ impl Gate {
             caller: judged.caller,
             key: judged.key,
             held: reserved,
+            ticket,
         }
     }
 
@@ -316,7 +370,16 @@ impl Gate {
         let id = Id::random();
         self.recent.note(|past| past.write_malformed(id.number, ingress, &refusal, self.clock.now()));
         let verdict = Verdict::Refuse(refusal);
-        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None, held: None }
+        Decided {
+            verdict,
+            id,
+            dialect: Dialect::OpenAi,
+            receipt: None,
+            caller: None,
+            key: None,
+            held: None,
+            ticket: None,
+        }
     }
 
     /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
@@ -325,8 +388,16 @@ impl Gate {
         self.complaints.admit(self.clock.now())
     }
 
-    fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked<'_>, now: Moment) -> Result<Taken<'v>, Refusal> {
-        self.ledger.take(view, claim, asked, now).map_err(|denied| match denied {
+    fn take<'v>(
+        &self,
+        view: &'v View,
+        claim: &Claim<'v>,
+        asked: Asked<'_>,
+        may_wait: bool,
+        now: Moment,
+    ) -> Result<Turn<'v>, Refusal> {
+        self.ledger.take(view, claim, asked, may_wait, now).map_err(|denied| match denied {
+            Denied::Shed { retry_ns } => Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Shed) },
             Denied::Excess(excess) => refusal(excess),
             Denied::NoServer(refusal) => refusal,
         })
@@ -371,6 +442,9 @@ impl Gate {
             },
         };
         self.metrics.usage_line(settled);
+        if matches!(settled, Settled::Released | Settled::Unheard) {
+            self.free_waiters();
+        }
         settled
     }
 
@@ -530,8 +604,12 @@ fn outcome(verdict: &Verdict<'_>) -> Outcome {
     match verdict {
         Verdict::Allow(_) => Outcome::Allow,
         Verdict::Answer(_) => Outcome::Answer,
-        Verdict::Refuse(refusal) => Outcome::Refuse(refusal.code()),
+        Verdict::Refuse(refusal) => outcome_of(refusal),
     }
+}
+
+fn outcome_of(refusal: &Refusal) -> Outcome {
+    Outcome::Refuse(refusal.code())
 }
 
 /// Grants and answers at DEBUG, because the proxy logs them; refusals are the audit log's.
