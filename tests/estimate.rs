@@ -136,7 +136,9 @@ fn body(path: &str, stream: bool, number: usize) -> Value {
     let turns = json!([{ "role": "user", "content": PROMPT }]);
     let mut body = match path {
         "/api/chat" => json!({ "messages": turns, "options": { "num_predict": tokens } }),
-        "/api/generate" => json!({ "prompt": PROMPT, "raw": number.is_multiple_of(5), "options": { "num_predict": tokens } }),
+        "/api/generate" => {
+            json!({ "prompt": PROMPT, "raw": number.is_multiple_of(5), "options": { "num_predict": tokens } })
+        }
         "/v1/chat/completions" => json!({ "messages": turns, "max_tokens": tokens }),
         _ => json!({ "prompt": PROMPT, "max_tokens": tokens }),
     };
