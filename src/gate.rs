@@ -548,6 +548,11 @@ impl Gate {
         standing
     }
 
+    /// Bytes that a token has of this pool's answers, and of its prompts, where any of it was learned.
+    pub fn bytes_per_token(&self, pool_key: u64) -> Option<(f64, f64)> {
+        self.ledger.bytes_per_token(pool_key)
+    }
+
     /// Changes how long a slot may stay open (configuration reloaded).
     pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
         self.ledger.set_max_stream_ns(max_stream_ns);
