@@ -5,7 +5,7 @@ mod wait;
 
 pub use shared::{ForeignLine, Sharing};
 
-use crate::audit::{Audit, printable};
+use crate::audit::{Against, Audit, printable};
 use crate::calibrations::Calibrations;
 use crate::clock::Clock;
 use crate::complaint::Complaints;
@@ -350,7 +350,7 @@ impl Gate {
         now: Moment,
     ) {
         if let Some(told) = excess.map(refusal) {
-            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
+            self.audit.note(id.as_str(), inquiry, ingress.as_str(), judged, Against::Passed(&told), now);
             self.metrics.shadowed(told.code());
         }
     }
@@ -377,7 +377,7 @@ impl Gate {
                 {
                     failures.failed(Network::of(inquiry.source), now);
                 }
-                self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, refusal, false, now);
+                self.audit.note(id.as_str(), inquiry, ingress.as_str(), &judged, Against::Refused(refusal), now);
             }
             Verdict::Allow(_) | Verdict::Answer(_) => log(&id, inquiry, ingress, &judged, &verdict),
         }
