@@ -4,21 +4,25 @@ use super::Failure;
 use crate::config::settings::IssuerSource;
 use crate::config::{self, Config};
 use crate::decision::allowance::Allowance;
+use crate::decision::overshoot::{overshoot, told};
 use crate::decision::policy::Plan;
 use crate::jwks::{Fetcher, Source};
 use crate::keys;
 use crate::keys::file::Entry;
 use crate::problem::{Position, Problem, Problems};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let mut found = Vec::new();
-    let mut warnings = Vec::new();
+    let (mut warnings, mut bounds) = (Vec::new(), BTreeMap::new());
     let counts = match config::load(path) {
         Ok(config) => {
             warnings = config.policy.plans.iter().filter_map(warning).collect();
+            let bound = |plan: &Plan| Some((plan.name.to_string(), overshoot(&config.policy, plan)?));
+            bounds = config.policy.plans.iter().filter_map(bound).collect();
             let keys = check_keys(&config).unwrap_or_else(|problems| {
                 found.push(problems);
                 0
@@ -38,6 +42,7 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
         let report = match ok {
             true => json!({
                 "ok": ok, "servers": servers, "plans": plans, "keys": keys, "problems": problems, "warnings": warnings,
+                "overshoot": bounds.iter().map(|(plan, found)| (plan.clone(), found.ok())).collect::<BTreeMap<_, _>>(),
             }),
             false => json!({"ok": ok, "problems": problems}),
         };
@@ -50,6 +55,9 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
     }
     for warning in warnings {
         writeln!(out, "warning: {warning}")?;
+    }
+    for (plan, found) in bounds {
+        writeln!(out, "plan \"{plan}\": token limits are {}", told(found))?;
     }
     writeln!(out, "ok: {}, {}, {}", count(servers, "server"), count(plans, "plan"), count(keys, "key"))?;
     Ok(())

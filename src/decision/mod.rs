@@ -20,6 +20,7 @@ pub mod moment;
 pub mod name;
 pub mod network;
 pub mod on_behalf;
+pub mod overshoot;
 pub mod policy;
 pub mod reset;
 pub mod resolve;

@@ -5,6 +5,7 @@ use crate::decision::authenticate::{Caller, Identity};
 use crate::decision::inquiry::{BodyShown, Inquiry};
 use crate::decision::limits::{Quota, Terms};
 use crate::decision::name::NameBuffer;
+use crate::decision::overshoot::{self, overshoot};
 use crate::decision::policy::{ModelPattern, Plan};
 use crate::decision::roster::Pool;
 use crate::decision::route::{Class, Endpoint, route};
@@ -50,7 +51,7 @@ pub fn present(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>, reques
     if walk.end.is_some_and(|(end, _)| end == Step::Options) {
         walk.add(Step::Options, || told_options(&decided.verdict));
     }
-    walk.add(Step::Limits, || told_limits(caller, endpoint));
+    walk.add(Step::Limits, || told_limits(view, caller, endpoint));
     walk.add(Step::Server, || match &decided.verdict {
         Verdict::Allow(grant) => told_choice(grant, pool, view),
         _ => servers(pool, view),
@@ -140,7 +141,7 @@ fn told_options(verdict: &Verdict<'_>) -> String {
     }
 }
 
-fn told_limits(caller: Caller<'_>, endpoint: Option<Endpoint>) -> String {
+fn told_limits(view: &View, caller: Caller<'_>, endpoint: Option<Endpoint>) -> String {
     if endpoint.is_some_and(|endpoint| endpoint.class() != Class::Inference) {
         return "not metered".to_owned();
     }
@@ -172,6 +173,9 @@ fn told_limits(caller: Caller<'_>, endpoint: Option<Endpoint>) -> String {
     if let Identity::Anonymous(all) = caller.identity {
         holder("all anonymous", &all.terms);
     }
+    let bound =
+        overshoot(&view.policy, caller.plan).map(|found| format!("its token limits are {}", overshoot::told(found)));
+    told.extend(bound);
     told.join("; ")
 }
 

@@ -316,6 +316,8 @@ impl Books {
 
     /// Takes over what an earlier process had open. Its clock was another, so each counts as opened now.
     pub fn restore_open(&mut self, open: Vec<Reservation>, now: Moment) {
+        // Lines that came while nobody listened are lost: none of these may hold a place for as long as a stream may last.
+        self.heard_again = now;
         for taken in open {
             let age_ms = u64::try_from(now.unix_ms.saturating_sub(taken.opened_unix_ms)).unwrap_or(0);
             let opened_ns = now.mono_ns.saturating_sub(age_ms.saturating_mul(1_000_000));

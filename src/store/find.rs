@@ -56,7 +56,12 @@ pub struct Row {
     pub ms: Option<u64>,
 }
 
-pub(super) fn find(path: &Path, id: u128) -> Result<Option<Found>, StoreFault> {
+/// What is known of a request, from a file that a daemon may be writing. Reads the disk, so not for where decisions are
+/// taken.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn find(path: &Path, id: u128) -> Result<Option<Found>, StoreFault> {
     let connection = file::readable(path)?;
     look(&connection, id).map_err(|error| StoreFault::of(path, "looking for a request", &error))
 }

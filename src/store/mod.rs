@@ -28,7 +28,7 @@ mod writer;
 
 pub use backup::backup;
 pub use fault::{Fault, StoreFault};
-pub use find::{Found, Row};
+pub use find::{Found, Row, find};
 pub use forget::Forgotten;
 pub use health::{Failing, Health};
 pub use restore::{LATELY_MAX, LATELY_MS, OPEN_MAX, Restored, Spent};

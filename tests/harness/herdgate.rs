@@ -196,6 +196,14 @@ impl Herdgate {
         })
     }
 
+    /// A sample of `/metrics`, by its name and labels.
+    pub fn metric(&self, series: &str) -> Option<u64> {
+        let scrape = Request::get("/metrics").header("Connection", "close");
+        let text = client::send(self.ports.metrics, &scrape).ok()?.text();
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
     /// The file it reads.
     pub fn config(&self) -> &std::path::Path {
         &self.config
