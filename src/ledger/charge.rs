@@ -17,9 +17,10 @@
 use super::estimate::{Answer, Estimates};
 use super::reservation::{Evidence, Reservation};
 use crate::decision::route::Endpoint;
+use serde::{Deserialize, Serialize};
 
 /// What a usage line says of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// The server that was really used, by name; empty where none was.
     pub server: Box<str>,
@@ -187,7 +188,7 @@ mod tests {
         // A stream without figures that ended as it should.
         chat(figures(None, None), (Counted, 40, 9));
         // Nobody counted: bytes, and without them what was held.
-        chat(Observed { bytes_out: Some(1_200), ..answer() }, (Estimated, 40, 10));
+        chat(Observed { bytes_out: Some(1_650), ..answer() }, (Estimated, 40, 10));
         chat(answer(), (Reserved, 40, 500));
     }
 
