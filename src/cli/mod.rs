@@ -5,6 +5,7 @@ mod check;
 mod control;
 mod explain;
 mod key;
+mod life;
 mod replay;
 mod serve;
 mod status;
