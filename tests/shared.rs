@@ -235,7 +235,7 @@ fn decisions_go_on_by_shares_while_the_store_is_stopped_and_by_the_whole_limit_a
         }
     }
     let rate = quota(60, 3_600_000, RARE_BURST as u64);
-    let bound = Share(NonZeroU32::new(2).unwrap()).overshoot(rate, 1, Duration::ZERO);
+    let bound = Share(NonZeroU32::new(2).unwrap()).overshoot(rate, 1, 0);
     println!(
         "{granted} granted, limit {RARE_BURST} + bound {bound}; median of a request {before} ms, {away} ms with the store away"
     );
