@@ -251,6 +251,7 @@ fn status(admin: &Admin, view: &View) -> Answer {
         config_loaded_unix_ms: admin.config_loaded_unix_ms.load(Ordering::Acquire),
         not_ready: admin.readiness(view).err(),
         keys: view.keys.len(),
+        waiting: admin.metrics.waiting_now(),
         servers: view.policy.servers.iter().map(|server| ServerStatus::new(view, server)).collect(),
         plans: view.policy.plans.iter().map(PlanStatus::new).collect(),
         blocks: view.blocks.list(now).into_iter().map(BlockStatus::new).collect(),
@@ -277,6 +278,8 @@ struct Status<'v> {
     #[serde(skip_serializing_if = "Option::is_none")]
     not_ready: Option<String>,
     keys: usize,
+    /// Requests that wait here for a server.
+    waiting: u64,
     servers: Vec<ServerStatus<'v>>,
     plans: Vec<PlanStatus<'v>>,
     /// Who is shut out for a time.

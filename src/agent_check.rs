@@ -6,8 +6,8 @@
 
 use crate::clock::Clock;
 use crate::complaint::Complaints;
-use crate::decision::fleet::{Inventory, ServerState};
-use crate::decision::policy::{Server, ServerKind};
+use crate::decision::capacity;
+use crate::decision::fleet::ServerState;
 use crate::decision::view::View;
 use crate::listen::{Bound, Door, Peer, serve as accept};
 use crate::metrics::{Metrics, Port};
@@ -130,17 +130,8 @@ pub fn reply(view: &View, name: &[u8], proxies: u32) -> String {
         // Not proven down, also where it was never probed.
         ServerState::Up | ServerState::Busy | ServerState::Unknown => 100,
     };
-    match server.maxconn.or_else(|| allowed_by_slots(server, &seen?.inventory)) {
+    match capacity::told(server, seen.map(|seen| &*seen.inventory)) {
         Some(maxconn) => format!("up {weight}% maxconn:{}\n", (maxconn / proxies.max(1)).max(1)),
         None => format!("up {weight}%\n"),
     }
-}
-
-/// `None` where the operator named no slots: a guess must not hold requests back.
-fn allowed_by_slots(server: &Server, inventory: &Inventory) -> Option<u32> {
-    let models = match server.kind {
-        ServerKind::Ollama => u32::try_from(inventory.loaded.len()).unwrap_or(u32::MAX).saturating_add(1),
-        ServerKind::OpenAi => 1,
-    };
-    Some(server.slots?.saturating_mul(models))
 }

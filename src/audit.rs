@@ -142,6 +142,16 @@ impl Audit {
         }
     }
 
+    /// Writes down that a request waited in vain.
+    pub fn waited_in_vain(&self, id: &str, caller: Scope, refusal: &Refusal, waited_ms: u64, now: Moment) {
+        let (reason, status) = (refusal.reason.as_str(), refusal.status());
+        if self.admit(reason, Source::Caller(caller), now) {
+            tracing::info!(target: TARGET, id, status, reason, waited_ms, "refused after waiting");
+        } else {
+            tracing::debug!(target: TARGET, id, status, reason, waited_ms, "refused after waiting");
+        }
+    }
+
     /// Writes down how many refusals were left out, where a window is over. Called every second.
     pub fn tick(&self, now: Moment) {
         tell(&self.lock().turn(now));

@@ -1,6 +1,7 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
 mod shared;
+mod wait;
 
 pub use shared::{ForeignLine, Sharing};
 
@@ -26,9 +27,10 @@ use crate::ledger::account::{Excess, Spent};
 use crate::ledger::books::Ended;
 use crate::ledger::charge::Observed;
 use crate::ledger::journal::Journal;
-use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken};
+use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken, Turn};
 use crate::ledger::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::metrics::{Metrics, Outcome, Port};
+use crate::queue::Hall;
 use crate::receipt::{Claimed, GrantReceipt, Receipts, Redeemed};
 use crate::recent::Recent;
 use crate::state::State;
@@ -38,6 +40,8 @@ use arc_swap::ArcSwapOption;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
+
+pub use wait::Told;
 
 /// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
 /// shipped SPOE file) is near: an answer is then a refusal, and no limit is taken.
@@ -70,6 +74,8 @@ pub struct Gate {
     journal: OnceLock<Arc<dyn Journal>>,
     /// When this run began, in seconds since 1970: receipts from before are another run's.
     began_unix_s: i64,
+    /// Who waits for a server.
+    hall: Hall,
     /// Absent where the books are this process's own.
     sharing: OnceLock<Sharing>,
 }
@@ -89,8 +95,23 @@ pub struct Decided<'v> {
     pub caller: Option<Caller<'v>>,
     /// The key, where it is known, also where it may not call.
     pub key: Option<&'v Key>,
+    /// With it the request waits for a server ([`Gate::wait`]); the verdict is then the refusal of one that does not.
+    pub ticket: Option<Id>,
     /// Tokens held for a grant, of its prompt and of its output.
     pub held: Option<(u64, u64)>,
+}
+
+/// What a decision came to, before it is written down.
+struct Ruled<'v> {
+    verdict: Verdict<'v>,
+    held: Option<(u64, u64)>,
+    ticket: Option<Id>,
+}
+
+impl<'v> Ruled<'v> {
+    fn new(verdict: Verdict<'v>) -> Ruled<'v> {
+        Ruled { verdict, held: None, ticket: None }
+    }
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -182,6 +203,7 @@ impl Gate {
             tokens,
             journal: OnceLock::new(),
             began_unix_s,
+            hall: Hall::default(),
             sharing: OnceLock::new(),
         }
     }
@@ -222,6 +244,23 @@ impl Gate {
         decided
     }
 
+    /// [`Gate::decide`] for an ingress that can wait: where every server is full, the answer has a ticket.
+    pub fn decide_or_wait<'v>(
+        &self,
+        view: &'v View,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        received: Moment,
+    ) -> Decided<'v> {
+        let now = self.clock.now();
+        let decided = self.decide_with(view, inquiry, ingress, received, true, now);
+        let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
+        if decided.ticket.is_none() {
+            self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
+        }
+        decided
+    }
+
     /// Decides at a moment handed in.
     pub fn decide_at<'v>(
         &self,
@@ -231,17 +270,39 @@ impl Gate {
         received: Moment,
         now: Moment,
     ) -> Decided<'v> {
+        self.decide_with(view, inquiry, ingress, received, false, now)
+    }
+
+    fn decide_with<'v>(
+        &self,
+        view: &'v View,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        received: Moment,
+        may_wait: bool,
+        now: Moment,
+    ) -> Decided<'v> {
         let id = Id::random();
         let judged = self.judge(view, inquiry, received, now);
-        let (verdict, reserved) = match &judged.judgement {
-            Judgement::Claim(claim) => {
-                let taken = self.take(view, claim, asked(&id, inquiry, &judged), now);
-                self.taken(&id, inquiry, ingress, &judged, taken, now)
-            }
-            Judgement::Answer(answer) => (Verdict::Answer(*answer), None),
-            Judgement::Refuse(refusal) => (Verdict::Refuse(refusal.clone()), None),
+        let ruled = match &judged.judgement {
+            Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), may_wait, now) {
+                Ok(Turn::Now(taken)) => self.taken(&id, inquiry, ingress, &judged, taken, now),
+                Ok(Turn::Later(held)) => {
+                    self.note_shadowed(&id, inquiry, ingress, &judged, held.shadowed, now);
+                    match self.let_in(view, *held, id, judged.dialect, now) {
+                        Ok(ticket) => {
+                            let wait = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
+                            Ruled { ticket: Some(ticket), ..Ruled::new(Verdict::Refuse(wait)) }
+                        }
+                        Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
+                    }
+                }
+                Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
+            },
+            Judgement::Answer(answer) => Ruled::new(Verdict::Answer(*answer)),
+            Judgement::Refuse(refusal) => Ruled::new(Verdict::Refuse(refusal.clone())),
         };
-        self.conclude(id, inquiry, ingress, judged, verdict, reserved, now)
+        self.conclude(id, inquiry, ingress, judged, ruled, now)
     }
 
     /// What is asked, and of whom, unless it is too late or too many credentials from there have failed.
@@ -257,51 +318,59 @@ impl Gate {
         Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
     }
 
-    /// What becomes of a claim that was taken, or not; and the tokens held for it, of prompt and output.
+    /// What becomes of a claim that was taken.
     fn taken<'v>(
         &self,
         id: &Id,
         inquiry: &Inquiry<'_>,
         ingress: Port,
         judged: &Judged<'v>,
-        taken: Result<Taken<'v>, Refusal>,
+        taken: Taken<'v>,
         now: Moment,
-    ) -> (Verdict<'v>, Option<(u64, u64)>) {
-        let taken = match taken {
-            Ok(taken) => taken,
-            Err(refusal) => return (Verdict::Refuse(refusal), None),
-        };
-        if let Some(excess) = taken.shadowed {
-            let told = refusal(excess);
-            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
-            self.metrics.shadowed(told.code());
-        }
-        let reserved = taken.reservation.map(|held| {
+    ) -> Ruled<'v> {
+        self.note_shadowed(id, inquiry, ingress, judged, taken.shadowed, now);
+        let held = taken.reservation.map(|held| {
             let tokens = (held.tokens_in, held.tokens_out);
             if let Some(journal) = self.journal.get() {
                 journal.opened(held);
             }
             tokens
         });
-        (Verdict::Allow(taken.choice.grant), reserved)
+        Ruled { held, ..Ruled::new(Verdict::Allow(taken.choice.grant)) }
+    }
+
+    /// Writes down what would have been refused, were its limit not a shadow.
+    fn note_shadowed(
+        &self,
+        id: &Id,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        judged: &Judged<'_>,
+        excess: Option<Excess>,
+        now: Moment,
+    ) {
+        if let Some(told) = excess.map(refusal) {
+            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
+            self.metrics.shadowed(told.code());
+        }
     }
 
     /// Writes a decision down, and the receipt of a grant.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one decision, each used once")]
     fn conclude<'v>(
         &self,
         id: Id,
         inquiry: &Inquiry<'_>,
         ingress: Port,
         judged: Judged<'v>,
-        verdict: Verdict<'v>,
-        reserved: Option<(u64, u64)>,
+        ruled: Ruled<'v>,
         now: Moment,
     ) -> Decided<'v> {
+        let Ruled { verdict, held, ticket } = ruled;
         if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
             self.last_used.note(fingerprint, now.unix_ms);
         }
         match &verdict {
+            Verdict::Refuse(_) if ticket.is_some() => {}
             Verdict::Refuse(refusal) => {
                 if refusal.reason.is_failed_credential()
                     && let Some(failures) = &*self.failures.load()
@@ -315,7 +384,7 @@ impl Gate {
         self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
-                let (tokens_in, tokens_out) = reserved.unwrap_or_default();
+                let (tokens_in, tokens_out) = held.unwrap_or_default();
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let unix_s = now.unix_ms / 1000;
                 let (id, caller) = (id.number, account.scope);
@@ -323,15 +392,7 @@ impl Gate {
             }),
             _ => None,
         };
-        Decided {
-            verdict,
-            id,
-            dialect: judged.dialect,
-            receipt,
-            caller: judged.caller,
-            key: judged.key,
-            held: reserved,
-        }
+        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key, held, ticket }
     }
 
     /// The refusal of a credential that is not looked up, because too many from its network have failed.
@@ -350,7 +411,16 @@ impl Gate {
         let id = Id::random();
         self.recent.note(|past| past.write_malformed(id.number, ingress, &refusal, self.clock.now()));
         let verdict = Verdict::Refuse(refusal);
-        Decided { verdict, id, dialect: Dialect::OpenAi, receipt: None, caller: None, key: None, held: None }
+        Decided {
+            verdict,
+            id,
+            dialect: Dialect::OpenAi,
+            receipt: None,
+            caller: None,
+            key: None,
+            held: None,
+            ticket: None,
+        }
     }
 
     /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
@@ -359,11 +429,15 @@ impl Gate {
         self.complaints.admit(self.clock.now())
     }
 
-    fn take<'v>(&self, view: &'v View, claim: &Claim<'v>, asked: Asked<'_>, now: Moment) -> Result<Taken<'v>, Refusal> {
-        self.ledger.take(view, claim, asked, now).map_err(|denied| match denied {
-            Denied::Excess(excess) => refusal(excess),
-            Denied::NoServer(refusal) => refusal,
-        })
+    fn take<'v>(
+        &self,
+        view: &'v View,
+        claim: &Claim<'v>,
+        asked: Asked<'_>,
+        may_wait: bool,
+        now: Moment,
+    ) -> Result<Turn<'v>, Refusal> {
+        self.ledger.take(view, claim, asked, may_wait, now).map_err(refusal_of)
     }
 
     /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty,
@@ -409,6 +483,9 @@ impl Gate {
             },
         };
         self.metrics.usage_line(settled);
+        if matches!(settled, Settled::Released | Settled::Unheard) {
+            self.free_waiters();
+        }
         settled
     }
 
@@ -537,6 +614,15 @@ fn asked<'a>(id: &Id, inquiry: &'a Inquiry<'_>, judged: &Judged<'a>) -> Asked<'a
     }
 }
 
+/// What is said of a claim that got nothing.
+fn refusal_of(denied: Denied) -> Refusal {
+    match denied {
+        Denied::Shed { retry_ns } => Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Shed) },
+        Denied::Excess(excess) => refusal(excess),
+        Denied::NoServer(refusal) => refusal,
+    }
+}
+
 /// What is said of a limit that is used up.
 fn refusal(excess: Excess) -> Refusal {
     let Excess { holder, limit, retry_ns, standing } = excess;
@@ -571,8 +657,12 @@ fn outcome(verdict: &Verdict<'_>) -> Outcome {
     match verdict {
         Verdict::Allow(_) => Outcome::Allow,
         Verdict::Answer(_) => Outcome::Answer,
-        Verdict::Refuse(refusal) => Outcome::Refuse(refusal.code()),
+        Verdict::Refuse(refusal) => outcome_of(refusal),
     }
+}
+
+fn outcome_of(refusal: &Refusal) -> Outcome {
+    Outcome::Refuse(refusal.code())
 }
 
 /// Grants and answers at DEBUG, because the proxy logs them; refusals are the audit log's.

@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod nginx;
 pub mod probe;
 pub mod problem;
+pub mod queue;
 pub mod receipt;
 pub mod recent;
 pub mod secret_file;

@@ -242,8 +242,7 @@ where
     H: Fn(Stream, Peer) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let connections_max = places(door.connections_max, files);
+    let connections_max = places_now(door.connections_max);
     let places = Arc::new(Semaphore::new(connections_max));
     let (clock, turned_away, failed) = (Clock::new(), Complaints::default(), Complaints::default());
     let inside = TaskTracker::new();
@@ -288,6 +287,11 @@ where
         cut.cancel();
         inside.wait().await;
     }
+}
+
+/// [`places`] with the files that this process may open now.
+pub fn places_now(connections_max: usize) -> usize {
+    places(connections_max, rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX))
 }
 
 /// How many connections a port may take that wants `connections_max`, where the process may open `files`. Ports are cut

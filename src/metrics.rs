@@ -158,6 +158,37 @@ impl Proof {
     }
 }
 
+/// What waiting for a server came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Waited {
+    /// A server.
+    Served,
+    /// Its time was over.
+    TimedOut,
+    /// The client left.
+    Left,
+    /// There was no room to wait in.
+    TurnedAway,
+    /// No server has the model any more.
+    NoServer,
+}
+
+impl Waited {
+    /// Every kind.
+    pub const ALL: [Waited; 5] = [Waited::Served, Waited::TimedOut, Waited::Left, Waited::TurnedAway, Waited::NoServer];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Waited::Served => "served",
+            Waited::TimedOut => "timed_out",
+            Waited::Left => "left",
+            Waited::TurnedAway => "turned_away",
+            Waited::NoServer => "no_server",
+        }
+    }
+}
+
 /// Upper bounds of the duration buckets in nanoseconds, 1 µs to 100 ms.
 const BOUNDS_NS: [u64; 16] = [
     1_000,
@@ -220,6 +251,9 @@ pub struct Metrics {
     tokens: [AtomicU64; Proof::ALL.len()],
     jwks_fetched: AtomicU64,
     jwks_failed: [AtomicU64; FetchFault::ALL.len()],
+    waiting: AtomicU64,
+    waits: [AtomicU64; Waited::ALL.len()],
+    waited_ms: AtomicU64,
     /// By witness, then whole and stream, then estimated and exact.
     estimates: [[[AtomicU64; 2]; 2]; Witness::ALL.len()],
     slots_open: AtomicU64,
@@ -250,6 +284,30 @@ impl Metrics {
             count.fetch_add(1, Ordering::Relaxed);
         }
         decisions.durations.record(ns);
+    }
+
+    /// Counts what a request that waited came to.
+    pub fn outcome(&self, ingress: Port, outcome: Outcome) {
+        let count = self.decisions.get(ingress as usize).and_then(|of| of.outcomes.get(outcome.position()));
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// So many requests wait for a server now.
+    pub fn waiting(&self, count: usize) {
+        self.waiting.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// Requests that wait for a server now.
+    pub fn waiting_now(&self) -> u64 {
+        load(&self.waiting)
+    }
+
+    /// Counts what waiting for a server came to; `ms` is how long one that was served waited.
+    pub fn waited(&self, waited: Waited, ms: u64) {
+        self.waits[waited as usize].fetch_add(1, Ordering::Relaxed);
+        self.waited_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// Counts a connection opened.
@@ -461,6 +519,11 @@ impl Metrics {
         let issuer_failures = issuers(&|issuer| {
             view.rings.fetched(issuer).map_or(0, |fetched| usize::try_from(fetched.failures).unwrap_or(usize::MAX))
         });
+        let waits = Waited::ALL
+            .into_iter()
+            .zip(&self.waits)
+            .map(|(waited, count)| Sample::new(&[("result", waited.as_str())], Value::Counter(load(count))))
+            .collect();
         let one = |value| vec![Sample::new(&[], value)];
         let reloads = [("ok", &self.reloads_ok), ("failed", &self.reloads_failed)]
             .map(|(result, count)| Sample::new(&[("result", result)], Value::Counter(load(count))))
@@ -538,6 +601,17 @@ impl Metrics {
                 name: "herdgate_usage_silent",
                 help: "1 while usage lines have stopped coming though requests are granted",
                 of: one(Value::Gauge(i64::from(load(&self.usage_silent) > 0))),
+            },
+            Family {
+                name: "herdgate_waiting",
+                help: "Requests that wait here for a server",
+                of: one(Value::Gauge(i64::try_from(load(&self.waiting)).unwrap_or(i64::MAX))),
+            },
+            Family { name: "herdgate_waits", help: "Requests that waited here by what that came to", of: waits },
+            Family {
+                name: "herdgate_waited_milliseconds",
+                help: "Time that requests waited here that were then served",
+                of: one(Value::Counter(load(&self.waited_ms))),
             },
             Family {
                 name: "herdgate_estimate_tokens",

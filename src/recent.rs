@@ -105,6 +105,13 @@ impl Recent {
         }
     }
 
+    /// Changes what is remembered of a decision, if it still is.
+    pub fn amend(&self, id: u128, change: impl FnOnce(&mut Past)) {
+        if let Some(past) = self.lock().held.iter_mut().find(|past| past.id == id) {
+            change(past);
+        }
+    }
+
     /// The decision of this id (32 hex digits), if it is still remembered.
     pub fn find(&self, id: &str) -> Option<Past> {
         if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -164,7 +171,15 @@ impl Past {
         self.refuse(refusal);
     }
 
-    fn refuse(&mut self, refusal: &Refusal) {
+    /// After waiting it was let through, to this server.
+    pub fn served_by(&mut self, server: &str, server2: Option<&str>) {
+        (self.end, self.reason, self.retry_after_s) = (End::Allow, None, None);
+        self.server.set(server);
+        self.server2.set(server2.unwrap_or_default());
+    }
+
+    /// It was refused.
+    pub fn refuse(&mut self, refusal: &Refusal) {
         self.end = End::Refuse;
         self.reason = Some(refusal.reason.clone());
         self.retry_after_s = refusal.retry_after_s;

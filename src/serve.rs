@@ -31,6 +31,8 @@ use tokio_util::task::TaskTracker;
 /// How long open connections may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How often those who wait are looked after, should nothing else have done so: their time is over, or a server is back.
+const TEND_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the start waits for the shared store, and how often it looks.
 const STORE_WAIT: Duration = Duration::from_secs(1);
 const STORE_LOOK: Duration = Duration::from_millis(5);
@@ -119,6 +121,7 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         let stopping = stop_signals()?;
         let usage = std::mem::take(&mut bound.usage);
         wiring.settle(usage);
+        wiring.tend();
         wiring.listen(bound, &settings);
         let uses = keys::used::path(&key_file.path);
         wiring.write_uses(uses.clone());
@@ -276,6 +279,21 @@ impl Wiring {
                     }
                 }
             }
+        });
+    }
+
+    /// Looks after those who wait for a server, and sends them away at the end.
+    fn tend(&self) {
+        let (gate, stop) = (self.gate.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut tick = tokio::time::interval(TEND_INTERVAL);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = tick.tick() => gate.tend_waiters(),
+                }
+            }
+            gate.close_waiters();
         });
     }
 

@@ -7,6 +7,7 @@ use herdgate::config::{Config, document};
 use herdgate::decision::allowance::{Allowance, LeftOpen, Loaded};
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{RouteClasses, ServerKind};
+use herdgate::decision::priority::{Patience, Priority};
 use herdgate::file_watch::FileWatch;
 use herdgate::listen::Address;
 use herdgate::problem::{Position, Problems};
@@ -98,6 +99,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert_eq!((&*server.name, &*server.url), ("ollama1", "http://10.0.1.10:11434"));
     assert_eq!((server.kind, server.maxconn, server.weight), (ServerKind::Ollama, None, 100));
     assert!(server.models.is_empty());
+    assert_eq!(policy.patience, Patience { timeout_ns: 60_000_000_000, shed_wait_ns: 30_000_000_000 });
     let plan = &policy.plans[0];
     assert_eq!(plan.routes, RouteClasses { inference: true, catalog: true });
     assert!(plan.terms.is_empty() && plan.models[0].permits_all());
@@ -172,6 +174,9 @@ fn a_full_file_means_what_it_says() {
     };
     assert_eq!(policy.plans[0].allowance, allowance);
     assert_eq!(policy.plans[1].allowance, Allowance::default());
+    let priorities: Vec<_> = policy.plans.iter().map(|plan| plan.priority).collect();
+    assert_eq!(priorities, [Priority::Normal, Priority::Low, Priority::Normal]);
+    assert_eq!(policy.patience, Patience { timeout_ns: 90_000_000_000, shed_wait_ns: 20_000_000_000 });
     let permits =
         |model: &str| policy.plans[0].models.iter().any(|pattern| pattern.permits(&ModelName::canonical(model)));
     assert!(permits("llama3.2:3b") && permits("nomic-embed-text:latest") && !permits("qwen2.5"));

@@ -141,7 +141,7 @@ async fn every_method_and_path_has_its_answer() {
         assert!(said.status >= 400 && !is_malformed(&said), "{method}: {said:?}");
     }
     let elsewhere =
-        ["/", "/wait", "/handoff/", "/handoff/x", "/Handoff", "//handoff", "/%68andoff", "/metrics", "/auth/"];
+        ["/", "/wait/", "/handoff/", "/handoff/x", "/Handoff", "//handoff", "/%68andoff", "/metrics", "/auth/"];
     for path in elsewhere {
         let said = ask(address, &request("GET", path, &FACTS, b"")).await.unwrap();
         assert_eq!(said.status, 404, "{path}: {said:?}");

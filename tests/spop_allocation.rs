@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
 use herdgate::decision::policy::{Server, ServerKind};
+use herdgate::decision::priority::Place;
 use herdgate::decision::verdict::{Grant, Standing, Verdict};
 use herdgate::decision::view::View;
 use herdgate::gate::{Decided, Gate};
@@ -38,7 +39,8 @@ fn ten_thousand_questions_are_answered_without_an_allocation() {
         models: Vec::new(),
     };
     let requests = Some(Standing { limit: 20, remaining: 19, reset_ns: 1_500_000_000 });
-    let grant = Grant { server: &server, server2: Some(&server), pool: None, requests, tokens: requests };
+    let place = Place { class: Some(-1), offset_ms: 7 };
+    let grant = Grant { server: &server, server2: Some(&server), pool: None, requests, tokens: requests, place };
 
     let mut session = Session::new(100_000);
     let mut output = Vec::new();

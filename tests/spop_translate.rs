@@ -7,6 +7,7 @@ use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
 use herdgate::decision::limits::Holder;
 use herdgate::decision::name::ModelName;
 use herdgate::decision::policy::{PlanIndex, Policy, Server, ServerKind};
+use herdgate::decision::priority::Place;
 use herdgate::decision::roster::Roster;
 use herdgate::decision::route::{Dialect, Endpoint};
 use herdgate::decision::verdict::{Answer, Grant, Reason, Refusal, Standing, Verdict};
@@ -214,12 +215,14 @@ fn a_grant_sets_what_applies() {
     };
     let (first, second) = (server("gpu1"), server("gpu2"));
     let roster = roster("llama3:8b", &first);
-    let bare = Grant { server: &first, server2: None, pool: None, requests: None, tokens: None };
+    let bare =
+        Grant { server: &first, server2: None, pool: None, requests: None, tokens: None, place: Place::default() };
     let full = Grant {
         server: &first,
         server2: Some(&second),
         pool: roster.get("llama3:8b"),
         requests: Some(Standing { limit: 20, remaining: 19, reset_ns: 360_000_000_000 }),
+        place: Place { class: Some(-1), offset_ms: 30_250 },
         tokens: Some(Standing { limit: 9000, remaining: 8999, reset_ns: 90_000_000_000 }),
     };
     let cases = [
@@ -231,6 +234,8 @@ fn a_grant_sets_what_applies() {
                 "server=gpu1",
                 "server2=gpu2",
                 "model=llama3:8b",
+                "priority_class=-1",
+                "priority_offset=30250",
                 "limit_requests=20",
                 "remaining_requests=19",
                 "reset_requests=6m0s",
@@ -283,8 +288,16 @@ fn check(verdict: Verdict<'_>, receipt: Option<&str>, expected: &[&str]) {
     put_message(&mut payload, b"request", &WHOLE.map(|(name, value)| (name.as_bytes(), value)));
     let inquiry = inquiry(Messages::new(&payload).unwrap()).unwrap();
     let some = gate.decide(&view, &inquiry, Port::Spop, gate.now());
-    let decided =
-        Decided { verdict, id: some.id, dialect: some.dialect, receipt: None, caller: None, key: None, held: None };
+    let decided = Decided {
+        verdict,
+        id: some.id,
+        dialect: some.dialect,
+        receipt: None,
+        caller: None,
+        key: None,
+        held: None,
+        ticket: None,
+    };
     let mut found = variables(|ack| put_verdict(ack, &decided, receipt));
     let id = format!("id={}", some.id.as_str());
     let position = found.iter().position(|variable| *variable == id).expect("an id");

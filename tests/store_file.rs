@@ -160,7 +160,7 @@ fn a_user_is_forgotten_to_the_last_byte_and_sums_stay() {
     drop(store);
     let (_, restored) = open(&folder.file()).unwrap();
     let [open] = &restored.open[..] else { panic!("{:?}", restored.open) };
-    assert_eq!((open.id, open.user.as_deref(), open.scopes.iter().count()), (1_000, None, 2));
+    assert_eq!((open.id, &open.user, open.scopes.iter().count()), (1_000, &None, 2));
     assert!(restored.spent.iter().all(|spent| spent.scope != own(name)));
     assert!(restored.spent.iter().any(|spent| spent.scope == key_scope("webui")));
 }

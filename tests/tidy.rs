@@ -37,7 +37,8 @@ const ADAPTERS: [&str; 10] =
 fn decision_and_the_ledgers_arithmetic_are_pure() {
     let mut files = sources("src/decision");
     files.extend(
-        ["books", "durations", "gcra", "silence", "slots"].map(|name| PathBuf::from(format!("src/ledger/{name}.rs"))),
+        ["books", "charge", "durations", "estimate", "fit", "form", "gcra", "histogram", "silence", "slots"]
+            .map(|name| PathBuf::from(format!("src/ledger/{name}.rs"))),
     );
     files.extend(
         ["breaker", "claim", "reply", "share", "terms"].map(|name| PathBuf::from(format!("src/shared/{name}.rs"))),

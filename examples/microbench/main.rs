@@ -194,7 +194,7 @@ fn decide(gate: &Gate, ledger: &MemoryLedger, view: &View, inquiry: &Inquiry<'_>
     let now = gate.clock.now();
     if let Judgement::Claim(claim) = judge(view, black_box(inquiry), now).judgement {
         let asked = Asked { id: 1, uid: 1, caller: "ann", user: b"", token_user: None, team: None };
-        let _ = black_box(ledger.take(view, &claim, asked, now));
+        let _ = black_box(ledger.take(view, &claim, asked, false, now));
         let _ = black_box(ledger.ended_unheard(1, now));
     }
 }

@@ -4,6 +4,7 @@ use super::access;
 use super::file::{File, Table};
 use super::issuer;
 use super::quantity::COUNT_MAX;
+use super::queue;
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
 use super::value::{Value, Written};
@@ -62,12 +63,14 @@ pub fn compile(source: &str, file: &str, base: &Path) -> Result<Config, Problems
     let (models, routes, gate) =
         (compiler.models_held(&written), compiler.routes_held(&written), compiler.gate(&written));
     let settings = compiler.settings(&written);
+    let patience = compiler.patience(&written);
     let (issuers, sources) = issuer::issuers(&written, &plans, &teams, base, &mut findings);
     match settings {
         Some(settings) if findings.is_empty() => {
             let recheck_s = settings.probe.interval.as_secs_f64().ceil() as u64;
             let settings = Settings { issuers: sources, ..settings };
-            let policy = Policy { plans, servers, teams, anonymous, issuers, models, routes, gate, recheck_s };
+            let policy =
+                Policy { plans, servers, teams, anonymous, issuers, models, routes, gate, recheck_s, patience };
             Ok(Config { policy, settings })
         }
         _ => Err(findings.into_problems(file)),
@@ -104,6 +107,7 @@ impl Compiler<'_, '_> {
             routes: self.routes(table),
             terms: self.terms(table),
             allowance: self.allowance(table),
+            priority: queue::priority(table),
         }
     }
 

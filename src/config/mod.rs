@@ -8,6 +8,7 @@ pub mod file;
 pub mod issuer;
 pub mod ledger;
 pub mod quantity;
+pub mod queue;
 pub mod reload;
 pub mod schema;
 pub mod server;

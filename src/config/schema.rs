@@ -416,7 +416,13 @@ pub static SECTIONS: &[Section] = &[
                 "Largest image, in bytes as it stands in the body: base64 is a third longer than the file. An image by URL counts as \
                  one image of the URL's length; `max_images = 0` forbids them.",
             ),
-            later("priority", Kind::Choice(&["normal", "high", "low"]), Value("normal"), "Place in the proxy's queue."),
+            key(
+                "priority",
+                Kind::Choice(&["normal", "high", "low"]),
+                Value("normal"),
+                "Place in the queue of a full server: `high` before all others, `low` after those that come up to 30 s later. Callers of \
+                 one priority take turns, however many requests each has waiting.",
+            ),
             key(
                 "shadow",
                 Kind::Bool,
@@ -658,11 +664,22 @@ pub static SECTIONS: &[Section] = &[
     Section {
         name: "queue",
         shape: Shape::Single,
-        enforced: false,
-        doc: "Waiting for a free server.",
+        enforced: true,
+        doc: "Waiting for a server, where all that have the model are full (`maxconn`, `slots`; with neither, one request for each loaded \
+              model and one more).",
         keys: &[
-            later("timeout", Kind::Duration, Value("60s"), "Longest a request waits."),
-            later("shed_wait", Kind::Duration, Value("30s"), "Expected wait above which low priority is refused."),
+            key(
+                "timeout",
+                Kind::Duration,
+                Value("60s"),
+                "Longest a request that came through nginx waits, then 503: `1s` to `5m`. HAProxy's own is `timeout queue`.",
+            ),
+            key(
+                "shed_wait",
+                Kind::Duration,
+                Value("30s"),
+                "Expected wait above which plans of priority `low` get 503 at once: `1s` to `1h`.",
+            ),
         ],
     },
 ];

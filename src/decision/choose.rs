@@ -3,6 +3,7 @@
 use super::fleet::Preference;
 use super::judge::Claim;
 use super::policy::{Server, ServerIndex};
+use super::priority::Place;
 use super::verdict::{Grant, Reason, Refusal, Standing};
 use super::view::View;
 
@@ -22,6 +23,8 @@ pub struct Choice<'v> {
     pub grant: Grant<'v>,
     /// The server's key.
     pub server_key: u64,
+    /// Requests it takes at once.
+    pub capacity: u32,
 }
 
 /// Takes the server with the fewest requests on their way for each of its slots; of equals, the one whose turn it is in the
@@ -67,7 +70,8 @@ pub fn choose<'v>(
             Preference::OneAtATime => load.on_their_way_in_all(key) > 0,
             Preference::Last => true,
         };
-        let candidate = Candidate { server, key, last, busy: u64::from(load.on_their_way(key, pool_key)) };
+        let capacity = view.roster.capacities.get(usize::from(index.0)).copied().unwrap_or(1);
+        let candidate = Candidate { server, key, capacity, last, busy: u64::from(load.on_their_way(key, pool_key)) };
         match best {
             [None, _] => best[0] = Some(candidate),
             [Some(first), _] if candidate.is_freer_than(&first) => best = [Some(candidate), Some(first)],
@@ -79,16 +83,16 @@ pub fn choose<'v>(
     let [first, second] = best;
     let first = first.ok_or_else(none)?;
     let server2 = second.map(|candidate| candidate.server);
-    Ok(Choice {
-        grant: Grant { server: first.server, server2, pool: claim.pool, requests, tokens },
-        server_key: first.key,
-    })
+    let place = Place::default();
+    let grant = Grant { server: first.server, server2, pool: claim.pool, requests, tokens, place };
+    Ok(Choice { grant, server_key: first.key, capacity: first.capacity })
 }
 
 #[derive(Clone, Copy)]
 struct Candidate<'v> {
     server: &'v Server,
     key: u64,
+    capacity: u32,
     last: bool,
     busy: u64,
 }

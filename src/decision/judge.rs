@@ -8,6 +8,7 @@ use super::keyset::Key;
 use super::limits::{Account, Accounts, Demand, Holder, Scope, Terms, User, Wanted, Written};
 use super::moment::Moment;
 use super::policy::ServerKind;
+use super::priority::Priority;
 use super::resolve::resolve;
 use super::roster::Pool;
 use super::route::{Class, Dialect, Endpoint, Route, percent_decoded, route};
@@ -58,6 +59,8 @@ pub struct Claim<'v> {
     pub demand: Demand,
     /// The endpoint.
     pub endpoint: Endpoint,
+    /// Its place in queues.
+    pub priority: Priority,
 }
 
 /// Below this many bytes an unfinished document is the client's mistake; above, the proxy's buffer was too small for it.
@@ -126,6 +129,7 @@ fn permitted<'v>(
         return answer(view, route, caller).map(Judgement::Answer);
     }
     let endpoint = route.endpoint;
+    let priority = caller.plan.priority;
     let is_metered = endpoint.class() == Class::Inference;
     let user = caller.user().filter(|_| is_metered);
     if matches!(inquiry.body, BodyShown::Hidden) {
@@ -139,7 +143,7 @@ fn permitted<'v>(
             let accounts = if is_metered { accounts_of(view, caller, endpoint, None)? } else { Accounts::default() };
             let output = Wanted::Open(caller.plan.allowance.max_output);
             let demand = Demand { output, stream: true, ..Demand::default() };
-            Ok(Judgement::Claim(Claim { pool: None, accounts, user, demand, endpoint }))
+            Ok(Judgement::Claim(Claim { pool: None, accounts, user, demand, endpoint, priority }))
         } else {
             Err(Refusal::new(Reason::BodyHidden))
         };
@@ -157,7 +161,7 @@ fn permitted<'v>(
         accounts = accounts_of(view, caller, endpoint, Some(pool))?;
         demand = demand_of(view, caller, endpoint, pool, &body, kinds());
     }
-    Ok(Judgement::Claim(Claim { pool: Some(pool), accounts, user, demand, endpoint }))
+    Ok(Judgement::Claim(Claim { pool: Some(pool), accounts, user, demand, endpoint, priority }))
 }
 
 fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<Answer<'v>, Refusal> {

@@ -3,6 +3,7 @@
 use super::allowance::Allowance;
 use super::limits::{Cost, Scope, Terms};
 use super::name::ModelName;
+use super::priority::{Patience, Priority};
 use super::route::Endpoint;
 use super::token::Issuer;
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ pub struct Policy {
     pub gate: Option<(Scope, Terms)>,
     /// Seconds after which a refused caller may find a server back: one probe interval, rounded up.
     pub recheck_s: u64,
+    /// How long requests may wait.
+    pub patience: Patience,
 }
 
 /// Callers that share limits (`[teams.NAME]`).
@@ -96,6 +99,8 @@ pub struct Plan {
     pub terms: Terms,
     /// What a request may ask for.
     pub allowance: Allowance,
+    /// Its place in queues.
+    pub priority: Priority,
 }
 
 /// The route classes a plan permits.

@@ -1,6 +1,7 @@
 //! Which server can serve which model right now: policy and fleet brought together once per change, so that a decision
 //! is a look-up.
 
+use super::capacity;
 use super::consistency::{self, Disagreement};
 use super::fleet::{FleetView, Model, Preference, ServerState};
 use super::name::ModelName;
@@ -18,6 +19,10 @@ pub struct Pool {
     pub members: Vec<ServerIndex>,
     /// One round of smooth weighted rotation over the live members; empty where none is live.
     pub rotation: Vec<ServerIndex>,
+    /// The live members, each once.
+    pub live: Vec<ServerIndex>,
+    /// Requests that its live members take at once, all models.
+    pub capacity: u64,
     /// How the model is listed: from the first live member that has it, else from the first member.
     pub listed: Model,
     /// For each plan, whether it may use this model.
@@ -40,6 +45,8 @@ pub struct Roster {
     pub everywhere: Vec<ServerIndex>,
     /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
     pub server_keys: Vec<u64>,
+    /// Requests each server takes at once, in the order of the policy.
+    pub capacities: Vec<u32>,
     /// How willingly each server is chosen, in the order of the policy.
     pub preferences: Vec<Preference>,
     /// For each plan, whether it may use every model there is.
@@ -78,11 +85,17 @@ impl Roster {
             }
         }
         let server_keys = policy.servers.iter().map(|server| name_key(&server.name)).collect();
+        let capacity = |server: &Server| match fleet.servers.get(&server.name) {
+            Some(seen) => capacity::of(server, &seen.inventory),
+            None => 1,
+        };
+        let capacities: Vec<u32> = policy.servers.iter().map(capacity).collect();
         let preference =
             |server: &Server| fleet.servers.get(&server.name).map_or(Preference::Sound, |seen| seen.preference);
         let preferences = policy.servers.iter().map(preference).collect();
         let mut roster = Roster {
             preferences,
+            capacities,
             everywhere: smooth_rotation(&everywhere),
             server_keys,
             incomplete,
@@ -105,7 +118,11 @@ impl Roster {
             let remote = servers.iter().any(|(_, _, model)| model.remote);
             let permits = |pattern: &ModelPattern| pattern.permits(&name) && !(remote && pattern.is_glob());
             let permitted = policy.plans.iter().map(|plan| plan.models.iter().any(permits)).collect();
+            let takes = |(index, _): &(ServerIndex, u16)| roster.capacities.get(usize::from(index.0)).copied();
+            let capacity = live.iter().filter_map(takes).map(u64::from).sum();
             roster.pools.push(Pool {
+                live: live.iter().map(|(index, _)| *index).collect(),
+                capacity,
                 key: name_key(name.as_str()),
                 members: servers.iter().map(|(index, _, _)| *index).collect(),
                 rotation: smooth_rotation(&live),

@@ -7,6 +7,7 @@ use super::allowance::Excess;
 use super::body::BodyFault;
 use super::limits::{Holder, Window};
 use super::policy::Server;
+use super::priority::Place;
 use super::roster::Pool;
 use super::route::Endpoint;
 use super::token::TokenFault;
@@ -33,6 +34,8 @@ pub struct Grant<'v> {
     pub pool: Option<&'v Pool>,
     /// Where the caller stands with its tightest request limit, after this request; absent without one.
     pub requests: Option<Standing>,
+    /// Where it stands in the proxy's queue, should that server be full.
+    pub place: Place,
     /// Where the caller stands with its tightest token limit, in tokens, after this request; absent without one.
     pub tokens: Option<Standing>,
 }
@@ -175,6 +178,14 @@ pub enum Reason {
     StoreAway,
     /// The proxy's question lacked a fact that every inquiry must carry.
     MalformedInquiry,
+    /// Of low priority, while the expected wait is long.
+    Shed,
+    /// Every server that has the model is full; where the ingress can wait, it is told to.
+    Full,
+    /// As many wait as may, and this caller more than others.
+    QueueFull,
+    /// No server became free in time.
+    QueueTimeout,
 }
 
 /// The public code of a refusal (`DESIGN.md`, Answers).
@@ -332,7 +343,13 @@ impl Reason {
             Reason::Budget(..) => Code::QuotaExceeded,
             Reason::Concurrency(_) => Code::ConcurrencyExceeded,
             Reason::NoServer | Reason::FleetUnknown => Code::NoServer,
-            Reason::DeadlineMissed | Reason::StoreAway | Reason::MalformedInquiry => Code::Overloaded,
+            Reason::DeadlineMissed
+            | Reason::StoreAway
+            | Reason::MalformedInquiry
+            | Reason::Shed
+            | Reason::Full
+            | Reason::QueueFull
+            | Reason::QueueTimeout => Code::Overloaded,
         }
     }
 
@@ -403,6 +420,10 @@ impl Reason {
             Reason::DeadlineMissed => "deadline_missed",
             Reason::StoreAway => "store_away",
             Reason::MalformedInquiry => "malformed_inquiry",
+            Reason::Shed => "shed",
+            Reason::Full => "full",
+            Reason::QueueFull => "queue_full",
+            Reason::QueueTimeout => "queue_timeout",
         }
     }
 }

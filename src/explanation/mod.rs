@@ -51,6 +51,7 @@ impl Step {
             Reason::FleetUnknown => Step::Model,
             Reason::NeverFits { .. } | Reason::StoreAway => Step::Limits,
             // The rest of each code is one step.
+            Reason::Shed | Reason::Full | Reason::QueueFull | Reason::QueueTimeout => Step::Server,
             other => match other.code() {
                 Code::InvalidApiKey | Code::NotPermitted => Step::Caller,
                 Code::UnknownRoute => Step::Route,
@@ -148,6 +149,7 @@ mod tests {
             (Reason::RequestRate(Holder::Team), Step::Limits),
             (Reason::Concurrency(Holder::User), Step::Limits),
             (Reason::NoServer, Step::Server),
+            (Reason::Shed, Step::Server),
         ] {
             assert_eq!(Step::refusing(&reason), step, "{reason:?}");
         }

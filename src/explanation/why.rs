@@ -92,6 +92,10 @@ pub fn why(reason: &Reason) -> &'static str {
         Reason::StoreAway => "the shared store is away, and nothing is granted without it",
         Reason::DeadlineMissed => "the verdict would have come too late for the proxy",
         Reason::MalformedInquiry => "the proxy's question lacked a fact; its files are not those of this version",
+        Reason::Shed => "low priority, and the expected wait is above [queue] shed_wait",
+        Reason::Full => "every server that has it is full: it waits for one",
+        Reason::QueueFull => "as many wait for a server as may, and this caller more than others",
+        Reason::QueueTimeout => "no server became free within [queue] timeout",
     }
 }
 

@@ -5,7 +5,7 @@
 //! granted then is settled by its id like anything else: the store counts it once it is told, whether or not the call that
 //! ran into its deadline was carried out. What is not granted is taken back.
 
-use super::{DEADLINE_NS, Decided, Gate, Id, asked, outcome, refusal};
+use super::{DEADLINE_NS, Decided, Gate, Id, Ruled, asked, outcome, refusal, refusal_of};
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::{Claim, Judgement};
 use crate::decision::limits::{Account, Accounts};
@@ -13,7 +13,7 @@ use crate::decision::moment::Moment;
 use crate::decision::verdict::{Reason, Refusal, Verdict};
 use crate::decision::view::View;
 use crate::ledger::charge::Observed;
-use crate::ledger::memory::{Asked, Denied, Taken};
+use crate::ledger::memory::{Asked, Taken, Turn};
 use crate::ledger::reservation::{Evidence, Record, Reservation};
 use crate::metrics::Port;
 use crate::shared::{
@@ -116,20 +116,23 @@ impl Gate {
         let now = self.clock.now();
         let id = Id::random();
         let judged = self.judge(view, inquiry, received, now);
-        let (verdict, reserved) = match &judged.judgement {
+        let ruled = match &judged.judgement {
             Judgement::Claim(claim) => {
                 let asked = asked(&id, inquiry, &judged);
                 let taken = match claim.accounts.is_empty() {
                     // Unmetered: nothing to ask for.
-                    true => self.take(view, claim, asked, now),
+                    true => self.take(view, claim, asked, false, now).and_then(at_once),
                     false => self.take_shared(sharing, view, claim, asked, received, now).await,
                 };
-                self.taken(&id, inquiry, ingress, &judged, taken, now)
+                match taken {
+                    Ok(taken) => self.taken(&id, inquiry, ingress, &judged, taken, now),
+                    Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
+                }
             }
-            Judgement::Answer(answer) => (Verdict::Answer(*answer), None),
-            Judgement::Refuse(refusal) => (Verdict::Refuse(refusal.clone()), None),
+            Judgement::Answer(answer) => Ruled::new(Verdict::Answer(*answer)),
+            Judgement::Refuse(refusal) => Ruled::new(Verdict::Refuse(refusal.clone())),
         };
-        let decided = self.conclude(id, inquiry, ingress, judged, verdict, reserved, now);
+        let decided = self.conclude(id, inquiry, ingress, judged, ruled, now);
         let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
         self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
         decided
@@ -220,10 +223,8 @@ impl Gate {
             }
         }
         let id = asked.id;
-        let taken = self.ledger.take_by(view, claim, &accounts, asked, now).map_err(|denied| match denied {
-            Denied::Excess(excess) => refusal(excess),
-            Denied::NoServer(refusal) => refusal,
-        })?;
+        let taken = self.ledger.take_by(view, claim, &accounts, asked, false, now).map_err(refusal_of)?;
+        let taken = at_once(taken)?;
         if let Some(terms) = shared::terms_of(&claim.accounts) {
             sharing.note_alone(id, terms);
         }
@@ -353,5 +354,13 @@ fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared::Today
         day_ends_ms: ends(today.day_left_ms),
         month: today.month,
         month_ends_ms: ends(today.month_left_ms),
+    }
+}
+
+/// A claim that may not wait has its server at once, or none.
+fn at_once(turn: Turn<'_>) -> Result<Taken<'_>, Refusal> {
+    match turn {
+        Turn::Now(taken) => Ok(taken),
+        Turn::Later(_) => Err(Refusal::new(Reason::Full)),
     }
 }

@@ -7,10 +7,13 @@ use super::charge::{Figures, Observed, figures};
 use super::done::Done;
 use super::durations::Durations;
 use super::estimate::Estimates;
+use super::hold::NOWHERE;
 use super::reservation::{Evidence, Record, Reservation};
+use super::shares::Shares;
 use super::silence::Silence;
 use super::slots::Slots;
 use super::users::Users;
+use super::waits::Waits;
 use crate::decision::choose::Load;
 use crate::decision::limits::{Accounts, Scope, User, Window};
 use crate::decision::moment::Moment;
@@ -47,7 +50,7 @@ pub struct Books {
     /// Turns taken by each pool. Bounded by the models a fleet ever listed, see [`Books::retain_pools`].
     turns: HashMap<u64, u64, Seeded>,
     sweep_at: usize,
-    slots: Slots,
+    pub(super) slots: Slots,
     users: Users,
     done: Done,
     durations: Durations,
@@ -58,6 +61,10 @@ pub struct Books {
     expired: Vec<Record>,
     /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
     max_stream_ns: u64,
+    /// Who has had how much of which server.
+    pub(super) shares: Shares,
+    /// How long servers take.
+    pub(super) waits: Waits,
     /// When lines came again after they had stopped: of what was opened before, some lines are lost for ever.
     heard_again: Moment,
 }
@@ -86,7 +93,7 @@ pub enum Ended {
 impl Books {
     /// Empty books, whose slots end after `max_stream_ns` at the latest.
     pub fn new(max_stream_ns: u64) -> Books {
-        let seeded = Seeded(RandomState::new().build_hasher().finish() | 1);
+        let seeded = Seeded::new();
         Books {
             accounts: HashMap::with_hasher(seeded),
             turns: HashMap::with_hasher(seeded),
@@ -97,6 +104,8 @@ impl Books {
             durations: Durations::default(),
             learned: Estimates::default(),
             silence: Silence::default(),
+            shares: Shares::default(),
+            waits: Waits::default(),
             calendar: Calendar::default(),
             expired: Vec::new(),
             max_stream_ns,
@@ -224,6 +233,11 @@ impl Books {
     /// Holds the slot and the tokens of a granted request, unless that has ended already. Answers whether it is held.
     pub fn open(&mut self, taken: Reservation) -> bool {
         self.silence.granted(Moment { mono_ns: taken.opened_ns, unix_ms: taken.opened_unix_ms });
+        self.begin(taken)
+    }
+
+    /// The same of what waits, for which no line is due yet.
+    pub(super) fn begin(&mut self, taken: Reservation) -> bool {
         // Ids are random: one that is open already is the same request.
         if self.slots.has_ended(taken.uid) || self.slots.get(taken.id).is_some() {
             return false;
@@ -244,6 +258,10 @@ impl Books {
         self.hear(now);
         if let Some(taken) = self.slots.release(id) {
             self.durations.note(now.mono_ns.saturating_sub(taken.opened_ns) / 1_000_000);
+            if seen.reached {
+                self.shares.served(taken.server, id);
+                self.waits.note(seen.ms_served.unwrap_or(0));
+            }
             let found = figures(&taken, seen, &self.learned);
             self.learn(&taken, seen, found);
             let today = self.calendar.today(now);
@@ -282,6 +300,7 @@ impl Books {
     /// A usage line without a receipt: where its request took a slot, its verdict never arrived at the proxy.
     pub fn ended_unheard(&mut self, uid: u64, now: Moment) -> Ended {
         let Some(taken) = self.slots.release_uid(uid) else { return Ended::Unknown };
+        self.shares.left(taken.id);
         self.hear(now);
         let today = self.calendar.today(now);
         let id = taken.id;
@@ -307,8 +326,26 @@ impl Books {
         expired
     }
 
+    /// Lets go what waits, or was granted and never told. False where nothing of it is open.
+    pub(super) fn drop_held(&mut self, id: u128) -> bool {
+        let Some(taken) = self.slots.release(id) else { return false };
+        self.shares.left(id);
+        let held = taken.held();
+        for scope in taken.scopes.iter() {
+            self.accounts.entry(scope).or_default().close(held);
+        }
+        true
+    }
+
     /// No line came for this request.
     fn charge_unheard(&mut self, taken: Reservation, now: Moment) {
+        self.shares.left(taken.id);
+        if taken.server == NOWHERE {
+            // It waited: no server was at it, and nothing is owed.
+            let held = taken.held();
+            taken.scopes.iter().for_each(|scope| self.accounts.entry(scope).or_default().close(held));
+            return;
+        }
         let today = self.calendar.today(now);
         let held = Figures { evidence: Evidence::Reserved, tokens_in: taken.tokens_in, tokens_out: taken.tokens_out };
         let record = record(taken, None, held, today, now);
@@ -350,6 +387,8 @@ impl Books {
 
     /// Takes over what an earlier process had open. Its clock was another, so each counts as opened now.
     pub fn restore_open(&mut self, open: Vec<Reservation>, now: Moment) {
+        // Lines that came while nobody listened are lost: none of these may hold a place for as long as a stream may last.
+        self.heard_again = now;
         for taken in open {
             let age_ms = u64::try_from(now.unix_ms.saturating_sub(taken.opened_unix_ms)).unwrap_or(0);
             let opened_ns = now.mono_ns.saturating_sub(age_ms.saturating_mul(1_000_000));
@@ -487,7 +526,13 @@ impl Load for Books {
 /// folds the product of 64 by 64 bits, of which every bit depends on the seed. SipHash would be a third of the time
 /// `admit` takes.
 #[derive(Debug, Clone, Copy)]
-struct Seeded(u64);
+pub(super) struct Seeded(u64);
+
+impl Seeded {
+    pub(super) fn new() -> Seeded {
+        Seeded(RandomState::new().build_hasher().finish() | 1)
+    }
+}
 
 impl BuildHasher for Seeded {
     type Hasher = FoldingHasher;
@@ -497,7 +542,7 @@ impl BuildHasher for Seeded {
     }
 }
 
-struct FoldingHasher {
+pub(super) struct FoldingHasher {
     state: u64,
     seed: u64,
 }

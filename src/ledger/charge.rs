@@ -188,7 +188,7 @@ mod tests {
         // A stream without figures that ended as it should.
         chat(figures(None, None), (Counted, 40, 9));
         // Nobody counted: bytes, and without them what was held.
-        chat(Observed { bytes_out: Some(1_200), ..answer() }, (Estimated, 40, 10));
+        chat(Observed { bytes_out: Some(1_650), ..answer() }, (Estimated, 40, 10));
         chat(answer(), (Reserved, 40, 500));
     }
 

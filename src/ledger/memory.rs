@@ -4,13 +4,14 @@ use super::account::{Excess, Standings};
 use super::books::{Books, Ended};
 use super::charge::Observed;
 use super::estimate::{Calibration, Compared, Witness};
+use super::hold::{Held, NOWHERE};
 use super::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::decision::choose::{Choice, choose};
 use crate::decision::judge::Claim;
 use crate::decision::limits::{Accounts, Scope};
 use crate::decision::moment::Moment;
 use crate::decision::policy::ServerKind;
-use crate::decision::verdict::Refusal;
+use crate::decision::verdict::{Reason, Refusal};
 use crate::decision::view::View;
 use jiff::tz::TimeZone;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,11 @@ pub struct MemoryLedger {
 pub enum Denied {
     /// It was over a limit.
     Excess(Excess),
+    /// Of low priority, while the expected wait is long; nothing was charged.
+    Shed {
+        /// Nanoseconds until it will probably be short enough.
+        retry_ns: u64,
+    },
     /// No server can take it; nothing was charged.
     NoServer(Refusal),
 }
@@ -59,6 +65,16 @@ pub struct Taken<'v> {
     pub shadowed: Option<Excess>,
 }
 
+/// What a claim got.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "one a request, and the large one is the common one")]
+pub enum Turn<'v> {
+    /// A server.
+    Now(Taken<'v>),
+    /// A place among those that wait, see [`super::hold`].
+    Later(Box<Held>),
+}
+
 /// How the books stand, for metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -76,6 +92,8 @@ impl MemoryLedger {
     /// Takes every limit of a claim or none, chooses its server by what is on its way, and opens its slot: one step under
     /// the lock, so that requests decided at once see each other.
     ///
+    /// Where all servers are full and the claim `may_wait`, it is held.
+    ///
     /// # Errors
     /// [`Denied`]; the books are then as before.
     pub fn take<'v>(
@@ -83,9 +101,10 @@ impl MemoryLedger {
         view: &'v View,
         claim: &Claim<'v>,
         asked: Asked<'_>,
+        may_wait: bool,
         now: Moment,
-    ) -> Result<Taken<'v>, Denied> {
-        self.take_by(view, claim, &claim.accounts, asked, now)
+    ) -> Result<Turn<'v>, Denied> {
+        self.take_by(view, claim, &claim.accounts, asked, may_wait, now)
     }
 
     /// The same by other terms than the claim's own.
@@ -98,9 +117,13 @@ impl MemoryLedger {
         claim: &Claim<'v>,
         accounts: &Accounts<'_>,
         asked: Asked<'_>,
+        may_wait: bool,
         now: Moment,
-    ) -> Result<Taken<'v>, Denied> {
+    ) -> Result<Turn<'v>, Denied> {
         let mut books = self.lock();
+        if let Some(retry_ns) = books.sheds(view, claim) {
+            return Err(Denied::Shed { retry_ns });
+        }
         let pool_key = claim.pool.map_or(0, |pool| pool.key);
         let mut accounts = accounts;
         let mut moved;
@@ -116,15 +139,20 @@ impl MemoryLedger {
         let held = claim.demand.cost.of(tokens_in, tokens_out);
         let admission = books.admit(accounts, held, pool_key, now).map_err(Denied::Excess)?;
         let Standings { requests, tokens } = admission.standings;
-        let choice = match choose(view, claim, admission.turn, &*books, requests, tokens) {
-            Ok(choice) => choice,
+        let mut choice = match choose(view, claim, admission.turn, &*books, requests, tokens) {
+            _ if may_wait && books.must_wait(view, claim) => None,
+            Ok(choice) => Some(choice),
             Err(refusal) => {
                 books.release(accounts);
                 return Err(Denied::NoServer(refusal));
             }
         };
-        if accounts.is_empty() {
-            return Ok(Taken { choice, reservation: None, shadowed: None });
+        let Some(caller) = accounts.iter().next().map(|account| account.scope) else {
+            let free = |choice| Turn::Now(Taken { choice, reservation: None, shadowed: None });
+            return choice.map(free).ok_or(Denied::NoServer(Refusal::new(Reason::NoServer)));
+        };
+        if let Some(choice) = &mut choice {
+            books.join(choice, caller, asked.id, claim.priority, now);
         }
         let user = match &claim.user {
             Some(user) => books.note_user(user, asked.user, now),
@@ -140,17 +168,24 @@ impl MemoryLedger {
             model: claim.pool.map(|pool| pool.name.clone()),
             endpoint: claim.endpoint,
             stream: claim.demand.stream,
-            server: choice.server_key,
+            server: choice.as_ref().map_or(NOWHERE, |choice| choice.server_key),
             pool: pool_key,
             opened_ns: now.mono_ns,
             opened_unix_ms: now.unix_ms,
             tokens_in,
             tokens_out,
             cost: claim.demand.cost,
-            written: Written { openai: choice.grant.server.kind == ServerKind::OpenAi, ..claim.demand.written },
+            written: Written {
+                openai: choice.as_ref().is_some_and(|choice| choice.grant.server.kind == ServerKind::OpenAi),
+                ..claim.demand.written
+            },
+        };
+        let Some(choice) = choice else {
+            return Ok(Turn::Later(Box::new(books.hold(reservation, accounts, &admission, claim.priority, now))));
         };
         let is_held = books.open(reservation.clone());
-        Ok(Taken { choice, reservation: is_held.then_some(reservation), shadowed: admission.shadowed })
+        let reservation = is_held.then_some(reservation);
+        Ok(Turn::Now(Taken { choice, reservation, shadowed: admission.shadowed }))
     }
 
     /// Learns what deep checks measured of answers; answers how estimates and exact figures compare, by witness, then of
@@ -230,7 +265,7 @@ impl MemoryLedger {
         self.lock().retain_keys(exists);
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Books> {
         // Poisoned only by a panic inside the arithmetic, of which each step leaves the maps whole.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }

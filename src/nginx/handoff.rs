@@ -3,13 +3,14 @@
 //! The body is read to its end before any answer, also where the answer is already known: nginx is still sending, and a
 //! client that uploads 20 MB would see 502 in place of its refusal.
 
-use super::reply;
+use super::reply::{self, refused};
 use super::request::{Facts, malformed};
+use super::wait::TICKET;
 use crate::decision::body::{Body, BodyFault, BodyReader};
+use crate::decision::catalog;
 use crate::decision::inquiry::BodyShown;
 use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
-use crate::decision::{catalog, dialect};
 use crate::gate::{Decided, Gate};
 use crate::http::Answer;
 use crate::metrics::Port;
@@ -31,10 +32,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Longest time a body may take in all.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
+pub(super) const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 
 /// The named location that streams to `X-Herdgate-Server`.
-const GRANTED: HeaderValue = HeaderValue::from_static("@herdgate_server");
+pub(super) const GRANTED: HeaderValue = HeaderValue::from_static("@herdgate_server");
+
+/// The named location that asks again, at `/wait`.
+const WAITS: HeaderValue = HeaderValue::from_static("@herdgate_wait");
 
 /// Reads the body, decides and answers.
 pub async fn answer<B>(gate: &Gate, request: Request<B>) -> Answer
@@ -52,7 +56,11 @@ where
         Upload::Unfinished => None,
     };
     let decided = match (shown, Facts::read(&head.headers)) {
-        (Some(shown), Ok(facts)) => gate.decide_shared(&view, &facts.inquiry(shown), Port::Http, received).await,
+        // Who shares limits keeps nobody waiting: the room is one process's own.
+        (Some(shown), Ok(facts)) if gate.waits() => {
+            gate.decide_shared(&view, &facts.inquiry(shown), Port::Http, received).await
+        }
+        (Some(shown), Ok(facts)) => gate.decide_or_wait(&view, &facts.inquiry(shown), Port::Http, received),
         (None, _) => malformed(gate, &head.headers, "the body did not arrive whole and in time"),
         (_, Err(detail)) => malformed(gate, &head.headers, detail),
     };
@@ -123,12 +131,15 @@ fn say(decided: &Decided<'_>, view: &View) -> Answer {
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(rendered.content_type));
             answer
         }
-        Verdict::Refuse(refusal) => {
-            let mut answer = reply::answer(refusal.status(), dialect::refusal_body(refusal, decided.dialect));
-            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            reply::add_refusal(&mut answer, refusal);
-            answer
-        }
+        Verdict::Refuse(refusal) => match &decided.ticket {
+            Some(ticket) => {
+                let mut answer = reply::answer(200, "");
+                answer.headers_mut().insert(X_ACCEL_REDIRECT, WAITS);
+                reply::add(&mut answer, TICKET, ticket.as_str());
+                answer
+            }
+            None => refused(refusal, decided.dialect),
+        },
     };
     reply::add_id(&mut answer, &decided.id);
     answer

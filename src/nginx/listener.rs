@@ -1,6 +1,6 @@
 //! The HTTP port: who may connect, and which path is whose.
 
-use super::{auth_request, catalog, handoff};
+use super::{auth_request, catalog, handoff, wait};
 use crate::gate::Gate;
 use crate::http::{self, Answer};
 use crate::listen::{self, Bound, Door};
@@ -17,6 +17,8 @@ const CONNECTIONS_MAX: usize = 4096;
 
 /// Answers on the HTTP port until `stop`.
 pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
+    // Who waits holds a connection, too, and must leave most of them to those who ask.
+    gate.set_waiters_max(listen::places_now(CONNECTIONS_MAX) / 4);
     let door = Door { port: Port::Http, connections_max: CONNECTIONS_MAX, metrics: gate.metrics.clone() };
     let ending = stop.clone();
     listen::serve(bound, door, stop, |stream, peer| {
@@ -33,6 +35,7 @@ pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
 async fn answer(gate: Arc<Gate>, request: Request<Incoming>) -> Answer {
     match request.uri().path() {
         "/handoff" => handoff::answer(&gate, request).await,
+        "/wait" => wait::answer(&gate, request.headers()).await,
         "/auth" => auth_request::answer(&gate, request.headers()).await,
         "/catalog" => catalog::answer(&gate, request.headers()),
         _ => {

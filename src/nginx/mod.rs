@@ -12,5 +12,6 @@ mod handoff;
 mod listener;
 pub(crate) mod reply;
 mod request;
+mod wait;
 
 pub use listener::serve;

@@ -1,12 +1,14 @@
 //! Verdict → the headers that nginx copies or passes on.
 
+use crate::decision::dialect::refusal_body;
 use crate::decision::reset::Reset;
+use crate::decision::route::Dialect;
 use crate::decision::verdict::{Grant, Refusal, Standing};
 use crate::gate::Id;
 use crate::http::Answer;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 /// The server that was chosen; the name of an `upstream`.
@@ -43,11 +45,32 @@ pub fn add_id(answer: &mut Answer, id: &Id) {
 /// Adds what a grant says. False where a server's name cannot be a header value, and the grant cannot be given.
 #[must_use]
 pub fn add_grant(answer: &mut Answer, grant: &Grant<'_>, receipt: Option<&str>) -> bool {
-    add_requests(answer, grant.requests);
-    add_tokens(answer, grant.tokens);
+    let server2 = grant.server2.map(|server| &*server.name);
+    add_server(answer, (grant.requests, grant.tokens), &grant.server.name, server2, receipt)
+}
+
+/// The same of a grant's parts.
+#[must_use]
+pub fn add_server(
+    answer: &mut Answer,
+    (requests, tokens): (Option<Standing>, Option<Standing>),
+    server: &str,
+    server2: Option<&str>,
+    receipt: Option<&str>,
+) -> bool {
+    add_requests(answer, requests);
+    add_tokens(answer, tokens);
     receipt.is_none_or(|receipt| add(answer, RECEIPT, receipt))
-        && grant.server2.is_none_or(|server| add(answer, SERVER2, &server.name))
-        && add(answer, SERVER, &grant.server.name)
+        && server2.is_none_or(|server2| add(answer, SERVER2, server2))
+        && add(answer, SERVER, server)
+}
+
+/// A refusal, whole.
+pub fn refused(refusal: &Refusal, dialect: Dialect) -> Answer {
+    let mut answer = answer(refusal.status(), refusal_body(refusal, dialect));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    add_refusal(&mut answer, refusal);
+    answer
 }
 
 /// Adds where the caller stands with its tightest request limit.

@@ -216,6 +216,12 @@ fn put_grant(ack: &mut AckWriter<'_>, grant: &Grant<'_>) {
     if let Some(pool) = grant.pool {
         put_text(ack, variable!("model"), pool.name.as_str());
     }
+    if let Some(class) = grant.place.class {
+        put_signed(ack, variable!("priority_class"), class);
+    }
+    if grant.place.offset_ms != 0 {
+        put_signed(ack, variable!("priority_offset"), grant.place.offset_ms);
+    }
     put_requests(ack, grant.requests);
     put_tokens(ack, grant.tokens);
 }
@@ -263,6 +269,10 @@ fn put_code(ack: &mut AckWriter<'_>, code: Code) {
 
 fn put_text(ack: &mut AckWriter<'_>, name: Variable<'_>, text: &str) {
     ack.set(Scope::Transaction, name, Value::String(text.as_bytes()));
+}
+
+fn put_signed(ack: &mut AckWriter<'_>, name: Variable<'_>, number: i32) {
+    ack.set(Scope::Transaction, name, Value::Int64(number.into()));
 }
 
 /// HAProxy's integers are signed.

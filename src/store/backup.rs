@@ -4,7 +4,7 @@ use super::fault::StoreFault;
 use super::{file, lock};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -26,8 +26,7 @@ pub fn backup(path: &Path, copy: &Path) -> Result<u64, StoreFault> {
     made.map_err(|error| cannot("making it", &error))?;
     let finished = write(&source, &part).map_err(|what| cannot("copying", &what)).and_then(|()| {
         let named = std::fs::rename(&part, copy).and_then(|()| {
-            let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(folder)?.sync_all()?;
+            file::sync_folder(copy)?;
             Ok(std::fs::metadata(copy)?.len())
         });
         named.map_err(|error| cannot("naming it", &error))

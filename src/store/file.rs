@@ -3,7 +3,7 @@
 use super::fault::StoreFault;
 use super::schema;
 use rusqlite::{Connection, OpenFlags};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -18,10 +18,11 @@ const WAL_KEPT: i64 = 16 << 20;
 /// Opens it for writing; where it is not there, it is made with mode 0600, which SQLite gives its other files too.
 pub(super) fn writable(path: &Path, vfs: Option<&str>) -> Result<Connection, StoreFault> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(StoreFault::system(path, "it cannot be made", &error));
-        }
-        _ => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        // SQLite syncs the folder for the files that it makes itself.
+        made => made
+            .and_then(|_| sync_folder(path))
+            .map_err(|error| StoreFault::system(path, "it cannot be made", &error))?,
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = match vfs {
@@ -45,6 +46,12 @@ pub(super) fn writable(path: &Path, vfs: Option<&str>) -> Result<Connection, Sto
     }
     schema::prepare(&mut connection, path)?;
     Ok(connection)
+}
+
+/// Makes lasting that a file is in its folder.
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 /// Opens it for reading, also while a daemon writes it.

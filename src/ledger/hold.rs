@@ -1,0 +1,244 @@
+//! Waiting for a server: which claims must, what those hold meanwhile, and which server they get.
+//!
+//! What waits has taken its limits and holds its tokens and its place among what its caller has on its way, so that nobody
+//! can have more requests waiting than its plan lets it have on their way. It holds no server's slot: its reservation
+//! names a server that does not exist.
+
+use super::account::{Excess, Standings};
+use super::books::{Admission, Books};
+use super::reservation::{Reservation, Written};
+use super::slots::Slots;
+use crate::decision::choose::{Choice, Load, choose};
+use crate::decision::fleet::Preference;
+use crate::decision::judge::Claim;
+use crate::decision::limits::{Account, Accounts, Demand, Holder, Scope, Terms};
+use crate::decision::moment::Moment;
+use crate::decision::policy::{ServerIndex, ServerKind};
+use crate::decision::priority::{Place, Priority};
+use crate::decision::roster::Pool;
+use crate::decision::verdict::{Reason, Refusal};
+use crate::decision::view::View;
+
+/// The key of no server, for what waits. No name has it but by a chance of one in 2^64.
+pub(super) const NOWHERE: u64 = u64::MAX;
+
+/// A claim that waits, by itself: the View it was judged on may be gone when it gets its server.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// What it holds; of a server that does not exist.
+    pub reservation: Reservation,
+    /// Its urgency.
+    pub priority: Priority,
+    /// Where the caller stands with its tightest limits.
+    pub standings: Standings,
+    /// When it began to wait.
+    pub since: Moment,
+    /// What would have refused it, were it not a shadow.
+    pub shadowed: Option<Excess>,
+    /// Whose request rates it took from.
+    rates: Vec<(Scope, Holder, Terms)>,
+    turn: u64,
+}
+
+/// What became of a claim that waited.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a request that waited, on the stack")]
+pub enum Freed<'v> {
+    /// It has a server, and holds this.
+    Granted(Choice<'v>, Reservation),
+    /// Its request ended meanwhile: the client left.
+    Gone,
+    /// No server has its model any more.
+    NoServer(Refusal),
+}
+
+impl Held {
+    /// Whose turn it is in queues: the caller's own books.
+    pub fn caller(&self) -> Scope {
+        self.reservation.scopes.iter().next().unwrap_or(Scope(0))
+    }
+}
+
+impl Books {
+    /// Nanoseconds after which a claim of low priority should come again, where the expected wait is now too long for it.
+    pub(super) fn sheds(&self, view: &View, claim: &Claim<'_>) -> Option<u64> {
+        let pool = claim.pool.filter(|_| claim.priority == Priority::Low && !claim.accounts.is_empty())?;
+        let expected_ns = self.expected_wait_ns(view, pool)?;
+        let most_ns = view.policy.patience.shed_wait_ns;
+        (expected_ns > most_ns).then(|| expected_ns.saturating_sub(most_ns))
+    }
+
+    /// How long a request that comes now will probably wait, were it served after all others; `None` before anything was
+    /// learned.
+    pub fn expected_wait_ns(&self, view: &View, pool: &Pool) -> Option<u64> {
+        // Fewer in all than the pool has room for: none waits, and no server need be looked at.
+        if u64::try_from(self.slots.len()).unwrap_or(u64::MAX) < pool.capacity {
+            return Some(0);
+        }
+        let on_their_way: u64 = self.open_on(view, pool).map(|(open, _)| u64::from(open)).sum();
+        let waiting = u64::from(self.slots.of_pair(NOWHERE, pool.key));
+        let before = on_their_way.saturating_add(waiting).saturating_add(1).saturating_sub(pool.capacity);
+        self.waits.expected_ns(before, pool.capacity)
+    }
+
+    fn open_on<'b>(&'b self, view: &'b View, pool: &'b Pool) -> impl Iterator<Item = (u32, ServerIndex)> + 'b {
+        pool.live.iter().filter_map(|index| {
+            let key = view.roster.server_keys.get(usize::from(index.0))?;
+            Some((self.slots.of_server(*key), *index))
+        })
+    }
+
+    /// Whether a claim must wait: others of its pool do, or no server of it has room.
+    pub(super) fn must_wait(&self, view: &View, claim: &Claim<'_>) -> bool {
+        let Some(pool) = claim.pool.filter(|pool| !claim.accounts.is_empty() && !pool.live.is_empty()) else {
+            return false;
+        };
+        self.slots.of_pair(NOWHERE, pool.key) > 0 || self.with_room(view, pool).next().is_none()
+    }
+
+    /// The servers of a pool that have room, by their keys. One on which requests failed has none where another has not.
+    fn with_room<'b>(&'b self, view: &'b View, pool: &'b Pool) -> impl Iterator<Item = u64> + 'b {
+        let preference =
+            |index: ServerIndex| view.roster.preferences.get(usize::from(index.0)).copied().unwrap_or_default();
+        let only_last = pool.live.iter().all(|index| preference(*index) == Preference::Last);
+        self.open_on(view, pool).filter_map(move |(open, index)| {
+            let most = match preference(index) {
+                Preference::OneAtATime => 1,
+                Preference::Last if !only_last => 0,
+                Preference::Sound | Preference::Last => *view.roster.capacities.get(usize::from(index.0))?,
+            };
+            (open < most).then(|| view.roster.server_keys.get(usize::from(index.0)).copied()).flatten()
+        })
+    }
+
+    /// The servers with room that the requests of a pool may wait for; one that does not exist where it is no use to wait.
+    pub(crate) fn free_for(&self, view: &View, pool: u64) -> Vec<u64> {
+        match pool_of(view, pool).filter(|pool| !pool.live.is_empty()) {
+            Some(pool) => self.with_room(view, pool).collect(),
+            None => vec![NOWHERE],
+        }
+    }
+
+    /// How far a caller is ahead of its share of the one of these servers where it is least so, in virtual milliseconds.
+    pub(crate) fn ahead_ms(&self, caller: Scope, servers: &[u64]) -> Option<u64> {
+        servers.iter().map(|server| self.shares.ahead_ms(caller, *server)).min()
+    }
+
+    /// Has an admitted claim wait, holding this.
+    pub(super) fn hold(
+        &mut self,
+        reservation: Reservation,
+        accounts: &Accounts<'_>,
+        admission: &Admission,
+        priority: Priority,
+        now: Moment,
+    ) -> Held {
+        let rates = accounts.iter().map(|account| (account.scope, account.holder, account.terms.clone())).collect();
+        let Admission { standings, shadowed, turn } = *admission;
+        // Where its line has come before it, this holds nothing, and it is found gone when its turn comes.
+        self.begin(reservation.clone());
+        Held { reservation, priority, standings, since: now, shadowed, rates, turn }
+    }
+
+    /// Chooses a server for a claim that has waited, and opens its slot there. What it held is given back where there is
+    /// none.
+    pub(crate) fn free<'v>(&mut self, view: &'v View, held: &Held, now: Moment) -> Freed<'v> {
+        let pool = pool_of(view, held.reservation.pool);
+        let claim = Claim {
+            pool,
+            accounts: Accounts::default(),
+            user: None,
+            demand: Demand::default(),
+            endpoint: held.reservation.endpoint,
+            priority: held.priority,
+        };
+        let Standings { requests, tokens } = held.standings;
+        let chosen = match pool {
+            Some(_) => choose(view, &claim, held.turn, &RoomFirst { slots: &self.slots, view }, requests, tokens),
+            None => Err(Refusal { retry_after_s: Some(view.policy.recheck_s), ..Refusal::new(Reason::NoServer) }),
+        };
+        // Without its place its line has come. While lines are lost, time may have taken it.
+        if !self.drop_held(held.reservation.id) && !self.is_silent(now) {
+            self.give_back(held);
+            return Freed::Gone;
+        }
+        match chosen {
+            Ok(mut choice) => {
+                let id = held.reservation.id;
+                self.join(&mut choice, held.caller(), id, held.priority, now);
+                // It goes there at once.
+                self.shares.served(choice.server_key, id);
+                let reservation = Reservation {
+                    server: choice.server_key,
+                    opened_ns: now.mono_ns,
+                    opened_unix_ms: now.unix_ms,
+                    written: Written {
+                        openai: choice.grant.server.kind == ServerKind::OpenAi,
+                        ..held.reservation.written
+                    },
+                    ..held.reservation.clone()
+                };
+                self.open(reservation.clone());
+                Freed::Granted(choice, reservation)
+            }
+            Err(refusal) => {
+                self.give_back(held);
+                Freed::NoServer(refusal)
+            }
+        }
+    }
+
+    /// Gives back what a claim holds that waits no longer, or whose grant was never told.
+    pub(crate) fn let_go(&mut self, held: &Held) {
+        self.drop_held(held.reservation.id);
+        self.give_back(held);
+    }
+
+    fn give_back(&mut self, held: &Held) {
+        let mut accounts = Accounts::default();
+        for (scope, holder, terms) in &held.rates {
+            // As many as the claim had.
+            let _ = accounts.push(Account { scope: *scope, holder: *holder, terms });
+        }
+        self.release(&accounts);
+    }
+
+    /// Finds a request's place in the queue of its server.
+    pub(super) fn join(&mut self, choice: &mut Choice<'_>, caller: Scope, id: u128, priority: Priority, now: Moment) {
+        let now_ms = now.mono_ns / 1_000_000;
+        let (server, capacity) = (choice.server_key, choice.capacity);
+        let open = self.slots.of_server(server);
+        let start_ms = if open <= capacity / 2 && self.slots.of_server(NOWHERE) == 0 {
+            self.shares.idle(server, now_ms)
+        } else {
+            self.shares.join(caller, server, id, self.waits.round_ms(capacity), now_ms)
+        };
+        if open < capacity {
+            self.shares.served(server, id);
+        }
+        choice.grant.place = Place::new(priority, start_ms, now_ms);
+    }
+}
+
+fn pool_of(view: &View, key: u64) -> Option<&Pool> {
+    view.roster.pools.iter().find(|pool| pool.key == key)
+}
+
+/// Servers that are full come after all that have room.
+struct RoomFirst<'b> {
+    slots: &'b Slots,
+    view: &'b View,
+}
+
+impl Load for RoomFirst<'_> {
+    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32 {
+        let roster = &self.view.roster;
+        let position = roster.server_keys.iter().position(|key| *key == server_key);
+        let most = position.and_then(|position| roster.capacities.get(position)).copied().unwrap_or(0);
+        if self.slots.of_server(server_key) < most { self.slots.of_pair(server_key, pool_key) } else { u32::MAX }
+    }
+
+    fn on_their_way_in_all(&self, server_key: u64) -> u32 {
+        self.slots.of_server(server_key)
+    }
+}
