@@ -1,6 +1,9 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
+mod shared;
 mod wait;
+
+pub use shared::{ForeignLine, Sharing};
 
 use crate::audit::{Audit, printable};
 use crate::calibrations::Calibrations;
@@ -24,7 +27,7 @@ use crate::ledger::account::{Excess, Spent};
 use crate::ledger::books::Ended;
 use crate::ledger::charge::Observed;
 use crate::ledger::journal::Journal;
-use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Turn};
+use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken, Turn};
 use crate::ledger::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::queue::Hall;
@@ -73,6 +76,8 @@ pub struct Gate {
     began_unix_s: i64,
     /// Who waits for a server.
     hall: Hall,
+    /// Absent where the books are this process's own.
+    sharing: OnceLock<Sharing>,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -94,6 +99,19 @@ pub struct Decided<'v> {
     pub ticket: Option<Id>,
     /// Tokens held for a grant, of its prompt and of its output.
     pub held: Option<(u64, u64)>,
+}
+
+/// What a decision came to, before it is written down.
+struct Ruled<'v> {
+    verdict: Verdict<'v>,
+    held: Option<(u64, u64)>,
+    ticket: Option<Id>,
+}
+
+impl<'v> Ruled<'v> {
+    fn new(verdict: Verdict<'v>) -> Ruled<'v> {
+        Ruled { verdict, held: None, ticket: None }
+    }
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -186,6 +204,7 @@ impl Gate {
             journal: OnceLock::new(),
             began_unix_s,
             hall: Hall::default(),
+            sharing: OnceLock::new(),
         }
     }
 
@@ -264,58 +283,89 @@ impl Gate {
         now: Moment,
     ) -> Decided<'v> {
         let id = Id::random();
-        let mut ticket = None;
+        let judged = self.judge(view, inquiry, received, now);
+        let ruled = match &judged.judgement {
+            Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), may_wait, now) {
+                Ok(Turn::Now(taken)) => self.taken(&id, inquiry, ingress, &judged, taken, now),
+                Ok(Turn::Later(held)) => {
+                    self.note_shadowed(&id, inquiry, ingress, &judged, held.shadowed, now);
+                    match self.let_in(view, *held, id, judged.dialect, now) {
+                        Ok(ticket) => {
+                            let wait = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
+                            Ruled { ticket: Some(ticket), ..Ruled::new(Verdict::Refuse(wait)) }
+                        }
+                        Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
+                    }
+                }
+                Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
+            },
+            Judgement::Answer(answer) => Ruled::new(Verdict::Answer(*answer)),
+            Judgement::Refuse(refusal) => Ruled::new(Verdict::Refuse(refusal.clone())),
+        };
+        self.conclude(id, inquiry, ingress, judged, ruled, now)
+    }
+
+    /// What is asked, and of whom, unless it is too late or too many credentials from there have failed.
+    fn judge<'v>(&self, view: &'v View, inquiry: &Inquiry<'_>, received: Moment, now: Moment) -> Judged<'v> {
         let early = match now.since(received) >= DEADLINE_NS {
             // Late work is wasted work: HAProxy does not say that it gave up.
             true => Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) }),
             false => self.must_wait(inquiry, now),
         };
-        let mut reserved = None;
-        let (judged, verdict) = if let Some(refusal) = early {
-            let dialect =
-                route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
-            let judgement = Judgement::Refuse(refusal.clone());
-            (
-                Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement },
-                Verdict::Refuse(refusal),
-            )
-        } else {
-            let judged = judge_with(view, inquiry, &self.tokens, now);
-            let shadowed = |excess: Option<Excess>, judged: &Judged<'_>| {
-                if let Some(told) = excess.map(refusal) {
-                    self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
-                    self.metrics.shadowed(told.code());
-                }
-            };
-            let verdict = match &judged.judgement {
-                Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), may_wait, now) {
-                    Ok(Turn::Later(held)) => {
-                        shadowed(held.shadowed, &judged);
-                        match self.let_in(view, *held, id, judged.dialect, now) {
-                            Ok(given) => {
-                                ticket = Some(given);
-                                Verdict::Refuse(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) })
-                            }
-                            Err(refusal) => Verdict::Refuse(refusal),
-                        }
-                    }
-                    Ok(Turn::Now(taken)) => {
-                        shadowed(taken.shadowed, &judged);
-                        if let Some(held) = taken.reservation {
-                            reserved = Some((held.tokens_in, held.tokens_out));
-                            if let Some(journal) = self.journal.get() {
-                                journal.opened(held);
-                            }
-                        }
-                        Verdict::Allow(taken.choice.grant)
-                    }
-                    Err(refusal) => Verdict::Refuse(refusal),
-                },
-                Judgement::Answer(answer) => Verdict::Answer(*answer),
-                Judgement::Refuse(refusal) => Verdict::Refuse(refusal.clone()),
-            };
-            (judged, verdict)
-        };
+        let Some(refusal) = early else { return judge_with(view, inquiry, &self.tokens, now) };
+        let dialect = route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
+        let judgement = Judgement::Refuse(refusal);
+        Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
+    }
+
+    /// What becomes of a claim that was taken.
+    fn taken<'v>(
+        &self,
+        id: &Id,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        judged: &Judged<'v>,
+        taken: Taken<'v>,
+        now: Moment,
+    ) -> Ruled<'v> {
+        self.note_shadowed(id, inquiry, ingress, judged, taken.shadowed, now);
+        let held = taken.reservation.map(|held| {
+            let tokens = (held.tokens_in, held.tokens_out);
+            if let Some(journal) = self.journal.get() {
+                journal.opened(held);
+            }
+            tokens
+        });
+        Ruled { held, ..Ruled::new(Verdict::Allow(taken.choice.grant)) }
+    }
+
+    /// Writes down what would have been refused, were its limit not a shadow.
+    fn note_shadowed(
+        &self,
+        id: &Id,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        judged: &Judged<'_>,
+        excess: Option<Excess>,
+        now: Moment,
+    ) {
+        if let Some(told) = excess.map(refusal) {
+            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
+            self.metrics.shadowed(told.code());
+        }
+    }
+
+    /// Writes a decision down, and the receipt of a grant.
+    fn conclude<'v>(
+        &self,
+        id: Id,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        judged: Judged<'v>,
+        ruled: Ruled<'v>,
+        now: Moment,
+    ) -> Decided<'v> {
+        let Ruled { verdict, held, ticket } = ruled;
         if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
             self.last_used.note(fingerprint, now.unix_ms);
         }
@@ -334,7 +384,7 @@ impl Gate {
         self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
-                let (tokens_in, tokens_out) = reserved.unwrap_or_default();
+                let (tokens_in, tokens_out) = held.unwrap_or_default();
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let unix_s = now.unix_ms / 1000;
                 let (id, caller) = (id.number, account.scope);
@@ -342,16 +392,7 @@ impl Gate {
             }),
             _ => None,
         };
-        Decided {
-            verdict,
-            id,
-            dialect: judged.dialect,
-            receipt,
-            caller: judged.caller,
-            key: judged.key,
-            held: reserved,
-            ticket,
-        }
+        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key, held, ticket }
     }
 
     /// The refusal of a credential that is not looked up, because too many from its network have failed.
@@ -396,11 +437,7 @@ impl Gate {
         may_wait: bool,
         now: Moment,
     ) -> Result<Turn<'v>, Refusal> {
-        self.ledger.take(view, claim, asked, may_wait, now).map_err(|denied| match denied {
-            Denied::Shed { retry_ns } => Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Shed) },
-            Denied::Excess(excess) => refusal(excess),
-            Denied::NoServer(refusal) => refusal,
-        })
+        self.ledger.take(view, claim, asked, may_wait, now).map_err(refusal_of)
     }
 
     /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty,
@@ -429,13 +466,17 @@ impl Gate {
                 }
                 Ended::Released(_) | Ended::Again | Ended::Unknown => Settled::Nothing,
             },
-            Redeemed::Foreign(_) => Settled::Foreign,
+            Redeemed::Foreign { replica, claimed } => {
+                self.settle_elsewhere(replica, claimed.id, seen);
+                Settled::Foreign
+            }
             Redeemed::Forged => Settled::Forged,
             Redeemed::None => match self.ledger.ended_unheard(uid_key(uid), now) {
                 Ended::Released(id) => {
                     if let Some(journal) = self.journal.get() {
                         journal.released(id);
                     }
+                    self.tell_unheard(id, now);
                     Settled::Unheard
                 }
                 _ => Settled::Nothing,
@@ -449,6 +490,11 @@ impl Gate {
     }
 
     fn write_down(&self, record: Record) {
+        self.tell_store(&record);
+        self.keep(record);
+    }
+
+    fn keep(&self, record: Record) {
         self.metrics.settled(&record);
         if let Some(journal) = self.journal.get() {
             journal.settled(record);
@@ -505,6 +551,9 @@ impl Gate {
     /// Changes how long a slot may stay open (configuration reloaded).
     pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
         self.ledger.set_max_stream_ns(max_stream_ns);
+        if let Some(sharing) = self.sharing.get() {
+            sharing.set_max_stream_ns(max_stream_ns);
+        }
     }
 
     /// Changes the time zone of budgets (configuration reloaded).
@@ -562,6 +611,15 @@ fn asked<'a>(id: &Id, inquiry: &'a Inquiry<'_>, judged: &Judged<'a>) -> Asked<'a
         user: inquiry.on_behalf.field.value.unwrap_or_default(),
         token_user: judged.user.as_ref().map(|user| user.token.user.clone()),
         team: caller.and_then(|caller| caller.team().map(|team| team.name.clone())),
+    }
+}
+
+/// What is said of a claim that got nothing.
+fn refusal_of(denied: Denied) -> Refusal {
+    match denied {
+        Denied::Shed { retry_ns } => Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Shed) },
+        Denied::Excess(excess) => refusal(excess),
+        Denied::NoServer(refusal) => refusal,
     }
 }
 

@@ -233,6 +233,8 @@ pub struct Metrics {
     shadowed: [AtomicU64; Code::ALL.len()],
     reserved_milli: AtomicU64,
     clock_in_doubt: AtomicU64,
+    /// Absent where no store is shared.
+    shared: OnceLock<Arc<crate::shared::Counts>>,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
     /// Empty where the ledger is kept in memory alone.
@@ -352,6 +354,12 @@ impl Metrics {
         self.clock_in_doubt.store(u64::from(clock_in_doubt), Ordering::Relaxed);
     }
 
+    /// Shows the counts of a shared store from now on. Once.
+    pub fn share_store(&self, counts: Arc<crate::shared::Counts>) {
+        // Twice is a fault of the wiring, and keeps the first.
+        let _ = self.shared.set(counts);
+    }
+
     /// Tells of this store from now on.
     pub fn tell_of_store(&self, health: Arc<Health>) {
         // There is one store for the life of a process.
@@ -378,6 +386,9 @@ impl Metrics {
         let of_store = self.store.get().map(|health| store::families(health)).unwrap_or_default();
         let families = self.families(view).into_iter().chain(of_store).collect();
         registry.register_collector(Box::new(Scrape(families)));
+        if let Some(shared) = self.shared.get() {
+            registry.register_collector(Box::new(crate::shared::Scraped(shared.clone())));
+        }
         let mut text = String::with_capacity(16 * 1024);
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)

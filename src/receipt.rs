@@ -27,7 +27,12 @@ pub enum Redeemed {
     /// A grant of this herdgate, perhaps of a run before this one.
     Ours(Claimed),
     /// A genuine grant of another herdgate with the same key file.
-    Foreign(Claimed),
+    Foreign {
+        /// Which.
+        replica: u64,
+        /// What it granted.
+        claimed: Claimed,
+    },
     /// Not written by any herdgate with this key.
     Forged,
     /// No grant's receipt at all.
@@ -178,7 +183,9 @@ impl Receipts {
         };
         match genuine() {
             Some((replica, claimed)) if replica == u128::from(self.replica) => Redeemed::Ours(claimed),
-            Some((_, claimed)) => Redeemed::Foreign(claimed),
+            Some((replica, claimed)) => {
+                Redeemed::Foreign { replica: u64::try_from(replica).unwrap_or(u64::MAX), claimed }
+            }
             None => Redeemed::Forged,
         }
     }
@@ -280,7 +287,7 @@ mod tests {
         let catalog = ours.issue("team", b"GET", b"/", 1000);
         let cases: [(&Receipts, &str, Redeemed); 8] = [
             (&ours, &receipt, Redeemed::Ours(claimed)),
-            (&sibling, &receipt, Redeemed::Foreign(claimed)),
+            (&sibling, &receipt, Redeemed::Foreign { replica: 1, claimed }),
             (&stranger, &receipt, Redeemed::Forged),
             (&ours, cut, Redeemed::Forged),
             (&ours, "g1.", Redeemed::Forged),

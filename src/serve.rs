@@ -5,12 +5,13 @@ use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems, Settings};
 use crate::file_watch::FileWatch;
-use crate::gate::Gate;
+use crate::gate::{Gate, Sharing};
 use crate::keys::{self, KeyFile};
 use crate::listen::{self, Address, Bound};
 use crate::metrics::{Metrics, Port};
 use crate::probe::{self, Client, Schedule, Senses};
 use crate::receipt::Receipts;
+use crate::shared::{self, Share, SharedLedger};
 use crate::state::State;
 use crate::store::{self, Store, StoreFault};
 use crate::traffic::Traffic;
@@ -32,6 +33,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How often those who wait are looked after, should nothing else have done so: their time is over, or a server is back.
 const TEND_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the start waits for the shared store, and how often it looks.
+const STORE_WAIT: Duration = Duration::from_secs(1);
+const STORE_LOOK: Duration = Duration::from_millis(5);
 
 /// How long the ledger's file may take for what still waits when the daemon stops.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
@@ -113,6 +117,7 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         let mut bound = Ports::bind(&settings).await?;
         // After the ports, because who finds them taken must not look for damage in the other's file.
         let store = wiring.keep(&settings)?;
+        wiring.share(&settings).await;
         let stopping = stop_signals()?;
         let usage = std::mem::take(&mut bound.usage);
         wiring.settle(usage);
@@ -205,7 +210,8 @@ struct Wiring {
 impl Wiring {
     /// Opens the ledger's file, and has everything know that needs it.
     fn keep(&self, settings: &Settings) -> Result<Option<Arc<Store>>, ServeFault> {
-        let config::settings::LedgerSettings { path, keep_days, fresh_on_damage, time_zone } = settings.ledger.clone();
+        let config::settings::LedgerSettings { path, keep_days, fresh_on_damage, time_zone, .. } =
+            settings.ledger.clone();
         let Some(path) = path else {
             tracing::warn!("[ledger] path is off: what was used is forgotten with this process");
             return Ok(None);
@@ -289,6 +295,39 @@ impl Wiring {
             }
             gate.close_waiters();
         });
+    }
+
+    /// Shares limits with other herdgates, where a store is named. A store that is away is no reason not to serve.
+    async fn share(&self, settings: &Settings) {
+        let ledger = &settings.ledger;
+        let Some(address) = ledger.store.clone() else { return };
+        let (shown, down, replicas) = (address.to_string(), ledger.on_store_down, ledger.replicas);
+        let clock = self.gate.clock.clone();
+        let Some(ledger) = SharedLedger::new(address, shared::Pace::default(), clock, replica(settings)) else {
+            tracing::error!(store = shown, "the shared store's address cannot be used");
+            return;
+        };
+        let ledger = Arc::new(ledger);
+        let (sharing, lines) = Sharing::new(ledger.clone(), down, Share(replicas));
+        self.gate.share(sharing);
+        self.gate.set_max_stream_ns(nanoseconds(settings.max_stream));
+        self.tasks.spawn(ledger.clone().tend(self.gate.clone(), self.stop.clone()));
+        let (gate, stop) = (self.gate.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = gate.settle_foreign(lines) => {}
+            }
+        });
+        let up = async {
+            while !ledger.is_up() {
+                tokio::time::sleep(STORE_LOOK).await;
+            }
+        };
+        match tokio::time::timeout(STORE_WAIT, up).await {
+            Ok(()) => tracing::info!(store = shown, replicas, "limits are shared"),
+            Err(_) => tracing::error!(store = shown, ?down, "the shared store is away"),
+        }
     }
 
     /// Writes down now and then when secrets were last used.

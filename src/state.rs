@@ -28,6 +28,11 @@ impl State {
         self.view.load()
     }
 
+    /// The current view, to be held while something is waited for.
+    pub fn view_owned(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
     /// Publishes a new policy (configuration reloaded).
     pub fn publish_policy(&self, policy: Arc<Policy>) {
         self.publish(|view| View::compose(policy, view.keys.clone(), view.fleet.clone()));

@@ -11,6 +11,7 @@ use herdgate::decision::priority::{Patience, Priority};
 use herdgate::file_watch::FileWatch;
 use herdgate::listen::Address;
 use herdgate::problem::{Position, Problems};
+use herdgate::store_address::OnStoreDown;
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     let ledger = &settings.ledger;
     assert_eq!(ledger.path.as_deref(), Some(Path::new("/etc/herdgate/herdgate.db")));
     assert_eq!((ledger.keep_days, ledger.fresh_on_damage, ledger.time_zone.iana_name()), (400, false, Some("UTC")));
+    assert_eq!((&ledger.store, ledger.replicas.get(), ledger.on_store_down), (&None, 1, OnStoreDown::Local));
     let server = &policy.servers[0];
     assert_eq!((&*server.name, &*server.url), ("ollama1", "http://10.0.1.10:11434"));
     assert_eq!((server.kind, server.maxconn, server.weight), (ServerKind::Ollama, None, 100));
@@ -129,6 +131,9 @@ fn a_full_file_means_what_it_says() {
     let deep = (settings.probe.deep_interval, settings.probe.deep_timeout, settings.probe.idle);
     assert_eq!(deep, (Duration::from_secs(120), Duration::from_secs(20), Duration::from_secs(3_600)));
     assert_eq!(settings.agent_check_proxies, 2);
+    assert_eq!(settings.ledger.store.as_ref().map(ToString::to_string).as_deref(), Some("redis://10.0.1.20:6380/3"));
+    assert_eq!((settings.ledger.replicas.get(), settings.ledger.on_store_down), (3, OnStoreDown::Deny));
+    assert!(!format!("{settings:?}").contains("hunter2"), "a password is shown");
     let servers: Vec<_> = policy.servers.iter().map(|server| (&*server.name, &*server.url, server.weight)).collect();
     let expected = [("ollama1", "http://10.0.1.10:11434", 256), ("vllm_1.lan", "https://vllm.example.com", 0)];
     assert_eq!(servers, expected);
@@ -236,6 +241,10 @@ fn listeners_and_the_key_file_need_a_restart_and_nothing_else_does() {
     check("[ledger]\npath = \"off\"\nkeep = \"9d\"\n", &["ledger.path", "ledger.keep"]);
     check("[ledger]\ntime_zone = \"Europe/Berlin\"\n", &["ledger.time_zone"]);
     check("[ledger]\non_damage = \"fresh\"\n", &[]);
+    check(
+        "[ledger]\nstore = \"redis://10.0.1.20\"\nreplicas = 2\non_store_down = \"allow\"\n",
+        &["ledger.store", "ledger.replicas", "ledger.on_store_down"],
+    );
     check(
         "[keys]\nallow_readable = true\npepper_file = \"p\"\n[auth]\nfailures = \"9/s\"\n",
         &["keys.allow_readable", "keys.pepper_file"],

@@ -1,11 +1,13 @@
 //! Where the quota books are kept, and when their days begin: `[ledger]`.
 
-use super::compile::Compiler;
+use super::compile::{Compiler, integer};
 use super::file::Table;
 use super::settings::LedgerSettings;
 use super::value::Value;
 use crate::spelling;
+use crate::store_address::{OnStoreDown, StoreAddress};
 use jiff::tz::TimeZone;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Bounds of how long records are kept.
@@ -13,7 +15,13 @@ const KEEP_RANGE: (Duration, Duration) = (Duration::from_secs(86_400), Duration:
 
 impl Compiler<'_, '_> {
     pub(super) fn ledger(&mut self, table: &Table) -> Option<LedgerSettings> {
-        self.store(table);
+        let store = self.store(table);
+        let replicas = NonZeroU32::new(integer(table, "replicas")?)?;
+        let on_store_down = match table.get("on_store_down")? {
+            (Value::Text(word), _) if word == "allow" => OnStoreDown::Allow,
+            (Value::Text(word), _) if word == "deny" => OnStoreDown::Deny,
+            _ => OnStoreDown::Local,
+        };
         let path = match table.get("path")? {
             (Value::Text(path), _) if path == "off" => None,
             (Value::Text(path), at) => {
@@ -26,18 +34,22 @@ impl Compiler<'_, '_> {
         };
         let keep_days = self.keep(table)?;
         let fresh_on_damage = matches!(table.get("on_damage"), Some((Value::Text(word), _)) if word == "fresh");
-        Some(LedgerSettings { path, keep_days, fresh_on_damage, time_zone: self.time_zone(table)? })
+        let time_zone = self.time_zone(table)?;
+        Some(LedgerSettings { path, keep_days, fresh_on_damage, time_zone, store, replicas, on_store_down })
     }
 
-    fn store(&mut self, table: &Table) {
-        if let Some((Value::Text(store), at)) = table.get("store")
-            && store != "local"
-        {
-            let what = match store.starts_with("redis://") {
-                true => "\"redis://\" in \"store\" is not supported yet",
-                false => "\"store\" must be \"local\"",
-            };
-            self.findings.value(at, what.to_owned(), None);
+    fn store(&mut self, table: &Table) -> Option<StoreAddress> {
+        let (Value::Text(written), at) = table.get("store")? else { return None };
+        if written == "local" {
+            return None;
+        }
+        match StoreAddress::parse(&written) {
+            Ok(address) => Some(address),
+            Err(fault) => {
+                // Not what was written: it may hold a password.
+                self.findings.value(at, format!("\"store\" {}", fault.what), fault.hint.map(str::to_owned));
+                None
+            }
         }
     }
 

@@ -2,8 +2,10 @@
 
 use crate::decision::limits::Quota;
 use crate::listen::Address;
+use crate::store_address::{OnStoreDown, StoreAddress};
 use jiff::tz::TimeZone;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +87,12 @@ pub struct LedgerSettings {
     pub fresh_on_damage: bool,
     /// Where days begin.
     pub time_zone: TimeZone,
+    /// The store that limits are counted in; `None`: this process's own memory.
+    pub store: Option<StoreAddress>,
+    /// herdgates that share it, 1 to 1,000.
+    pub replicas: NonZeroU32,
+    /// What becomes of decisions while it is away.
+    pub on_store_down: OnStoreDown,
 }
 
 /// Where the keys of an `[[issuer]]` come from.

@@ -174,6 +174,8 @@ pub enum Reason {
     FleetUnknown,
     /// The verdict would have come after its deadline.
     DeadlineMissed,
+    /// The shared store is away, and nothing is granted without it (`on_store_down = "deny"`).
+    StoreAway,
     /// The proxy's question lacked a fact that every inquiry must carry.
     MalformedInquiry,
     /// Of low priority, while the expected wait is long.
@@ -342,6 +344,7 @@ impl Reason {
             Reason::Concurrency(_) => Code::ConcurrencyExceeded,
             Reason::NoServer | Reason::FleetUnknown => Code::NoServer,
             Reason::DeadlineMissed
+            | Reason::StoreAway
             | Reason::MalformedInquiry
             | Reason::Shed
             | Reason::Full
@@ -415,6 +418,7 @@ impl Reason {
             Reason::NoServer => "no_server",
             Reason::FleetUnknown => "fleet_unknown",
             Reason::DeadlineMissed => "deadline_missed",
+            Reason::StoreAway => "store_away",
             Reason::MalformedInquiry => "malformed_inquiry",
             Reason::Shed => "shed",
             Reason::Full => "full",

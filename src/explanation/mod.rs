@@ -49,7 +49,7 @@ impl Step {
             Reason::BodyHidden => Step::Body,
             Reason::OptionNotInPlan(_) | Reason::OverBound(_) => Step::Options,
             Reason::FleetUnknown => Step::Model,
-            Reason::NeverFits { .. } => Step::Limits,
+            Reason::NeverFits { .. } | Reason::StoreAway => Step::Limits,
             // The rest of each code is one step.
             Reason::Shed | Reason::Full | Reason::QueueFull | Reason::QueueTimeout => Step::Server,
             other => match other.code() {

@@ -89,6 +89,7 @@ pub fn why(reason: &Reason) -> &'static str {
         }
         Reason::NoServer => "none of the servers that have it takes requests",
         Reason::FleetUnknown => "not every server has answered a probe yet, and one that has not may have it",
+        Reason::StoreAway => "the shared store is away, and nothing is granted without it",
         Reason::DeadlineMissed => "the verdict would have come too late for the proxy",
         Reason::MalformedInquiry => "the proxy's question lacked a fact; its files are not those of this version",
         Reason::Shed => "low priority, and the expected wait is above [queue] shed_wait",

@@ -148,8 +148,42 @@ impl Books {
         Ok(Admission { standings, shadowed, turn: turn.wrapping_sub(1) })
     }
 
+    /// Whose turn it is in a pool, where another's books admit.
+    pub fn turn(&mut self, pool_key: u64) -> u64 {
+        let turn = self.turns.entry(pool_key).or_default();
+        *turn = turn.wrapping_add(1);
+        turn.wrapping_sub(1)
+    }
+
+    /// The calendar's day and month.
+    pub fn today(&mut self, now: Moment) -> Today {
+        self.calendar.today(now)
+    }
+
+    /// Lets go what a request held whose end is charged elsewhere. Answers whether it was on its way.
+    pub fn ended_elsewhere(&mut self, id: u128, now: Moment) -> bool {
+        let Some(taken) = self.slots.release(id) else { return false };
+        // Somebody got its line.
+        self.hear(now);
+        let today = self.calendar.today(now);
+        let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
+        self.close(&record(taken, None, nothing, today, now), None, today, now);
+        self.done.note(id, Evidence::Exact);
+        true
+    }
+
+    /// What a request that another herdgate granted came to. Charges nothing here.
+    pub fn foreign(&mut self, taken: Reservation, seen: Option<&Observed>, now: Moment) -> Record {
+        let today = self.calendar.today(now);
+        let found = match seen {
+            Some(seen) => figures(&taken, seen, &self.learned),
+            None => Figures { evidence: Evidence::Reserved, tokens_in: taken.tokens_in, tokens_out: taken.tokens_out },
+        };
+        record(taken, seen, found, today, now)
+    }
+
     /// What waits for requests on their way to end waits about as long as half of them take.
-    fn with_guess(&self, excess: Excess) -> Excess {
+    pub fn with_guess(&self, excess: Excess) -> Excess {
         match excess.limit {
             Spent::NeverFits { .. } => excess,
             _ => Excess { retry_ns: Some(excess.retry_ns.unwrap_or_else(|| self.usual_ns(500))), ..excess },

@@ -17,9 +17,10 @@
 use super::estimate::{Answer, Estimates};
 use super::reservation::{Evidence, Reservation};
 use crate::decision::route::Endpoint;
+use serde::{Deserialize, Serialize};
 
 /// What a usage line says of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// The server that was really used, by name; empty where none was.
     pub server: Box<str>,

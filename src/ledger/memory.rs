@@ -8,7 +8,7 @@ use super::hold::{Held, NOWHERE};
 use super::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::decision::choose::{Choice, choose};
 use crate::decision::judge::Claim;
-use crate::decision::limits::Scope;
+use crate::decision::limits::{Accounts, Scope};
 use crate::decision::moment::Moment;
 use crate::decision::policy::ServerKind;
 use crate::decision::verdict::{Reason, Refusal};
@@ -104,17 +104,33 @@ impl MemoryLedger {
         may_wait: bool,
         now: Moment,
     ) -> Result<Turn<'v>, Denied> {
+        self.take_by(view, claim, &claim.accounts, asked, may_wait, now)
+    }
+
+    /// The same by other terms than the claim's own.
+    ///
+    /// # Errors
+    /// As [`MemoryLedger::take`].
+    pub fn take_by<'v>(
+        &self,
+        view: &'v View,
+        claim: &Claim<'v>,
+        accounts: &Accounts<'_>,
+        asked: Asked<'_>,
+        may_wait: bool,
+        now: Moment,
+    ) -> Result<Turn<'v>, Denied> {
         let mut books = self.lock();
         if let Some(retry_ns) = books.sheds(view, claim) {
             return Err(Denied::Shed { retry_ns });
         }
         let pool_key = claim.pool.map_or(0, |pool| pool.key);
-        let mut accounts = &claim.accounts;
+        let mut accounts = accounts;
         let mut moved;
         if let Some(user) = &claim.user {
             let scope = books.scope_of(user);
             if scope != user.scope {
-                moved = claim.accounts;
+                moved = *accounts;
                 moved.move_scope(user.scope, scope);
                 accounts = &moved;
             }

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod memory;
 pub mod reservation;
 pub mod shares;
+pub mod sharing;
 pub mod silence;
 pub mod slots;
 pub mod users;

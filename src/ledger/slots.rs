@@ -95,6 +95,11 @@ impl Slots {
         self.open.values()
     }
 
+    /// Open slots by server and model.
+    pub fn pairs(&self) -> impl Iterator<Item = ((u64, u64), u32)> {
+        self.by_pair.iter().map(|(pair, count)| (*pair, *count))
+    }
+
     /// Slots on a server for one model.
     pub fn of_pair(&self, server: u64, pool: u64) -> u32 {
         self.by_pair.get(&(server, pool)).copied().unwrap_or(0)

@@ -17,13 +17,13 @@ const STATUS: HeaderName = HeaderName::from_static("x-herdgate-status");
 const RECEIPT: HeaderName = HeaderName::from_static("x-herdgate-receipt");
 
 /// Decides on headers alone.
-pub fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
+pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
     let received = gate.clock.now();
-    let view = gate.state.view();
+    let view = gate.state.view_owned();
     let facts = Facts::read(headers);
     let inquiry = facts.as_ref().map(|facts| facts.inquiry(BodyShown::Hidden));
     let decided = match &inquiry {
-        Ok(inquiry) => gate.decide(&view, inquiry, Port::Http, received),
+        Ok(inquiry) => gate.decide_shared(&view, inquiry, Port::Http, received).await,
         Err(detail) => malformed(gate, headers, detail),
     };
     let mut answer = match (&decided.verdict, &inquiry) {

@@ -49,13 +49,17 @@ where
     let upload = tokio::time::timeout(BODY_TIMEOUT, read(body)).await.unwrap_or(Upload::Unfinished);
     // The question is complete now; the time its body took is the proxy's.
     let received = gate.clock.now();
-    let view = gate.state.view();
+    let view = gate.state.view_owned();
     let shown = match &upload {
         Upload::Whole(result) => Some(BodyShown::Read(result)),
         Upload::TooLarge | Upload::Endless => Some(BodyShown::TooLarge),
         Upload::Unfinished => None,
     };
     let decided = match (shown, Facts::read(&head.headers)) {
+        // Who shares limits keeps nobody waiting: the room is one process's own.
+        (Some(shown), Ok(facts)) if gate.waits() => {
+            gate.decide_shared(&view, &facts.inquiry(shown), Port::Http, received).await
+        }
         (Some(shown), Ok(facts)) => gate.decide_or_wait(&view, &facts.inquiry(shown), Port::Http, received),
         (None, _) => malformed(gate, &head.headers, "the body did not arrive whole and in time"),
         (_, Err(detail)) => malformed(gate, &head.headers, detail),

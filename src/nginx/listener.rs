@@ -36,7 +36,7 @@ async fn answer(gate: Arc<Gate>, request: Request<Incoming>) -> Answer {
     match request.uri().path() {
         "/handoff" => handoff::answer(&gate, request).await,
         "/wait" => wait::answer(&gate, request.headers()).await,
-        "/auth" => auth_request::answer(&gate, request.headers()),
+        "/auth" => auth_request::answer(&gate, request.headers()).await,
         "/catalog" => catalog::answer(&gate, request.headers()),
         _ => {
             let mut answer = Response::new(Full::new(Bytes::from_static(b"unknown path\n")));

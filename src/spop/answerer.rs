@@ -22,6 +22,25 @@ pub trait Answerer: Send + Sync + 'static {
         received: Moment,
         ack: &mut AckWriter<'_>,
     ) -> Option<Malformed>;
+
+    /// Whether answers may have to wait for somebody else: then [`Answerer::answer_later`] answers.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// As [`Answerer::answer`]; `write` is called once, with what fills in the answer.
+    fn answer_later(
+        &self,
+        messages: Result<Messages<'_>, WireError>,
+        received: Moment,
+        write: impl FnOnce(&mut dyn FnMut(&mut AckWriter<'_>)) + Send,
+    ) -> impl Future<Output = Option<Malformed>> + Send {
+        async move {
+            let mut malformed = None;
+            write(&mut |ack| malformed = self.answer(messages, received, ack));
+            malformed
+        }
+    }
 }
 
 impl Answerer for Gate {
@@ -47,6 +66,38 @@ impl Answerer for Gate {
         match &decided.verdict {
             Verdict::Answer(answer) => put_verdict(ack, &decided, Some(&self.answer_receipt(answer, &view, &inquiry))),
             Verdict::Allow(_) | Verdict::Refuse(_) => put_verdict(ack, &decided, decided.receipt.as_deref()),
+        }
+        None
+    }
+
+    fn waits(&self) -> bool {
+        Gate::waits(self)
+    }
+
+    async fn answer_later(
+        &self,
+        messages: Result<Messages<'_>, WireError>,
+        received: Moment,
+        write: impl FnOnce(&mut dyn FnMut(&mut AckWriter<'_>)) + Send,
+    ) -> Option<Malformed> {
+        let inquiry = match messages.map_err(Malformed::Unreadable).and_then(inquiry) {
+            Ok(inquiry) => inquiry,
+            Err(malformed) => {
+                let decided = self.refuse_malformed(Port::Spop);
+                write(&mut |ack| put_verdict(ack, &decided, None));
+                return Some(malformed);
+            }
+        };
+        let view = self.state.view_owned();
+        let decided = self.decide_shared(&view, &inquiry, Port::Spop, received).await;
+        match &decided.verdict {
+            Verdict::Answer(answer) => {
+                let receipt = self.answer_receipt(answer, &view, &inquiry);
+                write(&mut |ack| put_verdict(ack, &decided, Some(&receipt)));
+            }
+            Verdict::Allow(_) | Verdict::Refuse(_) => {
+                write(&mut |ack| put_verdict(ack, &decided, decided.receipt.as_deref()));
+            }
         }
         None
     }

@@ -4,17 +4,24 @@
 //! is also the cheapest. Buffers start small, grow with what really arrives (never with what a length field promises),
 //! and shrink when the connection falls idle, because HAProxy keeps many connections open.
 
+use super::ack::AckWriter;
 use super::answerer::Answerer;
 use super::budget::{Budget, Charge};
 use super::limits::Limits;
+use super::notify::Messages;
+use super::session::Ticket;
 use super::session::{Event, Session, Step, Unsent};
-use super::translate::put_bare_refusal;
+use super::translate::{Malformed, put_bare_refusal};
+use super::wire::WireError;
 use crate::complaint::Complaints;
+use crate::decision::moment::Moment;
 use crate::metrics::{Frame, Metrics};
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +32,9 @@ const IDLE_BYTES: usize = 4 * 1024;
 /// Bytes of answers collected before they are sent though more questions wait: bounds what many tiny questions in one
 /// read could make us hold.
 const FLUSH_BYTES: usize = 64 * 1024;
+
+/// Most questions answered side by side: what waits of one connection.
+const TOGETHER_MAX: usize = 64;
 
 /// Reads answered after the process was told to stop: a peer that goes on asking must not hold it.
 const FINISH_READS: usize = 64;
@@ -98,6 +108,45 @@ pub async fn run<A: Answerer, S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Answers questions that came together side by side, so that they wait for somebody else no longer than one would.
+async fn together<A: Answerer>(
+    answerer: &A,
+    session: &Session,
+    questions: Vec<(Ticket, Result<Messages<'_>, WireError>)>,
+    received: Moment,
+) -> Vec<(Vec<u8>, Option<Malformed>)> {
+    let answers = questions.into_iter().map(|(ticket, messages)| async move {
+        let mut bytes = Vec::new();
+        let write = |fill: &mut dyn FnMut(&mut AckWriter<'_>)| {
+            if let Err(Unsent { ticket, error }) = session.ack(ticket, &mut bytes, fill) {
+                tracing::debug!(?error, "SPOP answer replaced by a bare refusal");
+                // At most 80 bytes, and every frame size agreed to is at least 256.
+                let _ = session.ack(ticket, &mut bytes, put_bare_refusal);
+            }
+        };
+        let malformed = answerer.answer_later(messages, received, write).await;
+        (bytes, malformed)
+    });
+    side_by_side(answers.map(Box::pin).collect()).await
+}
+
+/// Drives some futures to their ends at once.
+async fn side_by_side<F: Future>(mut running: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
+    let mut ended: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut all = true;
+        for (future, end) in running.iter_mut().zip(&mut ended).filter(|(_, end)| end.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(output) => *end = Some(output),
+                Poll::Pending => all = false,
+            }
+        }
+        if all { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    ended.into_iter().flatten().collect()
+}
+
 struct Connection<'s, A, S, P> {
     stream: S,
     peer: P,
@@ -156,9 +205,13 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
     /// Answers every complete frame received and makes room for the rest of an incomplete one.
     async fn answer(&mut self) -> io::Result<Next> {
         let received = self.shared.answerer.now();
+        let waits = self.shared.answerer.waits();
+        let mut waiting = Vec::new();
+        // Apart from the rest while questions in it are being answered. An error on the way ends the connection.
+        let mut received_bytes = std::mem::take(&mut self.input);
         let mut consumed = 0;
         let needed = loop {
-            let input = self.input.get(consumed..).unwrap_or_default();
+            let input = received_bytes.get(consumed..).unwrap_or_default();
             match self.session.step(input, &mut self.output) {
                 Step::Closed => break 0,
                 Step::Incomplete { needed } => break needed,
@@ -166,6 +219,10 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                     consumed = consumed.saturating_add(length);
                     self.progress = true;
                     match event {
+                        Event::Notify { ticket, messages } if waits => {
+                            self.shared.metrics.frame(Frame::Notify);
+                            waiting.push((ticket, messages));
+                        }
                         Event::Notify { ticket, messages } => {
                             self.shared.metrics.frame(Frame::Notify);
                             let mut malformed = None;
@@ -205,13 +262,23 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                         }
                         Event::Skipped => {}
                     }
+                    if waiting.len() >= TOGETHER_MAX {
+                        let answerer = &*self.shared.answerer;
+                        let all = together(answerer, &self.session, std::mem::take(&mut waiting), received).await;
+                        self.take_in(all);
+                    }
                     if self.output.len() >= FLUSH_BYTES {
                         self.send().await?;
                     }
                 }
             }
         };
-        self.input.drain(..consumed.min(self.input.len()));
+        if !waiting.is_empty() {
+            let all = together(&*self.shared.answerer, &self.session, waiting, received).await;
+            self.take_in(all);
+        }
+        received_bytes.drain(..consumed.min(received_bytes.len()));
+        self.input = received_bytes;
         self.send().await?;
         if self.session.is_closed() {
             return Ok(Next::Close);
@@ -224,6 +291,17 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         self.complain("disconnected a peer", &fault);
         self.send().await?;
         Ok(Next::Close)
+    }
+
+    /// Adds answers that were waited for.
+    fn take_in(&mut self, answers: Vec<(Vec<u8>, Option<Malformed>)>) {
+        for (bytes, malformed) in answers {
+            self.output.extend_from_slice(&bytes);
+            self.shared.metrics.frame(Frame::Ack);
+            if let Some(malformed) = malformed {
+                self.complain("refused a question", &malformed);
+            }
+        }
     }
 
     /// Sends what was collected with one write.

@@ -2,9 +2,12 @@
 
 use super::short_chat;
 use crate::harness::client::{Request, Response};
+use crate::harness::deadline::wait_until;
 use crate::harness::fleet::{FOREIGN_MODEL, SHARED_MODEL, SINGLE_MODEL};
 use crate::harness::herdgate::{Keys, SLOW_BURST};
 use crate::harness::stack::{Front, Stack};
+use serde_json::json;
+use std::time::Duration;
 
 /// The code of a refusal in OpenAI's form.
 fn code(answer: &Response) -> String {
@@ -162,6 +165,46 @@ pub fn a_burst_over_the_rate_is_told_when_to_come_back(front: Front) {
         assert!((1..=2).contains(&seconds), "Retry-After {seconds}");
     }
     assert_eq!(stack.fleet.asked().unwrap(), u64::try_from(passed).unwrap());
+}
+
+/// LiteLLM #39309: rejected calls were charged. Where a caller stands with its tokens is told on every answer; what is
+/// refused takes nothing, and what was held and not used is there again.
+pub fn litellm_39309_token_limits_are_told_and_refusals_take_nothing(front: Front) {
+    let plan = format!("\n[plans.frugal]\nmodels = [\"{SHARED_MODEL}\"]\nbudget = [\"300/day\"]\n");
+    let stack = Stack::start_with(&plan, &[], front).unwrap();
+    let key = stack.herdgate.new_key("frugal", "frugal").unwrap();
+    wait_until("the key", Duration::from_secs(5), || {
+        stack.send(&Request::get("/v1/models").key(&key)).is_ok_and(|answer| answer.status == 200)
+    })
+    .unwrap();
+    let ask = |output: u32| {
+        let turns = json!([{ "role": "user", "content": "Say something." }]);
+        let options = json!({ "num_predict": output });
+        let body = json!({ "model": SHARED_MODEL, "messages": turns, "options": options, "stream": false });
+        stack.send(&Request::post("/api/chat", body.to_string()).key(&key)).unwrap()
+    };
+    let number = |answer: &Response, name: &str| answer.header(name).and_then(|value| value.parse::<u64>().ok());
+    let never = ask(301);
+    assert_eq!((never.status, never.text().contains("at most 300")), (400, true), "{}", never.text());
+    let first = ask(10);
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert_eq!(number(&first, "x-ratelimit-limit-tokens"), Some(300));
+    let held = 300 - number(&first, "x-ratelimit-remaining-tokens").unwrap();
+    assert!((11..60).contains(&held), "{held} tokens were held");
+    assert!(first.header("x-ratelimit-reset-tokens").is_some());
+    // What was held for the first comes free when its line is read; then this one has room, and what it holds is most of it.
+    wait_until("the first to be settled", Duration::from_secs(5), || {
+        stack.herdgate.metric("herdgate_slots_open") == Some(0)
+    })
+    .unwrap();
+    for _ in 0..5 {
+        let refused = ask(288);
+        assert_eq!((refused.status, refused.text().contains("budget")), (429, true), "{}", refused.text());
+        assert!(number(&refused, "retry-after").is_some_and(|seconds| seconds >= 1));
+        assert_eq!(number(&refused, "x-ratelimit-limit-tokens"), Some(300));
+    }
+    let left = number(&ask(1), "x-ratelimit-remaining-tokens").unwrap();
+    assert!(left >= 300 - 2 * held, "{left} left: refusals took some");
 }
 
 /// The lists are those of the whole fleet, filtered by plan; HEAD has the length of GET and no body.

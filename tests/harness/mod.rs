@@ -16,6 +16,7 @@ pub mod issuer;
 pub mod nginx;
 pub mod port;
 pub mod process;
+pub mod redis;
 pub mod release;
 pub mod replay;
 pub mod scratch;

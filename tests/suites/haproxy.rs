@@ -42,6 +42,7 @@ macro_rules! tests {
 tests! {
     refusals_are_told_and_reach_no_server => answers::refusals_are_told_and_reach_no_server;
     a_burst_over_the_rate_is_told_when_to_come_back => answers::a_burst_over_the_rate_is_told_when_to_come_back;
+    litellm_39309_token_limits_are_told_and_refusals_take_nothing => answers::litellm_39309_token_limits_are_told_and_refusals_take_nothing;
     the_catalog_is_the_fleets_filtered_by_plan => answers::the_catalog_is_the_fleets_filtered_by_plan;
     no_spelling_of_a_path_gets_around_the_table => paths::no_spelling_of_a_path_gets_around_the_table;
     what_a_plan_forbids_reaches_no_server => plans::what_a_plan_forbids_reaches_no_server;

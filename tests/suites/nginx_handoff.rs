@@ -49,6 +49,11 @@ fn a_burst_over_the_rate_is_told_when_to_come_back() {
 }
 
 #[test]
+fn litellm_39309_token_limits_are_told_and_refusals_take_nothing() {
+    answers::litellm_39309_token_limits_are_told_and_refusals_take_nothing(FRONT);
+}
+
+#[test]
 fn the_catalog_is_the_fleets_filtered_by_plan() {
     answers::the_catalog_is_the_fleets_filtered_by_plan(FRONT);
 }

@@ -1,0 +1,178 @@
+//! When the store is no longer asked: after a few failures in a row nobody waits for it, until a task of its own has found
+//! that it takes writes again. Pure; time is handed in.
+
+/// Failures in a row that open it: a deadline each is what decisions may lose to a store that hangs.
+pub const FAILURES: u32 = 3;
+
+/// Successes in a row after which one failure no longer opens it again.
+const SUCCESSES: u32 = 10;
+
+/// First pause between two trials, in nanoseconds; each that fails doubles it.
+const PAUSE_NS: u64 = 100_000_000;
+
+/// Longest pause, in nanoseconds: how late a store that is back may be noticed.
+const PAUSE_MAX_NS: u64 = 1_000_000_000;
+
+/// Whether the store is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It is.
+    Closed,
+    /// It is not.
+    Open,
+    /// It is, and the next failure opens the breaker.
+    Trial,
+}
+
+/// Counts failures.
+#[derive(Debug, Clone, Copy)]
+pub struct Breaker {
+    phase: Phase,
+    in_a_row: u32,
+    trials: u32,
+    next_trial_ns: u64,
+}
+
+impl Default for Breaker {
+    /// Open, and due for its first trial: nothing is known of the store yet.
+    fn default() -> Breaker {
+        Breaker { phase: Phase::Open, in_a_row: 0, trials: 0, next_trial_ns: 0 }
+    }
+}
+
+impl Breaker {
+    /// Whether the store is asked.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether a decision may ask.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// A call went well.
+    pub fn succeeded(&mut self) {
+        match self.phase {
+            // From before it opened.
+            Phase::Open => {}
+            Phase::Closed => self.in_a_row = 0,
+            Phase::Trial => {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                if self.in_a_row >= SUCCESSES {
+                    (self.phase, self.in_a_row, self.trials) = (Phase::Closed, 0, 0);
+                }
+            }
+        }
+    }
+
+    /// A call failed. True where that has opened it.
+    pub fn failed(&mut self, now_ns: u64, jitter: u64) -> bool {
+        match self.phase {
+            Phase::Open => return false,
+            Phase::Closed => {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                if self.in_a_row < FAILURES {
+                    return false;
+                }
+            }
+            Phase::Trial => {}
+        }
+        self.phase = Phase::Open;
+        self.in_a_row = 0;
+        self.put_off(now_ns, jitter);
+        true
+    }
+
+    /// Whether a trial is due.
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        self.phase == Phase::Open && now_ns >= self.next_trial_ns
+    }
+
+    /// The trial ended: the store takes writes, or it does not.
+    pub fn tried(&mut self, well: bool, now_ns: u64, jitter: u64) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        match well {
+            true => (self.phase, self.in_a_row) = (Phase::Trial, 0),
+            false => self.put_off(now_ns, jitter),
+        }
+    }
+
+    /// `jitter` is any random number: herdgates do not try in step.
+    fn put_off(&mut self, now_ns: u64, jitter: u64) {
+        let pause_ns = PAUSE_NS.saturating_mul(1 << self.trials.min(16)).min(PAUSE_MAX_NS);
+        self.trials = self.trials.saturating_add(1);
+        // Three quarters to five quarters.
+        let spread_ns = pause_ns / 2;
+        self.next_trial_ns = now_ns.saturating_add(pause_ns - pause_ns / 4).saturating_add(jitter % spread_ns.max(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `s`, `f`: a call that went well or failed; `T`, `F`: a trial; a digit: so many tenths of a second pass. The expectation
+    /// is the phase after each: closed `+`, open `-`, trial `?`; `!` where a trial is due.
+    fn check(script: &str, phases: &str) {
+        let (mut breaker, mut now_ns) = (Breaker::default(), 0);
+        let jitter = PAUSE_NS / 4; // the middle of the first pause
+        let seen: String = script
+            .chars()
+            .map(|step| {
+                match step {
+                    's' => breaker.succeeded(),
+                    'f' => drop(breaker.failed(now_ns, jitter)),
+                    'T' => breaker.tried(true, now_ns, jitter),
+                    'F' => breaker.tried(false, now_ns, jitter),
+                    digit => now_ns += u64::from(digit.to_digit(10).unwrap()) * 100_000_000,
+                }
+                match breaker.phase() {
+                    Phase::Closed => '+',
+                    Phase::Open if breaker.is_due(now_ns) => '!',
+                    Phase::Open => '-',
+                    Phase::Trial => '?',
+                }
+            })
+            .collect();
+        assert_eq!(seen, phases, "{script}");
+    }
+
+    #[test]
+    fn it_begins_open_and_a_trial_lets_calls_through() {
+        check("0Tssssssssss", "!??????????+");
+        check("F0", "--");
+        check("F1", "-!");
+    }
+
+    #[test]
+    fn three_failures_in_a_row_open_it_and_two_do_not() {
+        check("Tssssssssssffsffsfff1T", "??????????+++++++++-!?");
+    }
+
+    #[test]
+    fn after_a_trial_one_failure_opens_it_again_for_longer() {
+        check("Tf1Tf12Tf", "?-!?--!?-");
+    }
+
+    #[test]
+    fn a_late_success_from_before_it_opened_changes_nothing() {
+        check("Tfss", "?---");
+    }
+
+    #[test]
+    fn the_pause_is_bounded_and_jittered() {
+        let mut breaker = Breaker::default();
+        let mut now_ns = 0;
+        for trial in 0..100 {
+            breaker.tried(false, now_ns, trial * 7_777_777);
+            let before = now_ns;
+            while !breaker.is_due(now_ns) {
+                now_ns += 1_000_000;
+            }
+            assert!(now_ns - before <= PAUSE_MAX_NS * 5 / 4 + 1_000_000 && now_ns - before >= PAUSE_NS * 3 / 4);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What keeps the shared books: connecting, delivering ends, sweeping what has expired, and telling the others what is on
+//! its way. One task; none of it is ever waited for by a decision.
+
+use super::backlog::{End, Settlement};
+use super::counts::Trouble;
+use super::elsewhere::{Elsewhere, Lane};
+use super::ledger::{Ended, SharedLedger};
+use super::terms::Today;
+use crate::ledger::reservation::{Evidence, Reservation};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked whether the store is to be tried.
+const MEND_EVERY: Duration = Duration::from_millis(20);
+
+/// How often the others are told.
+const EXCHANGE_EVERY: Duration = Duration::from_millis(200);
+
+/// How often what has expired is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Ends delivered at once.
+const BATCH: usize = 64;
+
+/// How long delivering may go on when the process stops.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the shared books need of the herdgate they serve.
+pub trait Replica: Send + Sync + 'static {
+    /// What is on its way from here.
+    fn lanes(&self) -> Vec<Lane>;
+
+    /// The calendar.
+    fn today(&self) -> Today;
+
+    /// Another herdgate ended this decision, or time did: its slot is free.
+    fn ended(&self, id: u128);
+
+    /// Another herdgate got a usage line that only this one can settle, and left it here, as it was forwarded.
+    fn line(&self, line: &str);
+
+    /// A settlement was delivered.
+    fn delivered(&self, settlement: &Settlement, ended: &Ended);
+
+    /// A reservation expired without a line and was charged as it stood; this herdgate is to write its row.
+    fn expired(&self, reservation: &Reservation);
+}
+
+impl SharedLedger {
+    /// Keeps the books until `stop`, then delivers what waits, for a moment.
+    pub async fn tend(self: Arc<Self>, replica: Arc<dyn Replica>, stop: CancellationToken) {
+        let keeping = async {
+            let mending = every(MEND_EVERY, || self.link.mend());
+            let telling = every(EXCHANGE_EVERY, || self.tell(&*replica));
+            let sweeping = every(SWEEP_EVERY, || self.sweep(&*replica));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = async { tokio::join!(mending, telling, sweeping) } => {}
+            }
+        };
+        tokio::join!(keeping, self.deliver_until(&*replica, &stop));
+        let last_words = async { while self.link.is_up() && self.deliver(&*replica).await {} };
+        let in_time = timeout(LAST_WORDS, last_words).await;
+        if in_time.is_err() || self.backlog.len() > 0 {
+            tracing::warn!(ends = self.backlog.len(), "the shared store was not told of some ends");
+        }
+    }
+
+    async fn tell(&self, replica: &dyn Replica) {
+        match self.link.is_up() {
+            // Trouble is counted, and what the others have is then nothing.
+            true => drop(self.exchange(&replica.lanes()).await),
+            false => self.elsewhere.store(Arc::new(Elsewhere::default())),
+        }
+    }
+
+    /// Ends what has expired and frees what others have ended.
+    async fn sweep(&self, replica: &dyn Replica) {
+        if !self.link.is_up() {
+            return;
+        }
+        // Trouble in any of it: the next sweep finds the same again.
+        if let Ok(ids) = self.notices(1000).await {
+            ids.into_iter().for_each(|id| replica.ended(id));
+        }
+        if let Ok(lines) = self.forwarded(1000).await {
+            lines.iter().for_each(|line| replica.line(line));
+        }
+        let Ok(due) = self.due(BATCH).await else { return };
+        for id in due {
+            if self.expire(id, replica).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn expire(&self, id: u128, replica: &dyn Replica) -> Result<(), Trouble> {
+        let found = self.find(id).await?;
+        let Some((terms, reservation)) =
+            found.filter(|found| found.open).and_then(|found| Some((found.terms, found.reservation?)))
+        else {
+            return self.forget(id).await;
+        };
+        let (evidence, today) = (Evidence::Reserved, replica.today());
+        let settlement = Settlement { id, terms, used: reservation.held(), evidence, granted_by: None, today };
+        if let Ended::Settled(_) = self.settle_now(&settlement).await? {
+            replica.expired(&reservation);
+        }
+        replica.ended(id);
+        Ok(())
+    }
+
+    /// Not cut off in the middle of a batch, which would be lost.
+    async fn deliver_until(self: &Arc<Self>, replica: &dyn Replica, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            // Woken by an end; or by time, where the store was away.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = timeout(EXCHANGE_EVERY, self.wake.notified()) => {}
+            }
+            while self.link.is_up() && self.deliver(replica).await {}
+        }
+    }
+
+    /// Delivers some ends at once; true where there may be more.
+    async fn deliver(self: &Arc<Self>, replica: &dyn Replica) -> bool {
+        let mut deliveries = JoinSet::new();
+        for waiting in self.backlog.take(BATCH) {
+            let shared = self.clone();
+            deliveries.spawn(async move {
+                let delivered = match &waiting.end {
+                    End::Settle(settlement) => shared.settle_now(settlement).await.map(Some),
+                    End::Release(release) => shared.release_now(release).await.map(|()| None),
+                };
+                // Within the task, so that an end cannot be lost with who waits for it.
+                match delivered {
+                    Ok(ended) => Some((waiting, ended)),
+                    Err(trouble) => {
+                        shared.put_back(waiting, trouble);
+                        None
+                    }
+                }
+            });
+        }
+        let mut any = false;
+        while let Some(delivered) = deliveries.join_next().await {
+            if let Ok(Some((waiting, ended))) = delivered {
+                any = true;
+                if let (End::Settle(settlement), Some(ended)) = (&waiting.end, &ended) {
+                    replica.delivered(settlement, ended);
+                }
+            }
+        }
+        self.link.counts.backlog(self.backlog.len());
+        any && self.backlog.len() > 0
+    }
+}
+
+async fn every<F: Future<Output = ()>>(period: Duration, mut task: impl FnMut() -> F) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        task().await;
+    }
+}

@@ -1,0 +1,141 @@
+//! The shared store as `[ledger]` names it: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, where a password is never
+//! shown, and what holds while it is away.
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use std::fmt;
+
+/// What becomes of decisions while the store is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStoreDown {
+    /// Each herdgate grants its share of each limit.
+    Local,
+    /// All is granted that is limited only by numbers.
+    Allow,
+    /// What is metered is refused.
+    Deny,
+}
+
+/// A store's address.
+#[derive(Clone)]
+pub struct StoreAddress {
+    info: ConnectionInfo,
+    /// As it may be shown.
+    shown: String,
+}
+
+/// Why an address is none: what is wrong, and what to write instead. Never holds what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreAddressFault {
+    /// "… is wrong".
+    pub what: &'static str,
+    /// A correction.
+    pub hint: Option<&'static str>,
+}
+
+/// What to write.
+const FORM: &str = "write \"redis://HOST:PORT/DATABASE\"";
+
+impl StoreAddress {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// [`StoreAddressFault`] where it is none.
+    pub fn parse(written: &str) -> Result<StoreAddress, StoreAddressFault> {
+        let fault = |what, hint| Err(StoreAddressFault { what, hint });
+        if written.starts_with("rediss://") {
+            return fault(
+                "asks for TLS, which is not supported",
+                Some("put a TLS tunnel beside herdgate, or use a private network"),
+            );
+        }
+        if !written.starts_with("redis://") {
+            return fault("must be \"local\" or begin with redis://", Some(FORM));
+        }
+        let Ok(url) = reqwest::Url::parse(written) else { return fault("is not a URL", Some(FORM)) };
+        if url.query().is_some() || url.fragment().is_some() {
+            return fault("has a query or a fragment", Some(FORM));
+        }
+        let database = url.path().trim_start_matches('/');
+        if !database.is_empty() && !database.parse::<u16>().is_ok_and(|number| number.to_string() == database) {
+            return fault("names no database by its number", Some(FORM));
+        }
+        if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
+            return fault("names no host and port", Some(FORM));
+        }
+        let Ok(info) = written.into_connection_info() else { return fault("is not a store's address", Some(FORM)) };
+        let ConnectionAddr::Tcp(host, port) = info.addr() else { return fault("is not a store's address", Some(FORM)) };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let shown = format!("redis://{host}:{port}/{}", info.redis_settings().db());
+        Ok(StoreAddress { info, shown })
+    }
+
+    /// What the client connects with.
+    pub fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+}
+
+impl fmt::Display for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl PartialEq for StoreAddress {
+    fn eq(&self, other: &StoreAddress) -> bool {
+        let settings = |address: &StoreAddress| {
+            let settings = address.info.redis_settings();
+            (settings.username().map(str::to_owned), settings.password().map(str::to_owned))
+        };
+        self.shown == other.shown && settings(self) == settings(other)
+    }
+}
+
+impl Eq for StoreAddress {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_credential() {
+        let cases = [
+            ("redis://127.0.0.1:6379/0", Ok("redis://127.0.0.1:6379/0")),
+            ("redis://store", Ok("redis://store:6379/0")),
+            ("redis://store.lan:7000/3", Ok("redis://store.lan:7000/3")),
+            ("redis://:hunter2@[::1]:6380/", Ok("redis://[::1]:6380/0")),
+            ("redis://ann:hunter2@store", Ok("redis://store:6379/0")),
+            ("rediss://:hunter2@store", Err("asks for TLS, which is not supported")),
+            ("unix:/run/redis.sock", Err("must be \"local\" or begin with redis://")),
+            ("hunter2", Err("must be \"local\" or begin with redis://")),
+            ("redis://", Err("is not a URL")),
+            ("redis://:hunter2@", Err("is not a URL")),
+            ("redis://store:0", Err("names no host and port")),
+            ("redis://store:99999", Err("is not a URL")),
+            ("redis://store/x", Err("names no database by its number")),
+            ("redis://store/0/1", Err("names no database by its number")),
+            ("redis://store/?protocol=resp3", Err("has a query or a fragment")),
+            ("redis://store#hunter2", Err("has a query or a fragment")),
+        ];
+        for (written, expected) in cases {
+            let found = StoreAddress::parse(written);
+            let shown = found.as_ref().map(ToString::to_string).map_err(|fault| fault.what);
+            assert_eq!(shown.as_deref().map_err(|what| *what), expected, "{written}");
+            assert!(!format!("{found:?}").contains("hunter2"), "{written}");
+        }
+    }
+
+    #[test]
+    fn another_password_is_another_address() {
+        let parse = |written| StoreAddress::parse(written).unwrap();
+        assert_eq!(parse("redis://a"), parse("redis://a:6379/0"));
+        assert_ne!(parse("redis://a"), parse("redis://:x@a"));
+        assert_ne!(parse("redis://:y@a"), parse("redis://:x@a"));
+    }
+}
