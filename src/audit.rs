@@ -233,7 +233,8 @@ fn tell(left_out: &[LeftOut]) {
 /// Writes down how keys changed. `owner` is the user that the key file belongs to.
 pub fn keys_changed(changes: &Changes<'_>, owner: Option<u32>) {
     for change in &changes.first {
-        tracing::info!(target: TARGET, key = change.name, what = change.what, owner, "key changed");
+        let (raised_plan, until) = change.raised.map(|(plan, until)| (plan, crate::date::format(until))).unzip();
+        tracing::info!(target: TARGET, key = change.name, what = change.what, owner, raised_plan, until, "key changed");
     }
     let left_out = changes.total.saturating_sub(changes.first.len());
     if left_out > 0 {
