@@ -86,18 +86,28 @@ struct LeftOut {
     count: u64,
 }
 
+/// What became of a request that a rule speaks against.
+#[derive(Debug, Clone, Copy)]
+pub enum Against<'r> {
+    /// It was refused.
+    Refused(&'r Refusal),
+    /// It passed, because the limit is a shadow.
+    Passed(&'r Refusal),
+}
+
 impl Audit {
-    /// Writes a refusal down.
-    pub fn refused(
+    /// Writes down what speaks against a request.
+    pub fn note(
         &self,
         id: &str,
         inquiry: &Inquiry<'_>,
         ingress: &str,
         judged: &Judged<'_>,
-        refusal: &Refusal,
-        shadow: bool,
+        against: Against<'_>,
         now: Moment,
     ) {
+        let (Against::Refused(refusal) | Against::Passed(refusal)) = against;
+        let shadow = matches!(against, Against::Passed(_));
         let source = match (judged.key, judged.caller.filter(|_| judged.user.is_some())) {
             (Some(key), _) => Source::Caller(key.scope),
             (None, Some(caller)) => Source::Caller(caller.scope),

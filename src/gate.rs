@@ -5,7 +5,7 @@ mod wait;
 
 pub use shared::{ForeignLine, Sharing};
 
-use crate::audit::{Audit, printable};
+use crate::audit::{Against, Audit, printable};
 use crate::calibrations::Calibrations;
 use crate::clock::Clock;
 use crate::complaint::Complaints;
@@ -27,7 +27,7 @@ use crate::ledger::account::{Excess, Spent};
 use crate::ledger::books::Ended;
 use crate::ledger::charge::Observed;
 use crate::ledger::journal::Journal;
-use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Taken, Turn};
+use crate::ledger::memory::{Asked, Denied, MemoryLedger, Standing, Turn};
 use crate::ledger::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::metrics::{Metrics, Outcome, Port};
 use crate::queue::Hall;
@@ -80,6 +80,21 @@ pub struct Gate {
     sharing: OnceLock<Sharing>,
 }
 
+/// What became of a judgement.
+struct Ruled<'v> {
+    verdict: Verdict<'v>,
+    /// Tokens held, of prompt and output.
+    reserved: Option<(u64, u64)>,
+    /// Of one that waits.
+    ticket: Option<Id>,
+}
+
+impl<'v> Ruled<'v> {
+    fn new(verdict: Verdict<'v>) -> Ruled<'v> {
+        Ruled { verdict, reserved: None, ticket: None }
+    }
+}
+
 /// A verdict, and what an adapter needs to put it on the wire.
 #[derive(Debug, Clone)]
 pub struct Decided<'v> {
@@ -99,19 +114,6 @@ pub struct Decided<'v> {
     pub ticket: Option<Id>,
     /// Tokens held for a grant, of its prompt and of its output.
     pub held: Option<(u64, u64)>,
-}
-
-/// What a decision came to, before it is written down.
-struct Ruled<'v> {
-    verdict: Verdict<'v>,
-    held: Option<(u64, u64)>,
-    ticket: Option<Id>,
-}
-
-impl<'v> Ruled<'v> {
-    fn new(verdict: Verdict<'v>) -> Ruled<'v> {
-        Ruled { verdict, held: None, ticket: None }
-    }
 }
 
 /// A random 128-bit identifier, shown as 32 lower-case hex digits.
@@ -284,25 +286,15 @@ impl Gate {
     ) -> Decided<'v> {
         let id = Id::random();
         let judged = self.judge(view, inquiry, received, now);
-        let ruled = match &judged.judgement {
-            Judgement::Claim(claim) => match self.take(view, claim, asked(&id, inquiry, &judged), may_wait, now) {
-                Ok(Turn::Now(taken)) => self.taken(&id, inquiry, ingress, &judged, taken, now),
-                Ok(Turn::Later(held)) => {
-                    self.note_shadowed(&id, inquiry, ingress, &judged, held.shadowed, now);
-                    match self.let_in(view, *held, id, judged.dialect, now) {
-                        Ok(ticket) => {
-                            let wait = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
-                            Ruled { ticket: Some(ticket), ..Ruled::new(Verdict::Refuse(wait)) }
-                        }
-                        Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
-                    }
-                }
-                Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
-            },
+        let came = match &judged.judgement {
+            Judgement::Claim(claim) => {
+                let turn = self.take(view, claim, asked(&id, inquiry, &judged), may_wait, now);
+                self.taken(view, id, inquiry, ingress, &judged, turn, now)
+            }
             Judgement::Answer(answer) => Ruled::new(Verdict::Answer(*answer)),
             Judgement::Refuse(refusal) => Ruled::new(Verdict::Refuse(refusal.clone())),
         };
-        self.conclude(id, inquiry, ingress, judged, ruled, now)
+        self.conclude(id, inquiry, ingress, judged, came, now)
     }
 
     /// What is asked, and of whom, unless it is too late or too many credentials from there have failed.
@@ -318,40 +310,47 @@ impl Gate {
         Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
     }
 
-    /// What becomes of a claim that was taken.
+    /// What becomes of a claim that was taken, held or refused.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one decision, each used once")]
     fn taken<'v>(
         &self,
-        id: &Id,
+        view: &'v View,
+        id: Id,
         inquiry: &Inquiry<'_>,
         ingress: Port,
         judged: &Judged<'v>,
-        taken: Taken<'v>,
+        turn: Result<Turn<'v>, Refusal>,
         now: Moment,
     ) -> Ruled<'v> {
-        self.note_shadowed(id, inquiry, ingress, judged, taken.shadowed, now);
-        let held = taken.reservation.map(|held| {
-            let tokens = (held.tokens_in, held.tokens_out);
-            if let Some(journal) = self.journal.get() {
-                journal.opened(held);
+        let shadowed = |excess: Option<Excess>| {
+            if let Some(told) = excess.map(refusal) {
+                self.audit.note(id.as_str(), inquiry, ingress.as_str(), judged, Against::Passed(&told), now);
+                self.metrics.shadowed(told.code());
             }
-            tokens
-        });
-        Ruled { held, ..Ruled::new(Verdict::Allow(taken.choice.grant)) }
-    }
-
-    /// Writes down what would have been refused, were its limit not a shadow.
-    fn note_shadowed(
-        &self,
-        id: &Id,
-        inquiry: &Inquiry<'_>,
-        ingress: Port,
-        judged: &Judged<'_>,
-        excess: Option<Excess>,
-        now: Moment,
-    ) {
-        if let Some(told) = excess.map(refusal) {
-            self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
-            self.metrics.shadowed(told.code());
+        };
+        match turn {
+            Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
+            Ok(Turn::Later(held)) => {
+                shadowed(held.shadowed);
+                match self.let_in(view, *held, id, judged.dialect, now) {
+                    Ok(ticket) => {
+                        let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
+                        Ruled { ticket: Some(ticket), ..Ruled::new(Verdict::Refuse(refusal)) }
+                    }
+                    Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
+                }
+            }
+            Ok(Turn::Now(taken)) => {
+                shadowed(taken.shadowed);
+                let reserved = taken.reservation.map(|held| {
+                    let tokens = (held.tokens_in, held.tokens_out);
+                    if let Some(journal) = self.journal.get() {
+                        journal.opened(held);
+                    }
+                    tokens
+                });
+                Ruled { reserved, ..Ruled::new(Verdict::Allow(taken.choice.grant)) }
+            }
         }
     }
 
@@ -362,10 +361,10 @@ impl Gate {
         inquiry: &Inquiry<'_>,
         ingress: Port,
         judged: Judged<'v>,
-        ruled: Ruled<'v>,
+        came: Ruled<'v>,
         now: Moment,
     ) -> Decided<'v> {
-        let Ruled { verdict, held, ticket } = ruled;
+        let Ruled { verdict, reserved, ticket } = came;
         if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
             self.last_used.note(fingerprint, now.unix_ms);
         }
@@ -377,14 +376,14 @@ impl Gate {
                 {
                     failures.failed(Network::of(inquiry.source), now);
                 }
-                self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, refusal, false, now);
+                self.audit.note(id.as_str(), inquiry, ingress.as_str(), &judged, Against::Refused(refusal), now);
             }
             Verdict::Allow(_) | Verdict::Answer(_) => log(&id, inquiry, ingress, &judged, &verdict),
         }
         self.recent.note(|past| past.write(id.number, inquiry, ingress, &judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
-                let (tokens_in, tokens_out) = held.unwrap_or_default();
+                let (tokens_in, tokens_out) = reserved.unwrap_or_default();
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let unix_s = now.unix_ms / 1000;
                 let (id, caller) = (id.number, account.scope);
@@ -392,7 +391,16 @@ impl Gate {
             }),
             _ => None,
         };
-        Decided { verdict, id, dialect: judged.dialect, receipt, caller: judged.caller, key: judged.key, held, ticket }
+        Decided {
+            verdict,
+            id,
+            dialect: judged.dialect,
+            receipt,
+            caller: judged.caller,
+            key: judged.key,
+            held: reserved,
+            ticket,
+        }
     }
 
     /// The refusal of a credential that is not looked up, because too many from its network have failed.
@@ -546,6 +554,11 @@ impl Gate {
         self.metrics.estimates(self.ledger.calibrate(&measured));
         self.metrics.reserved(standing.reserved, standing.clock_in_doubt);
         standing
+    }
+
+    /// Bytes that a token has of this pool's answers, and of its prompts, where any of it was learned.
+    pub fn bytes_per_token(&self, pool_key: u64) -> Option<(f64, f64)> {
+        self.ledger.bytes_per_token(pool_key)
     }
 
     /// Changes how long a slot may stay open (configuration reloaded).

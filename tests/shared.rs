@@ -8,9 +8,10 @@ mod shared_store;
 
 use harness::client::{Conversation, Request, Response, send};
 use harness::deadline::{Stopwatch, wait_until};
-use harness::fleet::{Fleet, SHARED_MODEL};
+use harness::fleet::{Fleet, SHARED_MODEL, SINGLE_MODEL};
 use harness::haproxy::{HaProxy, Version};
 use harness::herdgate::{Herdgate, Ports, RARE_BURST};
+use harness::nginx::{self, Mode, Nginx};
 use harness::redis::Redis;
 use harness::scratch::Scratch;
 use herdgate::shared::Share;
@@ -235,7 +236,7 @@ fn decisions_go_on_by_shares_while_the_store_is_stopped_and_by_the_whole_limit_a
         }
     }
     let rate = quota(60, 3_600_000, RARE_BURST as u64);
-    let bound = Share(NonZeroU32::new(2).unwrap()).overshoot(rate, 1, Duration::ZERO);
+    let bound = Share(NonZeroU32::new(2).unwrap()).overshoot(rate, 1, 0);
     println!(
         "{granted} granted, limit {RARE_BURST} + bound {bound}; median of a request {before} ms, {away} ms with the store away"
     );
@@ -247,4 +248,49 @@ fn decisions_go_on_by_shares_while_the_store_is_stopped_and_by_the_whole_limit_a
         assert_eq!(side.metric("herdgate_store_lost_total"), Some(0));
     }
     pair.wait_until_nothing_is_open();
+}
+
+#[test]
+fn who_waits_for_a_server_holds_what_it_took_in_the_store_and_gives_it_back_on_leaving() {
+    let scratch = Scratch::new().unwrap();
+    let fleet = Fleet::start(&scratch, 20).unwrap();
+    let redis = Redis::start(&scratch).unwrap();
+    let ledger = format!("\n[ledger]\nstore = \"{}\"\n", redis.url());
+    let mut herdgate = Herdgate::new_with(&scratch, &fleet, &ledger).unwrap();
+    let written = std::fs::read_to_string(herdgate.config()).unwrap();
+    std::fs::write(herdgate.config(), written.replace("maxconn = 64", "maxconn = 1")).unwrap();
+    herdgate.start().unwrap();
+    let nginx = Nginx::start(nginx::Version::Debian, Mode::Handoff, &scratch, &herdgate.ports, &fleet).unwrap();
+    let list = Request::get("/v1/models").key(&herdgate.keys.team).header("Connection", "close");
+    wait_until("a model list", Duration::from_secs(15), || {
+        send(nginx.address, &list).is_ok_and(|answer| answer.status == 200)
+    })
+    .unwrap();
+    let in_store = |count: u64| {
+        wait_until(&format!("{count} in the store"), PATIENCE, || {
+            redis.command::<u64>(&["ZCARD", "{herdgate}:e"]) == Ok(count)
+        })
+        .unwrap();
+    };
+    let body = |tokens: u32| {
+        let body = serde_json::json!({
+            "model": SINGLE_MODEL, "stream": true, "options": { "num_predict": tokens },
+            "messages": [{ "role": "user", "content": "hello" }],
+        });
+        Request::post("/api/chat", body.to_string()).key(&herdgate.keys.team)
+    };
+    let mut served = Conversation::start(nginx.address, &body(60)).unwrap();
+    served.read_body(1).unwrap();
+    in_store(1);
+    let mut waits = Conversation::start(nginx.address, &body(2)).unwrap();
+    in_store(2);
+    let leaves = Conversation::start(nginx.address, &body(2)).unwrap();
+    in_store(3);
+    leaves.leave();
+    in_store(2);
+    served.read_to_end().unwrap();
+    waits.read_to_end().unwrap();
+    assert_eq!((served.response.status, waits.response.status), (200, 200));
+    assert!(waits.response.text().contains("\"done\":true"));
+    in_store(0);
 }

@@ -113,9 +113,9 @@ fn check(fault: Fault) {
 
         // The limit, and what may be granted beyond it.
         let times = clients.iter().map(|client| client.ledger.counts().times_opened()).max().unwrap();
-        let apart = Duration::from_nanos(apart_ns.await.unwrap());
+        let apart_ns = apart_ns.await.unwrap();
         let limit = rate().burst.get() + (ended_ns - begun_ns) / 5_000_000;
-        let bound = REPLICAS.overshoot(rate(), times, apart);
+        let bound = REPLICAS.overshoot(rate(), times, apart_ns);
         let granted = course.granted.load(Ordering::Relaxed);
         let alone = course.granted_alone.lock().unwrap().clone();
         let struck: u64 = clients.iter().map(|client| troubles(client)).sum();
@@ -299,7 +299,7 @@ fn a_store_that_takes_no_writes_is_given_up_and_taken_up_again() {
     let cases: [(&[&str], &[&str], Trouble); 4] = [
         (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"], Trouble::Full),
         (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], Trouble::ReadOnly),
-        (&["ACL", "SETUSER", "default", "-hset"], &["ACL", "SETUSER", "default", "+hset"], Trouble::Denied),
+        (&["ACL", "SETUSER", "default", "-evalsha"], &["ACL", "SETUSER", "default", "+evalsha"], Trouble::Denied),
         (
             &["CONFIG", "SET", "min-replicas-to-write", "1"],
             &["CONFIG", "SET", "min-replicas-to-write", "0"],

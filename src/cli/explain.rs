@@ -1,7 +1,7 @@
-//! `herdgate explain`: the steps of one decision, for a request given here or a past one, of which it is told what became too.
+//! `herdgate explain`: the steps of one decision, for a request given here or one that the running daemon decided on.
 
 use super::control::Control;
-use super::{Failure, JsonFlag, life};
+use super::{Failure, JsonFlag};
 use crate::clock::Clock;
 use crate::config::is_stdin;
 use crate::date;
@@ -9,7 +9,6 @@ use crate::decision::blocks::Blocks;
 use crate::decision::verdict::Verdict;
 use crate::explanation::why;
 use crate::keys::{self, Secret};
-use crate::store::Found;
 use crate::trial::{LINE_MAX, PASSES, Rehearsal, Request, configured, lent, refused_with, reported};
 use clap::Args;
 use serde_json::{Value, json};
@@ -28,8 +27,7 @@ const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 /// What is to be explained.
 #[derive(Debug, Args)]
 pub(super) struct Asked {
-    /// Method and path of a request, or the id of a past one (`x-request-id`), which the running daemon and the ledger are
-    /// asked for
+    /// Method and path of a request, or the id of a past one (`x-request-id`), which the running daemon is asked for
     #[arg(required = true, num_args = 1..=2, value_names = ["METHOD|ID", "PATH"])]
     request: Vec<String>,
     /// A header, "NAME: VALUE"; "@FILE" reads one a line, so that a secret need not stand on the command line
@@ -58,21 +56,15 @@ pub(super) struct Asked {
 }
 
 pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(), Failure> {
-    let (explained, became) = match asked.request.as_slice() {
-        [method, path] => (try_out(config, asked, method, path)?, None),
-        [id, ..] => past(config, asked, id)?,
+    let explained = match asked.request.as_slice() {
+        [method, path] => try_out(config, asked, method, path)?,
+        [id, ..] => remembered(config, asked, id)?,
         [] => return Err(Failure::Usage("say which request".to_owned())),
     };
     if asked.json.json {
         writeln!(out, "{explained}")?;
     } else {
-        let is_decision = explained["verdict"].is_string();
-        if is_decision {
-            print(&explained, out)?;
-        }
-        if let Some(found) = &became {
-            life::print(found, !is_decision, out)?;
-        }
+        print(&explained, out)?;
     }
     out.flush()?;
     match (&explained["code"], &explained["reason"]) {
@@ -81,37 +73,29 @@ pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(
     }
 }
 
-/// A past request: the decision, where the running daemon still remembers it, and what became of it, where the ledger's
-/// file has that. One of the two is enough.
-fn past(config: &Path, asked: &Asked, id: &str) -> Result<(Value, Option<Found>), Failure> {
+/// A decision that the running daemon remembers, and what the ledger knows of the request.
+fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> {
     let given = !asked.headers.is_empty() || asked.body.is_some() || asked.at.is_some() || asked.key.is_some();
     let id = id.to_ascii_lowercase();
-    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let Some(number) = u128::from_str_radix(&id, 16).ok().filter(|_| is_id && !given) else {
+    if given || id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let what = "say METHOD and PATH, or the 32 hex digits of an x-request-id alone";
         return Err(Failure::Usage(what.to_owned()));
-    };
-    let settings = super::load(config)?.settings;
-    let decision = Control::at(settings.listen.control.clone()).and_then(|control| remembered(&control, &id));
-    let (mut told, became) = match (decision, life::of(&settings.ledger, number)) {
-        (Ok(decision), Ok(became)) => (decision, became),
-        (Ok(decision), Err(fault)) => {
-            // The decision is told, and who may ask for it may not be one who may read the file.
-            let _ = writeln!(io::stderr(), "herdgate: what became of it cannot be told: {fault}");
-            (decision, None)
-        }
-        (Err(_), Ok(Some(became))) => (json!({ "id": id }), Some(became)),
-        (Err(failure), Ok(None)) => return Err(failure),
-        (Err(_), Err(fault)) => return Err(Failure::Usage(fault.to_string())),
-    };
-    if let Value::Object(told) = &mut told {
-        told.insert("settlement".to_owned(), became.as_ref().map_or(Value::Null, life::as_json));
     }
-    Ok((told, became))
+    let life = super::life::life(&super::load(config)?, &id);
+    match (decision(config, &id), life) {
+        (Ok(mut decision), life) => {
+            decision["life"] = life.unwrap_or_default();
+            Ok(decision)
+        }
+        // The daemon remembers for minutes, the ledger for months.
+        (Err(_), Some(life)) => Ok(json!({ "id": id, "life": life })),
+        (Err(failure), None) => Err(failure),
+    }
 }
 
-/// A decision that the running daemon remembers.
-fn remembered(control: &Control, id: &str) -> Result<Value, Failure> {
+/// What the daemon remembers of a decision.
+fn decision(config: &Path, id: &str) -> Result<Value, Failure> {
+    let control = Control::of(config)?;
     let answer = control.ask("GET", &format!("/decisions/{id}"), String::new())?.well()?;
     let not_ours = |error| Failure::Finding(format!("what answers on {} is no herdgate: {error}", control.address()));
     serde_json::from_str(&answer).map_err(not_ours)
@@ -240,6 +224,10 @@ fn print(explained: &Value, out: &mut dyn Write) -> Result<(), Failure> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    if explained["verdict"].is_null() {
+        writeln!(out, "{}", text(&explained["id"]))?;
+        return Ok(super::life::print(&explained["life"], out)?);
+    }
     if let Some(id) = explained["id"].as_str() {
         let (at, ingress, src) = (text(&explained["at"]), text(&explained["ingress"]), text(&explained["src"]));
         writeln!(out, "{id}, at {at}, by {ingress}, from {src}")?;
@@ -256,6 +244,9 @@ fn print(explained: &Value, out: &mut dyn Write) -> Result<(), Failure> {
             writeln!(out, "refused: {status} {} ({reason}), {}", text(&explained["code"]), text(&explained["why"]))?;
             writeln!(out, "the client reads: {}", text(&explained["body"]))?;
         }
+    }
+    if !explained["life"].is_null() {
+        super::life::print(&explained["life"], out)?;
     }
     Ok(())
 }

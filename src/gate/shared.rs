@@ -60,6 +60,14 @@ pub struct ForeignLine {
     seen: Observed,
 }
 
+/// A claim, and how it was asked.
+struct Question<'q, 'v> {
+    claim: &'q Claim<'v>,
+    asked: Asked<'q>,
+    received: Moment,
+    may_wait: bool,
+}
+
 impl Sharing {
     /// Limits in `ledger`, of which this herdgate may grant `share` where `down` says so. Answers also where lines of other
     /// herdgates' requests come out, for [`Gate::settle_foreign`].
@@ -104,37 +112,46 @@ impl Gate {
         self.sharing.get().is_some()
     }
 
-    /// [`Gate::decide`], by the limits of the shared store where there is one.
+    /// [`Gate::decide`], by the limits of the shared store where there is one; where the ingress `may_wait`,
+    /// [`Gate::decide_or_wait`].
     pub async fn decide_shared<'v>(
         &self,
         view: &'v View,
         inquiry: &Inquiry<'_>,
         ingress: Port,
         received: Moment,
+        may_wait: bool,
     ) -> Decided<'v> {
-        let Some(sharing) = self.sharing.get() else { return self.decide(view, inquiry, ingress, received) };
+        if !self.waits() {
+            return match may_wait {
+                true => self.decide_or_wait(view, inquiry, ingress, received),
+                false => self.decide(view, inquiry, ingress, received),
+            };
+        }
         let now = self.clock.now();
         let id = Id::random();
         let judged = self.judge(view, inquiry, received, now);
-        let ruled = match &judged.judgement {
+        let came = match &judged.judgement {
             Judgement::Claim(claim) => {
                 let asked = asked(&id, inquiry, &judged);
-                let taken = match claim.accounts.is_empty() {
+                let turn = match self.sharing.get().filter(|_| !claim.accounts.is_empty()) {
                     // Unmetered: nothing to ask for.
-                    true => self.take(view, claim, asked, false, now).and_then(at_once),
-                    false => self.take_shared(sharing, view, claim, asked, received, now).await,
+                    None => self.take(view, claim, asked, may_wait, now),
+                    Some(sharing) => {
+                        let question = Question { claim, asked, received, may_wait };
+                        self.take_shared(sharing, view, question, now).await
+                    }
                 };
-                match taken {
-                    Ok(taken) => self.taken(&id, inquiry, ingress, &judged, taken, now),
-                    Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
-                }
+                self.taken(view, id, inquiry, ingress, &judged, turn, now)
             }
             Judgement::Answer(answer) => Ruled::new(Verdict::Answer(*answer)),
             Judgement::Refuse(refusal) => Ruled::new(Verdict::Refuse(refusal.clone())),
         };
-        let decided = self.conclude(id, inquiry, ingress, judged, ruled, now);
+        let decided = self.conclude(id, inquiry, ingress, judged, came, now);
         let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
-        self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
+        if decided.ticket.is_none() {
+            self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
+        }
         decided
     }
 
@@ -142,15 +159,15 @@ impl Gate {
         &self,
         sharing: &Sharing,
         view: &'v View,
-        claim: &Claim<'v>,
-        asked: Asked<'_>,
-        received: Moment,
+        question: Question<'_, 'v>,
         now: Moment,
-    ) -> Result<Taken<'v>, Refusal> {
+    ) -> Result<Turn<'v>, Refusal> {
+        let Question { claim, asked, received, may_wait } = &question;
         if !sharing.ledger.is_up() {
-            return self.take_alone(sharing, view, claim, asked, now);
+            return self.take_alone(sharing, view, &question, now);
         }
-        let planned = self.ledger.plan(view, claim, &asked, &*sharing.ledger.elsewhere(), now)?;
+        let planned = self.ledger.plan(view, claim, asked, *may_wait, &*sharing.ledger.elsewhere(), now);
+        let planned = planned.map_err(refusal_of)?;
         let (accounts, today) = (planned.accounts, planned.today);
         let need = planned.reservation.held();
         if let Some(excess) = shared::never_fits(&accounts, need, false) {
@@ -167,23 +184,20 @@ impl Gate {
         let admitted = sharing.ledger.admit(ask).await;
         let release = |terms| sharing.ledger.release(Release { id: asked.id, terms });
         match admitted {
-            Ok(Admitted::Granted { .. }) if self.clock.now().since(received) >= DEADLINE_NS => {
+            Ok(Admitted::Granted { .. }) if self.clock.now().since(*received) >= DEADLINE_NS => {
                 release(terms);
                 Err(too_late())
             }
             Ok(Admitted::Granted { stands, over }) => {
                 let standings = shared::standings_of(&accounts, &stands, today);
-                let mut choice = planned.choice;
-                (choice.grant.requests, choice.grant.tokens) = (standings.requests, standings.tokens);
                 let shadowed = shared::never_fits(&accounts, need, true)
                     .or_else(|| shared::excess_of(&accounts, &stands, &over, true, today));
-                let reservation = planned.reservation;
-                let is_held = self.ledger.hold(reservation.clone(), claim.user.as_ref(), asked.user, now);
-                if !is_held {
+                let turn = self.ledger.hold_planned(planned, claim, asked.user, standings, shadowed, now);
+                if matches!(&turn, Turn::Now(Taken { reservation: None, .. })) {
                     // The proxy has given up on it already, and its line came before this.
                     release(terms);
                 }
-                Ok(Taken { choice, reservation: is_held.then_some(reservation), shadowed })
+                Ok(turn)
             }
             Ok(Admitted::Refused { stands, over }) => {
                 let excess = shared::excess_of(&accounts, &stands, &over, false, today);
@@ -191,7 +205,7 @@ impl Gate {
             }
             Ok(Admitted::Ended) => Err(too_late()),
             Err(trouble) => {
-                let alone = self.take_alone(sharing, view, claim, asked.clone(), self.clock.now());
+                let alone = self.take_alone(sharing, view, &question, self.clock.now());
                 // Not granted, but perhaps taken there.
                 if alone.is_err() && !matches!(trouble, Trouble::Open | Trouble::Busy) {
                     release(terms);
@@ -206,10 +220,10 @@ impl Gate {
         &self,
         sharing: &Sharing,
         view: &'v View,
-        claim: &Claim<'v>,
-        asked: Asked<'_>,
+        question: &Question<'_, 'v>,
         now: Moment,
-    ) -> Result<Taken<'v>, Refusal> {
+    ) -> Result<Turn<'v>, Refusal> {
+        let Question { claim, asked, may_wait, .. } = question;
         let away = || Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::StoreAway) };
         let terms = match sharing.down {
             OnStoreDown::Deny => return Err(away()),
@@ -222,13 +236,19 @@ impl Gate {
                 return Err(away());
             }
         }
-        let id = asked.id;
-        let taken = self.ledger.take_by(view, claim, &accounts, asked, false, now).map_err(refusal_of)?;
-        let taken = at_once(taken)?;
+        let turn = self.ledger.take_by(view, claim, &accounts, asked.clone(), *may_wait, now).map_err(refusal_of)?;
         if let Some(terms) = shared::terms_of(&claim.accounts) {
-            sharing.note_alone(id, terms);
+            sharing.note_alone(asked.id, terms);
         }
-        Ok(taken)
+        Ok(turn)
+    }
+
+    /// Tells the store that a claim which it may hold waits no longer, or that nobody was told of its grant.
+    pub(super) fn tell_let_go(&self, reservation: &Reservation) {
+        if let Some(sharing) = self.sharing.get() {
+            let terms = sharing.terms_of_end(reservation);
+            sharing.ledger.release(Release { id: reservation.id, terms });
+        }
     }
 
     /// Writes down how a request ended.
@@ -354,13 +374,5 @@ fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared::Today
         day_ends_ms: ends(today.day_left_ms),
         month: today.month,
         month_ends_ms: ends(today.month_left_ms),
-    }
-}
-
-/// A claim that may not wait has its server at once, or none.
-fn at_once(turn: Turn<'_>) -> Result<Taken<'_>, Refusal> {
-    match turn {
-        Turn::Now(taken) => Ok(taken),
-        Turn::Later(_) => Err(Refusal::new(Reason::Full)),
     }
 }

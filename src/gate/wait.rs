@@ -7,8 +7,8 @@ use crate::decision::verdict::{Reason, Refusal};
 use crate::decision::view::View;
 use crate::ledger::hold::{Freed, Held};
 use crate::ledger::reservation::Reservation;
-use crate::metrics::{Outcome as Counted, Port, Waited};
-use crate::queue::{Left, Outcome, Seat};
+use crate::metrics::{Outcome as Counted, Port};
+use crate::queue::{Left, Outcome, Seat, Waited};
 use crate::receipt::{Claimed, GrantReceipt};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
@@ -47,7 +47,7 @@ impl Gate {
             }
             Err(seat) => {
                 let refusal = self.in_vain(view, &seat.held, Reason::QueueFull);
-                self.ledger.lock().let_go(&seat.held);
+                self.let_go(&seat.held);
                 self.metrics.waited(Waited::TurnedAway, 0);
                 Err(refusal)
             }
@@ -116,11 +116,15 @@ impl Gate {
                     }
                 }
                 Freed::Gone => {
+                    self.tell_let_go(&seat.held.reservation);
                     let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::QueueTimeout) };
                     let _ = seat.tell(Outcome::Refused(refusal));
                     self.metrics.waited(Waited::Left, 0);
                 }
-                Freed::NoServer(refusal) => self.refuse_waiter(seat, refusal, Waited::NoServer, now),
+                Freed::NoServer(refusal) => {
+                    self.tell_let_go(&seat.held.reservation);
+                    self.refuse_waiter(seat, refusal, Waited::NoServer, now);
+                }
             }
         }
         self.metrics.waiting(hall.room.len());
@@ -161,9 +165,15 @@ impl Gate {
         self.receipts.grant(&Claimed { id, caller, model, tokens_in, tokens_out, unix_s })
     }
 
+    /// Gives back what a claim holds that waits no longer, or whose grant was never told.
+    fn let_go(&self, held: &Held) {
+        self.ledger.lock().let_go(held);
+        self.tell_let_go(&held.reservation);
+    }
+
     /// Ends a grant that nobody was told of.
     fn take_back(&self, held: &Held) {
-        self.ledger.lock().let_go(held);
+        self.let_go(held);
         if let Some(journal) = self.journal.get() {
             journal.released(held.reservation.id);
         }
@@ -178,7 +188,7 @@ impl Gate {
     }
 
     fn turn_away(&self, seat: Seat, refusal: Refusal, waited: Waited, now: Moment) {
-        self.ledger.lock().let_go(&seat.held);
+        self.let_go(&seat.held);
         self.refuse_waiter(seat, refusal, waited, now);
     }
 
@@ -216,7 +226,7 @@ impl Drop for Leaving<'_> {
         self.told.close();
         if stood {
             self.gate.metrics.waited(Waited::Left, 0);
-            self.gate.ledger.lock().let_go(&self.held);
+            self.gate.let_go(&self.held);
         } else if let Ok(Outcome::Server(_)) = self.told.try_recv() {
             // It was given a server that nobody will use.
             self.gate.take_back(&self.held);

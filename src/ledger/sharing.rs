@@ -1,17 +1,18 @@
 //! What this process's books still do where the limits are in a shared store: they know what is on its way from here, choose
 //! its server, and hold it until its end.
 
-use super::account::Excess;
+use super::account::{Excess, Standings};
+use super::books::Admission;
 use super::calendar::Today;
 use super::charge::Observed;
-use super::memory::{Asked, MemoryLedger};
+use super::hold::NOWHERE;
+use super::memory::{Asked, Denied, MemoryLedger, Taken, Turn};
 use super::reservation::{Name, Record, Reservation, Written};
 use crate::decision::choose::{Choice, Load, choose};
 use crate::decision::judge::Claim;
-use crate::decision::limits::{Accounts, User};
+use crate::decision::limits::{Accounts, Scope};
 use crate::decision::moment::Moment;
 use crate::decision::policy::ServerKind;
-use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
 use std::sync::Arc;
 
@@ -20,29 +21,34 @@ use std::sync::Arc;
 pub struct Planned<'v> {
     /// The books it is counted in.
     pub accounts: Accounts<'v>,
-    /// Its server.
-    pub choice: Choice<'v>,
     /// What it would hold.
     pub reservation: Reservation,
     /// The calendar.
     pub today: Today,
+    /// Its server; absent where it would wait.
+    choice: Option<Choice<'v>>,
+    turn: u64,
 }
 
 impl MemoryLedger {
-    /// Chooses a claim's server by what is on its way here and `elsewhere`, and writes down what it would hold. Takes
-    /// nothing but its turn.
+    /// Chooses a claim's server by what is on its way here and `elsewhere`, or finds that it must wait, and writes down what
+    /// it would hold. Takes nothing but its turn.
     ///
     /// # Errors
-    /// Where no server can take it.
+    /// Where no server can take it, or it is shed.
     pub fn plan<'v>(
         &self,
         view: &'v View,
         claim: &Claim<'v>,
         asked: &Asked<'_>,
+        may_wait: bool,
         elsewhere: &impl Load,
         now: Moment,
-    ) -> Result<Planned<'v>, Refusal> {
+    ) -> Result<Planned<'v>, Denied> {
         let mut books = self.lock();
+        if let Some(retry_ns) = books.sheds(view, claim) {
+            return Err(Denied::Shed { retry_ns });
+        }
         let pool_key = claim.pool.map_or(0, |pool| pool.key);
         let mut accounts = claim.accounts;
         if let Some(user) = &claim.user {
@@ -50,7 +56,13 @@ impl MemoryLedger {
         }
         let (tokens_in, tokens_out) = books.learned().expected(pool_key, &claim.demand);
         let turn = books.turn(pool_key);
-        let choice = choose(view, claim, turn, &Sum { here: &*books, elsewhere }, None, None)?;
+        let choice = match may_wait && books.must_wait(view, claim) {
+            true => None,
+            false => {
+                let load = Sum { here: &*books, elsewhere };
+                Some(choose(view, claim, turn, &load, None, None).map_err(Denied::NoServer)?)
+            }
+        };
         let user = match &claim.user {
             Some(user) if user.scope != user.shared => Some(Arc::from(String::from_utf8_lossy(asked.user))),
             Some(_) => None,
@@ -66,26 +78,53 @@ impl MemoryLedger {
             model: claim.pool.map(|pool| pool.name.clone()),
             endpoint: claim.endpoint,
             stream: claim.demand.stream,
-            server: choice.server_key,
+            server: choice.as_ref().map_or(NOWHERE, |choice| choice.server_key),
             pool: pool_key,
             opened_ns: now.mono_ns,
             opened_unix_ms: now.unix_ms,
             tokens_in,
             tokens_out,
             cost: claim.demand.cost,
-            written: Written { openai: choice.grant.server.kind == ServerKind::OpenAi, ..claim.demand.written },
+            written: Written {
+                openai: choice.as_ref().is_some_and(|choice| choice.grant.server.kind == ServerKind::OpenAi),
+                ..claim.demand.written
+            },
         };
         let today = books.today(now);
-        Ok(Planned { accounts, choice, reservation, today })
+        Ok(Planned { accounts, reservation, today, choice, turn })
     }
 
-    /// Holds what was granted. False where it has ended already: its verdict never arrived.
-    pub fn hold(&self, taken: Reservation, user: Option<&User>, name: &[u8], now: Moment) -> bool {
+    /// Holds what was granted; without a reservation where it has ended already, because its verdict never arrived.
+    pub fn hold_planned<'v>(
+        &self,
+        planned: Planned<'v>,
+        claim: &Claim<'v>,
+        user: &[u8],
+        standings: Standings,
+        shadowed: Option<Excess>,
+        now: Moment,
+    ) -> Turn<'v> {
+        let Planned { reservation, choice, turn, .. } = planned;
         let mut books = self.lock();
-        if let Some(user) = user {
-            books.note_user(user, name, now);
+        if let Some(of_claim) = &claim.user {
+            books.note_user(of_claim, user, now);
         }
-        books.open(taken)
+        let Some(mut choice) = choice else {
+            // The rates are the store's: here is nothing of them to give back.
+            let admission = Admission { standings, shadowed, turn };
+            return Turn::Later(Box::new(books.hold(
+                reservation,
+                &Accounts::default(),
+                &admission,
+                claim.priority,
+                now,
+            )));
+        };
+        let caller = reservation.scopes.iter().next().unwrap_or(Scope(0));
+        books.join(&mut choice, caller, reservation.id, claim.priority, now);
+        (choice.grant.requests, choice.grant.tokens) = (standings.requests, standings.tokens);
+        let is_held = books.open(reservation.clone());
+        Turn::Now(Taken { choice, reservation: is_held.then_some(reservation), shadowed })
     }
 
     /// Lets go what a request held whose end is charged elsewhere. Answers whether it was on its way.

@@ -23,7 +23,7 @@ pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
     let facts = Facts::read(headers);
     let inquiry = facts.as_ref().map(|facts| facts.inquiry(BodyShown::Hidden));
     let decided = match &inquiry {
-        Ok(inquiry) => gate.decide_shared(&view, inquiry, Port::Http, received).await,
+        Ok(inquiry) => gate.decide_shared(&view, inquiry, Port::Http, received, false).await,
         Err(detail) => malformed(gate, headers, detail),
     };
     let mut answer = match (&decided.verdict, &inquiry) {

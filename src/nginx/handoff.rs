@@ -56,11 +56,7 @@ where
         Upload::Unfinished => None,
     };
     let decided = match (shown, Facts::read(&head.headers)) {
-        // Who shares limits keeps nobody waiting: the room is one process's own.
-        (Some(shown), Ok(facts)) if gate.waits() => {
-            gate.decide_shared(&view, &facts.inquiry(shown), Port::Http, received).await
-        }
-        (Some(shown), Ok(facts)) => gate.decide_or_wait(&view, &facts.inquiry(shown), Port::Http, received),
+        (Some(shown), Ok(facts)) => gate.decide_shared(&view, &facts.inquiry(shown), Port::Http, received, true).await,
         (None, _) => malformed(gate, &head.headers, "the body did not arrive whole and in time"),
         (_, Err(detail)) => malformed(gate, &head.headers, detail),
     };

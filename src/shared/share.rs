@@ -2,7 +2,6 @@
 
 use crate::decision::limits::Quota;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::time::Duration;
 
 /// One of so many herdgates (`[ledger] replicas`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +27,11 @@ impl Share {
 
     /// Most that all herdgates together may grant beyond a rate because the store was away `times` times. Each time the
     /// shares are whole when it begins, and the store is whole again when it comes back, emptied or rested: twice what may
-    /// come at once. And for as long as some were cut off while others were not (`apart`), the shares flow beside the whole.
-    pub fn overshoot(self, quota: Quota, times: u64, apart: Duration) -> u64 {
+    /// come at once. And for as long as some were cut off while others were not (`apart_ns`), the shares flow beside the whole.
+    pub fn overshoot(self, quota: Quota, times: u64, apart_ns: u64) -> u64 {
         let shares = self.of_quota(quota).burst.get().saturating_mul(self.0.get().into());
         let interval_ns = u128::from(quota.period_ns.get().div_ceil(quota.count.get()));
-        let beside = u64::try_from(apart.as_nanos().div_ceil(interval_ns)).unwrap_or(u64::MAX);
+        let beside = u64::try_from(u128::from(apart_ns).div_ceil(interval_ns)).unwrap_or(u64::MAX);
         shares.saturating_add(quota.burst.get()).saturating_mul(times).saturating_add(beside)
     }
 }
@@ -66,9 +65,9 @@ mod tests {
     fn the_overshoot_is_what_the_shares_and_a_whole_store_give() {
         let two = Share(NonZeroU32::new(2).unwrap());
         let rate = quota(100, 1_000_000_000, 50);
-        assert_eq!(two.overshoot(rate, 0, Duration::ZERO), 0);
-        assert_eq!(two.overshoot(rate, 1, Duration::from_millis(35)), 50 + 50 + 4);
+        assert_eq!(two.overshoot(rate, 0, 0), 0);
+        assert_eq!(two.overshoot(rate, 1, 35_000_000), 50 + 50 + 4);
         let many = Share(NonZeroU32::new(80).unwrap());
-        assert_eq!(many.overshoot(rate, 2, Duration::ZERO), 2 * (80 + 50), "each share is one at least");
+        assert_eq!(many.overshoot(rate, 2, 0), 2 * (80 + 50), "each share is one at least");
     }
 }

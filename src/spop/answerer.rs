@@ -89,7 +89,7 @@ impl Answerer for Gate {
             }
         };
         let view = self.state.view_owned();
-        let decided = self.decide_shared(&view, &inquiry, Port::Spop, received).await;
+        let decided = self.decide_shared(&view, &inquiry, Port::Spop, received, false).await;
         match &decided.verdict {
             Verdict::Answer(answer) => {
                 let receipt = self.answer_receipt(answer, &view, &inquiry);
