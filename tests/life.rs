@@ -71,7 +71,7 @@ impl Site {
         let mut told = Value::Null;
         wait_until(state, PATIENCE, || {
             told = self.explain(id);
-            told["settlement"]["state"] == state
+            told["life"]["state"] == state
         })
         .unwrap();
         told
@@ -106,17 +106,15 @@ fn what_became_of_a_request_is_told_with_its_decision_and_outlives_the_daemon() 
     let (id, server) = (granted.header("x-request-id").unwrap(), granted.header("x-herdgate-server").unwrap());
 
     let told = site.wait_for_state(id, "open");
-    let reserved = told["settlement"]["reserved"].as_f64().unwrap();
-    assert!(reserved >= 200.0 && told["settlement"]["tokens_out"] == 200 && told["verdict"] == "allow", "{told}");
+    let reserved = told["life"]["reserved"].as_f64().unwrap();
+    assert!(reserved >= 200.0 && told["life"]["tokens_out"] == 200 && told["verdict"] == "allow", "{told}");
     let text = site.herdgate.run(&["explain", id]).unwrap();
-    in_order(
-        &text,
-        &["allowed, to ", "not settled: granted at 2", &format!("it holds {reserved} tokens"), "200 of output"],
-    );
+    let held = format!(" for ann (user -), chat, model {SHARED_MODEL}: held {reserved:?} tokens\n");
+    in_order(&text, &["allowed, to ", "granted 2", &held, "on its way, or its end was not reported yet\n"]);
 
     settle(&site, "u1", &granted, 9);
     let told = site.wait_for_state(id, "settled");
-    let settlement = &told["settlement"];
+    let life = &told["life"];
     for (member, expected) in [
         ("evidence", json!("exact")),
         ("tokens_in", json!(17)),
@@ -130,12 +128,11 @@ fn what_became_of_a_request_is_told_with_its_decision_and_outlives_the_daemon() 
         ("model", told["model"].clone()),
         ("user", Value::Null),
     ] {
-        assert_eq!(settlement[member], expected, "{member}: {told}");
+        assert_eq!(life[member], expected, "{member}: {told}");
     }
-    let day = settlement["day"].as_str().unwrap();
-    let served = format!("served by {server}: status 200, 1234 ms\n");
-    let charged = format!("charged 26 tokens of the {reserved} it held, in the budgets of {day}\n");
-    let became = [served.as_str(), "settled at 2", " (exact): 17 tokens in, 9 out\n", charged.as_str()];
+    let day = life["day"].as_str().unwrap();
+    let by = format!(", in the budgets of {day}; by {server}, status 200, 1234 ms\n");
+    let became = ["granted 2", &held, "settled 2", "Z: 17 in, 9 out, charged 26.0 (exact)", &by];
     let text = site.herdgate.run(&["explain", id]).unwrap();
     in_order(&text, &["allowed, to "]);
     in_order(&text, &became);
@@ -148,9 +145,8 @@ fn what_became_of_a_request_is_told_with_its_decision_and_outlives_the_daemon() 
     // Another daemon remembers no decision of this one, and without one there is none to ask.
     let alone = |site: &Site, why: &str| {
         let told = site.explain(id);
-        assert!(told["id"] == id && told["settlement"] == *settlement && told.get("verdict").is_none(), "{told}");
+        assert!(told["id"] == id && told["life"] == *life && told.get("verdict").is_none(), "{told}");
         let text = site.herdgate.run(&["explain", id]).unwrap();
-        in_order(&text, &["\"ann\": endpoint chat of ", &served]);
         in_order(&text, &became);
         assert!(!text.contains("allowed") && !text.contains("refused"), "{text}");
         let fault = site.herdgate.run(&["explain", &refused]).unwrap_err();

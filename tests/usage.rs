@@ -157,10 +157,13 @@ fn one_requests_life_is_explained_long_after_the_daemon_forgot_it() {
         let untimed = |line: &str| line.split(' ').filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ");
         ran.out.lines().map(untimed).collect::<Vec<_>>()
     };
+    let day = date::format_day(today() - 1);
     let settled = [
         &*id(3),
         "granted for webui (user zoe), chat, model llama3.1:8b: held 600.0 tokens",
-        "settled 0 in, 600 out, charged 600.0 (reserved); by gpu1, status 200, 1234 ms",
+        &format!(
+            "settled 0 in, 600 out, charged 600.0 (reserved), in the budgets of {day}; by gpu1, status 200, 1234 ms"
+        ),
     ];
     assert_eq!(explained(3), settled);
     let open = [

@@ -43,7 +43,12 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 impl Control {
     /// The socket that the configuration names.
     pub(super) fn of(config: &Path) -> Result<Control, Failure> {
-        let Some(address) = super::load(config)?.settings.listen.control else {
+        Control::at(super::load(config)?.settings.listen.control)
+    }
+
+    /// The socket at this address.
+    pub(super) fn at(address: Option<Address>) -> Result<Control, Failure> {
+        let Some(address) = address else {
             return Err(Failure::Usage("[listen] control is off; there is no socket to ask on".to_owned()));
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -9,6 +9,7 @@ use crate::decision::blocks::Blocks;
 use crate::decision::verdict::Verdict;
 use crate::explanation::why;
 use crate::keys::{self, Secret};
+use crate::listen::Address;
 use crate::trial::{LINE_MAX, PASSES, Rehearsal, Request, configured, lent, refused_with, reported};
 use clap::Args;
 use serde_json::{Value, json};
@@ -81,8 +82,14 @@ fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> 
         let what = "say METHOD and PATH, or the 32 hex digits of an x-request-id alone";
         return Err(Failure::Usage(what.to_owned()));
     }
-    let life = super::life::life(&super::load(config)?, &id);
-    match (decision(config, &id), life) {
+    // Read once: it may stand on standard input.
+    let config = super::load(config)?;
+    let life = super::life::life(&config, &id).unwrap_or_else(|fault| {
+        // The decision is told all the same; who may ask for it may not be one who may read the file.
+        let _ = writeln!(io::stderr(), "herdgate: what became of it cannot be told: {fault}");
+        None
+    });
+    match (decision(config.settings.listen.control, &id), life) {
         (Ok(mut decision), life) => {
             decision["life"] = life.unwrap_or_default();
             Ok(decision)
@@ -94,8 +101,8 @@ fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> 
 }
 
 /// What the daemon remembers of a decision.
-fn decision(config: &Path, id: &str) -> Result<Value, Failure> {
-    let control = Control::of(config)?;
+fn decision(control: Option<Address>, id: &str) -> Result<Value, Failure> {
+    let control = Control::at(control)?;
     let answer = control.ask("GET", &format!("/decisions/{id}"), String::new())?.well()?;
     let not_ours = |error| Failure::Finding(format!("what answers on {} is no herdgate: {error}", control.address()));
     serde_json::from_str(&answer).map_err(not_ours)

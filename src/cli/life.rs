@@ -2,19 +2,27 @@
 
 use crate::config::Config;
 use crate::date;
-use crate::store::{Found, Row, find};
+use crate::store::{Found, Row, StoreFault, find};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
-/// What the ledger knows of the request with this id, 32 hex digits; `None` also where there is no file that can be read:
-/// what else is known of the request is worth telling then.
-pub(super) fn life(config: &Config, id: &str) -> Option<Value> {
-    let path = config.settings.ledger.path.as_ref()?;
-    Some(match find(path, u128::from_str_radix(id, 16).ok()?).ok()?? {
+/// What the ledger knows of the request with this id, 32 hex digits; `None` also where there is no file.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub(super) fn life(config: &Config, id: &str) -> Result<Option<Value>, StoreFault> {
+    let (Some(path), Ok(id)) = (&config.settings.ledger.path, u128::from_str_radix(id, 16)) else { return Ok(None) };
+    let found = match find(path, id) {
+        Err(StoreFault::Absent(_)) => None,
+        found => found?,
+    };
+    Ok(found.map(|found| match found {
         Found::Open(taken) => json!({
             "state": "open",
             "granted": date::format(taken.opened_unix_ms),
             "reserved": tokens(taken.held()),
+            "tokens_in": taken.tokens_in,
+            "tokens_out": taken.tokens_out,
             "caller": taken.caller.as_str(),
             "user": taken.user,
             "team": taken.team,
@@ -22,7 +30,7 @@ pub(super) fn life(config: &Config, id: &str) -> Option<Value> {
             "endpoint": taken.endpoint.as_str(),
         }),
         Found::Settled(row) => settled(&row),
-    })
+    }))
 }
 
 fn settled(row: &Row) -> Value {
@@ -31,6 +39,7 @@ fn settled(row: &Row) -> Value {
         "state": "settled",
         "granted": date::format(row.opened_unix_ms),
         "settled": date::format(row.settled_unix_ms),
+        "day": date::format_day(row.day),
         "reserved": tokens(row.reserved),
         "charge": tokens(row.charge),
         "evidence": row.evidence.as_str(),
@@ -66,12 +75,13 @@ pub(super) fn print(life: &Value, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "settled {}: {} in, {} out, charged {} ({}); by {}, status {}, {} ms",
+        "settled {}: {} in, {} out, charged {} ({}), in the budgets of {}; by {}, status {}, {} ms",
         text("settled"),
         text("tokens_in"),
         text("tokens_out"),
         text("charge"),
         text("evidence"),
+        text("day"),
         text("server"),
         text("status"),
         text("ms")
