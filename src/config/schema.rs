@@ -577,8 +577,7 @@ pub static SECTIONS: &[Section] = &[
                 "store",
                 Kind::Text,
                 Value("local"),
-                "Where the limits are counted. `local`: in this herdgate alone. `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`: in \
-                 Redis or Valkey, by all herdgates that name it; they must share `secret_file` too.",
+                "Where limits are counted. `local`: in this herdgate alone. `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`: by all that name it.",
             ),
             key(
                 "replicas",
@@ -590,8 +589,7 @@ pub static SECTIONS: &[Section] = &[
                 "on_store_down",
                 Kind::Choice(&["local", "allow", "deny"]),
                 Value("local"),
-                "What happens while the store is away. `local`: each herdgate grants its part of each limit, at least one. `allow`: \
-                 no limit holds. `deny`: what is limited gets 503.",
+                "While the store is away. `local`: each grants its part of each limit. `allow`: no limit holds. `deny`: 503.",
             ),
             key("keep", Kind::Duration, Value("400d"), "How long records are kept: `1d` to `3650d`."),
             key(
