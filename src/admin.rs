@@ -10,10 +10,12 @@ use crate::decision::blocks::Block;
 use crate::decision::fleet::{Preference, ServerState};
 use crate::decision::moment::Moment;
 use crate::decision::policy::{ModelPattern, Plan, Server, ServerKind};
+use crate::decision::roster::Pool;
 use crate::decision::token::Issuer;
 use crate::decision::view::View;
 use crate::drains::Drains;
 use crate::explanation;
+use crate::gate::Gate;
 use crate::http::{self, Answer};
 use crate::listen::{self, Bound, Door};
 use crate::metrics::{Metrics, Port, StoreStanding};
@@ -53,6 +55,8 @@ pub struct Admin {
     drains: Drains,
     /// The last decisions; told over the control socket alone.
     recent: Arc<Recent>,
+    /// Knows what was learned of models; absent where nothing is decided.
+    gate: Option<Arc<Gate>>,
     /// Who keeps records of users; empty where nobody does.
     keeper: OnceLock<Arc<dyn Keeper>>,
 }
@@ -71,6 +75,7 @@ impl Admin {
             complaints: Complaints::default(),
             drains: Drains::default(),
             recent: Arc::new(Recent::holding(0)),
+            gate: None,
             keeper: OnceLock::new(),
         }
     }
@@ -85,6 +90,12 @@ impl Admin {
     pub fn ask_keeper(&self, keeper: Arc<dyn Keeper>) {
         // There is one for the life of a process.
         let _ = self.keeper.set(keeper);
+    }
+
+    /// The same, telling what this gate learned of models.
+    #[must_use]
+    pub fn learning_from(self, gate: Arc<Gate>) -> Admin {
+        Admin { gate: Some(gate), ..self }
     }
 
     /// The servers that an operator drains.
@@ -256,6 +267,7 @@ fn status(admin: &Admin, view: &View) -> Answer {
         plans: view.policy.plans.iter().map(PlanStatus::new).collect(),
         blocks: view.blocks.list(now).into_iter().map(BlockStatus::new).collect(),
         ledger: admin.metrics.store(),
+        models: admin.gate.as_ref().map(|gate| learned(gate, view)).unwrap_or_default(),
         issuers: view.policy.issuers.iter().map(|issuer| IssuerStatus::new(view, issuer, admin.clock.now())).collect(),
     };
     match serde_json::to_vec(&status) {
@@ -289,6 +301,27 @@ struct Status<'v> {
     /// How the ledger's file does; absent where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     ledger: Option<StoreStanding>,
+    /// Models of which it is known how many bytes a token has.
+    models: Vec<ModelStatus<'v>>,
+}
+
+#[derive(Serialize)]
+struct ModelStatus<'v> {
+    name: &'v str,
+    /// Of its answers' text.
+    bytes_per_output_token: f64,
+    /// Of prompts.
+    bytes_per_prompt_token: f64,
+}
+
+fn learned<'v>(gate: &Gate, view: &'v View) -> Vec<ModelStatus<'v>> {
+    let hundredths = |number: f64| (number * 100.0).round() / 100.0;
+    let of = |pool: &'v Pool| {
+        let (output, prompt) = gate.bytes_per_token(pool.key)?;
+        let (bytes_per_output_token, bytes_per_prompt_token) = (hundredths(output), hundredths(prompt));
+        Some(ModelStatus { name: pool.name.as_str(), bytes_per_output_token, bytes_per_prompt_token })
+    };
+    view.roster.pools.iter().filter_map(of).collect()
 }
 
 #[derive(Serialize)]

@@ -86,18 +86,28 @@ struct LeftOut {
     count: u64,
 }
 
+/// What became of a request that a rule speaks against.
+#[derive(Debug, Clone, Copy)]
+pub enum Against<'r> {
+    /// It was refused.
+    Refused(&'r Refusal),
+    /// It passed, because the limit is a shadow.
+    Passed(&'r Refusal),
+}
+
 impl Audit {
-    /// Writes a refusal down.
-    pub fn refused(
+    /// Writes down what speaks against a request.
+    pub fn note(
         &self,
         id: &str,
         inquiry: &Inquiry<'_>,
         ingress: &str,
         judged: &Judged<'_>,
-        refusal: &Refusal,
-        shadow: bool,
+        against: Against<'_>,
         now: Moment,
     ) {
+        let (Against::Refused(refusal) | Against::Passed(refusal)) = against;
+        let shadow = matches!(against, Against::Passed(_));
         let source = match (judged.key, judged.caller.filter(|_| judged.user.is_some())) {
             (Some(key), _) => Source::Caller(key.scope),
             (None, Some(caller)) => Source::Caller(caller.scope),
@@ -223,7 +233,8 @@ fn tell(left_out: &[LeftOut]) {
 /// Writes down how keys changed. `owner` is the user that the key file belongs to.
 pub fn keys_changed(changes: &Changes<'_>, owner: Option<u32>) {
     for change in &changes.first {
-        tracing::info!(target: TARGET, key = change.name, what = change.what, owner, "key changed");
+        let (raised_plan, until) = change.raised.map(|(plan, until)| (plan, crate::date::format(until))).unzip();
+        tracing::info!(target: TARGET, key = change.name, what = change.what, owner, raised_plan, until, "key changed");
     }
     let left_out = changes.total.saturating_sub(changes.first.len());
     if left_out > 0 {

@@ -7,7 +7,7 @@ mod wait;
 use ruled::Ruled;
 pub use shared::{ForeignLine, Sharing};
 
-use crate::audit::{Audit, printable};
+use crate::audit::{Against, Audit, printable};
 use crate::calibrations::Calibrations;
 use crate::clock::Clock;
 use crate::complaint::Complaints;
@@ -319,7 +319,7 @@ impl Gate {
                 {
                     failures.failed(Network::of(inquiry.source), now);
                 }
-                self.audit.refused(id.as_str(), inquiry, ingress.as_str(), &judged, refusal, false, now);
+                self.audit.note(id.as_str(), inquiry, ingress.as_str(), &judged, Against::Refused(refusal), now);
             }
             Verdict::Allow(_) | Verdict::Answer(_) => log(&id, inquiry, ingress, &judged, &verdict),
         }
@@ -497,6 +497,11 @@ impl Gate {
         self.metrics.estimates(self.ledger.calibrate(&measured));
         self.metrics.reserved(standing.reserved, standing.clock_in_doubt);
         standing
+    }
+
+    /// Bytes that a token has of this pool's answers, and of its prompts, where any of it was learned.
+    pub fn bytes_per_token(&self, pool_key: u64) -> Option<(f64, f64)> {
+        self.ledger.bytes_per_token(pool_key)
     }
 
     /// Changes how long a slot may stay open (configuration reloaded).

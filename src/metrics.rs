@@ -16,6 +16,7 @@ use crate::gate::Settled;
 use crate::jwks::FetchFault;
 use crate::ledger::estimate::{Compared, Witness};
 use crate::ledger::reservation::{Evidence, Record};
+use crate::queue::Waited;
 use crate::store::Health;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -154,37 +155,6 @@ impl Proof {
             Proof::Remembered => "remembered",
             Proof::Proven => "proven",
             Proof::Refused => "refused",
-        }
-    }
-}
-
-/// What waiting for a server came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Waited {
-    /// A server.
-    Served,
-    /// Its time was over.
-    TimedOut,
-    /// The client left.
-    Left,
-    /// There was no room to wait in.
-    TurnedAway,
-    /// No server has the model any more.
-    NoServer,
-}
-
-impl Waited {
-    /// Every kind.
-    pub const ALL: [Waited; 5] = [Waited::Served, Waited::TimedOut, Waited::Left, Waited::TurnedAway, Waited::NoServer];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Waited::Served => "served",
-            Waited::TimedOut => "timed_out",
-            Waited::Left => "left",
-            Waited::TurnedAway => "turned_away",
-            Waited::NoServer => "no_server",
         }
     }
 }

@@ -65,6 +65,8 @@ pub struct Past {
     pub caller: Text<64>,
     /// The plan's name; empty where the caller was not known.
     pub plan: Text<64>,
+    /// The plan whose limits held in place of that one's; empty where none did.
+    pub raised: Text<64>,
     /// The team's name; empty without one.
     pub team: Text<64>,
     /// What it came to.
@@ -148,6 +150,8 @@ impl Past {
         self.dialect = judged.dialect;
         self.caller.set(caller.unwrap_or_default());
         self.plan.set(judged.caller.map_or("", |caller| &caller.plan.name));
+        let raised = judged.caller.as_ref().and_then(Caller::raised).map(|plan| &*plan.name);
+        self.raised.set(raised.unwrap_or_default());
         self.team.set(team.unwrap_or_default());
         match verdict {
             Verdict::Allow(grant) => {
@@ -194,9 +198,11 @@ impl Past {
         (self.end, self.reason, self.retry_after_s, self.standing) = (End::Refuse, None, None, None);
         self.method.set("");
         self.path.set("");
-        for name in [&mut self.caller, &mut self.plan, &mut self.team, &mut self.server, &mut self.server2] {
+        for name in [&mut self.caller, &mut self.plan, &mut self.raised, &mut self.team] {
             name.set("");
         }
+        self.server.set("");
+        self.server2.set("");
         self.model.set("");
     }
 }
@@ -214,6 +220,7 @@ impl Default for Past {
             dialect: Dialect::OpenAi,
             caller: Text::default(),
             plan: Text::default(),
+            raised: Text::default(),
             team: Text::default(),
             end: End::Refuse,
             reason: None,
@@ -276,9 +283,11 @@ mod tests {
         let mut past = Past { reason: Some(Reason::Blocked), retry_after_s: Some(1), ..Past::default() };
         past.method.set("POST");
         past.path.set("/api/chat");
-        for name in [&mut past.caller, &mut past.plan, &mut past.team, &mut past.server, &mut past.server2] {
+        for name in [&mut past.caller, &mut past.plan, &mut past.raised, &mut past.team] {
             name.set("name");
         }
+        past.server.set("name");
+        past.server2.set("name");
         past.model.set("m:1");
         past.clear(7, Port::Http, Moment::default());
         let expected = Past { id: 7, ingress: Port::Http, ..Past::default() };

@@ -98,7 +98,7 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     gate.limit_failures(settings.failures);
     gate.last_used.recall(keys::used::read(&keys::used::path(&key_file.path)));
     let admin = Admin::new(state.clone(), metrics.clone(), clock.clone());
-    let admin = Arc::new(admin.telling(gate.recent.clone()));
+    let admin = Arc::new(admin.telling(gate.recent.clone()).learning_from(gate.clone()));
     admin.config_loaded();
     admin.keys_loaded();
     raise_file_limit();

@@ -1,4 +1,4 @@
-//! A grant to a user behind a key of a team, limits and slots of all three taken, touches the heap not once.
+//! A grant to a user behind a key of a team that is raised, limits and slots of all three taken, touches the heap not once.
 //!
 //! One test in a binary of its own, because the counting allocator counts for the whole process.
 
@@ -8,7 +8,7 @@ use herdgate::clock::Clock;
 use herdgate::config::compile::compile;
 use herdgate::decision::fleet::{FleetView, Inventory, Model, ServerTrack};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
-use herdgate::decision::keyset::{Behalf, Digest, Key, KeySet, Pepper};
+use herdgate::decision::keyset::{Behalf, Digest, Key, KeySet, Pepper, Raised};
 use herdgate::decision::limits::Scope;
 use herdgate::decision::name::ModelName;
 use herdgate::decision::verdict::Verdict;
@@ -40,6 +40,11 @@ keep_alive = "30m"
 raw = false
 max_images = 1
 max_image_size = 100
+[plans.wider]
+models = ["*"]
+requests = ["200M/s", "1000M/min"]
+concurrency = 9
+budget = ["900M/day"]
 [teams.research]
 plan = "wide"
 [auth]
@@ -99,7 +104,8 @@ fn gate() -> Gate {
         scope: Scope::of("key", b"webui"),
         on_behalf: Some(Box::new(Behalf { header: "x-user".into(), plan })),
     };
-    assert!(keys.insert(Digest::of(b"secret"), key));
+    let raised = Raised { plan: keys.intern_plan("wider").unwrap(), until_unix_ms: i64::MAX };
+    assert!(keys.raise(key.scope, raised) && keys.insert(Digest::of(b"secret"), key));
     state.publish_keys(Arc::new(keys.with_pepper(Some(pepper))));
     let model = Model {
         name: ModelName::canonical("llama3.2:3b"),

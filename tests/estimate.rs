@@ -136,13 +136,15 @@ fn body(path: &str, stream: bool, number: usize) -> Value {
     let turns = json!([{ "role": "user", "content": PROMPT }]);
     let mut body = match path {
         "/api/chat" => json!({ "messages": turns, "options": { "num_predict": tokens } }),
-        "/api/generate" => json!({ "prompt": PROMPT, "raw": number % 5 == 0, "options": { "num_predict": tokens } }),
+        "/api/generate" => {
+            json!({ "prompt": PROMPT, "raw": number.is_multiple_of(5), "options": { "num_predict": tokens } })
+        }
         "/v1/chat/completions" => json!({ "messages": turns, "max_tokens": tokens }),
         _ => json!({ "prompt": PROMPT, "max_tokens": tokens }),
     };
     body["model"] = json!(model);
     body["stream"] = json!(stream);
-    if path.starts_with("/v1") && stream && number % 3 == 0 {
+    if path.starts_with("/v1") && stream && number.is_multiple_of(3) {
         body["stream_options"] = json!({ "include_usage": true });
     }
     body
@@ -158,6 +160,10 @@ fn tokens_of_500_streams_through_nginx_are_charged_within_5_percent_by_deep_chec
     let checked = ["estimated", "exact"].map(|kind| {
         site.metric(&format!("herdgate_estimate_tokens_total{{from=\"check\",answer=\"stream\",kind=\"{kind}\"}}"))
     });
+    let status =
+        send(site.herdgate.ports.metrics, &Request::get("/status").header("Connection", "close")).unwrap().json();
+    println!("/status: {}", status["models"]);
+    assert_eq!(status["models"][0]["name"], SINGLE_MODEL, "{status}");
     println!("deep checks: {} tokens, {} as estimated", checked[1], checked[0]);
     let run = |stream: bool, count: usize| {
         let (mut estimated, mut exact) = (0, 0);

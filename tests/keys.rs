@@ -69,8 +69,10 @@ fn entry(name: &str, secret: &Secret) -> Entry {
         expires_unix_ms: None,
         retires_unix_ms: None,
         revoked_unix_ms: None,
+        raised: None,
         line: 0,
         retires_line: 0,
+        raised_lines: [0; 2],
     }
 }
 

@@ -37,9 +37,23 @@ const ADAPTERS: [&str; 10] =
 fn decision_and_the_ledgers_arithmetic_are_pure() {
     let mut files = sources("src/decision");
     files.extend(
-        ["books", "charge", "durations", "estimate", "fit", "form", "gcra", "histogram", "silence", "slots"]
-            .map(|name| PathBuf::from(format!("src/ledger/{name}.rs"))),
+        [
+            "books",
+            "charge",
+            "durations",
+            "estimate",
+            "fit",
+            "form",
+            "gcra",
+            "histogram",
+            "shares",
+            "silence",
+            "slots",
+            "waits",
+        ]
+        .map(|name| PathBuf::from(format!("src/ledger/{name}.rs"))),
     );
+    files.push(PathBuf::from("src/queue/room.rs"));
     files.extend(
         ["breaker", "claim", "reply", "share", "terms"].map(|name| PathBuf::from(format!("src/shared/{name}.rs"))),
     );

@@ -142,6 +142,44 @@ fn usage_can_be_asked_by_everything_and_of_a_part() {
 }
 
 #[test]
+fn one_requests_life_is_explained_long_after_the_daemon_forgot_it() {
+    let site = Site::new();
+    let (store, _) = store::open(&site.ledger()).unwrap();
+    store.opened(reservation(0xa5, "webui", "yan"));
+    drop(store);
+    let id = |number: u128| format!("{number:032x}");
+    // Times are written to the second.
+    let explained = |number: u128| {
+        let ran = site.run(&format!("explain {}", id(number)));
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{ran:?}");
+        let year = date::format(store::now_ms())[..3].to_owned();
+        let is_time = |word: &&str| word.starts_with(&year) && word.contains('T');
+        let untimed = |line: &str| line.split(' ').filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ");
+        ran.out.lines().map(untimed).collect::<Vec<_>>()
+    };
+    let settled = [
+        &*id(3),
+        "granted for webui (user zoe), chat, model llama3.1:8b: held 600.0 tokens",
+        "settled 0 in, 600 out, charged 600.0 (reserved); by gpu1, status 200, 1234 ms",
+    ];
+    assert_eq!(explained(3), settled);
+    let open = [
+        &*id(0xa5),
+        "granted for webui (user yan), chat, model llama3.1:8b: held 600.0 tokens",
+        "on its way, or its end was not reported yet",
+    ];
+    assert_eq!(explained(0xa5), open);
+    let json: serde_json::Value = serde_json::from_str(&site.run(&format!("explain --json {}", id(4))).out).unwrap();
+    let life = &json["life"];
+    assert_eq!(
+        (&life["state"], &life["charge"], &life["evidence"]),
+        (&"settled".into(), &2.5.into(), &"estimated".into())
+    );
+    assert_eq!((&life["model"], &life["server"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    site.check(&format!("explain {}", id(99)), 1, "", "no daemon answers on");
+}
+
+#[test]
 fn what_cannot_be_told_is_said() {
     let site = Site::new();
     site.check("usage --since soon", 2, "", "--since soon: write 2027-01-31, or 30d");

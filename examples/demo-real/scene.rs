@@ -6,6 +6,8 @@ use crate::harness::herdgate::Herdgate;
 use crate::harness::stack::Proxy;
 use crate::harness::{Fault, sdk};
 use crate::llama::{Llama, MODEL, NAME};
+use herdgate::ledger::reservation::Evidence;
+use herdgate::store::{Found, find};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -114,7 +116,43 @@ impl Stage {
             &told_of_stream(&got),
             &got,
             streamed(&got),
-        )
+        )?;
+        self.charged(proxy, &got)
+    }
+
+    /// What the ledger has of an answer is what the server said of it: to the token where the proxy can read it.
+    fn charged(&mut self, proxy: &Proxy, got: &Value) -> Result<(), Fault> {
+        let id = got["id"].as_str().and_then(|id| u128::from_str_radix(id, 16).ok()).ok_or("the answer has no id")?;
+        let file = self.herdgate.config().with_file_name("herdgate.db");
+        let mut row = None;
+        wait_until("the ledger's row", PATIENCE, || {
+            if let Ok(Some(Found::Settled(found))) = find(&file, id) {
+                row = Some(found);
+            }
+            row.is_some()
+        })?;
+        let row = row.ok_or("no row")?;
+        let usage = |name: &str| got["usage"][name].as_u64().unwrap_or(0);
+        let ok = match proxy {
+            Proxy::HaProxy(_) => {
+                row.evidence == Evidence::Exact
+                    && (row.tokens_in, row.tokens_out) == (usage("prompt_tokens"), usage("completion_tokens"))
+            }
+            // One answer by its bytes: docs/tokens.md says how exact that is.
+            Proxy::Nginx(_) => row.evidence == Evidence::Estimated && row.tokens_out.abs_diff(TOKENS) <= TOKENS / 2,
+        };
+        println!();
+        self.count("what it is charged", ok);
+        println!("  asked   the ledger for {}", got["id"]);
+        println!(
+            "  got     {} tokens in, {} out ({}); llama-server said {} and {}",
+            row.tokens_in,
+            row.tokens_out,
+            row.evidence.as_str(),
+            usage("prompt_tokens"),
+            usage("completion_tokens")
+        );
+        Ok(())
     }
 
     fn whole(&mut self, proxy: &Proxy) -> Result<(), Fault> {

@@ -37,7 +37,8 @@ fn run(stay: bool) -> Result<usize, Fault> {
     for server in &fleet.servers {
         println!("  {:<9} {:<22} {}", server.name, server.address.to_string(), server.models.join(", "));
     }
-    let mut herdgate = Herdgate::new(&scratch, &fleet)?;
+    let frugal = format!("\n[plans.frugal]\nmodels = [\"{SHARED_MODEL}\"]\nbudget = [\"60/day\"]\n");
+    let mut herdgate = Herdgate::new_with(&scratch, &fleet, &frugal)?;
     herdgate.start()?;
     println!("  {:<9} {:<22} SPOP; {} HTTP", "herdgate", herdgate.ports.spop.to_string(), herdgate.ports.http);
     let haproxy = HaProxy::start(haproxy::Version::Debian, &scratch, &herdgate.ports, &fleet)?;

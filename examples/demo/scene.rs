@@ -79,6 +79,7 @@ impl Stage {
         }
         let slow = self.new_key(proxy, &format!("burst-{proxy_name}"))?;
         self.burst(proxy, &slow)?;
+        self.budget(proxy, &format!("frugal-{proxy_name}"))?;
         self.dead_server(proxy, &key)
     }
 
@@ -164,6 +165,45 @@ impl Stage {
             &format!("{} times POST /api/generate on plan `slow`", SLOW_BURST + 2),
             &format!("{statuses:?}, the last with Retry-After: {retry}"),
             last,
+            ok,
+        )
+    }
+
+    /// Tokens are held, then charged as they were used; who has none left is told when there are some again.
+    fn budget(&mut self, proxy: &Proxy, name: &str) -> Result<(), Fault> {
+        let key = self.herdgate.new_key(name, "frugal")?;
+        let list = Request::get("/v1/models").key(&key);
+        wait_until("the key to be known", PATIENCE, || {
+            client::send(proxy.address(), &list).is_ok_and(|answer| answer.status == 200)
+        })?;
+        let body = format!(
+            r#"{{"model":"{SHARED_MODEL}","messages":[{{"role":"user","content":"hello"}}],"max_tokens":30,"stream":true}}"#
+        );
+        let request = Request::post("/v1/chat/completions", body).key(&key);
+        let first = client::send(proxy.address(), &request)?;
+        let settled = wait_until("its usage line", PATIENCE, || self.herdgate.metric("herdgate_slots_open") == Some(0));
+        let second = client::send(proxy.address(), &request)?;
+        let number = |name: &str| second.header(name).unwrap_or("none").to_owned();
+        let (left, retry) = (number("x-ratelimit-remaining-tokens"), number("retry-after"));
+        let told = wait_until("the ledger", PATIENCE, || {
+            self.herdgate.run(&["usage", "--key", name]).is_ok_and(|told| told.contains(name))
+        });
+        let usage = self.herdgate.run(&["usage", "--key", name])?;
+        let ok = first.status == 200
+            && second.status == 429
+            && second.text().contains("quota_exceeded")
+            && left.parse::<u64>().is_ok_and(|left| (1..40).contains(&left))
+            && settled.and(told).is_ok();
+        self.show(
+            "a budget of 60 tokens a day",
+            &format!("twice POST /v1/chat/completions, 30 tokens, then herdgate usage --key {name}"),
+            &format!(
+                "{} and {}, x-ratelimit-remaining-tokens: {left}, Retry-After: {retry}\n          {}",
+                first.status,
+                second.status,
+                usage.trim_end().replace('\n', "\n          ")
+            ),
+            &second,
             ok,
         )
     }

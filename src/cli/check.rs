@@ -1,6 +1,7 @@
 //! `herdgate check`: names every problem of the configuration and the key file.
 
 use super::Failure;
+use crate::clock::Clock;
 use crate::config::settings::IssuerSource;
 use crate::config::{self, Config};
 use crate::decision::allowance::Allowance;
@@ -89,23 +90,34 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
     if set.plans().iter().all(|plan| is_plan(plan)) && set.teams().iter().all(|team| is_team(team)) {
         return Ok(set.len());
     }
+    let now = Clock::new().now().unix_ms;
     let lost = |entry: Entry| {
         let keys::file::Terms { plan, team, user_plan, .. } = &entry.terms;
         let plans = [Some(plan), user_plan.as_ref()].into_iter().flatten();
         let plan = plans.filter(|plan| !is_plan(plan)).map(|plan| format!("on plan \"{plan}\"")).next();
+        let raised = entry.raised.as_ref().filter(|raised| raised.until_unix_ms > now && !is_plan(&raised.plan));
+        let raised = raised.map(|raised| format!("raised to plan \"{}\"", raised.plan));
         let team = team.as_ref().filter(|team| !is_team(team)).map(|team| format!("of team \"{team}\""));
-        let what = plan.or(team)?;
+        let hint = match (&plan, &team) {
+            (None, None) => "add it, or end the raise: herdgate key raise NAME --end",
+            _ => "add it, or revoke the key and make another",
+        };
+        let what = plan.or(team).or(raised)?;
         Some(Problem {
             position: Some(Position { line: entry.line, column: 1 }),
             what: format!("key \"{}\" is {what}, which is not configured", entry.name),
-            hint: Some("add it, or revoke the key and make another".to_owned()),
+            hint: Some(hint.to_owned()),
             excerpt: None,
         })
     };
     let mut items: Vec<Problem> = keys::file::entries(&file)?.into_iter().filter_map(lost).collect();
     let left_out = items.len().saturating_sub(crate::problem::PROBLEMS_MAX);
     items.truncate(crate::problem::PROBLEMS_MAX);
-    Err(Problems { file: file.path.display().to_string(), items, left_out })
+    match items.is_empty() {
+        // A raise that is over needs its plan no more.
+        true => Ok(set.len()),
+        false => Err(Problems { file: file.path.display().to_string(), items, left_out }),
+    }
 }
 
 /// What holds less than its operator may think.

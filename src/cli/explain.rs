@@ -73,7 +73,7 @@ pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(
     }
 }
 
-/// A decision that the running daemon remembers.
+/// A decision that the running daemon remembers, and what the ledger knows of the request.
 fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> {
     let given = !asked.headers.is_empty() || asked.body.is_some() || asked.at.is_some() || asked.key.is_some();
     let id = id.to_ascii_lowercase();
@@ -81,6 +81,20 @@ fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> 
         let what = "say METHOD and PATH, or the 32 hex digits of an x-request-id alone";
         return Err(Failure::Usage(what.to_owned()));
     }
+    let life = super::life::life(&super::load(config)?, &id);
+    match (decision(config, &id), life) {
+        (Ok(mut decision), life) => {
+            decision["life"] = life.unwrap_or_default();
+            Ok(decision)
+        }
+        // The daemon remembers for minutes, the ledger for months.
+        (Err(_), Some(life)) => Ok(json!({ "id": id, "life": life })),
+        (Err(failure), None) => Err(failure),
+    }
+}
+
+/// What the daemon remembers of a decision.
+fn decision(config: &Path, id: &str) -> Result<Value, Failure> {
     let control = Control::of(config)?;
     let answer = control.ask("GET", &format!("/decisions/{id}"), String::new())?.well()?;
     let not_ours = |error| Failure::Finding(format!("what answers on {} is no herdgate: {error}", control.address()));
@@ -210,6 +224,10 @@ fn print(explained: &Value, out: &mut dyn Write) -> Result<(), Failure> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    if explained["verdict"].is_null() {
+        writeln!(out, "{}", text(&explained["id"]))?;
+        return Ok(super::life::print(&explained["life"], out)?);
+    }
     if let Some(id) = explained["id"].as_str() {
         let (at, ingress, src) = (text(&explained["at"]), text(&explained["ingress"]), text(&explained["src"]));
         writeln!(out, "{id}, at {at}, by {ingress}, from {src}")?;
@@ -226,6 +244,9 @@ fn print(explained: &Value, out: &mut dyn Write) -> Result<(), Failure> {
             writeln!(out, "refused: {status} {} ({reason}), {}", text(&explained["code"]), text(&explained["why"]))?;
             writeln!(out, "the client reads: {}", text(&explained["body"]))?;
         }
+    }
+    if !explained["life"].is_null() {
+        super::life::print(&explained["life"], out)?;
     }
     Ok(())
 }

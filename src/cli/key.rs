@@ -1,4 +1,4 @@
-//! `herdgate key`: makes, lists, rotates, revokes and imports API keys.
+//! `herdgate key`: makes, lists, rotates, raises, revokes and imports API keys.
 
 use super::{Failure, KeyCommand, Terms};
 use crate::clock::Clock;
@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::config::quantity;
 use crate::date;
 use crate::decision::on_behalf;
-use crate::keys::file::{self, Entry, entries, is_name};
+use crate::keys::file::{self, Entry, Raise, entries, is_name};
 use crate::keys::{KeyFile, Secret, used, write};
 use serde_json::json;
 use std::io::{self, Read, Write};
@@ -30,6 +30,15 @@ pub(super) fn run(command: KeyCommand, config: &Path, out: &mut dyn Write) -> Re
             let until = expires.as_deref().map(|when| moment(when, "--expires", now)).transpose()?;
             rotate(&name, &grace, until, print, now, file, out)
         }
+        KeyCommand::Raise { name, plan, until, end: _ } => {
+            let to = match plan.zip(until) {
+                None => None,
+                Some((plan, until)) => {
+                    Some(Raise { plan: known_plan(&plan, &config)?, until_unix_ms: moment(&until, "--until", now)? })
+                }
+            };
+            raise(&name, to.as_ref(), file, out)
+        }
         KeyCommand::Import { name_prefix, weak, terms } => {
             import(&name_prefix, weak, &Granted::new(&terms, &config, now)?, file, out)
         }
@@ -47,14 +56,7 @@ struct Granted {
 impl Granted {
     fn new(terms: &Terms, config: &Config, now: i64) -> Result<Granted, Failure> {
         let plans = || config.policy.plans.iter().map(|plan| &*plan.name);
-        let listed = |names: &mut dyn Iterator<Item = &str>| names.take(20).collect::<Vec<_>>().join(", ");
-        let known = |plan: &str| match plans().any(|known| known == plan) {
-            true => Ok(plan.to_owned()),
-            false => {
-                let plan = plan.escape_debug();
-                Err(Failure::Usage(format!("there is no plan \"{plan}\"; the plans are {}", listed(&mut plans()))))
-            }
-        };
+        let known = |plan: &str| known_plan(plan, config);
         let plan = match (&terms.plan, plans().next(), plans().nth(1)) {
             (Some(plan), ..) => known(plan)?,
             (None, Some(only), None) => only.to_owned(),
@@ -101,10 +103,26 @@ impl Granted {
             expires_unix_ms: self.expires_unix_ms,
             retires_unix_ms: None,
             revoked_unix_ms: None,
+            raised: None,
             line: 0,
             retires_line: 0,
+            raised_lines: [0; 2],
         })
     }
+}
+
+/// A plan of the configuration.
+fn known_plan(plan: &str, config: &Config) -> Result<String, Failure> {
+    let mut plans = config.policy.plans.iter().map(|plan| &*plan.name);
+    if plans.clone().any(|known| known == plan) {
+        return Ok(plan.to_owned());
+    }
+    let plan = plan.escape_debug();
+    Err(Failure::Usage(format!("there is no plan \"{plan}\"; the plans are {}", listed(&mut plans))))
+}
+
+fn listed(names: &mut dyn Iterator<Item = &str>) -> String {
+    names.take(20).collect::<Vec<_>>().join(", ")
 }
 
 /// A time to come, in milliseconds since 1970.
@@ -165,8 +183,10 @@ fn rotate(
             not_before_unix_ms: None,
             expires_unix_ms: until.or_else(|| lifetime.map(|lifetime| now.saturating_add(lifetime))),
             retires_unix_ms: None,
+            raised: newest.raised.clone().filter(|raised| raised.until_unix_ms > now),
             line: 0,
             retires_line: 0,
+            raised_lines: [0; 2],
             ..newest.clone()
         };
         made.insert(entry).clone()
@@ -218,6 +238,7 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
         entries.retain(|entry| matches!(state(entry, now), "live" | "early") && is_due(entry));
     }
     let uses = used::read(&used::path(&file.path));
+    let raise_of = |entry: &'_ Entry| entry.raised.clone().filter(|raised| raised.until_unix_ms > now);
     let last_used = |entry: &Entry| uses.get(&entry.digest.fingerprint()).map(|unix_s| unix_s.saturating_mul(1_000));
     if json {
         let time = |at: Option<i64>| at.map(date::format);
@@ -231,6 +252,8 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
                     "not_before": time(entry.not_before_unix_ms), "expires": time(entry.expires_unix_ms),
                     "retires": time(entry.retires_unix_ms), "revoked": time(entry.revoked_unix_ms),
                     "last_used": time(last_used(entry)),
+                    "raised_plan": raise_of(entry).map(|raised| raised.plan),
+                    "raised_until": time(raise_of(entry).map(|raised| raised.until_unix_ms)),
                 })
             })
             .collect();
@@ -251,7 +274,11 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
             (time(entry.ends_unix_ms()), date::format(entry.created_unix_ms), time(last_used(entry)));
         let (name, plan, team, state) = (&entry.name, &entry.terms.plan, team(entry), state(entry, now));
         let weak = if entry.weak { "  weak" } else { "" };
-        writeln!(out, "{name:names$}  {plan:plans$}  {team:teams$}  {state:8}  {created:20}  {ends:20}  {used}{weak}")?;
+        let raised = raise_of(entry).map_or(String::new(), |Raise { plan, until_unix_ms }| {
+            format!("  raised to {plan} until {}", date::format(until_unix_ms))
+        });
+        let line = format!("{name:names$}  {plan:plans$}  {team:teams$}  {state:8}  {created:20}  {ends:20}  {used}");
+        writeln!(out, "{line}{weak}{raised}")?;
     }
     Ok(())
 }
@@ -271,6 +298,19 @@ fn state(entry: &Entry, now: i64) -> &'static str {
     } else {
         "live"
     }
+}
+
+fn raise(name: &str, to: Option<&Raise>, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+    const TAKEN_UP: &str = "a running herdgate takes it up within a second";
+    match (write::raise(file, name, to)?, to) {
+        (_, Some(Raise { plan, until_unix_ms })) => {
+            let until = date::format(*until_unix_ms);
+            writeln!(out, "key \"{name}\" is held to the limits of plan \"{plan}\" until {until}; {TAKEN_UP}")?;
+        }
+        (true, None) => writeln!(out, "key \"{name}\" is held to the limits of its own plan; {TAKEN_UP}")?,
+        (false, None) => writeln!(out, "key \"{name}\" was not raised")?,
+    }
+    Ok(())
 }
 
 fn revoke(name: &str, now: i64, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {

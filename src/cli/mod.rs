@@ -5,6 +5,7 @@ mod check;
 mod control;
 mod explain;
 mod key;
+mod life;
 mod replay;
 mod serve;
 mod status;
@@ -69,7 +70,7 @@ enum Command {
         /// Its name in the configuration
         server: String,
     },
-    /// Make, list, rotate, revoke and import API keys
+    /// Make, list, rotate, raise, revoke and import API keys
     #[command(subcommand)]
     Key(KeyCommand),
     /// Tell who used what; forget a user; back the ledger up
@@ -162,6 +163,20 @@ enum KeyCommand {
         /// Print the secret and nothing else
         #[arg(long)]
         print: bool,
+    },
+    /// Hold a key to the limits of another plan for a time; models, routes and bounds stay its own plan's
+    Raise {
+        /// The key's name
+        name: String,
+        /// The plan whose rates, token limits, budgets and concurrency hold
+        #[arg(long, required_unless_present = "end", requires = "until")]
+        plan: Option<String>,
+        /// Until when: for a duration (2h), or up to a time (2027-01-31T12:00:00Z)
+        #[arg(long, value_name = "WHEN", requires = "plan")]
+        until: Option<String>,
+        /// End it now
+        #[arg(long, conflicts_with_all = ["plan", "until"])]
+        end: bool,
     },
     /// Revoke a key; takes effect within a second
     Revoke {

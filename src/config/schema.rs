@@ -579,12 +579,7 @@ pub static SECTIONS: &[Section] = &[
                 Value("local"),
                 "Where limits are counted. `local`: in this herdgate alone. `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`: by all that name it.",
             ),
-            key(
-                "replicas",
-                Kind::Integer(1, 1000),
-                Value("1"),
-                "herdgates that share the store: each one's part of every limit while the store is away.",
-            ),
+            key("replicas", Kind::Integer(1, 1000), Value("1"), "herdgates that share the store, for `on_store_down`."),
             key(
                 "on_store_down",
                 Kind::Choice(&["local", "allow", "deny"]),

@@ -35,6 +35,8 @@ pub struct Caller<'v> {
     pub plan: &'v Plan,
     /// The plan's position.
     pub plan_index: PlanIndex,
+    /// The plan to whose limits it is held: its own, unless its key is raised.
+    pub held_to: &'v Plan,
     /// Its books.
     pub scope: Scope,
     /// By what it is known, and what else limits it.
@@ -65,6 +67,11 @@ pub enum Identity<'v> {
 }
 
 impl Caller<'_> {
+    /// The plan to whose limits its key is raised.
+    pub fn raised(&self) -> Option<&Plan> {
+        (!std::ptr::eq(self.held_to, self.plan)).then_some(self.held_to)
+    }
+
     /// The user it asks for.
     pub fn user(&self) -> Option<User> {
         match self.identity {
@@ -134,7 +141,8 @@ fn token_caller<'v>(view: &'v View, user: &token::User, now: Moment) -> Result<C
             Some((team, view.plan(team.plan).ok_or(Reason::UnknownPlan)?))
         }
     };
-    Ok(Caller { name: &issuer.name, plan, plan_index, scope: user.scope, identity: Identity::Token { team } })
+    let identity = Identity::Token { team };
+    Ok(Caller { name: &issuer.name, plan, plan_index, held_to: plan, scope: user.scope, identity })
 }
 
 /// The caller that a known key is, if it may call now.
@@ -183,6 +191,7 @@ fn admitted<'v>(
         name: &key.name,
         plan,
         plan_index,
+        held_to: view.raised(key, now).unwrap_or(plan),
         scope: key.scope,
         identity: Identity::Key { key, fingerprint, team, user },
     })
@@ -193,7 +202,8 @@ fn anonymous<'v>(view: &'v View, inquiry: &Inquiry<'_>) -> Result<Caller<'v>, Re
     let all = view.policy.anonymous.as_ref().ok_or(Reason::NoCredential)?;
     let plan = view.plan(all.plan).ok_or(Reason::UnknownPlan)?;
     let scope = Network::of(inquiry.source).scope();
-    Ok(Caller { name: "anonymous", plan, plan_index: all.plan, scope, identity: Identity::Anonymous(all) })
+    let identity = Identity::Anonymous(all);
+    Ok(Caller { name: "anonymous", plan, plan_index: all.plan, held_to: plan, scope, identity })
 }
 
 /// The one credential of a request.

@@ -233,7 +233,7 @@ fn accounts_of<'v>(
     };
     match caller.identity {
         Identity::Key { team, user, .. } => {
-            add(caller.scope, Holder::Key, &caller.plan.terms)?;
+            add(caller.scope, Holder::Key, &caller.held_to.terms)?;
             if let Some((user, plan)) = user {
                 add(user.scope, Holder::User, &plan.terms)?;
             }
@@ -242,13 +242,13 @@ fn accounts_of<'v>(
             }
         }
         Identity::Token { team } => {
-            add(caller.scope, Holder::User, &caller.plan.terms)?;
+            add(caller.scope, Holder::User, &caller.held_to.terms)?;
             if let Some((team, plan)) = team {
                 add(team.scope, Holder::Team, &plan.terms)?;
             }
         }
         Identity::Anonymous(all) => {
-            add(caller.scope, Holder::Address, &caller.plan.terms)?;
+            add(caller.scope, Holder::Address, &caller.held_to.terms)?;
             add(all.scope, Holder::Anonymous, &all.terms)?;
         }
     }

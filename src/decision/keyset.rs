@@ -132,8 +132,10 @@ impl From<i64> for UnixMs {
 pub struct Change<'k> {
     /// The key's name.
     pub name: &'k str,
-    /// `added`, `removed`, `revoked` or `changed`.
+    /// `added`, `removed`, `revoked`, `raised`, `raise ended` or `changed`.
     pub what: &'static str,
+    /// The plan whose limits hold for it now, and until when (milliseconds since 1970), where it is raised.
+    pub raised: Option<(&'k str, i64)>,
 }
 
 /// How a set of keys differs from another.
@@ -150,6 +152,8 @@ enum What {
     Added,
     Removed,
     Revoked,
+    Raised,
+    RaiseEnded,
     Changed,
 }
 
@@ -159,13 +163,15 @@ impl What {
             What::Added => "added",
             What::Removed => "removed",
             What::Revoked => "revoked",
+            What::Raised => "raised",
+            What::RaiseEnded => "raise ended",
             What::Changed => "changed",
         }
     }
 }
 
 impl Key {
-    /// Whether nothing is different; names of plans and teams are looked up in each one's own set.
+    /// Whether nothing of its own is different; names of plans and teams are looked up in each one's own set.
     fn is_as(&self, other: &Key, ours: &KeySet, theirs: &KeySet) -> bool {
         let plan = |set: &'_ KeySet, plan: u16| set.plans.get(usize::from(plan)).cloned();
         let team = |set: &'_ KeySet, team: Option<u16>| set.teams.get(usize::from(team?)).cloned();
@@ -189,6 +195,15 @@ pub struct Behalf {
     pub plan: u16,
 }
 
+/// The limits of another plan in place of those of a key's own, for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Raised {
+    /// The plan whose limits hold: position in [`KeySet::plans`].
+    pub plan: u16,
+    /// Milliseconds since 1970 from which the key's own hold again.
+    pub until_unix_ms: i64,
+}
+
 /// All keys of `keys.toml`, indexed by digest.
 #[derive(Debug, Clone, Default)]
 pub struct KeySet {
@@ -196,6 +211,8 @@ pub struct KeySet {
     by_digest: HashMap<Digest, u32, BuildHasherDefault<DigestHasher>>,
     plans: Vec<Arc<str>>,
     teams: Vec<Arc<str>>,
+    /// Beside the keys, of which there may be very many, because few are raised at once.
+    raised: HashMap<Scope, Raised>,
     pepper: Option<Pepper>,
 }
 
@@ -207,6 +224,7 @@ impl KeySet {
             by_digest: HashMap::with_capacity_and_hasher(capacity, BuildHasherDefault::default()),
             plans: Vec::new(),
             teams: Vec::new(),
+            raised: HashMap::new(),
             pepper: None,
         }
     }
@@ -227,6 +245,25 @@ impl KeySet {
                 true
             }
         }
+    }
+
+    /// Has the limits of another plan hold for a key. False, and nothing changed, where it is raised otherwise already.
+    pub fn raise(&mut self, key: Scope, raised: Raised) -> bool {
+        *self.raised.entry(key).or_insert(raised) == raised
+    }
+
+    /// How a key is raised now.
+    pub fn raised(&self, key: Scope, now_unix_ms: i64) -> Option<Raised> {
+        if self.raised.is_empty() {
+            return None;
+        }
+        self.raised.get(&key).copied().filter(|raised| now_unix_ms < raised.until_unix_ms)
+    }
+
+    /// The name of the plan by which a key is raised, and until when, over or not.
+    fn raise_of(&self, key: &Key) -> Option<(&str, i64)> {
+        let raised = self.raised.get(&key.scope)?;
+        Some((self.plans.get(usize::from(raised.plan))?, raised.until_unix_ms))
     }
 
     /// The position of a plan's name in [`KeySet::plans`], added where it is new. `None` past 65,536 plans.
@@ -265,7 +302,11 @@ impl KeySet {
                 None => What::Added,
                 Some(old) if !old.revoked && key.revoked => What::Revoked,
                 Some(old) if !old.is_as(key, self, next) => What::Changed,
-                Some(_) => return None,
+                Some(old) => match (self.raise_of(old), next.raise_of(key)) {
+                    (was, is) if was == is => return None,
+                    (_, Some(_)) => What::Raised,
+                    (_, None) => What::RaiseEnded,
+                },
             };
             Some((false, *position, what))
         };
@@ -276,8 +317,9 @@ impl KeySet {
         found.extend(next.by_digest.iter().filter_map(was));
         found.sort_unstable_by_key(|(removed, position, _)| (*removed, *position));
         let told = found.iter().take(most).filter_map(|(removed, position, what)| {
-            let keys = if *removed { &self.keys } else { &next.keys };
-            Some(Change { name: &keys.get(*position as usize)?.name, what: what.as_str() })
+            let set = if *removed { self } else { next };
+            let key = set.keys.get(*position as usize)?;
+            Some(Change { name: &key.name, what: what.as_str(), raised: next.raise_of(key) })
         });
         Changes { first: told.collect(), total: found.len() }
     }

@@ -6,7 +6,8 @@
 //! is let through: all of it is held. A prompt does where its tokens were taken for fewer than they are, and at worst it
 //! fills the context, of which `max_context` is the most that a caller may ask for.
 
-use super::allowance::LeftOpen;
+use super::allowance::{Allowance, LeftOpen};
+use super::limits::Terms;
 use super::policy::{Plan, Policy};
 
 /// Why there is no bound: the key of the plan that is missing.
@@ -37,16 +38,21 @@ impl Unbounded {
 /// Tokens, weighted by cost, by which a holder of this plan can pass its token rate or a budget at worst. `None` where the
 /// plan has neither.
 pub fn overshoot(policy: &Policy, plan: &Plan) -> Option<Result<u64, Unbounded>> {
-    if plan.terms.tokens.is_none() && plan.terms.budgets.is_empty() {
+    overshoot_of(policy, &plan.terms, &plan.allowance)
+}
+
+/// The same of limits and bounds that may stand in two plans: those of a key that is raised.
+pub fn overshoot_of(policy: &Policy, terms: &Terms, allowance: &Allowance) -> Option<Result<u64, Unbounded>> {
+    if terms.tokens.is_none() && terms.budgets.is_empty() {
         return None;
     }
     let bound = || {
-        let requests = plan.terms.concurrency.ok_or(Unbounded::Concurrency)?;
-        plan.allowance.max_output.ok_or(Unbounded::MaxOutput)?;
-        if plan.allowance.left_open != Some(LeftOpen::Refuse) {
+        let requests = terms.concurrency.ok_or(Unbounded::Concurrency)?;
+        allowance.max_output.ok_or(Unbounded::MaxOutput)?;
+        if allowance.left_open != Some(LeftOpen::Refuse) {
             return Err(Unbounded::LeftOpen);
         }
-        let context = plan.allowance.max_context.ok_or(Unbounded::MaxContext)?;
+        let context = allowance.max_context.ok_or(Unbounded::MaxContext)?;
         let dearest = policy.models.values().map(|model| model.cost.input_milli).max().unwrap_or(1000).max(1000);
         let each = u128::from(context) * u128::from(dearest);
         Ok(u64::try_from((each * u128::from(requests)).div_ceil(1000)).unwrap_or(u64::MAX))

@@ -3,6 +3,7 @@
 use super::blocks::Blocks;
 use super::fleet::FleetView;
 use super::keyset::{Key, KeySet};
+use super::moment::Moment;
 use super::policy::{Plan, PlanIndex, Policy, Server, ServerIndex, Team};
 use super::roster::Roster;
 use super::token::Rings;
@@ -77,6 +78,11 @@ impl View {
     /// The plan of a key, where it is configured.
     pub fn plan_of(&self, key: &Key) -> Option<(PlanIndex, &Plan)> {
         self.plan_at(key.plan)
+    }
+
+    /// The plan whose limits hold for a key in place of its own plan's now, where it is raised and that is configured.
+    pub fn raised(&self, key: &Key, now: Moment) -> Option<&Plan> {
+        Some(self.plan_at(self.keys.raised(key.scope, now.unix_ms)?.plan)?.1)
     }
 
     /// The team of a key, where it is configured.

@@ -41,6 +41,7 @@ pub fn past(past: &Past) -> Value {
         "at_byte": fault,
         "caller": or_none(past.caller.as_str()),
         "plan": or_none(past.plan.as_str()),
+        "raised_plan": or_none(past.raised.as_str()),
         "team": or_none(past.team.as_str()),
         "model": or_none(past.model.as_str()),
         "server": or_none(past.server.as_str()),
@@ -89,9 +90,15 @@ fn steps(past: &Past) -> Vec<Taken> {
         let option = past.reason.as_ref().and_then(Reason::option).unwrap_or_default();
         walk.add(Step::Options, || option.to_owned());
     }
-    walk.add(Step::Limits, || match past.standing {
-        Some(standing) => format!("{} of {} left", standing.remaining, standing.limit),
-        None => "not limited by a rate".to_owned(),
+    walk.add(Step::Limits, || {
+        let by = match past.raised.as_str() {
+            "" => String::new(),
+            plan => format!(", raised to plan {}", quoted(plan)),
+        };
+        match past.standing {
+            Some(standing) => format!("{} of {} left{by}", standing.remaining, standing.limit),
+            None => format!("not limited by a rate{by}"),
+        }
     });
     walk.add(Step::Server, || match past.server2.as_str() {
         "" => past.server.as_str().to_owned(),

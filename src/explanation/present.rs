@@ -5,7 +5,7 @@ use crate::decision::authenticate::{Caller, Identity};
 use crate::decision::inquiry::{BodyShown, Inquiry};
 use crate::decision::limits::{Quota, Terms};
 use crate::decision::name::NameBuffer;
-use crate::decision::overshoot::{self, overshoot};
+use crate::decision::overshoot::{self, overshoot_of};
 use crate::decision::policy::{ModelPattern, Plan};
 use crate::decision::roster::Pool;
 use crate::decision::route::{Class, Endpoint, route};
@@ -161,7 +161,8 @@ fn told_limits(view: &View, caller: Caller<'_>, endpoint: Option<Endpoint>) -> S
         Identity::Token { .. } => "user",
         Identity::Key { .. } => "key",
     };
-    holder(who, &caller.plan.terms);
+    let raised = caller.raised().map(|plan| format!("{who}, raised to plan \"{}\",", plan.name));
+    holder(raised.as_deref().unwrap_or(who), &caller.held_to.terms);
     if let Identity::Key { user, .. } = caller.identity
         && let Some((_, plan)) = user
     {
@@ -173,9 +174,8 @@ fn told_limits(view: &View, caller: Caller<'_>, endpoint: Option<Endpoint>) -> S
     if let Identity::Anonymous(all) = caller.identity {
         holder("all anonymous", &all.terms);
     }
-    let bound =
-        overshoot(&view.policy, caller.plan).map(|found| format!("its token limits are {}", overshoot::told(found)));
-    told.extend(bound);
+    let bound = overshoot_of(&view.policy, &caller.held_to.terms, &caller.plan.allowance);
+    told.extend(bound.map(|found| format!("its token limits are {}", overshoot::told(found))));
     told.join("; ")
 }
 

@@ -1,6 +1,7 @@
 //! From what a claim got to a verdict: what is held, and who waits.
 
 use super::{Gate, Id, refusal};
+use crate::audit::Against;
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::Judged;
 use crate::decision::moment::Moment;
@@ -40,7 +41,7 @@ impl Gate {
     ) -> Ruled<'v> {
         let shadowed = |excess: Option<Excess>| {
             if let Some(told) = excess.map(refusal) {
-                self.audit.refused(id.as_str(), inquiry, ingress.as_str(), judged, &told, true, now);
+                self.audit.note(id.as_str(), inquiry, ingress.as_str(), judged, Against::Passed(&told), now);
                 self.metrics.shadowed(told.code());
             }
         };

@@ -6,7 +6,7 @@
 
 use super::source::KeyFile;
 use crate::date;
-use crate::decision::keyset::{Behalf, Digest, Key, KeySet, UnixMs};
+use crate::decision::keyset::{Behalf, Digest, Key, KeySet, Raised, UnixMs};
 use crate::decision::limits::Scope;
 use crate::decision::on_behalf;
 use crate::problem::{PROBLEMS_MAX, Position, Problem, Problems};
@@ -44,10 +44,23 @@ pub struct Entry {
     pub retires_unix_ms: Option<i64>,
     /// Since when it is revoked.
     pub revoked_unix_ms: Option<i64>,
+    /// Which limits hold for the key in place of its plan's, for a time.
+    pub raised: Option<Raise>,
     /// Line of its `[[key]]`, from 1.
     pub line: usize,
     /// Line of its `retires`; 0 where there is none.
     pub retires_line: usize,
+    /// Lines of its `raised_plan` and `raised_until`; 0 where there is none.
+    pub raised_lines: [usize; 2],
+}
+
+/// The limits of another plan, for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raise {
+    /// The plan whose limits hold.
+    pub plan: String,
+    /// From when the key's own do again.
+    pub until_unix_ms: i64,
 }
 
 /// What holds for a key, whichever of its secrets is presented.
@@ -86,6 +99,12 @@ pub fn load(key_file: &KeyFile) -> Result<KeySet, Problems> {
         }
         let Terms { plan, team, on_behalf_of, user_plan } = &entry.terms;
         const TOO_MANY: &str = "has one name of a plan or team too many for one file";
+        if let (Some(Raise { plan, until_unix_ms }), None) = (&entry.raised, entry.revoked_unix_ms) {
+            let raised = Raised { plan: keys.intern_plan(plan).ok_or(TOO_MANY)?, until_unix_ms: *until_unix_ms };
+            if !keys.raise(scope(&entry.name), raised) {
+                return Err("is raised otherwise above");
+            }
+        }
         let behalf = match on_behalf_of {
             None => None,
             Some(header) => {
@@ -332,6 +351,7 @@ impl EntryReader<'_> {
         let (mut name, mut terms, mut digest, mut created) = (None, Terms::default(), None, None);
         let (mut not_before, mut expires, mut retires, mut revoked) = (None, None, None, None);
         let (mut peppered, mut weak, mut retires_line) = (false, false, 0);
+        let (mut raised_plan, mut raised_until, mut raised_lines) = (None, None, [0; 2]);
         for (member, value) in table {
             let at = value.span().start;
             let value = value.get_ref();
@@ -359,6 +379,14 @@ impl EntryReader<'_> {
                     (retires_line, _) = self.piece.place(member.span().start);
                 }
                 "revoked" => revoked = self.checked(at, time(value), TIME_RULE, "revoked"),
+                "raised_plan" => {
+                    raised_plan = self.checked(at, named(), NAME_RULE, "raised_plan");
+                    (raised_lines[0], _) = self.piece.place(member.span().start);
+                }
+                "raised_until" => {
+                    raised_until = self.checked(at, time(value), TIME_RULE, "raised_until");
+                    (raised_lines[1], _) = self.piece.place(member.span().start);
+                }
                 unknown => {
                     let at = member.span().start;
                     let hint = match crate::spelling::nearest(unknown, KNOWN.into_iter()) {
@@ -383,6 +411,10 @@ impl EntryReader<'_> {
             let hint = "on_behalf_of names the header that the users stand in";
             self.problem(0, "\"user_plan\" without \"on_behalf_of\"".to_owned(), hint);
         }
+        if has("raised_plan") != has("raised_until") {
+            let hint = "a raise is a plan and its end; `herdgate key raise` writes both";
+            self.problem(0, "\"raised_plan\" and \"raised_until\", one without the other".to_owned(), hint);
+        }
         Some(Entry {
             name: name?,
             terms,
@@ -394,8 +426,10 @@ impl EntryReader<'_> {
             expires_unix_ms: expires,
             retires_unix_ms: retires,
             revoked_unix_ms: revoked,
+            raised: raised_plan.zip(raised_until).map(|(plan, until_unix_ms)| Raise { plan, until_unix_ms }),
             line: self.piece.line,
             retires_line,
+            raised_lines,
         })
     }
 
@@ -414,7 +448,7 @@ impl EntryReader<'_> {
 }
 
 /// The members of `[[key]]`.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 15] = [
     "name",
     "plan",
     "team",
@@ -428,6 +462,8 @@ const KNOWN: [&str; 13] = [
     "expires",
     "retires",
     "revoked",
+    "raised_plan",
+    "raised_until",
 ];
 
 const HEADER_RULE: &str = "a header in lower case, such as x-openwebui-user-email, and none of a credential's";

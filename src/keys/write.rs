@@ -4,7 +4,7 @@
 //! nobody). It reads the file, refuses to touch one with problems, edits the text so that comments and order stay, writes
 //! the result to a new file of the same mode (0600 at first) in the same folder, syncs it, renames it over the old one, and syncs the folder.
 
-use super::file::{self, Entry};
+use super::file::{self, Entry, Raise};
 use super::source::KeyFile;
 use crate::date;
 use crate::decision::keyset::Digest;
@@ -105,10 +105,7 @@ pub fn rotate(
         let of_name = |entry: &&Entry| entry.name == name && entry.revoked_unix_ms.is_none();
         let live: Vec<&Entry> = entries.iter().filter(of_name).collect();
         let Some(newest) = live.iter().max_by_key(|entry| entry.created_unix_ms) else {
-            return Err(WriteFault::Refused(format!(
-                "there is no key named \"{}\" that is not revoked",
-                name.escape_debug()
-            )));
+            return Err(no_live_key(name));
         };
         let new = make(newest);
         if entries.iter().any(|entry| entry.digest == new.digest) {
@@ -134,6 +131,48 @@ pub fn rotate(
         text.push_str(&block(&new));
         Ok(Some(text))
     })
+}
+
+/// Holds a key to the limits of another plan for a time, or to its own again. Answers whether it was raised before.
+///
+/// # Errors
+/// Also where the key has no secret that is not revoked, or is on that plan itself.
+pub fn raise(key_file: &KeyFile, name: &str, to: Option<&Raise>) -> Result<bool, WriteFault> {
+    let mut was_raised = false;
+    change(key_file, |text, entries| {
+        let live: Vec<&Entry> =
+            entries.iter().filter(|entry| entry.name == name && entry.revoked_unix_ms.is_none()).collect();
+        let Some(first) = live.first() else { return Err(no_live_key(name)) };
+        if to.is_some_and(|to| to.plan == first.terms.plan) {
+            let plan = &first.terms.plan;
+            return Err(WriteFault::Refused(format!("the key \"{name}\" is on plan \"{plan}\" itself")));
+        }
+        was_raised = live.iter().any(|entry| entry.raised.is_some());
+        if to.is_none() && !was_raised {
+            return Ok(None);
+        }
+        let lines = to.map_or(String::new(), raise_lines);
+        // The members of a table may stand in any order: the old ones go, the new ones come first.
+        let edited = edit(text, |number| {
+            if live.iter().any(|entry| entry.line == number) {
+                Edit::After(&lines)
+            } else if live.iter().any(|entry| entry.raised_lines.contains(&number)) {
+                Edit::Instead("")
+            } else {
+                Edit::Keep
+            }
+        });
+        Ok(Some(edited))
+    })?;
+    Ok(was_raised)
+}
+
+fn raise_lines(raise: &Raise) -> String {
+    format!("raised_plan = \"{}\"\nraised_until = {}\n", raise.plan, date::format(raise.until_unix_ms))
+}
+
+fn no_live_key(name: &str) -> WriteFault {
+    WriteFault::Refused(format!("there is no key named \"{}\" that is not revoked", name.escape_debug()))
 }
 
 /// What becomes of a line.
@@ -183,7 +222,7 @@ fn block(entry: &Entry) -> String {
             text.push_str(&format!("{member} = {}\n", date::format(at)));
         }
     }
-    text
+    text + &entry.raised.as_ref().map_or(String::new(), raise_lines)
 }
 
 /// Runs `change` on the file's text and entries and puts what it answers in the file's place.

@@ -382,7 +382,9 @@ impl Estimates {
             self.compare(Witness::Check, answer.asked.stream, estimated, tokens);
         }
         if let Some((bytes, tokens)) = found.prompt {
-            self.learn_prompt(answer.pool, bytes, tokens, !answer.asked.raw);
+            let Asked { kind, endpoint, raw, .. } = answer.asked;
+            let is_bare = raw || (kind == ServerKind::OpenAi && endpoint == Endpoint::V1Completions);
+            self.learn_prompt(answer.pool, bytes, tokens, !is_bare);
         }
         self.take_form(found);
         let Some(pool) = self.pool(answer.pool) else { return };

@@ -196,6 +196,11 @@ impl MemoryLedger {
         Witness::ALL.map(|witness| [false, true].map(|stream| books.learned().compared(witness, stream)))
     }
 
+    /// See [`Estimates::ratios`](super::estimate::Estimates::ratios).
+    pub fn bytes_per_token(&self, pool_key: u64) -> Option<(f64, f64)> {
+        self.lock().learned().ratios(pool_key)
+    }
+
     /// A request has ended, by its receipt. See [`Books::settle`].
     pub fn settle(&self, id: u128, seen: &Observed, now: Moment) -> Ended {
         self.lock().settle(id, seen, now)

@@ -126,7 +126,7 @@ pub struct Name {
 impl Name {
     /// This name, cut at a character's boundary.
     pub fn new(name: &str) -> Name {
-        let len = name.floor_char_boundary(NAME_MAX);
+        let len = (0..=name.len().min(NAME_MAX)).rev().find(|len| name.is_char_boundary(*len)).unwrap_or(0);
         let mut bytes = [0; NAME_MAX];
         bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
         Name { bytes, len: len as u8 }

@@ -9,9 +9,11 @@ use crate::ledger::form::{Asked, LAST_CHUNK, framing};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A text as ordinary prompts are, with a bit of everything: words, code, figures, letters beyond ASCII. What is learned of
-/// the tokens of a prompt from checks alone is learned from it, so it must not flatter.
-pub const SAMPLE: &str = "The gate counts the herd at dusk; größer als 17 wird sie nie. fn sum(a: &[u32]) -> u32 { 0x2f } 羊は柵の中にいる。";
+/// A text as ordinary prompts are: code, figures, two languages. What is learned of the tokens of a prompt from checks alone is
+/// learned from it, so it must not flatter. It ends within an English sentence, so that what a model goes on with is the most
+/// ordinary text there is: the text of a token is learned from that.
+pub const SAMPLE: &str = "fn sum(a: &[u32]) -> u32 { 0x2f } Größer als 17 Schafe wird die Herde nie. The old shepherd counts \
+    them at the gate every evening, and when";
 
 /// What an answer of status 200 came to.
 #[derive(Debug, Default, PartialEq)]

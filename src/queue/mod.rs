@@ -7,6 +7,8 @@
 
 mod hall;
 mod room;
+mod waited;
 
 pub use hall::{Hall, Left, Outcome, Seat};
 pub use room::{Entered, Room, Waiter};
+pub use waited::Waited;

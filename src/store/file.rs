@@ -65,8 +65,11 @@ pub(super) fn readable(path: &Path) -> Result<Connection, StoreFault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
     connection.busy_timeout(BUSY).map_err(fault)?;
-    schema::check(&connection, path)?;
-    Ok(connection)
+    match schema::is_empty(&connection).map_err(fault)? {
+        // It is just being made.
+        true => Err(StoreFault::Absent(path.to_owned())),
+        false => schema::check(&connection, path).map(|()| connection),
+    }
 }
 
 /// Largest file that is checked as a whole at the start, in bytes: that takes about 3 ms for each MB.

@@ -64,6 +64,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreFau
     }
 }
 
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+/// Whether it has no tables at all.
+pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }

@@ -59,7 +59,7 @@ impl Faults {
         let one_in = self.one_in[kind as usize].load(Ordering::SeqCst);
         // Scattered, and the same in each run: by a multiplicative hash of the call's number.
         let call = self.calls.fetch_add(1, Ordering::SeqCst).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-        if one_in == 0 || call % u64::from(one_in) != 0 {
+        if one_in == 0 || !call.is_multiple_of(u64::from(one_in)) {
             return Ok(());
         }
         self.injected[kind as usize].fetch_add(1, Ordering::SeqCst);
