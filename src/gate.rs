@@ -1,8 +1,10 @@
 //! One decision from inquiry to verdict: judge, admit, choose, and write it down. What every ingress calls.
 
+mod ruled;
 mod shared;
 mod wait;
 
+use ruled::Ruled;
 pub use shared::{ForeignLine, Sharing};
 
 use crate::audit::{Against, Audit, printable};
@@ -78,21 +80,6 @@ pub struct Gate {
     hall: Hall,
     /// Absent where the books are this process's own.
     sharing: OnceLock<Sharing>,
-}
-
-/// What became of a judgement.
-struct Ruled<'v> {
-    verdict: Verdict<'v>,
-    /// Tokens held, of prompt and output.
-    reserved: Option<(u64, u64)>,
-    /// Of one that waits.
-    ticket: Option<Id>,
-}
-
-impl<'v> Ruled<'v> {
-    fn new(verdict: Verdict<'v>) -> Ruled<'v> {
-        Ruled { verdict, reserved: None, ticket: None }
-    }
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
@@ -308,50 +295,6 @@ impl Gate {
         let dialect = route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
         let judgement = Judgement::Refuse(refusal);
         Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
-    }
-
-    /// What becomes of a claim that was taken, held or refused.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one decision, each used once")]
-    fn taken<'v>(
-        &self,
-        view: &'v View,
-        id: Id,
-        inquiry: &Inquiry<'_>,
-        ingress: Port,
-        judged: &Judged<'v>,
-        turn: Result<Turn<'v>, Refusal>,
-        now: Moment,
-    ) -> Ruled<'v> {
-        let shadowed = |excess: Option<Excess>| {
-            if let Some(told) = excess.map(refusal) {
-                self.audit.note(id.as_str(), inquiry, ingress.as_str(), judged, Against::Passed(&told), now);
-                self.metrics.shadowed(told.code());
-            }
-        };
-        match turn {
-            Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
-            Ok(Turn::Later(held)) => {
-                shadowed(held.shadowed);
-                match self.let_in(view, *held, id, judged.dialect, now) {
-                    Ok(ticket) => {
-                        let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
-                        Ruled { ticket: Some(ticket), ..Ruled::new(Verdict::Refuse(refusal)) }
-                    }
-                    Err(refusal) => Ruled::new(Verdict::Refuse(refusal)),
-                }
-            }
-            Ok(Turn::Now(taken)) => {
-                shadowed(taken.shadowed);
-                let reserved = taken.reservation.map(|held| {
-                    let tokens = (held.tokens_in, held.tokens_out);
-                    if let Some(journal) = self.journal.get() {
-                        journal.opened(held);
-                    }
-                    tokens
-                });
-                Ruled { reserved, ..Ruled::new(Verdict::Allow(taken.choice.grant)) }
-            }
-        }
     }
 
     /// Writes a decision down, and the receipt of a grant.

@@ -59,8 +59,11 @@ impl StoreAddress {
         if !database.is_empty() && !database.parse::<u16>().is_ok_and(|number| number.to_string() == database) {
             return fault("names no database by its number", Some(FORM));
         }
-        if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
-            return fault("names no host and port", Some(FORM));
+        if url.host_str().is_none_or(str::is_empty) {
+            return fault("is not a URL", Some(FORM));
+        }
+        if url.port() == Some(0) {
+            return fault("has port 0", Some(FORM));
         }
         let Ok(info) = written.into_connection_info() else { return fault("is not a store's address", Some(FORM)) };
         let ConnectionAddr::Tcp(host, port) = info.addr() else { return fault("is not a store's address", Some(FORM)) };
@@ -116,7 +119,7 @@ mod tests {
             ("hunter2", Err("must be \"local\" or begin with redis://")),
             ("redis://", Err("is not a URL")),
             ("redis://:hunter2@", Err("is not a URL")),
-            ("redis://store:0", Err("names no host and port")),
+            ("redis://store:0", Err("has port 0")),
             ("redis://store:99999", Err("is not a URL")),
             ("redis://store/x", Err("names no database by its number")),
             ("redis://store/0/1", Err("names no database by its number")),

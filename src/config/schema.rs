@@ -577,21 +577,14 @@ pub static SECTIONS: &[Section] = &[
                 "store",
                 Kind::Text,
                 Value("local"),
-                "Where the limits are counted. `local`: in this herdgate alone. `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`: in \
-                 Redis or Valkey, by all herdgates that name it; they must share `secret_file` too.",
+                "Where limits are counted. `local`: in this herdgate alone. `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`: by all that name it.",
             ),
-            key(
-                "replicas",
-                Kind::Integer(1, 1000),
-                Value("1"),
-                "herdgates that share the store: each one's part of every limit while the store is away.",
-            ),
+            key("replicas", Kind::Integer(1, 1000), Value("1"), "herdgates that share the store, for `on_store_down`."),
             key(
                 "on_store_down",
                 Kind::Choice(&["local", "allow", "deny"]),
                 Value("local"),
-                "What happens while the store is away. `local`: each herdgate grants its part of each limit, at least one. `allow`: \
-                 no limit holds. `deny`: what is limited gets 503.",
+                "While the store is away. `local`: each grants its part of each limit. `allow`: no limit holds. `deny`: 503.",
             ),
             key("keep", Kind::Duration, Value("400d"), "How long records are kept: `1d` to `3650d`."),
             key(

@@ -60,14 +60,17 @@ for position, terms in ipairs(all) do
     write(book, terms.keeps, today.month_ends)
 end
 redis.call('ZREM', KEYS[2], id)
-redis.call('HSET', KEYS[1], 'state', 'settled', 'scopes', ARGV[2], 'terms', found[3] or ARGV[3], 'evidence', whole(evidence),
-    'charged', whole(used))
-if day then
-    redis.call('HSET', KEYS[1], 'd', whole(day), 'm', whole(month))
-end
-redis.call('HDEL', KEYS[1], 'answer', 'held')
 if evidence >= 3 then
-    redis.call('HDEL', KEYS[1], 'body')
+    -- Nothing better can come: no more is kept than that it has ended.
+    redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[1], 'state', 'settled', 'evidence', whole(evidence), 'charged', whole(used))
+else
+    redis.call('HSET', KEYS[1], 'state', 'settled', 'scopes', ARGV[2], 'terms', found[3] or ARGV[3], 'evidence',
+        whole(evidence), 'charged', whole(used))
+    if day then
+        redis.call('HSET', KEYS[1], 'd', whole(day), 'm', whole(month))
+    end
+    redis.call('HDEL', KEYS[1], 'answer', 'held')
 end
 redis.call('PEXPIRE', KEYS[1], whole(tonumber(ARGV[7]) * 1000))
 if ARGV[6] == '1' and state ~= 'settled' then
