@@ -298,7 +298,7 @@ async fn what_is_recorded_is_what_is_scraped() {
         (r#"herdgate_decision_duration_seconds_bucket{le="0.1",ingress="spop"}"#, 1.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="+Inf",ingress="spop"}"#, 2.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="0.000001",ingress="http"}"#, 0.0),
-        (r#"herdgate_decision_duration_seconds_bucket{le="0.000002",ingress="http"}"#, 91.0),
+        (r#"herdgate_decision_duration_seconds_bucket{le="0.000002",ingress="http"}"#, 105.0),
         (r#"herdgate_connections{port="metrics"}"#, 1.0),
         (r#"herdgate_connections_accepted_total{port="metrics"}"#, 1.0),
         (r#"herdgate_connections_rejected_total{port="spop"}"#, 1.0),

@@ -188,10 +188,10 @@ fn one(haproxy: &HaProxy, key: &str, random: &mut StdRng) -> (u16, Option<u128>,
         };
         Seen::Pieces(pieces.filter(has_text).count() as u64)
     } else {
-        let objects = text
+        let mut objects = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap_or(line)).ok());
-        let last = objects.filter(|object| object["usage"].is_object() || object["eval_count"].is_u64()).last();
+        let last = objects.rfind(|object| object["usage"].is_object() || object["eval_count"].is_u64());
         let last = last.unwrap_or_default();
         let number = |native: &str, v1: &str| last[native].as_u64().or(last["usage"][v1].as_u64()).unwrap_or(0);
         Seen::Told(number("prompt_eval_count", "prompt_tokens"), number("eval_count", "completion_tokens"))

@@ -77,10 +77,25 @@ fn check_says_what_it_counted() {
     site.check("check", "", 0, "ok: 1 server, 1 plan, 0 keys\n", "");
     site.check("check --config herdgate.toml", "", 0, "ok: 1 server, 1 plan, 0 keys\n", "");
     site.check("--config - check", CONFIG, 0, "ok: 1 server, 1 plan, 0 keys\n", "");
-    let json = "{\"keys\":0,\"ok\":true,\"plans\":1,\"problems\":[],\"servers\":1,\"warnings\":[]}\n";
+    let json = "{\"keys\":0,\"ok\":true,\"overshoot\":{},\"plans\":1,\"problems\":[],\"servers\":1,\"warnings\":[]}\n";
     site.check("check --json", "", 0, json, "");
     assert_eq!(site.run("key new --name alice").status, 0);
     site.check("check", "", 0, "ok: 1 server, 1 plan, 1 key\n", "");
+}
+
+/// The bound itself is `decision/overshoot.rs`'s; here, that it is told.
+#[test]
+fn check_tells_by_how_much_a_token_limit_can_be_passed() {
+    const BOUNDED: &str = "max_output = 100\nleft_open = \"refuse\"\nmax_context = 4096\nconcurrency = 8\n";
+    const AT_MOST: &str =
+        "passed by at most 32768 tokens (concurrency x max_context, if no server's own context is larger)";
+    const NO_BOUND: &str = "passed by no bounded amount; concurrency = 8 would help bound it";
+    for (bounds, told, json) in [(BOUNDED, AT_MOST, "32768"), ("", NO_BOUND, "null")] {
+        let site = Site::new("overshoot", &format!("{CONFIG}tokens = \"100k/min\"\n{bounds}"));
+        let out = format!("plan \"team\": token limits are {told}\nok: 1 server, 1 plan, 0 keys\n");
+        site.check("check", "", 0, &out, "");
+        assert!(site.run("check --json").out.contains(&format!("\"overshoot\":{{\"team\":{json}}}")));
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ budget = ["6k/day"]
 
 #[test]
 fn what_was_settled_survives_kills_and_what_was_on_its_way_is_charged() {
+    #[allow(clippy::disallowed_methods, reason = "how long a test takes is said from outside")]
     let kills: usize = std::env::var("HERDGATE_KILLS").map_or(5, |kills| kills.parse().expect("a number"));
     let scratch = Scratch::new().unwrap();
     let fleet = Fleet::start_with(&scratch, 200, "--num-parallel 64", [&[SHARED_MODEL]; 3]).unwrap();

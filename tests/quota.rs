@@ -19,6 +19,9 @@ const DAY_MS: i64 = 86_400_000;
 /// Longest a stream may be in these tests.
 const STREAM_NS: u64 = 600 * S;
 
+/// Requests on their way: what each holds, whether for the team too, and since when.
+type Open = BTreeMap<u128, (u64, bool, u64)>;
+
 /// What can happen to a request that is on its way, or to time.
 #[derive(Debug, Clone)]
 enum Event {
@@ -91,7 +94,7 @@ proptest! {
         let team_terms = Terms { budgets: vec![budget(30_000, Window::Day), budget(200_000, Window::Month)], ..Terms::default() };
         let mut key = ExactBucket { quota: rate, debt: 0, at_ns: S };
         let mut now = Moment { mono_ns: S, unix_ms: 1_790_000_000_000 };
-        let (mut open, mut done): (BTreeMap<u128, (u64, bool, u64)>, Vec<u128>) = Default::default();
+        let (mut open, mut done) = (Open::new(), Vec::new());
         let (mut next_id, mut charges, mut beyond) = (1_u128, 0_u32, 0_u64);
         for event in events {
             key.at(now.mono_ns);
@@ -204,13 +207,7 @@ proptest! {
 }
 
 /// What the books have expired is charged in the model, too: the reservation, because nothing else is known.
-fn expire(
-    books: &mut Books,
-    open: &mut BTreeMap<u128, (u64, bool, u64)>,
-    done: &mut Vec<u128>,
-    key: &mut ExactBucket,
-    charges: &mut u32,
-) {
+fn expire(books: &mut Books, open: &mut Open, done: &mut Vec<u128>, key: &mut ExactBucket, charges: &mut u32) {
     for record in books.take_expired() {
         let (held, ..) = open.remove(&record.reservation.id).unwrap();
         assert_eq!((record.evidence, record.charge()), (Evidence::Reserved, held * 1000));
@@ -379,7 +376,7 @@ fn litellm_14457_a_lost_line_is_charged_and_a_late_one_corrects() {
     assert_eq!(charged(&mut books), 120_000);
 }
 
-fn nth(open: &BTreeMap<u128, (u64, bool, u64)>, which: usize) -> Option<(&u128, &(u64, bool, u64))> {
+fn nth(open: &Open, which: usize) -> Option<(&u128, &(u64, bool, u64))> {
     open.iter().nth(which % open.len().max(1))
 }
 

@@ -400,7 +400,7 @@ fn held_and_charged_agree_with_a_naive_model_and_are_zero_and_exact_in_the_end()
             let client = if random.up_to(2) == 0 { &a } else { &b };
             let held: u64 = open.values().sum();
             match random.up_to(5) {
-                0 | 1 | 2 => {
+                0..=2 => {
                     let need = random.up_to(30) * 1000;
                     let fits = open.len() < 4 && charged + held + need <= 60_000;
                     match client.admit(step, need, &entry).await.unwrap() {
