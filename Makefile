@@ -1,7 +1,7 @@
 # A bare `make` lists the targets. What takes more than three lines is a script in tests/tools.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools proxies build test matrix bench microbench demo demo-real lint check-versions
+.PHONY: help tools proxies build test matrix soak bench microbench demo demo-real lint check-versions
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ matrix: tools build ## the proxy suites on HAProxy 2.6, 2.8, 3.0, 3.2 and nginx 
 
 demo: proxies build ## show the main job on real proxies and end by itself (STAY=1: stay up)
 	@cargo run --quiet --example demo -- $(if $(STAY),--stay)
+
+soak: tools build ## kill herdgate 30 times under load, and see that nothing settled is lost (2 minutes)
+	HERDGATE_KILLS=30 cargo test --test kills -- --nocapture
 
 bench: tools ## compare HAProxy and nginx with herdgate, with a constant agent and alone (ARGS="--rounds 3"; 2 minutes)
 	cargo build --release --bin herdgate --example constant-agent --example bench
