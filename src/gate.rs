@@ -41,6 +41,7 @@ use crate::wanted::Wanted;
 use arc_swap::ArcSwapOption;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub use wait::Told;
@@ -76,6 +77,8 @@ pub struct Gate {
     journal: OnceLock<Arc<dyn Journal>>,
     /// When this run began, in seconds since 1970: receipts from before are another run's.
     began_unix_s: i64,
+    /// Longest a request may be on its way, in seconds.
+    max_stream_s: AtomicI64,
     /// Who waits for a server.
     hall: Hall,
     /// Absent where the books are this process's own.
@@ -192,6 +195,7 @@ impl Gate {
             tokens,
             journal: OnceLock::new(),
             began_unix_s,
+            max_stream_s: AtomicI64::new(3_600),
             hall: Hall::default(),
             sharing: OnceLock::new(),
         }
@@ -410,12 +414,12 @@ impl Gate {
                     self.write_down(*record);
                     Settled::Corrected
                 }
-                Ended::Unknown if claimed.unix_s < self.began_unix_s && self.journal.get().is_some() => {
+                Ended::Unknown if self.may_be_left_behind(&claimed, now) => {
                     let held = self.left_behind(&claimed);
                     self.write_down(self.ledger.charge_orphan(held, seen, now));
                     Settled::Released
                 }
-                Ended::Released(_) | Ended::Again | Ended::Unknown => Settled::Nothing,
+                Ended::Released(..) | Ended::Again | Ended::Unknown => Settled::Nothing,
             },
             Redeemed::Foreign { replica, claimed } => {
                 self.settle_elsewhere(replica, claimed.id, seen);
@@ -423,11 +427,11 @@ impl Gate {
             }
             Redeemed::Forged => Settled::Forged,
             Redeemed::None => match self.ledger.ended_unheard(uid_key(uid), now) {
-                Ended::Released(id) => {
+                Ended::Released(id, scopes) => {
                     if let Some(journal) = self.journal.get() {
                         journal.released(id);
                     }
-                    self.tell_unheard(id, now);
+                    self.tell_unheard(id, scopes, now);
                     Settled::Unheard
                 }
                 _ => Settled::Nothing,
@@ -438,6 +442,13 @@ impl Gate {
             self.free_waiters();
         }
         settled
+    }
+
+    /// Whether a run before this one may have granted it and died before it was written down: then nothing charged it yet.
+    /// What is older than a stream may be has ended, and its line is an old one that somebody repeats.
+    fn may_be_left_behind(&self, claimed: &Claimed, now: Moment) -> bool {
+        let oldest_s = (now.unix_ms / 1000).saturating_sub(self.max_stream_s.load(Ordering::Relaxed));
+        self.journal.get().is_some() && (oldest_s..self.began_unix_s).contains(&claimed.unix_s)
     }
 
     fn write_down(&self, record: Record) {
@@ -507,6 +518,8 @@ impl Gate {
     /// Changes how long a slot may stay open (configuration reloaded).
     pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
         self.ledger.set_max_stream_ns(max_stream_ns);
+        let s = i64::try_from(max_stream_ns / 1_000_000_000).unwrap_or(i64::MAX);
+        self.max_stream_s.store(s.saturating_add(60), Ordering::Relaxed);
         if let Some(sharing) = self.sharing.get() {
             sharing.set_max_stream_ns(max_stream_ns);
         }

@@ -21,10 +21,11 @@ use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -113,6 +114,7 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
             traffic: Traffic::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            tending: OnceLock::new(),
         };
         let mut bound = Ports::bind(&settings).await?;
         // After the ports, because who finds them taken must not look for damage in the other's file.
@@ -205,6 +207,8 @@ struct Wiring {
     traffic: Traffic,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// What keeps the shared store's books, and what ends it.
+    tending: OnceLock<(CancellationToken, Mutex<Option<JoinHandle<()>>>)>,
 }
 
 impl Wiring {
@@ -311,7 +315,10 @@ impl Wiring {
         let (sharing, lines) = Sharing::new(ledger.clone(), down, Share(replicas));
         self.gate.share(sharing);
         self.gate.set_max_stream_ns(nanoseconds(settings.max_stream));
-        self.tasks.spawn(ledger.clone().tend(self.gate.clone(), self.stop.clone()));
+        // It outlives everything else, because all that ends while the daemon stops is told to it.
+        let ended = CancellationToken::new();
+        let tending = tokio::spawn(ledger.clone().tend(self.gate.clone(), ended.clone()));
+        let _ = self.tending.set((ended, Mutex::new(Some(tending))));
         let (gate, stop) = (self.gate.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             tokio::select! {
@@ -440,6 +447,14 @@ impl Wiring {
         self.tasks.close();
         if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("connections were still open after {} s and were cut", DRAIN.as_secs());
+        }
+        if let Some((ended, tending)) = self.tending.get() {
+            ended.cancel();
+            let tending = tending.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(tending) = tending {
+                // It has a deadline of its own, and says what it could not tell.
+                let _ = tending.await;
+            }
         }
     }
 }

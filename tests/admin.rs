@@ -293,7 +293,7 @@ async fn what_is_recorded_is_what_is_scraped() {
         (r#"herdgate_decisions_total{ingress="spop",outcome="allow",code="none"}"#, 1.0),
         (r#"herdgate_decisions_total{ingress="spop",outcome="answer",code="none"}"#, 1.0),
         (r#"herdgate_decision_duration_seconds_count{ingress="spop"}"#, 2.0),
-        (r#"herdgate_decision_duration_seconds_count{ingress="http"}"#, 91.0),
+        (r#"herdgate_decision_duration_seconds_count{ingress="http"}"#, 105.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="0.000001",ingress="spop"}"#, 1.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="0.1",ingress="spop"}"#, 1.0),
         (r#"herdgate_decision_duration_seconds_bucket{le="+Inf",ingress="spop"}"#, 2.0),

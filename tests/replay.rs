@@ -289,7 +289,7 @@ fn an_account_has_the_published_members_and_null_where_nothing_was_read() {
         let found: BTreeSet<&str> = account.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(found, BTreeSet::from(members));
     }
-    // What the body asks for, and what is held for it: 3 tokens for 9 bytes of prompt, 77 of output.
+    // What the body asks for, and what is held for it: 3 tokens for 9 bytes of prompt and 2 for its template, 77 of output.
     let asked = json!({
         "model": "llama3.2:3b",
         "messages": [{ "role": "user", "content": "123456789" }],
@@ -299,7 +299,7 @@ fn an_account_has_the_published_members_and_null_where_nothing_was_read() {
     });
     let wish = with(chat("wide", "llama3.2:3b"), json!({ "body": asked.to_string() }));
     for (account, expected) in [
-        (&check(&[(wish, "gpu1")])[0], json!([80, false, 77, 4096, "5m"])),
+        (&check(&[(wish, "gpu1")])[0], json!([82, false, 77, 4096, "5m"])),
         (&accounts[1], json!([null, true, null, null, null])),
         (&accounts[3], json!([null, null, null, null, null])),
     ] {

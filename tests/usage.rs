@@ -263,7 +263,14 @@ fn a_daemon_that_cannot_have_its_ledger_does_not_start_and_says_why() {
     let ports = format!("[listen]\nusage = []\nspop = \"unix:spop\"\nhttp = \"unix:http\"\n{off}");
     let config = |more: &str| fs::write(site.0.path().join("herdgate.toml"), format!("{CONFIG}{ports}{more}")).unwrap();
     config("");
-    let (store, _) = store::open(&site.ledger()).unwrap();
+    // A process that another test begins at this moment has all open files for an instant, and with them the lock.
+    let mut opened = None;
+    wait_until("the file to be free", Duration::from_secs(5), || {
+        opened = store::open(&site.ledger()).ok();
+        opened.is_some()
+    })
+    .unwrap();
+    let (store, _) = opened.unwrap();
     let ran = site.run("serve");
     assert!(ran.status == 2 && ran.err.contains("is in use by another herdgate; stop it, or give each"), "{ran:?}");
     drop(store);

@@ -63,6 +63,13 @@ pub struct Claim<'v> {
     pub priority: Priority,
 }
 
+impl Claim<'_> {
+    /// The most weighted tokens that fit into every limit it is held to; `None` where none is of tokens.
+    pub fn room(&self) -> Option<u64> {
+        self.accounts.iter().filter_map(|account| account.terms.most_tokens()).min()
+    }
+}
+
 /// Below this many bytes an unfinished document is the client's mistake; above, the proxy's buffer was too small for it.
 /// No HAProxy buffer is this small: `tune.bufsize` defaults to 16 KiB.
 const PREFIX_MIN: usize = 4096;
@@ -277,10 +284,16 @@ fn demand_of(
     kinds: impl Iterator<Item = ServerKind>,
 ) -> Demand {
     // A pool of a thousand servers still has two kinds.
-    let mut judged = [false; 2];
-    let new = kinds.filter(|kind| !std::mem::replace(&mut judged[*kind as usize & 1], true));
-    let output = match new.map(|kind| Output::asked(kind, endpoint, body)).fold(Output::None, Output::most) {
+    let (mut judged, mut asked, mut is_open) = ([false; 2], Output::None, false);
+    for kind in kinds {
+        if !std::mem::replace(&mut judged[kind as usize & 1], true) {
+            asked = asked.most(Output::asked(kind, endpoint, body));
+            is_open |= Output::left_open(kind, endpoint, body).is_some();
+        }
+    }
+    let output = match asked {
         Output::None => Wanted::Nothing,
+        Output::Bounded { tokens, .. } if is_open => Wanted::AtLeast(tokens, caller.plan.allowance.max_output),
         Output::Bounded { tokens, .. } => Wanted::AtMost(tokens),
         Output::Open(_) | Output::Endless(_) => Wanted::Open(caller.plan.allowance.max_output),
     };

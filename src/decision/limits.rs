@@ -105,6 +105,12 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The most tokens that fit into every token limit at once; `None` where there is none, or being over is only told.
+    pub fn most_tokens(&self) -> Option<u64> {
+        let budgets = self.budgets.iter().map(|budget| budget.most.get());
+        budgets.chain(self.tokens.map(|quota| quota.burst.get())).min().filter(|_| !self.shadow)
+    }
+
     /// Whether they hold anybody to anything.
     pub fn is_empty(&self) -> bool {
         let Terms { requests, concurrency, tokens, budgets, shadow: _ } = self;
@@ -265,6 +271,8 @@ pub enum Wanted {
     AtMost(u64),
     /// It did not say; where its plan has a bound, no more than that is held for it.
     Open(Option<u64>),
+    /// It said so many, in a way that not every program of the pool may read: as much is held at least.
+    AtLeast(u64, Option<u64>),
 }
 
 /// A user on whose behalf a key asks. How many have books of their own is bounded for each key: the ledger knows them,

@@ -8,13 +8,14 @@
 use super::{DEADLINE_NS, Decided, Gate, Id, Ruled, asked, outcome, refusal, refusal_of};
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::{Claim, Judgement};
-use crate::decision::limits::{Account, Accounts};
+use crate::decision::limits::{Account, Accounts, Scopes};
 use crate::decision::moment::Moment;
 use crate::decision::verdict::{Reason, Refusal, Verdict};
 use crate::decision::view::View;
 use crate::ledger::charge::Observed;
 use crate::ledger::memory::{Asked, Taken, Turn};
 use crate::ledger::reservation::{Evidence, Record, Reservation};
+use crate::ledger::sharing::Planning;
 use crate::metrics::Port;
 use crate::shared::{
     self, Admitted, Ask, Ended, Lane, Release, Replica, Settlement, Share, SharedLedger, Terms, Trouble,
@@ -81,8 +82,10 @@ impl Sharing {
         self.max_stream_ns.store(max_stream_ns, Ordering::Relaxed);
     }
 
-    fn lease(&self) -> Duration {
-        Duration::from_nanos(self.max_stream_ns.load(Ordering::Relaxed)).saturating_add(GRACE)
+    /// How long the store keeps a reservation open: what waits first, so much longer.
+    fn lease(&self, waits_ns: u64) -> Duration {
+        let stream_ns = self.max_stream_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(stream_ns.saturating_add(waits_ns)).saturating_add(GRACE)
     }
 
     /// Remembers the terms of a request that was granted without the store.
@@ -178,37 +181,49 @@ impl Gate {
         let ask = Ask {
             reservation: &planned.reservation,
             terms: &terms,
-            lease: sharing.lease(),
+            lease: sharing.lease(if *may_wait { view.policy.patience.timeout_ns } else { 0 }),
             today: calendar(today, now),
         };
+        // The client may leave while the store is asked, and this future be dropped with it.
+        let mut unheld =
+            Unheld { ledger: &sharing.ledger, release: Some(Release { id: asked.id, terms: terms.clone() }) };
         let admitted = sharing.ledger.admit(ask).await;
-        let release = |terms| sharing.ledger.release(Release { id: asked.id, terms });
         match admitted {
-            Ok(Admitted::Granted { .. }) if self.clock.now().since(*received) >= DEADLINE_NS => {
-                release(terms);
-                Err(too_late())
-            }
+            Ok(Admitted::Granted { .. }) if self.clock.now().since(*received) >= DEADLINE_NS => Err(too_late()),
             Ok(Admitted::Granted { stands, over }) => {
                 let standings = shared::standings_of(&accounts, &stands, today);
                 let shadowed = shared::never_fits(&accounts, need, true)
                     .or_else(|| shared::excess_of(&accounts, &stands, &over, true, today));
-                let turn = self.ledger.hold_planned(planned, claim, asked.user, standings, shadowed, now);
-                if matches!(&turn, Turn::Now(Taken { reservation: None, .. })) {
-                    // The proxy has given up on it already, and its line came before this.
-                    release(terms);
+                let elsewhere = sharing.ledger.elsewhere();
+                let asked = Planning { view, claim, user: asked.user, may_wait: *may_wait, elsewhere: &*elsewhere };
+                let turn = self.ledger.hold_planned(planned, asked, standings, shadowed, now);
+                // Without a reservation the proxy has given up on it already, and its line came before this.
+                if is_held(&turn) {
+                    unheld.keep();
                 }
                 Ok(turn)
             }
             Ok(Admitted::Refused { stands, over }) => {
+                unheld.keep();
                 let excess = shared::excess_of(&accounts, &stands, &over, false, today);
                 Err(excess.map_or_else(too_late, |excess| refusal(self.ledger.with_guess(excess))))
             }
-            Ok(Admitted::Ended) => Err(too_late()),
+            Ok(Admitted::Ended) => {
+                unheld.keep();
+                Err(too_late())
+            }
             Err(trouble) => {
-                let alone = self.take_alone(sharing, view, &question, self.clock.now());
-                // Not granted, but perhaps taken there.
-                if alone.is_err() && !matches!(trouble, Trouble::Open | Trouble::Busy) {
-                    release(terms);
+                // Where it was asked, it may have been taken there all the same.
+                if matches!(trouble, Trouble::Open | Trouble::Busy) {
+                    unheld.keep();
+                }
+                let now = self.clock.now();
+                if now.since(*received) >= DEADLINE_NS {
+                    return Err(too_late());
+                }
+                let alone = self.take_alone(sharing, view, &question, now);
+                if alone.as_ref().is_ok_and(is_held) {
+                    unheld.keep();
                 }
                 alone
             }
@@ -237,7 +252,9 @@ impl Gate {
             }
         }
         let turn = self.ledger.take_by(view, claim, &accounts, asked.clone(), *may_wait, now).map_err(refusal_of)?;
-        if let Some(terms) = shared::terms_of(&claim.accounts) {
+        if is_held(&turn)
+            && let Some(terms) = shared::terms_of(&claim.accounts)
+        {
             sharing.note_alone(asked.id, terms);
         }
         Ok(turn)
@@ -274,13 +291,13 @@ impl Gate {
     }
 
     /// Tells the store that a request's verdict never arrived: it is not charged.
-    pub(super) fn tell_unheard(&self, id: u128, now: Moment) {
+    pub(super) fn tell_unheard(&self, id: u128, scopes: Scopes, now: Moment) {
         let Some(sharing) = self.sharing.get() else { return };
         sharing.alone.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        // Where the store does not know it, there is nothing to tell.
+        // Also where the store does not know it yet: a call that is late would open it for nobody.
         sharing.ledger.settle(Settlement {
             id,
-            terms: Terms::default(),
+            terms: Terms::of_scopes(scopes.iter().collect()),
             used: 0,
             evidence: Evidence::Exact,
             granted_by: None,
@@ -374,5 +391,30 @@ fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared::Today
         day_ends_ms: ends(today.day_left_ms),
         month: today.month,
         month_ends_ms: ends(today.month_left_ms),
+    }
+}
+
+/// Whether a claim's place is held here, and will therefore be told the end of.
+fn is_held(turn: &Turn<'_>) -> bool {
+    !matches!(turn, Turn::Now(Taken { reservation: None, .. }))
+}
+
+/// A claim that the store may have taken and that nobody here holds: dropped, it is taken back.
+struct Unheld<'s> {
+    ledger: &'s SharedLedger,
+    release: Option<Release>,
+}
+
+impl Unheld<'_> {
+    fn keep(&mut self) {
+        self.release = None;
+    }
+}
+
+impl Drop for Unheld<'_> {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            self.ledger.release(release);
+        }
     }
 }

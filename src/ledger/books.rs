@@ -15,7 +15,7 @@ use super::slots::Slots;
 use super::users::Users;
 use super::waits::Waits;
 use crate::decision::choose::Load;
-use crate::decision::limits::{Accounts, Scope, User, Window};
+use crate::decision::limits::{Accounts, Scope, Scopes, User, Window};
 use crate::decision::moment::Moment;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
@@ -40,6 +40,9 @@ const UNLEARNED_NS: u64 = 60_000_000_000;
 /// Past this many entries the books look for stale ones; it doubles while they are all live.
 const SWEEP_FROM: usize = 4096;
 
+/// Slots that one decision ends because their time is over.
+pub const EXPIRED_AT_ONCE: usize = 64;
+
 /// Records that may wait to be fetched. They are fetched every second.
 const EXPIRED_MAX: usize = 65_536;
 
@@ -59,6 +62,8 @@ pub struct Books {
     calendar: Calendar,
     /// Records of requests that ended without a line, until they are fetched.
     expired: Vec<Record>,
+    /// How many ended so.
+    expired_count: usize,
     /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
     max_stream_ns: u64,
     /// Who has had how much of which server.
@@ -82,8 +87,8 @@ pub enum Ended {
     Settled(Box<Record>),
     /// It had ended without a line, and is charged otherwise now.
     Corrected(Box<Record>),
-    /// It was on its way, and its verdict never arrived: it is not charged.
-    Released(u128),
+    /// It was on its way, and its verdict never arrived: it is not charged. Whose books it was in.
+    Released(u128, Scopes),
     /// It has ended already: the line came again.
     Again,
     /// Nothing is known of it.
@@ -108,6 +113,7 @@ impl Books {
             waits: Waits::default(),
             calendar: Calendar::default(),
             expired: Vec::new(),
+            expired_count: 0,
             max_stream_ns,
             heard_again: Moment::default(),
         }
@@ -119,7 +125,8 @@ impl Books {
     /// # Errors
     /// [`Excess`] where one of them is used up; the books are then unchanged.
     pub fn admit(&mut self, claim: &Accounts<'_>, held: u64, pool_key: u64, now: Moment) -> Result<Admission, Excess> {
-        self.expire(now);
+        // A few, because this is under the lock and before a verdict; the rest end by the clock's tick.
+        self.expire_some(EXPIRED_AT_ONCE, now);
         let today = self.calendar.today(now);
         let mut standings = Standings::default();
         let (mut excess, mut shadowed): (Option<Excess>, Option<Excess>) = (None, None);
@@ -163,6 +170,7 @@ impl Books {
     /// Lets go what a request held whose end is charged elsewhere. Answers whether it was on its way.
     pub fn ended_elsewhere(&mut self, id: u128, now: Moment) -> bool {
         let Some(taken) = self.slots.release(id) else { return false };
+        self.shares.left(id);
         // Somebody got its line.
         self.hear(now);
         let today = self.calendar.today(now);
@@ -240,6 +248,7 @@ impl Books {
     pub(super) fn begin(&mut self, taken: Reservation) -> bool {
         // Ids are random: one that is open already is the same request.
         if self.slots.has_ended(taken.uid) || self.slots.get(taken.id).is_some() {
+            self.shares.left(taken.id);
             return false;
         }
         let held = taken.held();
@@ -261,6 +270,9 @@ impl Books {
             if seen.reached {
                 self.shares.served(taken.server, id);
                 self.waits.note(seen.ms_served.unwrap_or(0));
+            } else {
+                // It left the proxy's queue, and moved nobody.
+                self.shares.left(id);
             }
             let found = figures(&taken, seen, &self.learned);
             self.learn(&taken, seen, found);
@@ -303,27 +315,38 @@ impl Books {
         self.shares.left(taken.id);
         self.hear(now);
         let today = self.calendar.today(now);
-        let id = taken.id;
+        let (id, scopes) = (taken.id, taken.scopes);
         // How long it took says nothing of requests that were served.
         let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
         self.close(&record(taken, None, nothing, today, now), None, today, now);
         self.done.note(id, Evidence::Exact);
-        Ended::Released(id)
+        Ended::Released(id, scopes)
     }
 
     /// Ends what is older than a stream may be; and, of what was opened before or while usage lines had stopped coming,
     /// what is older than almost every request lives: its lines may be lost. Each is charged what it held. Answers how many.
     pub fn expire(&mut self, now: Moment) -> usize {
+        let before = self.expired_count;
+        while self.expire_some(EXPIRED_AT_ONCE, now) {}
+        self.expired_count.saturating_sub(before)
+    }
+
+    /// How many slots time has ended since the last call.
+    pub fn take_expired_count(&mut self) -> usize {
+        std::mem::take(&mut self.expired_count)
+    }
+
+    /// The same, at most so many. Answers whether there may be more.
+    pub fn expire_some(&mut self, most: usize, now: Moment) -> bool {
         let doubtful_ns = if self.is_silent(now) { now.mono_ns } else { self.heard_again.mono_ns };
         let usual_ago_ns = now.mono_ns.saturating_sub(self.usual_ns(990).min(self.max_stream_ns));
         let too_long_ago_ns = now.mono_ns.saturating_sub(self.max_stream_ns);
         let before_ns = doubtful_ns.min(usual_ago_ns).max(too_long_ago_ns);
-        let mut expired = 0;
-        while let Some(taken) = self.slots.expire_one(before_ns) {
+        for _ in 0..most {
+            let Some(taken) = self.slots.expire_one(before_ns) else { return false };
             self.charge_unheard(taken, now);
-            expired += 1;
         }
-        expired
+        true
     }
 
     /// Lets go what waits, or was granted and never told. False where nothing of it is open.
@@ -350,6 +373,7 @@ impl Books {
         let held = Figures { evidence: Evidence::Reserved, tokens_in: taken.tokens_in, tokens_out: taken.tokens_out };
         let record = record(taken, None, held, today, now);
         self.close(&record, Some(record.charge()), today, now);
+        self.expired_count = self.expired_count.saturating_add(1);
         self.done.note_expired(&record);
         if self.expired.len() < EXPIRED_MAX {
             self.expired.push(record);
@@ -407,9 +431,11 @@ impl Books {
         let today = self.calendar.today(now);
         let books = self.accounts.entry(scope).or_default();
         books.keep();
-        if day >= today.day {
+        // The next day's too: the clock may have been a little ahead, and no further, or a wrong clock's days would count in
+        // each run anew.
+        if day == today.day || day == today.day.saturating_add(1) {
             books.spend(amount, today);
-        } else if self.calendar.month_of(day) == today.month {
+        } else if day < today.day && self.calendar.month_of(day) == today.month {
             books.spend_earlier_this_month(amount, today);
         }
     }

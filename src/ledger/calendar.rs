@@ -1,6 +1,7 @@
 //! Which day and month it is in the ledger's time zone, on a wall clock that may jump. Pure; time is handed in.
 //!
-//! Scheme. A window that was closed is not opened again: a clock that goes back is taken to stand still. A clock that goes
+//! Scheme. A window that was closed is not opened again: a clock that goes back is taken to stand still, and by more than an
+//! hour, to go on as before. A clock that goes
 //! forward by more than an hour beyond what the monotonic clock says is not believed for a minute, in which a wrong time
 //! server can be set right; days go on by the monotonic clock until then.
 
@@ -131,7 +132,9 @@ impl Calendar {
             }
         }
         self.doubted_ns = None;
-        let ms = now.unix_ms.max(ms);
+        // Far back: time goes on from what was believed, or the days of a wrong clock would last until they come.
+        let back = now.unix_ms < ms.saturating_sub(JUMP_MS);
+        let ms = if back { expected } else { now.unix_ms.max(ms) };
         self.believed = Some((ms, now.mono_ns));
         ms
     }

@@ -242,15 +242,26 @@ impl Answer {
 }
 
 impl Estimates {
-    /// Tokens to hold for a request: of its prompt, and of its output.
-    pub fn expected(&self, pool: u64, demand: &Demand) -> (u64, u64) {
+    /// Tokens to hold for a request: of its prompt, and of its output. Of output that nobody asked for no more is held than fits
+    /// into `room` (weighted tokens) beside the prompt: what others generate must not make a small limit one that nothing fits
+    /// into.
+    pub fn expected(&self, pool: u64, demand: &Demand, room: Option<u64>) -> (u64, u64) {
         let prompt = self.estimate_prompt(pool, demand.written.prompt_bytes, demand.written.images.into());
         let output = match demand.output {
             Wanted::Nothing => 0,
             Wanted::AtMost(tokens) => tokens,
-            Wanted::Open(bound) => self.usual_length(pool).unwrap_or(LENGTH_UNLEARNED).min(bound.unwrap_or(u64::MAX)),
+            Wanted::Open(bound) => self.usual_within(pool, bound, prompt, demand, room),
+            Wanted::AtLeast(tokens, bound) => self.usual_within(pool, bound, prompt, demand, room).max(tokens),
         };
         (prompt, output)
+    }
+
+    fn usual_within(&self, pool: u64, bound: Option<u64>, prompt: u64, demand: &Demand, room: Option<u64>) -> u64 {
+        let usual = self.usual_length(pool).unwrap_or(LENGTH_UNLEARNED).min(bound.unwrap_or(u64::MAX));
+        let Some(room) = room else { return usual };
+        let left_milli = room.saturating_mul(1000).saturating_sub(demand.cost.of(prompt, 0));
+        let fits = left_milli.checked_div(u64::from(demand.cost.output_milli)).unwrap_or(u64::MAX);
+        usual.min(fits)
     }
 
     /// Learns from a request that ended with an answer: how long answers are, and, where the server gave the figures itself,

@@ -1,7 +1,7 @@
 //! The books kept in this process's memory, shared by all connections.
 
 use super::account::{Excess, Standings};
-use super::books::{Books, Ended};
+use super::books::{Books, EXPIRED_AT_ONCE, Ended};
 use super::charge::Observed;
 use super::estimate::{Calibration, Compared, Witness};
 use super::hold::{Held, NOWHERE};
@@ -135,7 +135,7 @@ impl MemoryLedger {
                 accounts = &moved;
             }
         }
-        let (tokens_in, tokens_out) = books.learned().expected(pool_key, &claim.demand);
+        let (tokens_in, tokens_out) = books.learned().expected(pool_key, &claim.demand, claim.room());
         let held = claim.demand.cost.of(tokens_in, tokens_out);
         let admission = books.admit(accounts, held, pool_key, now).map_err(Denied::Excess)?;
         let Standings { requests, tokens } = admission.standings;
@@ -219,13 +219,15 @@ impl MemoryLedger {
     /// Ends what is too old; answers how many, what is to be written down of all that ended so since the last call, and
     /// how the books stand then.
     pub fn expire(&self, now: Moment) -> (usize, Vec<Record>, Standing) {
+        // Little by little, so that no decision waits for all of it.
+        while self.lock().expire_some(EXPIRED_AT_ONCE, now) {}
         let mut books = self.lock();
-        let expired = books.expire(now);
+        let expired = books.take_expired_count();
         let standing = Standing {
             open: books.slots().len(),
             silent: books.is_silent(now),
             clock_in_doubt: books.is_clock_in_doubt(),
-            reserved: books.slots().iter().map(Reservation::held).fold(0, u64::saturating_add),
+            reserved: books.slots().held(),
         };
         (expired, books.take_expired(), standing)
     }

@@ -30,6 +30,20 @@ pub struct Planned<'v> {
     turn: u64,
 }
 
+/// What a planned claim is held by.
+pub struct Planning<'a, 'v, L> {
+    /// What it was judged on.
+    pub view: &'v View,
+    /// The claim.
+    pub claim: &'a Claim<'v>,
+    /// The user a key asks for, by name.
+    pub user: &'a [u8],
+    /// Whether it may wait for a server.
+    pub may_wait: bool,
+    /// What other herdgates have on their way.
+    pub elsewhere: &'a L,
+}
+
 impl MemoryLedger {
     /// Chooses a claim's server by what is on its way here and `elsewhere`, or finds that it must wait, and writes down what
     /// it would hold. Takes nothing but its turn.
@@ -54,7 +68,7 @@ impl MemoryLedger {
         if let Some(user) = &claim.user {
             accounts.move_scope(user.scope, books.scope_of(user));
         }
-        let (tokens_in, tokens_out) = books.learned().expected(pool_key, &claim.demand);
+        let (tokens_in, tokens_out) = books.learned().expected(pool_key, &claim.demand, claim.room());
         let turn = books.turn(pool_key);
         let choice = match may_wait && books.must_wait(view, claim) {
             true => None,
@@ -95,17 +109,29 @@ impl MemoryLedger {
     }
 
     /// Holds what was granted; without a reservation where it has ended already, because its verdict never arrived.
-    pub fn hold_planned<'v>(
+    ///
+    /// While the store was asked, others were granted: the server is chosen again, and where none has room any more, it waits.
+    pub fn hold_planned<'v, L: Load>(
         &self,
         planned: Planned<'v>,
-        claim: &Claim<'v>,
-        user: &[u8],
+        asked: Planning<'_, 'v, L>,
         standings: Standings,
         shadowed: Option<Excess>,
         now: Moment,
     ) -> Turn<'v> {
-        let Planned { reservation, choice, turn, .. } = planned;
+        let Planned { mut reservation, choice, turn, .. } = planned;
+        let Planning { view, claim, user, may_wait, elsewhere } = asked;
         let mut books = self.lock();
+        let choice = match may_wait && books.must_wait(view, claim) {
+            true => None,
+            false => choice.map(|planned| {
+                let load = Sum { here: &*books, elsewhere };
+                choose(view, claim, turn, &load, None, None).unwrap_or(planned)
+            }),
+        };
+        reservation.server = choice.as_ref().map_or(NOWHERE, |choice| choice.server_key);
+        reservation.written.openai =
+            choice.as_ref().is_some_and(|choice| choice.grant.server.kind == ServerKind::OpenAi);
         if let Some(of_claim) = &claim.user {
             books.note_user(of_claim, user, now);
         }

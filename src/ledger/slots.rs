@@ -1,6 +1,7 @@
 //! Slots: requests on their way, counted by server, and by server and model. Each is opened with its grant and ends once:
 //! released by its usage line, or expired. Pure; time is handed in.
 
+use super::hold::NOWHERE;
 use super::reservation::Reservation;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -22,8 +23,11 @@ pub struct Slots {
     /// Requests that ended before their slot was opened, and their order; the oldest are forgotten.
     ended_early: HashSet<u64>,
     ended_early_order: VecDeque<u64>,
-    /// In order of opening; ids that have ended are passed over.
+    /// In order of opening; ids that have ended are passed over. What waits for a server is not among them: whoever keeps it
+    /// waiting ends it.
     order: VecDeque<u128>,
+    /// Thousandths of a token held by all of them.
+    held: u64,
 }
 
 impl Slots {
@@ -42,18 +46,22 @@ impl Slots {
         {
             *count = count.saturating_add(1);
         }
+        self.held = self.held.saturating_add(slot.held());
+        if slot.server != NOWHERE {
+            self.order.push_back(id);
+        }
         // Ids are random and come once.
         self.open.insert(id, slot);
         if uid != 0 {
             self.by_uid.insert(uid, id);
         }
-        self.order.push_back(id);
         expired
     }
 
     /// Ends a slot by its id; `None` where it has ended already, or never was.
     pub fn release(&mut self, id: u128) -> Option<Reservation> {
         let slot = self.open.remove(&id)?;
+        self.held = self.held.saturating_sub(slot.held());
         self.uncount(&slot);
         Some(slot)
     }
@@ -90,9 +98,9 @@ impl Slots {
         self.open.get(&id)
     }
 
-    /// All open slots, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Reservation> {
-        self.open.values()
+    /// Thousandths of a token held by all open slots.
+    pub fn held(&self) -> u64 {
+        self.held
     }
 
     /// Open slots by server and model.

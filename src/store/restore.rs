@@ -16,7 +16,7 @@ pub const OPEN_MAX: usize = crate::ledger::slots::SLOTS_MAX;
 pub const LATELY_MS: i64 = 2 * 3_600_000;
 
 /// Most of them that are remembered, the newest.
-pub const LATELY_MAX: usize = 100_000;
+pub const LATELY_MAX: usize = 65_536;
 
 /// What was known when herdgate ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,6 +98,8 @@ fn read(connection: &Connection, options: &Options) -> rusqlite::Result<Restored
         let id: [u8; 16] = row.get(0)?;
         restored.settled_lately.push((u128::from_be_bytes(id), evidence(row.get(1)?)));
     }
+    // The oldest first: so they are forgotten first.
+    restored.settled_lately.reverse();
     Ok(restored)
 }
 
