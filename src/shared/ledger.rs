@@ -262,13 +262,42 @@ impl SharedLedger {
     /// Decisions of this herdgate that others have ended since the last call, at most `count`.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer. Those of a call that ran into its deadline may be lost: they end by
-    /// time.
+    /// [`Trouble`] where the store did not answer.
     pub async fn notices(&self, count: usize) -> Result<Vec<u128>, Trouble> {
-        let key = keyspace::notices(self.replica);
-        let call = async |connection: &mut _| redis::cmd("LPOP").arg(key).arg(count).query_async(connection).await;
-        let ids: Option<Vec<String>> = self.link.call(Operation::Sweep, call).await?;
-        Ok(ids.unwrap_or_default().iter().filter_map(|id| keyspace::read_id(id)).collect())
+        let ids = self.left_here(keyspace::notices(self.replica), count).await?;
+        Ok(ids.iter().filter_map(|id| keyspace::read_id(id)).collect())
+    }
+
+    /// Removes notices that were read.
+    ///
+    /// # Errors
+    /// [`Trouble`] where the store did not answer; they are then read again.
+    pub async fn noted(&self, ids: &[u128]) -> Result<(), Trouble> {
+        let ids: Vec<String> = ids.iter().map(|id| keyspace::id(*id)).collect();
+        self.taken_from_here(keyspace::notices(self.replica), &ids).await
+    }
+
+    /// What stands in a list of this herdgate's. It stays there until it is handled: an answer that comes too late would
+    /// otherwise take it with it.
+    async fn left_here(&self, key: String, count: usize) -> Result<Vec<String>, Trouble> {
+        let last = count.saturating_sub(1);
+        let call = async |connection: &mut _| {
+            redis::cmd("LRANGE").arg(&key).arg(0).arg(last).query_async::<Vec<String>>(connection).await
+        };
+        self.link.call(Operation::Sweep, call).await
+    }
+
+    /// By value and not by number, because a call that is late may be carried out after the next one.
+    async fn taken_from_here(&self, key: String, values: &[String]) -> Result<(), Trouble> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let mut removal = redis::pipe();
+        for value in values {
+            removal.cmd("LREM").arg(&key).arg(1).arg(value).ignore();
+        }
+        let call = async |connection: &mut _| removal.query_async::<()>(connection).await;
+        self.link.call(Operation::Sweep, call).await
     }
 
     /// Leaves a usage line for the herdgate that granted its request, which alone knows it: it granted while the store was
@@ -288,10 +317,15 @@ impl SharedLedger {
     /// # Errors
     /// As [`SharedLedger::notices`].
     pub async fn forwarded(&self, count: usize) -> Result<Vec<String>, Trouble> {
-        let key = keyspace::lines(self.replica);
-        let call = async |connection: &mut _| redis::cmd("LPOP").arg(key).arg(count).query_async(connection).await;
-        let lines: Option<Vec<String>> = self.link.call(Operation::Sweep, call).await?;
-        Ok(lines.unwrap_or_default())
+        self.left_here(keyspace::lines(self.replica), count).await
+    }
+
+    /// Removes lines that were read.
+    ///
+    /// # Errors
+    /// As [`SharedLedger::noted`].
+    pub async fn read(&self, lines: &[String]) -> Result<(), Trouble> {
+        self.taken_from_here(keyspace::lines(self.replica), lines).await
     }
 
     /// Tells the others what is on its way from here, and hears what is from there.

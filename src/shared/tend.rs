@@ -84,10 +84,12 @@ impl SharedLedger {
         }
         // Trouble in any of it: the next sweep finds the same again.
         if let Ok(ids) = self.notices(1000).await {
-            ids.into_iter().for_each(|id| replica.ended(id));
+            ids.iter().for_each(|id| replica.ended(*id));
+            let _ = self.noted(&ids).await;
         }
         if let Ok(lines) = self.forwarded(1000).await {
             lines.iter().for_each(|line| replica.line(line));
+            let _ = self.read(&lines).await;
         }
         let Ok(due) = self.due(BATCH).await else { return };
         for id in due {
