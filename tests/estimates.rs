@@ -1,6 +1,7 @@
 //! Tokens from bytes, against answers made of known parts: before anything is learned, after checks, after exact figures.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use herdgate::decision::limits::{Cost, Demand, Wanted};
 use herdgate::decision::policy::ServerKind;
 use herdgate::decision::route::Endpoint;
 use herdgate::ledger::estimate::{Answer, Calibration, Estimated, Estimates, Exact, POOLS_MAX, Witness};
@@ -200,4 +201,38 @@ fn an_endpoint_without_tokens_has_none() {
     let asked = Asked { endpoint: Endpoint::Embed, stream: false, ..CHAT };
     let answer = Answer { asked, ..Truth { asked: CHAT, text: 1.0, id: 1.0, odd: 0.0 }.answer(5, true, true) };
     assert_eq!(Estimates::default().estimate_output(&answer), Estimated::default());
+}
+
+/// What is asked for is held as it is, though it never fits; of what nobody asked for, no more than fits.
+#[test]
+fn output_is_held_as_it_was_asked_for_and_otherwise_as_it_usually_is_within_the_limits() {
+    let mut estimates = Estimates::default();
+    let cost = Cost { input_milli: 1000, output_milli: 2000 };
+    let check = |output, room, expected| {
+        let demand = Demand { output, cost, ..Demand::default() };
+        let (prompt, held) = estimates.expected(7, &demand, None);
+        let found = estimates.expected(7, &demand, room).1;
+        assert_eq!(found, expected, "{output:?} in {room:?}: prompt {prompt}, {held} without limits");
+        prompt
+    };
+    let prompt = check(Wanted::Nothing, None, 0);
+    check(Wanted::Open(None), None, 512);
+    check(Wanted::Open(Some(100)), None, 100);
+    check(Wanted::Open(None), Some(300 + prompt), 150);
+    check(Wanted::Open(None), Some(0), 0);
+    check(Wanted::AtMost(4000), Some(300), 4000);
+    // In a way that not every program reads (`n_predict` on vLLM): no less than what is usual.
+    check(Wanted::AtLeast(1, None), None, 512);
+    check(Wanted::AtLeast(900, None), None, 900);
+    check(Wanted::AtLeast(1, None), Some(300 + prompt), 150);
+    for _ in 0..100 {
+        estimates.note(7, 3_000, None);
+    }
+    let demand = Demand { output: Wanted::Open(None), cost, ..Demand::default() };
+    assert!(estimates.expected(7, &demand, None).1 >= 3_000);
+    assert_eq!(
+        estimates.expected(7, &demand, Some(300 + prompt)).1,
+        150,
+        "what others generate makes no limit too small"
+    );
 }

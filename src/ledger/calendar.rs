@@ -212,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_far_back_lets_days_go_on() {
+        let mut calendar = Calendar::default();
+        let day = calendar.today(at(0, "2026-05-02T12:00:00Z")).day;
+        assert_eq!(calendar.today(at(1, "2025-05-02T12:00:01Z")).day, day);
+        assert_eq!(calendar.today(at(13 * 3_600, "2025-05-03T01:00:00Z")).day, day + 1);
+        assert_eq!(calendar.today(at(37 * 3_600, "2025-05-04T01:00:00Z")).day, day + 2);
+    }
+
+    #[test]
     fn a_jump_forward_is_believed_after_a_minute_only() {
         let mut calendar = Calendar::default();
         let day = calendar.today(at(0, "2026-05-02T23:59:30Z")).day;
