@@ -166,6 +166,26 @@ const fn later(name: &'static str, kind: Kind, default: Fallback, doc: &'static 
 /// Largest whole number a limit may be.
 const MANY: i64 = COUNT_MAX as i64;
 
+/// What all requests of a kind are held to together.
+const HELD_TOGETHER: &[Key] = &[
+    key(
+        "requests",
+        Kind::Rates,
+        Nothing,
+        "Request rate of all of them together; of a list, all must hold. Absent: no limit.",
+    ),
+    key(
+        "burst",
+        Kind::Integer(1, MANY),
+        Nothing,
+        "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
+    ),
+    key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
+    key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of all of them together at a time."),
+    key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
+    key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
+];
+
 /// Every section, in the order of the documentation.
 pub static SECTIONS: &[Section] = &[
     Section {
@@ -284,48 +304,14 @@ pub static SECTIONS: &[Section] = &[
         shape: Shape::Named,
         enforced: true,
         doc: "What holds for one endpoint, for all callers together: `[routes.embed]`. Names are those of the log: `generate`, `chat`, `embed`, `embeddings`, `v1_chat_completions`, `v1_completions`, `v1_embeddings`, `v1_responses`, `v1_messages`.",
-        keys: &[
-            key(
-                "requests",
-                Kind::Rates,
-                Nothing,
-                "Request rate of all of them together; of a list, all must hold. Absent: no limit.",
-            ),
-            key(
-                "burst",
-                Kind::Integer(1, MANY),
-                Nothing,
-                "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
-            ),
-            key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
-            key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of all of them together at a time."),
-            key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
-            key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
-        ],
+        keys: HELD_TOGETHER,
     },
     Section {
         name: "gate",
         shape: Shape::Single,
         enforced: true,
         doc: "What holds for all requests together.",
-        keys: &[
-            key(
-                "requests",
-                Kind::Rates,
-                Nothing,
-                "Request rate of all of them together; of a list, all must hold. Absent: no limit.",
-            ),
-            key(
-                "burst",
-                Kind::Integer(1, MANY),
-                Nothing,
-                "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
-            ),
-            key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
-            key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of all of them together at a time."),
-            key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
-            key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
-        ],
+        keys: HELD_TOGETHER,
     },
     Section {
         name: "plans",

@@ -85,11 +85,14 @@ impl InWindow {
     }
 }
 
+/// When each request rate of a holder would be whole again, in nanoseconds (monotonic).
+pub type Rates = [u64; RATES_MAX];
+
 /// The books of one holder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountBooks {
     /// When each request rate would be whole again.
-    whole_at_ns: [u64; RATES_MAX],
+    whole_at_ns: Rates,
     /// Requests on their way.
     open: u32,
     /// Thousandths of a token held for them.
@@ -102,11 +105,19 @@ pub struct AccountBooks {
 }
 
 impl AccountBooks {
-    /// Whether a request that holds `need` thousandths of a token fits, by every limit. Changes nothing.
+    /// Whether a request that holds `need` thousandths of a token fits, by every limit. Changes nothing; `after` becomes the
+    /// rates as they are once it is taken, one that has no room as it is.
     ///
     /// # Errors
     /// The limit that takes longest to have room.
-    pub fn check(&self, account: &Account<'_>, need: u64, today: Today, now_ns: u64) -> Result<Standings, Excess> {
+    pub fn check(
+        &self,
+        account: &Account<'_>,
+        need: u64,
+        today: Today,
+        now_ns: u64,
+        after: &mut Rates,
+    ) -> Result<Standings, Excess> {
         let Terms { requests, concurrency, tokens, budgets, shadow: _ } = account.terms;
         let mut standings = Standings::default();
         let mut worst: Option<Excess> = None;
@@ -116,9 +127,13 @@ impl AccountBooks {
                 worst = Some(excess);
             }
         };
-        for (quota, whole_at_ns) in requests.iter().zip(self.whole_at_ns) {
-            match gcra::take(*quota, whole_at_ns, now_ns) {
-                Take::Allow { standing, .. } => standings.tighten(Some(standing), None),
+        *after = self.whole_at_ns;
+        for (quota, whole_at_ns) in requests.iter().zip(after) {
+            match gcra::take(*quota, *whole_at_ns, now_ns) {
+                Take::Allow { tat_ns, standing } => {
+                    *whole_at_ns = tat_ns;
+                    standings.tighten(Some(standing), None);
+                }
                 Take::Deny { retry_ns, standing } => found(Spent::Requests, Some(retry_ns), Some(standing)),
             }
         }
@@ -159,14 +174,10 @@ impl AccountBooks {
         worst.map_or(Ok(standings), Err)
     }
 
-    /// Takes a request from the rates. To be called where [`AccountBooks::check`] found room, or where the terms are a
-    /// shadow: a rate that has no room is then left as it is.
-    pub fn take(&mut self, account: &Account<'_>, now_ns: u64) {
-        for (quota, whole_at_ns) in account.terms.requests.iter().zip(&mut self.whole_at_ns) {
-            if let Take::Allow { tat_ns, .. } = gcra::take(*quota, *whole_at_ns, now_ns) {
-                *whole_at_ns = tat_ns;
-            }
-        }
+    /// Takes a request from the rates, as [`AccountBooks::check`] computed them. To be called where that found room, or where
+    /// the terms are a shadow.
+    pub fn take(&mut self, account: &Account<'_>, after: Rates, now_ns: u64) {
+        self.whole_at_ns = after;
         if let Some(quota) = account.terms.tokens {
             self.bucket = Some(self.bucket.unwrap_or(Bucket::new(quota)).at_rate(quota, now_ns));
         }

@@ -1,7 +1,7 @@
 //! The quota books: takes all limits of a claim or none, holds what was taken until the request ends, and charges what it
 //! used. Pure: integers and the moment handed in.
 
-use super::account::{AccountBooks, Excess, Spent, Standings};
+use super::account::{AccountBooks, Excess, Rates, Spent, Standings};
 use super::calendar::{Calendar, Today};
 use super::charge::{Figures, Observed, figures};
 use super::done::Done;
@@ -15,7 +15,7 @@ use super::slots::Slots;
 use super::users::Users;
 use super::waits::Waits;
 use crate::decision::choose::Load;
-use crate::decision::limits::{Accounts, Scope, Scopes, User, Window};
+use crate::decision::limits::{Accounts, SCOPES_MAX, Scope, Scopes, User, Window};
 use crate::decision::moment::Moment;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
@@ -131,9 +131,10 @@ impl Books {
         let mut standings = Standings::default();
         let (mut excess, mut shadowed): (Option<Excess>, Option<Excess>) = (None, None);
         let blank = AccountBooks::default();
-        for account in claim.iter() {
+        let mut rates = [Rates::default(); SCOPES_MAX];
+        for (account, after) in claim.iter().zip(&mut rates) {
             let books = self.accounts.get(&account.scope).unwrap_or(&blank);
-            match books.check(account, held, today, now.mono_ns) {
+            match books.check(account, held, today, now.mono_ns, after) {
                 Ok(found) => standings.tighten(found.requests, found.tokens),
                 Err(found) => {
                     let worst = if account.terms.shadow { &mut shadowed } else { &mut excess };
@@ -146,8 +147,8 @@ impl Books {
         if let Some(excess) = excess {
             return Err(self.with_guess(excess));
         }
-        for account in claim.iter() {
-            self.accounts.entry(account.scope).or_default().take(account, now.mono_ns);
+        for (account, after) in claim.iter().zip(rates) {
+            self.accounts.entry(account.scope).or_default().take(account, after, now.mono_ns);
         }
         self.sweep(today, now);
         let turn = self.turns.entry(pool_key).or_default();
