@@ -4,7 +4,7 @@
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems, Settings};
-use crate::file_watch::FileWatch;
+use crate::files::watch::FileWatch;
 use crate::gate::{Gate, Sharing};
 use crate::keys::{self, KeyFile};
 use crate::listen::{self, Address, Bound};

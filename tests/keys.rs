@@ -3,11 +3,11 @@
 
 use herdgate::date;
 use herdgate::decision::keyset::{KeySet, UnixMs};
-use herdgate::file_watch::FileWatch;
+use herdgate::files::watch::FileWatch;
 use herdgate::keys::file::{self, Entry, Terms, scope};
 use herdgate::keys::secret::{self, LENGTH, Secret, looks_malformed};
 use herdgate::keys::{KeyFile, watch, write};
-use herdgate::problem::Problems;
+use herdgate::files::problem::Problems;
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::fs;

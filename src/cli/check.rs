@@ -10,7 +10,7 @@ use crate::decision::policy::Plan;
 use crate::jwks::{Fetcher, Source};
 use crate::keys;
 use crate::keys::file::Entry;
-use crate::problem::{Position, Problem, Problems};
+use crate::files::problem::{Position, Problem, Problems};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -111,8 +111,8 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
         })
     };
     let mut items: Vec<Problem> = keys::file::entries(&file)?.into_iter().filter_map(lost).collect();
-    let left_out = items.len().saturating_sub(crate::problem::PROBLEMS_MAX);
-    items.truncate(crate::problem::PROBLEMS_MAX);
+    let left_out = items.len().saturating_sub(crate::files::problem::PROBLEMS_MAX);
+    items.truncate(crate::files::problem::PROBLEMS_MAX);
     match items.is_empty() {
         // A raise that is over needs its plan no more.
         true => Ok(set.len()),

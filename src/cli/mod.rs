@@ -14,7 +14,7 @@ mod usage;
 use crate::config::{self, Config};
 use crate::keys::KeyFile;
 use crate::keys::write::WriteFault;
-use crate::problem::Problems;
+use crate::files::problem::Problems;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::fmt;

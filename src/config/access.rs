@@ -54,7 +54,7 @@ impl Compiler<'_, '_> {
         if position.is_none() {
             let shown: String = name.escape_debug().take(64).collect();
             let known = plans.iter().map(|plan| &*plan.name);
-            let hint = match crate::spelling::nearest(&name, known) {
+            let hint = match crate::files::spelling::nearest(&name, known) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("add [plans.{shown}]"),
             };

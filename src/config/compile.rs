@@ -11,7 +11,7 @@ use super::value::{Value, Written};
 use crate::decision::name::NAME_MAX;
 use crate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server};
 use crate::listen::Address;
-use crate::problem::{Findings, Problems};
+use crate::files::problem::{Findings, Problems};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;

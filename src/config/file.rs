@@ -2,8 +2,8 @@
 
 use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape, quoted};
 use super::value::{self, Value};
-use crate::problem::Findings;
-use crate::spelling;
+use crate::files::problem::Findings;
+use crate::files::spelling;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

@@ -6,7 +6,7 @@ use super::settings::IssuerSource;
 use super::value::Value;
 use crate::decision::policy::{Plan, PlanIndex, Team};
 use crate::decision::token::{Issuer, Rule, jws};
-use crate::problem::Findings;
+use crate::files::problem::Findings;
 use reqwest::Url;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -135,7 +135,7 @@ impl Reader<'_, '_> {
         let position = self.plans.iter().position(|plan| &*plan.name == name);
         if position.is_none() {
             let known = self.plans.iter().map(|plan| &*plan.name);
-            let near = crate::spelling::nearest(name, known).map(|near| format!("did you mean \"{near}\"?"));
+            let near = crate::files::spelling::nearest(name, known).map(|near| format!("did you mean \"{near}\"?"));
             let what = format!("there is no [plans.{}]", name.escape_debug());
             self.findings.value(at, what, near);
         }
@@ -146,7 +146,7 @@ impl Reader<'_, '_> {
         let found = self.teams.iter().find(|team| &*team.name == name);
         if found.is_none() {
             let known = self.teams.iter().map(|team| &*team.name);
-            let near = crate::spelling::nearest(name, known).map(|near| format!("did you mean \"{near}\"?"));
+            let near = crate::files::spelling::nearest(name, known).map(|near| format!("did you mean \"{near}\"?"));
             self.findings.value(at, format!("there is no [teams.{}]", name.escape_debug()), near);
         }
         found.map(|team| team.name.clone())

@@ -4,7 +4,7 @@ use super::compile::{Compiler, integer};
 use super::file::Table;
 use super::settings::LedgerSettings;
 use super::value::Value;
-use crate::spelling;
+use crate::files::spelling;
 use crate::store_address::{OnStoreDown, StoreAddress};
 use jiff::tz::TimeZone;
 use std::num::NonZeroU32;

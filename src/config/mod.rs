@@ -16,7 +16,7 @@ pub mod settings;
 mod terms;
 pub mod value;
 
-pub use crate::problem::{Problem, Problems};
+pub use crate::files::problem::{Problem, Problems};
 pub use compile::Config;
 pub use settings::Settings;
 

@@ -115,7 +115,7 @@ impl Compiler<'_, '_> {
             let name = table.name.as_deref().unwrap_or_default();
             let Some(endpoint) = metered().find(|endpoint| endpoint.as_str() == name) else {
                 let known = metered().map(Endpoint::as_str);
-                let hint = match crate::spelling::nearest(name, known.clone()) {
+                let hint = match crate::files::spelling::nearest(name, known.clone()) {
                     Some(near) => format!("did you mean [routes.{near}]?"),
                     None => format!("known: {}", known.collect::<Vec<_>>().join(", ")),
                 };

@@ -3,8 +3,8 @@
 use super::quantity::{self, Rate};
 use super::schema::{Key, Kind, Word, quoted};
 use crate::decision::limits::Budget;
-use crate::problem::Findings;
-use crate::spelling;
+use crate::files::problem::Findings;
+use crate::files::spelling;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use super::{Step, Taken, Walk, why};
 use crate::date;
 use crate::decision::dialect::refusal_body;
 use crate::decision::verdict::{Reason, Refusal};
-use crate::problem::masked;
+use crate::files::problem::masked;
 use crate::recent::{End, Past};
 use serde_json::{Value, json};
 

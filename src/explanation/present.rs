@@ -12,7 +12,7 @@ use crate::decision::route::{Class, Endpoint, route};
 use crate::decision::verdict::{Grant, Verdict};
 use crate::decision::view::View;
 use crate::gate::Decided;
-use crate::problem::masked;
+use crate::files::problem::masked;
 use std::fmt::Write;
 
 /// Most servers told one by one.

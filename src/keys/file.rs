@@ -9,7 +9,7 @@ use crate::date;
 use crate::decision::keyset::{Behalf, Digest, Key, KeySet, Raised, UnixMs};
 use crate::decision::limits::Scope;
 use crate::decision::on_behalf;
-use crate::problem::{PROBLEMS_MAX, Position, Problem, Problems};
+use crate::files::problem::{PROBLEMS_MAX, Position, Problem, Problems};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -394,7 +394,7 @@ impl EntryReader<'_> {
                 }
                 unknown => {
                     let at = member.span().start;
-                    let hint = match crate::spelling::nearest(unknown, KNOWN.into_iter()) {
+                    let hint = match crate::files::spelling::nearest(unknown, KNOWN.into_iter()) {
                         Some(near) => format!("did you mean \"{near}\"?"),
                         None => format!("known: {}", KNOWN.join(", ")),
                     };

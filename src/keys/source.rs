@@ -1,7 +1,7 @@
 //! Where keys come from: the key file, and the pepper its newer digests are keyed with.
 
 use crate::decision::keyset::{Digest, Pepper};
-use crate::problem::Problems;
+use crate::files::problem::Problems;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;

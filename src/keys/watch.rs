@@ -3,8 +3,8 @@
 use super::file;
 use super::source::KeyFile;
 use crate::decision::keyset::KeySet;
-use crate::file_watch::FileWatch;
-use crate::problem::Problems;
+use crate::files::watch::FileWatch;
+use crate::files::problem::Problems;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};

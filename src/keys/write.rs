@@ -8,7 +8,7 @@ use super::file::{self, Entry, Raise};
 use super::source::KeyFile;
 use crate::date;
 use crate::decision::keyset::Digest;
-use crate::problem::Problems;
+use crate::files::problem::Problems;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

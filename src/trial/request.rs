@@ -199,7 +199,7 @@ fn fault(text: &str, error: &serde_json::Error) -> RequestFault {
         }
     }
     let unknown = members.keys().find(|name| FIELDS.iter().all(|(field, _)| field != name));
-    let near = unknown.and_then(|name| crate::spelling::nearest(name, FIELDS.iter().map(|(field, _)| *field)));
+    let near = unknown.and_then(|name| crate::files::spelling::nearest(name, FIELDS.iter().map(|(field, _)| *field)));
     match (unknown, near) {
         (Some(_), Some(near)) => RequestFault(format!("has an unknown field; did you mean \"{near}\"?")),
         (Some(_), None) => {
