@@ -4,14 +4,14 @@
 //! server is reported down only where the probes proved it, never because herdgate has just started; and the words `ready`,
 //! `drain` and `maint` are never sent, because they undo what an operator did by hand.
 
-use crate::clock::Clock;
-use crate::complaint::Complaints;
-use crate::decision::capacity;
 use crate::decision::fleet::ServerState;
+use crate::decision::fleet::capacity;
 use crate::decision::view::View;
-use crate::listen::{Bound, Door, Peer, serve as accept};
+use crate::gate::state::State;
 use crate::metrics::{Metrics, Port};
-use crate::state::State;
+use crate::net::listen::{Bound, Door, Peer, serve as accept};
+use crate::net::log_throttle::Complaints;
+use crate::time::clock::Clock;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

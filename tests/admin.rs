@@ -4,17 +4,18 @@
 mod wire;
 
 use herdgate::admin::{Admin, CONTROL_MODE, serve};
-use herdgate::clock::Clock;
-use herdgate::decision::fleet::{Depth, Failure, FleetView, Inventory, Model, ServerTrack};
-use herdgate::decision::name::ModelName;
-use herdgate::decision::policy::{ModelPattern, Plan, Policy};
-use herdgate::decision::token::{Fetched, Issuer, Loaded, Ring};
-use herdgate::decision::verdict::Code;
+use herdgate::decision::caller::token::{Fetched, Issuer, Loaded, Ring};
+use herdgate::decision::fleet::track::{Depth, ServerTrack};
+use herdgate::decision::fleet::{Failure, FleetView, Inventory, Model};
+use herdgate::decision::plan::policy::{ModelPattern, Plan, Policy};
+use herdgate::decision::reason::Code;
+use herdgate::decision::request::name::ModelName;
 use herdgate::gate::Gate;
-use herdgate::listen::{Address, bind};
+use herdgate::gate::receipt::Receipts;
+use herdgate::gate::state::State;
 use herdgate::metrics::{Frame, Metrics, Outcome, Port};
-use herdgate::receipt::Receipts;
-use herdgate::state::State;
+use herdgate::net::listen::{Address, bind};
+use herdgate::time::clock::Clock;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -148,7 +149,8 @@ async fn an_issuers_keys_are_shown_and_readiness_waits_for_the_first() {
 async fn a_command_that_makes_no_sense_changes_nothing() {
     let (state, clock) = (State::new(), Clock::new());
     let obey = async |path: &str, command: String| {
-        herdgate::control::obey(&state, &clock, path, http_body_util::Full::new(bytes::Bytes::from(command))).await
+        herdgate::admin::control::obey(&state, &clock, path, http_body_util::Full::new(bytes::Bytes::from(command)))
+            .await
     };
     for (command, status, why) in [
         (String::new(), 400, "cannot be read"),

@@ -5,11 +5,11 @@ mod wire;
 
 use herdgate::agent_check::{reply, serve};
 use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Preference, ServerState, ServerView};
-use herdgate::decision::name::ModelName;
-use herdgate::decision::policy::{Server, ServerKind};
+use herdgate::decision::plan::server::{Server, ServerKind};
+use herdgate::decision::request::name::ModelName;
 use herdgate::decision::view::View;
+use herdgate::gate::state::State;
 use herdgate::metrics::Metrics;
-use herdgate::state::State;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use base64::Engine as _;
-use herdgate::decision::body::{Body, BodyFault, BodyReader, FaultKind, KeepAlive};
+use herdgate::decision::request::body::{Body, BodyFault, BodyReader, FaultKind, KeepAlive};
 use proptest::prelude::*;
 use serde_json::Value;
 

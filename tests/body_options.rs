@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use herdgate::decision::body::BodyReader;
+use herdgate::decision::request::body::BodyReader;
 
 /// Reads the body whole, and cut at every byte, which must make no difference.
-fn read(source: &str) -> herdgate::decision::body::Body {
+fn read(source: &str) -> herdgate::decision::request::body::Body {
     let whole = BodyReader::read(source.as_bytes()).unwrap();
     for cut in 0..=source.len() {
         let (before, after) = source.as_bytes().split_at(cut);

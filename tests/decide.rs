@@ -2,23 +2,25 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use herdgate::clock::Clock;
-use herdgate::decision::body::BodyReader;
-use herdgate::decision::catalog;
-use herdgate::decision::dialect::refusal_body;
-use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Model, Preference, ServerTrack};
+use herdgate::decision::answer::catalog;
+use herdgate::decision::answer::dialect::refusal_body;
+use herdgate::decision::caller::keyset::{Digest, Key, KeySet};
+use herdgate::decision::fleet::track::ServerTrack;
+use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Model, Preference};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
-use herdgate::decision::keyset::{Digest, Key, KeySet};
-use herdgate::decision::limits::{Quota, Scope, Terms};
 use herdgate::decision::moment::Moment;
-use herdgate::decision::name::ModelName;
-use herdgate::decision::policy::{ModelPattern, Plan, Policy, RouteClasses, Server, ServerKind};
+use herdgate::decision::plan::limits::{Quota, Scope, Terms};
+use herdgate::decision::plan::policy::{ModelPattern, Plan, Policy, RouteClasses};
+use herdgate::decision::plan::server::{Server, ServerKind};
+use herdgate::decision::request::body::BodyReader;
+use herdgate::decision::request::name::ModelName;
 use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
+use herdgate::gate::receipt::Receipts;
+use herdgate::gate::state::State;
 use herdgate::gate::{DEADLINE_NS, Gate};
 use herdgate::metrics::{Metrics, Port};
-use herdgate::receipt::Receipts;
-use herdgate::state::State;
+use herdgate::time::clock::Clock;
 use sha2::Digest as _;
 use std::num::NonZeroU64;
 use std::sync::Arc;

@@ -4,19 +4,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
-use herdgate::clock::Clock;
 use herdgate::config::compile::compile;
-use herdgate::decision::fleet::{FleetView, Inventory, Model, ServerTrack};
+use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Pepper, Raised};
+use herdgate::decision::fleet::track::ServerTrack;
+use herdgate::decision::fleet::{FleetView, Inventory, Model};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
-use herdgate::decision::keyset::{Behalf, Digest, Key, KeySet, Pepper, Raised};
-use herdgate::decision::limits::Scope;
-use herdgate::decision::name::ModelName;
+use herdgate::decision::plan::limits::Scope;
+use herdgate::decision::request::name::ModelName;
 use herdgate::decision::verdict::Verdict;
+use herdgate::gate::receipt::Receipts;
+use herdgate::gate::state::State;
 use herdgate::gate::{Gate, Settled};
-use herdgate::ledger::charge::Observed;
+use herdgate::ledger::tokens::charge::Observed;
 use herdgate::metrics::{Metrics, Port};
-use herdgate::receipt::Receipts;
-use herdgate::state::State;
+use herdgate::time::clock::Clock;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::path::Path;

@@ -4,14 +4,14 @@
 mod simulator;
 mod wire;
 
-use herdgate::calibrations::Calibrations;
-use herdgate::clock::Clock;
 use herdgate::decision::fleet::{Served, ServerState, ServerView};
-use herdgate::decision::policy::{Server, ServerKind};
-use herdgate::drains::Drains;
+use herdgate::decision::plan::server::{Server, ServerKind};
+use herdgate::gate::state::State;
+use herdgate::mailbox::calibrations::Calibrations;
+use herdgate::mailbox::drains::Drains;
+use herdgate::mailbox::traffic::Traffic;
 use herdgate::probe::{Client, Schedule, Senses, run};
-use herdgate::state::State;
-use herdgate::traffic::Traffic;
+use herdgate::time::clock::Clock;
 use serde_json::{Value, json};
 use simulator::Sim;
 use std::sync::atomic::{AtomicUsize, Ordering};

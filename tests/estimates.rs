@@ -1,11 +1,11 @@
 //! Tokens from bytes, against answers made of known parts: before anything is learned, after checks, after exact figures.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use herdgate::decision::limits::{Cost, Demand, Wanted};
-use herdgate::decision::policy::ServerKind;
-use herdgate::decision::route::Endpoint;
-use herdgate::ledger::estimate::{Answer, Calibration, Estimated, Estimates, Exact, POOLS_MAX, Witness};
-use herdgate::ledger::form::{Asked, LAST_CHUNK, forms, framing};
+use herdgate::decision::plan::limits::{Cost, Demand, Wanted};
+use herdgate::decision::plan::server::ServerKind;
+use herdgate::decision::request::endpoint::Endpoint;
+use herdgate::ledger::tokens::estimate::{Answer, Calibration, Estimated, Estimates, Exact, POOLS_MAX, Witness};
+use herdgate::ledger::tokens::form::{Asked, LAST_CHUNK, forms, framing};
 
 /// A stand-in for a server: so many tokens of so many bytes each, `again` as its form has it.
 #[derive(Clone, Copy)]

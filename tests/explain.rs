@@ -2,18 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use herdgate::admin::{Admin, serve};
-use herdgate::clock::Clock;
 use herdgate::config;
-use herdgate::decision::blocks::{Block, Kind};
+use herdgate::decision::caller::blocks::{Block, Kind};
 use herdgate::decision::fleet::ServerState;
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
 use herdgate::gate::Gate;
+use herdgate::gate::receipt::Receipts;
+use herdgate::gate::recent::HELD;
+use herdgate::gate::state::State;
 use herdgate::keys::{self, KeyFile};
-use herdgate::listen::{Address, bind};
 use herdgate::metrics::{Metrics, Port};
-use herdgate::receipt::Receipts;
-use herdgate::recent::HELD;
-use herdgate::state::State;
+use herdgate::net::listen::{Address, bind};
+use herdgate::time::clock::Clock;
 use herdgate::trial::configured;
 use serde_json::Value;
 use std::fs;

@@ -1,8 +1,8 @@
 //! Fair order against a queue like HAProxy's: arrivals ordered by their time and the offset they were given.
 
-use herdgate::decision::limits::Scope;
-use herdgate::decision::priority::{Place, Priority};
-use herdgate::ledger::shares::Shares;
+use herdgate::decision::plan::limits::Scope;
+use herdgate::decision::plan::priority::{Place, Priority};
+use herdgate::ledger::fair_queue::Shares;
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};

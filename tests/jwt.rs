@@ -6,23 +6,24 @@
 mod harness;
 
 use harness::signer::{Signer, encoded, jwks};
-use herdgate::clock::Clock;
+use herdgate::decision::caller::token::claims::{LEEWAY_S, LIFETIME_S};
+use herdgate::decision::caller::token::issuer::shared_scope;
+use herdgate::decision::caller::token::ring::RingFault;
+use herdgate::decision::caller::token::verify::verify;
+use herdgate::decision::caller::token::{
+    Fetched, Issuer, Loaded, Ring, Rings, Rule, STALE_NS, TokenFault, Tokens, jws,
+};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
 use herdgate::decision::moment::Moment;
-use herdgate::decision::policy::{Plan, PlanIndex, Policy, RouteClasses};
-use herdgate::decision::token::claims::{LEEWAY_S, LIFETIME_S};
-use herdgate::decision::token::issuer::shared_scope;
-use herdgate::decision::token::ring::RingFault;
-use herdgate::decision::token::{
-    Fetched, Issuer, Loaded, Ring, Rings, Rule, STALE_NS, TokenFault, Tokens, jws, verify,
-};
+use herdgate::decision::plan::policy::{Plan, PlanIndex, Policy, RouteClasses};
 use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
 use herdgate::gate::Gate;
+use herdgate::gate::proven_tokens::{HALF_MAX, REMEMBER_NS, TokenMemory};
+use herdgate::gate::receipt::Receipts;
+use herdgate::gate::state::State;
 use herdgate::metrics::{Metrics, Port};
-use herdgate::receipt::Receipts;
-use herdgate::state::State;
-use herdgate::tokens::{HALF_MAX, REMEMBER_NS, TokenMemory};
+use herdgate::time::clock::Clock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::net::TcpListener;

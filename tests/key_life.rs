@@ -1,10 +1,10 @@
 //! A key's life on the command line and in its file: terms, rotation with overlap, weak imports, pepper, last use.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use herdgate::date;
-use herdgate::decision::keyset::{Digest, Key, KeySet};
+use herdgate::decision::caller::keyset::{Digest, Key, KeySet};
 use herdgate::keys::file::{self, Entry};
 use herdgate::keys::{KeyFile, load, used, write};
+use herdgate::time::date;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -1,13 +1,13 @@
 //! API keys: their form, their file, and what takes effect when it changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it also reads clock and switch
 
-use herdgate::date;
-use herdgate::decision::keyset::{KeySet, UnixMs};
+use herdgate::decision::caller::keyset::{KeySet, UnixMs};
+use herdgate::files::problem::Problems;
 use herdgate::files::watch::FileWatch;
 use herdgate::keys::file::{self, Entry, Terms, scope};
 use herdgate::keys::secret::{self, LENGTH, Secret, looks_malformed};
 use herdgate::keys::{KeyFile, watch, write};
-use herdgate::files::problem::Problems;
+use herdgate::time::date;
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::fs;

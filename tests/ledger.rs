@@ -4,8 +4,8 @@
 
 use governor::clock::FakeRelativeClock;
 use governor::{Quota as GovernorQuota, RateLimiter};
-use herdgate::decision::limits::{Account, Accounts, Holder, Quota, Scope, Terms, Window};
 use herdgate::decision::moment::Moment;
+use herdgate::decision::plan::limits::{Account, Accounts, Holder, Quota, Scope, Terms, Window};
 use herdgate::ledger::account::Excess;
 use herdgate::ledger::books::Books;
 use proptest::prelude::*;

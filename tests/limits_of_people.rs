@@ -3,21 +3,22 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use herdgate::clock::Clock;
 use herdgate::config::compile::compile;
-use herdgate::decision::blocks::{Block, Kind};
-use herdgate::decision::fleet::{FleetView, Inventory, Model, ServerTrack};
+use herdgate::decision::caller::blocks::{Block, Kind};
+use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Pepper};
+use herdgate::decision::fleet::track::ServerTrack;
+use herdgate::decision::fleet::{FleetView, Inventory, Model};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
-use herdgate::decision::keyset::{Behalf, Digest, Key, KeySet, Pepper};
-use herdgate::decision::limits::Scope;
 use herdgate::decision::moment::Moment;
-use herdgate::decision::name::ModelName;
+use herdgate::decision::plan::limits::Scope;
+use herdgate::decision::request::name::ModelName;
 use herdgate::decision::verdict::Verdict;
 use herdgate::gate::Gate;
+use herdgate::gate::receipt::Receipts;
+use herdgate::gate::state::State;
 use herdgate::ledger::users::USERS_MAX;
 use herdgate::metrics::{Metrics, Port};
-use herdgate::receipt::Receipts;
-use herdgate::state::State;
+use herdgate::time::clock::Clock;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -3,11 +3,11 @@
 
 mod wire;
 
-use herdgate::clock::Clock;
 use herdgate::gate::Gate;
+use herdgate::gate::receipt::Receipts;
+use herdgate::gate::state::State;
 use herdgate::metrics::Metrics;
-use herdgate::receipt::Receipts;
-use herdgate::state::State;
+use herdgate::time::clock::Clock;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

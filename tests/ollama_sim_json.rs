@@ -1,13 +1,13 @@
 //! The simulator's reading of JSON bodies, held against what Go's `encoding/json` makes of the same bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../examples/ollama-sim/duration.rs"]
+#[path = "../tools/ollama-sim/duration.rs"]
 #[allow(dead_code)]
 mod duration;
-#[path = "../examples/ollama-sim/fields.rs"]
+#[path = "../tools/ollama-sim/fields.rs"]
 #[allow(dead_code)]
 mod fields;
-#[path = "../examples/ollama-sim/json.rs"]
+#[path = "../tools/ollama-sim/json.rs"]
 #[allow(dead_code)]
 mod json;
 

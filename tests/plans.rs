@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test may fail
 
 use herdgate::config::compile::compile;
-use herdgate::decision::dialect::refusal_body;
-use herdgate::decision::fleet::{FleetView, Inventory, Model, ServerTrack};
+use herdgate::decision::answer::dialect::refusal_body;
+use herdgate::decision::caller::keyset::{Digest, Key, KeySet};
+use herdgate::decision::fleet::track::ServerTrack;
+use herdgate::decision::fleet::{FleetView, Inventory, Model};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
 use herdgate::decision::judge::{Judgement, judge};
-use herdgate::decision::keyset::{Digest, Key, KeySet};
-use herdgate::decision::limits::Scope;
 use herdgate::decision::moment::Moment;
-use herdgate::decision::name::ModelName;
+use herdgate::decision::plan::limits::Scope;
+use herdgate::decision::request::name::ModelName;
 use herdgate::decision::view::View;
 use std::path::Path;
 use std::sync::Arc;

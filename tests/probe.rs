@@ -3,14 +3,14 @@
 
 mod wire;
 
-use herdgate::calibrations::Calibrations;
-use herdgate::clock::Clock;
 use herdgate::decision::fleet::{FleetView, ServerState};
-use herdgate::decision::policy::{Server, ServerKind};
-use herdgate::drains::Drains;
+use herdgate::decision::plan::server::{Server, ServerKind};
+use herdgate::gate::state::State;
+use herdgate::mailbox::calibrations::Calibrations;
+use herdgate::mailbox::drains::Drains;
+use herdgate::mailbox::traffic::Traffic;
 use herdgate::probe::{Client, Schedule, Senses, run};
-use herdgate::state::State;
-use herdgate::traffic::Traffic;
+use herdgate::time::clock::Clock;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

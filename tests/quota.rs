@@ -3,13 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test may fail
 
-use herdgate::decision::limits::{Account, Accounts, Budget, Cost, Holder, Quota, Scope, Scopes, Terms, Window};
 use herdgate::decision::moment::Moment;
-use herdgate::decision::route::Endpoint;
+use herdgate::decision::plan::limits::{Account, Accounts, Budget, Cost, Holder, Quota, Scope, Scopes, Terms, Window};
+use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::ledger::account::Spent;
 use herdgate::ledger::books::{Books, Ended};
-use herdgate::ledger::charge::Observed;
 use herdgate::ledger::reservation::{Evidence, Name, Reservation};
+use herdgate::ledger::tokens::charge::Observed;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;

@@ -1,13 +1,13 @@
 //! A key raised to the limits of another plan: who is held to what until when, and what the file and the commands say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use herdgate::clock::Clock;
 use herdgate::config::compile::compile;
-use herdgate::date;
-use herdgate::decision::blocks::Blocks;
-use herdgate::decision::keyset::{Digest, KeySet};
+use herdgate::decision::caller::blocks::Blocks;
+use herdgate::decision::caller::keyset::{Digest, KeySet};
 use herdgate::keys::file::{Raise, entries};
 use herdgate::keys::{KeyFile, load, write};
+use herdgate::time::clock::Clock;
+use herdgate::time::date;
 use herdgate::trial::{PASSES, Rehearsal, Request, configured};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -287,7 +287,7 @@ fn the_change_is_told_with_plan_and_end() {
         .windows(2)
         .map(|pair| {
             let changes = pair[0].changes(&pair[1], 9);
-            let told = |change: &herdgate::decision::keyset::Change<'_>| {
+            let told = |change: &herdgate::decision::caller::keyset::Change<'_>| {
                 let to = change.raised.map(|(plan, until)| format!(" {plan} {}", date::format(until)));
                 format!("{} {}{}", change.name, change.what, to.unwrap_or_default())
             };

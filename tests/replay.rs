@@ -2,22 +2,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use base64::Engine;
-use herdgate::clock::Clock;
 use herdgate::config::compile::compile;
-use herdgate::date;
-use herdgate::decision::blocks::Blocks;
-use herdgate::decision::keyset::{Behalf, Digest, Key, KeySet};
-use herdgate::decision::limits::Scope;
+use herdgate::decision::caller::blocks::Blocks;
+use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet};
 use herdgate::decision::moment::Moment;
-use herdgate::decision::verdict::{Code, Verdict};
+use herdgate::decision::plan::limits::Scope;
+use herdgate::decision::reason::Code;
+use herdgate::decision::verdict::Verdict;
 use herdgate::gate::Gate;
-use herdgate::ledger::charge::Observed;
+use herdgate::gate::receipt::Receipts;
+use herdgate::gate::state::State;
+use herdgate::ledger::tokens::charge::Observed;
 use herdgate::metrics::{Metrics, Port};
-use herdgate::receipt::Receipts;
 use herdgate::spop::notify::{Messages, put_message};
 use herdgate::spop::translate::inquiry;
 use herdgate::spop::wire::Value as Spop;
-use herdgate::state::State;
+use herdgate::time::clock::Clock;
+use herdgate::time::date;
 use herdgate::trial::{PASSES, Rehearsal, Request, configured};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -14,7 +14,7 @@ use harness::herdgate::{Herdgate, Ports, RARE_BURST};
 use harness::nginx::{self, Mode, Nginx};
 use harness::redis::Redis;
 use harness::scratch::Scratch;
-use herdgate::shared::Share;
+use herdgate::shared_store::Share;
 use shared_store::quota;
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use harness::redis::Redis;
 use harness::scratch::Scratch;
 use herdgate::ledger::gcra::{self, Take};
 use herdgate::ledger::reservation::Evidence;
-use herdgate::shared::{Admitted, Ask, Ended, Entry, Lane, Over, Settlement, Stand, Terms, Today, Which};
+use herdgate::shared_store::{Admitted, Ask, Ended, Entry, Lane, Over, Settlement, Stand, Terms, Today, Which};
 use shared_store::{Client, holder, is_granted, quota, reservation, settlement, today, wait_for};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -451,7 +451,7 @@ fn held_and_charged_agree_with_a_naive_model_and_are_zero_and_exact_in_the_end()
 #[test]
 fn the_scripts_arithmetic_is_exact() {
     with_store(async |redis, _a, _b| {
-        let books = include_str!("../src/shared/lua/books.lua");
+        let books = include_str!("../src/shared_store/lua/books.lua");
         let script = format!(
             "{books}\nlocal out = {{}}\nfor i = 1, #ARGV, 3 do out[#out + 1] = whole(scaled(tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))) end\nreturn out"
         );
@@ -539,7 +539,7 @@ fn a_line_left_for_another_reaches_it_once() {
 
 #[test]
 fn what_is_on_its_way_from_one_is_seen_by_the_other() {
-    use herdgate::decision::choose::Load;
+    use herdgate::decision::fleet::choose::Load;
     with_store(async |_, a, b| {
         *a.told.lanes.lock().unwrap() =
             vec![Lane { server: 1, pool: 10, count: 3 }, Lane { server: 2, pool: 10, count: 1 }];

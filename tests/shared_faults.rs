@@ -8,10 +8,10 @@ mod shared_store;
 
 use harness::redis::Redis;
 use harness::scratch::Scratch;
-use herdgate::clock::Clock;
 use herdgate::ledger::gcra::{self, Take};
 use herdgate::ledger::reservation::Evidence;
-use herdgate::shared::{Admitted, Ask, Entry, Operation, Pace, Release, Share, Terms, Trouble};
+use herdgate::shared_store::{Admitted, Ask, Entry, Operation, Pace, Release, Share, Terms, Trouble};
+use herdgate::time::clock::Clock;
 use shared_store::{Client, holder, quota, reservation, settlement, today, wait_for};
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -190,7 +190,7 @@ fn troubles(client: &Client) -> u64 {
 }
 
 /// 200 a second, 20 at once.
-fn rate() -> herdgate::decision::limits::Quota {
+fn rate() -> herdgate::decision::plan::limits::Quota {
     quota(200, 1_000, 20)
 }
 

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use herdgate::decision::choose::Load;
-use herdgate::decision::limits::{Account, Accounts, Cost, Holder, Scope, Scopes, Terms};
+use herdgate::decision::fleet::choose::Load;
 use herdgate::decision::moment::Moment;
-use herdgate::decision::route::Endpoint;
+use herdgate::decision::plan::limits::{Account, Accounts, Cost, Holder, Scope, Scopes, Terms};
+use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::ledger::account::Spent;
 use herdgate::ledger::books::{Books, Ended};
-use herdgate::ledger::charge::Observed;
 use herdgate::ledger::reservation::{Name, Reservation};
 use herdgate::ledger::slots::{SLOTS_MAX, Slots};
+use herdgate::ledger::tokens::charge::Observed;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

@@ -4,13 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
-use herdgate::decision::policy::{Server, ServerKind};
-use herdgate::decision::priority::Place;
+use herdgate::decision::plan::priority::Place;
+use herdgate::decision::plan::server::{Server, ServerKind};
 use herdgate::decision::verdict::{Grant, Standing, Verdict};
 use herdgate::decision::view::View;
+use herdgate::gate::receipt::Receipts;
 use herdgate::gate::{Decided, Gate};
 use herdgate::metrics::{Metrics, Port};
-use herdgate::receipt::Receipts;
 use herdgate::spop::frame::{Flags, Header, Kind};
 use herdgate::spop::hello::HaproxyHello;
 use herdgate::spop::notify::write_notify;

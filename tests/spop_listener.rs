@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
-use herdgate::complaint::Complaints;
 use herdgate::decision::moment::Moment;
-use herdgate::listen::{Address, Bound, bind};
 use herdgate::metrics::Metrics;
+use herdgate::net::listen::{Address, Bound, bind};
+use herdgate::net::log_throttle::Complaints;
 use herdgate::spop::ack::{AckWriter, Action, Actions, Scope};
 use herdgate::spop::answerer::Answerer;
 use herdgate::spop::budget::Budget;

@@ -2,19 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
+use herdgate::decision::fleet::roster::Roster;
 use herdgate::decision::fleet::{FleetView, Inventory, Model, Preference, ServerState, ServerView};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
-use herdgate::decision::limits::Holder;
-use herdgate::decision::name::ModelName;
-use herdgate::decision::policy::{PlanIndex, Policy, Server, ServerKind};
-use herdgate::decision::priority::Place;
-use herdgate::decision::roster::Roster;
-use herdgate::decision::route::{Dialect, Endpoint};
-use herdgate::decision::verdict::{Answer, Grant, Reason, Refusal, Standing, Verdict};
+use herdgate::decision::plan::limits::Holder;
+use herdgate::decision::plan::policy::{PlanIndex, Policy};
+use herdgate::decision::plan::priority::Place;
+use herdgate::decision::plan::server::{Server, ServerKind};
+use herdgate::decision::reason::Reason;
+use herdgate::decision::request::endpoint::{Dialect, Endpoint};
+use herdgate::decision::request::name::ModelName;
+use herdgate::decision::verdict::{Answer, Grant, Refusal, Standing, Verdict};
 use herdgate::decision::view::View;
+use herdgate::gate::receipt::Receipts;
 use herdgate::gate::{Decided, Gate};
 use herdgate::metrics::{Metrics, Port};
-use herdgate::receipt::Receipts;
 use herdgate::spop::ack::{AckWriter, Action, Actions, Scope, write_ack};
 use herdgate::spop::answerer::Answerer;
 use herdgate::spop::frame::{Split, split};

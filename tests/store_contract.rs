@@ -4,7 +4,7 @@
 
 mod store;
 
-use herdgate::decision::limits::Scope;
+use herdgate::decision::plan::limits::Scope;
 use herdgate::ledger::journal::Journal;
 use herdgate::ledger::reservation::{Evidence, Record, Reservation};
 use herdgate::store::{Found, Restored, Store};

@@ -9,9 +9,9 @@ mod store;
 mod faulty;
 
 use faulty::Kind;
-use herdgate::clock::Clock;
 use herdgate::ledger::journal::Journal;
 use herdgate::store::{Fault, Options, Store};
+use herdgate::time::clock::Clock;
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -4,7 +4,7 @@
 
 mod store;
 
-use herdgate::decision::limits::Scope;
+use herdgate::decision::plan::limits::Scope;
 use herdgate::ledger::journal::Journal;
 use herdgate::ledger::reservation::Evidence;
 use herdgate::store::{By, Found, Line, Options, SPENT_DAYS, Selection, Store, StoreFault, backup, report};
@@ -167,7 +167,7 @@ fn a_user_is_forgotten_to_the_last_byte_and_sums_stay() {
 
 #[test]
 fn the_user_of_a_token_is_forgotten_also_where_its_issuers_name_is_too_long_to_keep() {
-    use herdgate::decision::token::issuer::user_scope;
+    use herdgate::decision::caller::token::issuer::user_scope;
     for issuer in ["https://id.example.com/".to_owned(), format!("https://id.example.com/{}", "realm/".repeat(20))] {
         let folder = Folder::new();
         let (store, _) = open(&folder.file()).unwrap();

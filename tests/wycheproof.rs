@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)] // a test fails by panicking; it reads a switch
 
+use herdgate::decision::caller::token::verify::verify;
+use herdgate::decision::caller::token::{Fetched, Issuer, Loaded, Ring, Rings, jws};
 use herdgate::decision::moment::Moment;
-use herdgate::decision::policy::{PlanIndex, Policy};
-use herdgate::decision::token::{Fetched, Issuer, Loaded, Ring, Rings, jws, verify};
+use herdgate::decision::plan::policy::{PlanIndex, Policy};
 use herdgate::decision::view::View;
 use serde_json::{Value, json};
 use std::path::Path;

@@ -1,16 +1,16 @@
 //! `herdgate check`: names every problem of the configuration and the key file.
 
 use super::Failure;
-use crate::clock::Clock;
 use crate::config::settings::IssuerSource;
 use crate::config::{self, Config};
-use crate::decision::allowance::Allowance;
-use crate::decision::overshoot::{overshoot, told};
-use crate::decision::policy::Plan;
+use crate::decision::plan::allowance::Allowance;
+use crate::decision::plan::overshoot::{overshoot, told};
+use crate::decision::plan::policy::Plan;
+use crate::files::problem::{Position, Problem, Problems};
 use crate::jwks::{Fetcher, Source};
 use crate::keys;
 use crate::keys::file::Entry;
-use crate::files::problem::{Position, Problem, Problems};
+use crate::time::clock::Clock;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! Asks the running daemon over its control socket.
 
 use super::Failure;
-use crate::listen::Address;
+use crate::net::listen::Address;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;

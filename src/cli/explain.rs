@@ -2,14 +2,14 @@
 
 use super::control::Control;
 use super::{Failure, JsonFlag};
-use crate::clock::Clock;
 use crate::config::is_stdin;
-use crate::date;
-use crate::decision::blocks::Blocks;
+use crate::decision::caller::blocks::Blocks;
 use crate::decision::verdict::Verdict;
 use crate::explanation::why;
 use crate::keys::{self, Secret};
-use crate::listen::Address;
+use crate::net::listen::Address;
+use crate::time::clock::Clock;
+use crate::time::date;
 use crate::trial::{LINE_MAX, PASSES, Rehearsal, Request, configured, lent, refused_with, reported};
 use clap::Args;
 use serde_json::{Value, json};

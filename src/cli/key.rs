@@ -1,13 +1,13 @@
 //! `herdgate key`: makes, lists, rotates, raises, revokes and imports API keys.
 
 use super::{Failure, KeyCommand, Terms};
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::quantity;
-use crate::date;
-use crate::decision::on_behalf;
+use crate::decision::caller::on_behalf;
 use crate::keys::file::{self, Entry, Raise, entries, is_name};
 use crate::keys::{KeyFile, Secret, used, write};
+use crate::time::clock::Clock;
+use crate::time::date;
 use serde_json::json;
 use std::io::{self, Read, Write};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! One request's life, as the ledger's file has it: what it held, and what it came to.
 
 use crate::config::Config;
-use crate::date;
 use crate::store::{Found, Row, StoreFault, find};
+use crate::time::date;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 

@@ -12,9 +12,9 @@ mod status;
 mod usage;
 
 use crate::config::{self, Config};
+use crate::files::problem::Problems;
 use crate::keys::KeyFile;
 use crate::keys::write::WriteFault;
-use crate::files::problem::Problems;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::fmt;

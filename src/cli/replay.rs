@@ -1,9 +1,9 @@
 //! `herdgate replay`: decides on requests of a file or of standard input, one JSON object a line, and answers a line each.
 
 use super::Failure;
-use crate::clock::Clock;
-use crate::decision::blocks::Blocks;
+use crate::decision::caller::blocks::Blocks;
 use crate::keys;
+use crate::time::clock::Clock;
 use crate::trial::{Account, LINE_MAX, Line, Lines, Rehearsal, Request, RequestFault, configured};
 use serde_json::json;
 use std::fs::File;

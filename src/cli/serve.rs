@@ -24,7 +24,7 @@ pub(super) fn run(config: &Path, logging: Logging) -> Result<(), Failure> {
         .with_default(level.min(LevelFilter::WARN))
         .with_target("herdgate", level)
         // Who was refused what must not depend on how much else is of interest.
-        .with_target(crate::audit::TARGET, level.max(LevelFilter::INFO));
+        .with_target(crate::gate::audit::TARGET, level.max(LevelFilter::INFO));
     let lines = fmt::layer().with_writer(writer).with_target(true).with_ansi(io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(ours);
     if logging.log_json {

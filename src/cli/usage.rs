@@ -2,13 +2,13 @@
 
 use super::control::Control;
 use super::{Failure, JsonFlag};
-use crate::clock::Clock;
 use crate::config::settings::LedgerSettings;
 use crate::config::{Config, quantity};
-use crate::date;
-use crate::decision::name::ModelName;
+use crate::decision::request::name::ModelName;
 use crate::ledger::reservation::Evidence;
 use crate::store::{By, LINES_MAX, Line, Options, Selection, Store, StoreFault, backup, report};
+use crate::time::clock::Clock;
+use crate::time::date;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use std::io::Write;

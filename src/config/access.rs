@@ -5,8 +5,8 @@ use super::file::{File, Table};
 use super::settings::KeySettings;
 use super::terms::whole;
 use super::value::Value;
-use crate::decision::limits::{Quota, Scope, Terms};
-use crate::decision::policy::{Anonymous, Plan, PlanIndex, Team};
+use crate::decision::plan::limits::{Quota, Scope, Terms};
+use crate::decision::plan::policy::{Anonymous, Plan, PlanIndex, Team};
 use std::path::PathBuf;
 
 /// Most `[teams.NAME]` tables.

@@ -4,7 +4,7 @@ use super::compile::Compiler;
 use super::file::Table;
 use super::quantity;
 use super::value::Value;
-use crate::decision::allowance::{Allowance, LeftOpen, Loaded};
+use crate::decision::plan::allowance::{Allowance, LeftOpen, Loaded};
 use std::time::Duration;
 
 impl Compiler<'_, '_> {

@@ -5,7 +5,7 @@ use super::file::Table;
 use super::settings::LedgerSettings;
 use super::value::Value;
 use crate::files::spelling;
-use crate::store_address::{OnStoreDown, StoreAddress};
+use crate::shared_store::address::{OnStoreDown, StoreAddress};
 use jiff::tz::TimeZone;
 use std::num::NonZeroU32;
 use std::time::Duration;

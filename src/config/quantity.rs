@@ -1,6 +1,6 @@
 //! Quantities as people write them: durations `250ms`, rates `60/min`, counts `100k`.
 
-use crate::decision::limits::{Budget, Window};
+use crate::decision::plan::limits::{Budget, Window};
 use nom::branch::alt;
 use nom::bytes::complete::tag;
 use nom::character::complete::digit1;

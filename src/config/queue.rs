@@ -3,7 +3,7 @@
 use super::compile::Compiler;
 use super::file::{File, Table};
 use super::value::Value;
-use crate::decision::priority::{Patience, Priority};
+use crate::decision::plan::priority::{Patience, Priority};
 use std::time::Duration;
 
 /// Bounds of `timeout`. The upper one is below the time after which the shipped nginx file gives a waiting request up.

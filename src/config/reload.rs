@@ -2,8 +2,8 @@
 
 use super::compile::Config;
 use super::settings::Settings;
-use crate::files::watch::FileWatch;
 use crate::files::problem::Problems;
+use crate::files::watch::FileWatch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};

@@ -4,7 +4,7 @@
 //! a link-local address is never a model server: it is where clouds hand out credentials (169.254.169.254), so it is
 //! refused in every spelling the URL reader folds together (hexadecimal, octal, one number, IPv4 in IPv6).
 
-use crate::decision::policy::ServerKind;
+use crate::decision::plan::server::ServerKind;
 use reqwest::Url;
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -1,8 +1,8 @@
 //! Settings of the process, as opposed to the policy that decisions read: addresses, files, intervals.
 
-use crate::decision::limits::Quota;
-use crate::listen::Address;
-use crate::store_address::{OnStoreDown, StoreAddress};
+use crate::decision::plan::limits::Quota;
+use crate::net::listen::Address;
+use crate::shared_store::address::{OnStoreDown, StoreAddress};
 use jiff::tz::TimeZone;
 use std::net::IpAddr;
 use std::num::NonZeroU32;

@@ -4,10 +4,10 @@ use super::compile::{Compiler, integer};
 use super::file::{File, Table};
 use super::quantity::Rate;
 use super::value::Value;
-use crate::decision::limits::{Budget, Cost, Quota, RATES_MAX, Scope, Terms};
-use crate::decision::name::{ModelName, NAME_MAX};
-use crate::decision::policy::{ModelPolicy, RoutePolicy};
-use crate::decision::route::{Class, Endpoint};
+use crate::decision::plan::limits::{Budget, Cost, Quota, RATES_MAX, Scope, Terms};
+use crate::decision::plan::policy::{ModelPolicy, RoutePolicy};
+use crate::decision::request::endpoint::{Class, Endpoint};
+use crate::decision::request::name::{ModelName, NAME_MAX};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 

@@ -2,7 +2,7 @@
 
 use super::quantity::{self, Rate};
 use super::schema::{Key, Kind, Word, quoted};
-use crate::decision::limits::Budget;
+use crate::decision::plan::limits::Budget;
 use crate::files::problem::Findings;
 use crate::files::spelling;
 use std::net::SocketAddr;

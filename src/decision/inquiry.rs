@@ -3,7 +3,7 @@
 //! An adapter fills these fields from what the proxy itself knows (SPOE arguments, nginx variables in headers of our own
 //! name) and never from a header the client could have set, the credentials excepted.
 
-use super::body::{Body, BodyFault};
+use crate::decision::request::body::{Body, BodyFault};
 use std::net::IpAddr;
 
 /// One question: may this request go through, and to which server?
@@ -88,7 +88,7 @@ pub enum BodyShown<'a> {
         /// Size of the whole body in bytes, as far as the proxy knows it.
         size: u64,
     },
-    /// The ingress pushed the whole body through a [`super::body::BodyReader`] while it arrived.
+    /// The ingress pushed the whole body through a [`crate::decision::request::body::BodyReader`] while it arrived.
     Read(&'a Result<Body, BodyFault>),
     /// The body was larger than this ingress reads.
     TooLarge,

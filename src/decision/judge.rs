@@ -1,20 +1,23 @@
 //! The first half of a decision: route, authenticate, read the body, resolve the model, name the limits. Pure.
 
-use super::authenticate::{Caller, Identity, authenticate};
-use super::body::{Body, BodyFault, BodyReader, FaultKind, Watched};
-use super::bounds::Output;
 use super::inquiry::{BodyShown, Inquiry};
-use super::keyset::Key;
-use super::limits::{Account, Accounts, Demand, Holder, Scope, Terms, User, Wanted, Written};
 use super::moment::Moment;
-use super::policy::ServerKind;
-use super::priority::Priority;
+use super::reason::Reason;
 use super::resolve::resolve;
-use super::roster::Pool;
-use super::route::{Class, Dialect, Endpoint, Route, percent_decoded, route};
-use super::token::{self, Afresh, Tokens};
-use super::verdict::{Answer, Reason, Refusal};
+use super::verdict::{Answer, Refusal};
 use super::view::View;
+use crate::decision::caller::authenticate::{Caller, Identity, authenticate};
+use crate::decision::caller::keyset::Key;
+use crate::decision::caller::token::verify::Afresh;
+use crate::decision::caller::token::{self, Tokens};
+use crate::decision::fleet::roster::Pool;
+use crate::decision::plan::bounds::Output;
+use crate::decision::plan::limits::{Account, Accounts, Demand, Holder, Scope, Terms, User, Wanted, Written};
+use crate::decision::plan::priority::Priority;
+use crate::decision::plan::server::ServerKind;
+use crate::decision::request::body::{Body, BodyFault, BodyReader, FaultKind, Watched};
+use crate::decision::request::endpoint::{Class, Dialect, Endpoint};
+use crate::decision::request::route::{Route, percent_decoded, route};
 
 /// What judging an inquiry came to, and what is worth writing down of it whatever that is.
 #[derive(Debug, Clone)]

@@ -3,11 +3,12 @@
 //! A model that does not exist and one outside the plan get the same answer, so that a caller cannot list what it may not
 //! use; the reason in the log tells them apart.
 
-use super::name::{ModelName, NameBuffer};
-use super::policy::{Plan, PlanIndex};
-use super::roster::Pool;
-use super::verdict::{Reason, Refusal};
+use super::reason::Reason;
+use super::verdict::Refusal;
 use super::view::View;
+use crate::decision::fleet::roster::Pool;
+use crate::decision::plan::policy::{Plan, PlanIndex};
+use crate::decision::request::name::{ModelName, NameBuffer};
 
 /// Finds the pool for a model name as the client wrote it.
 pub fn resolve<'v>(view: &'v View, plan: &Plan, index: PlanIndex, requested: &str) -> Result<&'v Pool, Refusal> {
@@ -28,6 +29,8 @@ pub fn resolve<'v>(view: &'v View, plan: &Plan, index: PlanIndex, requested: &st
 
 /// A client's model name as an answer may repeat it: cut to a length, at a character.
 fn shown(requested: &str) -> Box<str> {
-    let end = (0..=requested.len().min(super::name::NAME_MAX)).rev().find(|&at| requested.is_char_boundary(at));
+    let end = (0..=requested.len().min(crate::decision::request::name::NAME_MAX))
+        .rev()
+        .find(|&at| requested.is_char_boundary(at));
     requested.get(..end.unwrap_or(0)).unwrap_or("").into()
 }

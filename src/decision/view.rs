@@ -1,12 +1,13 @@
 //! The one immutable value a decision reads: policy, keys and fleet, and what follows from having them together.
 
-use super::blocks::Blocks;
-use super::fleet::FleetView;
-use super::keyset::{Key, KeySet};
 use super::moment::Moment;
-use super::policy::{Plan, PlanIndex, Policy, Server, ServerIndex, Team};
-use super::roster::Roster;
-use super::token::Rings;
+use crate::decision::caller::blocks::Blocks;
+use crate::decision::caller::keyset::{Key, KeySet};
+use crate::decision::caller::token::Rings;
+use crate::decision::fleet::FleetView;
+use crate::decision::fleet::roster::Roster;
+use crate::decision::plan::policy::{Plan, PlanIndex, Policy, Team};
+use crate::decision::plan::server::{Server, ServerIndex};
 use std::sync::Arc;
 
 /// Composed by one writer and swapped whole, so that no decision sees a new plan with an old fleet.

@@ -12,7 +12,7 @@ pub use past::past;
 pub use present::present;
 pub use why::why;
 
-use crate::decision::verdict::{Code, Reason};
+use crate::decision::reason::{Code, Reason};
 use serde::Serialize;
 
 /// The steps of a decision, in their order.
@@ -123,9 +123,9 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::body::{BodyFault, FaultKind};
-    use crate::decision::limits::Holder;
-    use crate::decision::token::TokenFault;
+    use crate::decision::caller::token::TokenFault;
+    use crate::decision::plan::limits::Holder;
+    use crate::decision::request::body::{BodyFault, FaultKind};
 
     #[test]
     fn a_reason_belongs_to_the_step_that_finds_it() {

@@ -1,11 +1,12 @@
 //! The steps of a remembered decision, with what was kept of each: what the control socket answers.
 
 use super::{Step, Taken, Walk, why};
-use crate::date;
-use crate::decision::dialect::refusal_body;
-use crate::decision::verdict::{Reason, Refusal};
+use crate::decision::answer::dialect::refusal_body;
+use crate::decision::reason::Reason;
+use crate::decision::verdict::Refusal;
 use crate::files::problem::masked;
-use crate::recent::{End, Past};
+use crate::gate::recent::{End, Past};
+use crate::time::date;
 use serde_json::{Value, json};
 
 /// A past decision as JSON: its facts, its steps, and why it was refused.

@@ -1,18 +1,19 @@
 //! The steps of a decision that has just been taken, with what each looked at.
 
 use super::{Step, Taken, Walk};
-use crate::decision::authenticate::{Caller, Identity};
+use crate::decision::caller::authenticate::{Caller, Identity};
+use crate::decision::fleet::roster::Pool;
 use crate::decision::inquiry::{BodyShown, Inquiry};
-use crate::decision::limits::{Quota, Terms};
-use crate::decision::name::NameBuffer;
-use crate::decision::overshoot::{self, overshoot_of};
-use crate::decision::policy::{ModelPattern, Plan};
-use crate::decision::roster::Pool;
-use crate::decision::route::{Class, Endpoint, route};
+use crate::decision::plan::limits::{Quota, Terms};
+use crate::decision::plan::overshoot::{self, overshoot_of};
+use crate::decision::plan::policy::{ModelPattern, Plan};
+use crate::decision::request::endpoint::{Class, Endpoint};
+use crate::decision::request::name::NameBuffer;
+use crate::decision::request::route::route;
 use crate::decision::verdict::{Grant, Verdict};
 use crate::decision::view::View;
-use crate::gate::Decided;
 use crate::files::problem::masked;
+use crate::gate::Decided;
 use std::fmt::Write;
 
 /// Most servers told one by one.
@@ -68,7 +69,7 @@ fn word(class: Class) -> &'static str {
 }
 
 fn told_route(inquiry: &Inquiry<'_>, endpoint: Option<Endpoint>) -> String {
-    let path = String::from_utf8_lossy(crate::audit::path_of(inquiry.target)).into_owned();
+    let path = String::from_utf8_lossy(crate::gate::audit::path_of(inquiry.target)).into_owned();
     let asked = format!("{} {}", inquiry.method.escape_ascii(), masked(&path).escape_debug());
     match endpoint {
         Some(endpoint) => format!("{asked} is endpoint {}, of class {}", endpoint.as_str(), word(endpoint.class())),

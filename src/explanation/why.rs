@@ -1,9 +1,9 @@
 //! Reasons in words, for operators: what is wrong, and where to look.
 
-use crate::decision::body::FaultKind;
-use crate::decision::limits::{Holder, Window};
-use crate::decision::token::TokenFault;
-use crate::decision::verdict::Reason;
+use crate::decision::caller::token::TokenFault;
+use crate::decision::plan::limits::{Holder, Window};
+use crate::decision::reason::Reason;
+use crate::decision::request::body::FaultKind;
 
 /// What a reason means. For operators only: clients are told less.
 pub fn why(reason: &Reason) -> &'static str {

@@ -1,12 +1,13 @@
 //! From what a claim got to a verdict: what is held, and who waits.
 
 use super::{Gate, Id, refusal};
-use crate::audit::Against;
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::Judged;
 use crate::decision::moment::Moment;
-use crate::decision::verdict::{Reason, Refusal, Verdict};
+use crate::decision::reason::Reason;
+use crate::decision::verdict::{Refusal, Verdict};
 use crate::decision::view::View;
+use crate::gate::audit::Against;
 use crate::ledger::account::Excess;
 use crate::ledger::memory::Turn;
 use crate::metrics::Port;

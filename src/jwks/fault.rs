@@ -1,6 +1,6 @@
 //! Why a key set could not be taken up: a closed set, so that it may be a label.
 
-use crate::decision::token::ring::RingFault;
+use crate::decision::caller::token::ring::RingFault;
 
 /// Why a fetch failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -12,11 +12,11 @@ mod fetch;
 pub use fault::FetchFault;
 pub use fetch::{Fetcher, Source};
 
-use crate::clock::{Clock, timer};
-use crate::decision::token::{Fetched, Loaded, Ring};
+use crate::decision::caller::token::{Fetched, Loaded, Ring};
+use crate::gate::state::State;
+use crate::mailbox::wanted::{Desk, Wanted};
 use crate::metrics::Metrics;
-use crate::state::State;
-use crate::wanted::{Desk, Wanted};
+use crate::time::clock::{Clock, timer};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,11 +5,11 @@
 //! is ever shown in a problem, because a secret may have been pasted where its digest belongs.
 
 use super::source::KeyFile;
-use crate::date;
-use crate::decision::keyset::{Behalf, Digest, Key, KeySet, Raised, UnixMs};
-use crate::decision::limits::Scope;
-use crate::decision::on_behalf;
+use crate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Raised, UnixMs};
+use crate::decision::caller::on_behalf;
+use crate::decision::plan::limits::Scope;
 use crate::files::problem::{PROBLEMS_MAX, Position, Problem, Problems};
+use crate::time::date;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};

@@ -5,7 +5,7 @@
 //! a look-up and is no protection: CRC-32 is public arithmetic. What protects is the 256 bits. A CRC-32 notices every
 //! change confined to 32 bits in a row, hence every change of one character.
 
-use crate::decision::keyset::Digest;
+use crate::decision::caller::keyset::Digest;
 use rand::TryRng;
 use sha2::{Digest as _, Sha256};
 use std::fmt;

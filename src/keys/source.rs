@@ -1,6 +1,6 @@
 //! Where keys come from: the key file, and the pepper its newer digests are keyed with.
 
-use crate::decision::keyset::{Digest, Pepper};
+use crate::decision::caller::keyset::{Digest, Pepper};
 use crate::files::problem::Problems;
 use std::fs::File;
 use std::io::{self, Read};

@@ -3,7 +3,7 @@
 //! The key file is never written for this. What is lost with a crash is a minute of uses; a file that is damaged counts as
 //! none, because nothing is decided by it.
 
-use crate::date;
+use crate::time::date;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};

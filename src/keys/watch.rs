@@ -2,9 +2,9 @@
 
 use super::file;
 use super::source::KeyFile;
-use crate::decision::keyset::KeySet;
-use crate::files::watch::FileWatch;
+use crate::decision::caller::keyset::KeySet;
 use crate::files::problem::Problems;
+use crate::files::watch::FileWatch;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};

@@ -6,9 +6,9 @@
 
 use super::file::{self, Entry, Raise};
 use super::source::KeyFile;
-use crate::date;
-use crate::decision::keyset::Digest;
+use crate::decision::caller::keyset::Digest;
 use crate::files::problem::Problems;
+use crate::time::date;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

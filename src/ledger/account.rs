@@ -3,7 +3,7 @@
 use super::bucket::{Bucket, Over};
 use super::calendar::Today;
 use super::gcra::{self, Take};
-use crate::decision::limits::{Account, Holder, RATES_MAX, Terms, Window};
+use crate::decision::plan::limits::{Account, Holder, RATES_MAX, Terms, Window};
 use crate::decision::verdict::Standing;
 
 /// Why a holder's books do not take a request now.

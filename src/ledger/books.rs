@@ -3,20 +3,20 @@
 
 use super::account::{AccountBooks, Excess, Rates, Spent, Standings};
 use super::calendar::{Calendar, Today};
-use super::charge::{Figures, Observed, figures};
 use super::done::Done;
 use super::durations::Durations;
-use super::estimate::Estimates;
 use super::hold::NOWHERE;
 use super::reservation::{Evidence, Record, Reservation};
-use super::shares::Shares;
 use super::silence::Silence;
 use super::slots::Slots;
 use super::users::Users;
 use super::waits::Waits;
-use crate::decision::choose::Load;
-use crate::decision::limits::{Accounts, SCOPES_MAX, Scope, Scopes, User, Window};
+use crate::decision::fleet::choose::Load;
 use crate::decision::moment::Moment;
+use crate::decision::plan::limits::{Accounts, SCOPES_MAX, Scope, Scopes, User, Window};
+use crate::ledger::fair_queue::Shares;
+use crate::ledger::tokens::charge::{Figures, Observed, figures};
+use crate::ledger::tokens::estimate::Estimates;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

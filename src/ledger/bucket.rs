@@ -4,7 +4,7 @@
 //! taken out of the bucket and given back, what a bucket that had filled up meanwhile gets back would be more than its
 //! capacity. Integers only; every rounding is against the caller, by less than a nanosecond of refill.
 
-use crate::decision::limits::Quota;
+use crate::decision::plan::limits::Quota;
 use crate::decision::verdict::Standing;
 
 /// A bucket.

@@ -5,8 +5,8 @@
 //! forward by more than an hour beyond what the monotonic clock says is not believed for a minute, in which a wrong time
 //! server can be set right; days go on by the monotonic clock until then.
 
-use crate::decision::limits::Window;
 use crate::decision::moment::Moment;
+use crate::decision::plan::limits::Window;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;

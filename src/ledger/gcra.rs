@@ -4,7 +4,7 @@
 //! leaves that time at most `burst` intervals ahead. Integers only; the interval is rounded up, so that the rate is never
 //! above the configured one.
 
-use crate::decision::limits::Quota;
+use crate::decision::plan::limits::Quota;
 use crate::decision::verdict::Standing;
 
 /// Nanoseconds one request costs under this quota, at least 1.

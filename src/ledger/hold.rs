@@ -8,15 +8,16 @@ use super::account::{Excess, Standings};
 use super::books::{Admission, Books};
 use super::reservation::{Reservation, Written};
 use super::slots::Slots;
-use crate::decision::choose::{Choice, Load, choose};
 use crate::decision::fleet::Preference;
+use crate::decision::fleet::choose::{Choice, Load, choose};
+use crate::decision::fleet::roster::Pool;
 use crate::decision::judge::Claim;
-use crate::decision::limits::{Account, Accounts, Demand, Holder, Scope, Terms};
 use crate::decision::moment::Moment;
-use crate::decision::policy::{ServerIndex, ServerKind};
-use crate::decision::priority::{Place, Priority};
-use crate::decision::roster::Pool;
-use crate::decision::verdict::{Reason, Refusal};
+use crate::decision::plan::limits::{Account, Accounts, Demand, Holder, Scope, Terms};
+use crate::decision::plan::priority::{Place, Priority};
+use crate::decision::plan::server::{ServerIndex, ServerKind};
+use crate::decision::reason::Reason;
+use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
 
 /// The key of no server, for what waits. No name has it but by a chance of one in 2^64.

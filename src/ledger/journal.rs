@@ -14,3 +14,12 @@ pub trait Journal: Send + Sync {
     /// A request whose verdict never arrived was let go, and is not charged.
     fn released(&self, id: u128);
 }
+
+/// Who keeps records of users, and can forget them.
+pub trait Keeper: Send + Sync {
+    /// Forgets a user; takes its time. Answers what was done.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn forget(&self, user: &str) -> Result<String, String>;
+}

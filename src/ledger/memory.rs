@@ -2,17 +2,18 @@
 
 use super::account::{Excess, Standings};
 use super::books::{Books, EXPIRED_AT_ONCE, Ended};
-use super::charge::Observed;
-use super::estimate::{Calibration, Compared, Witness};
 use super::hold::{Held, NOWHERE};
 use super::reservation::{Evidence, Name, Record, Reservation, Written};
-use crate::decision::choose::{Choice, choose};
+use crate::decision::fleet::choose::{Choice, choose};
 use crate::decision::judge::Claim;
-use crate::decision::limits::{Accounts, Scope};
 use crate::decision::moment::Moment;
-use crate::decision::policy::ServerKind;
-use crate::decision::verdict::{Reason, Refusal};
+use crate::decision::plan::limits::{Accounts, Scope};
+use crate::decision::plan::server::ServerKind;
+use crate::decision::reason::Reason;
+use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
+use crate::ledger::tokens::charge::Observed;
+use crate::ledger::tokens::estimate::{Calibration, Compared, Witness};
 use jiff::tz::TimeZone;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -196,7 +197,7 @@ impl MemoryLedger {
         Witness::ALL.map(|witness| [false, true].map(|stream| books.learned().compared(witness, stream)))
     }
 
-    /// See [`Estimates::ratios`](super::estimate::Estimates::ratios).
+    /// See [`Estimates::ratios`](crate::ledger::tokens::estimate::Estimates::ratios).
     pub fn bytes_per_token(&self, pool_key: u64) -> Option<(f64, f64)> {
         self.lock().learned().ratios(pool_key)
     }

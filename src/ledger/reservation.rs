@@ -1,8 +1,8 @@
 //! What one request took, and what is known of it until it ends: the Reservation of `DESIGN.md`. Pure data.
 
-pub use crate::decision::limits::{Cost, Scopes, Written};
-use crate::decision::name::ModelName;
-use crate::decision::route::Endpoint;
+pub use crate::decision::plan::limits::{Cost, Scopes, Written};
+use crate::decision::request::endpoint::Endpoint;
+use crate::decision::request::name::ModelName;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -4,16 +4,16 @@
 use super::account::{Excess, Standings};
 use super::books::Admission;
 use super::calendar::Today;
-use super::charge::Observed;
 use super::hold::NOWHERE;
 use super::memory::{Asked, Denied, MemoryLedger, Taken, Turn};
 use super::reservation::{Name, Record, Reservation, Written};
-use crate::decision::choose::{Choice, Load, choose};
+use crate::decision::fleet::choose::{Choice, Load, choose};
 use crate::decision::judge::Claim;
-use crate::decision::limits::{Accounts, Scope};
 use crate::decision::moment::Moment;
-use crate::decision::policy::ServerKind;
+use crate::decision::plan::limits::{Accounts, Scope};
+use crate::decision::plan::server::ServerKind;
 use crate::decision::view::View;
+use crate::ledger::tokens::charge::Observed;
 use std::sync::Arc;
 
 /// What a claim would take, before anybody was asked whether it may.

@@ -1,8 +1,8 @@
 //! The users behind keys: who has books of their own. Bounded for each key, because whoever holds a key names its users.
 //! Pure; time is handed in.
 
-use crate::decision::limits::{Scope, User};
 use crate::decision::moment::Moment;
+use crate::decision::plan::limits::{Scope, User};
 use std::collections::HashMap;
 use std::sync::Arc;
 

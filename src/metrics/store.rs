@@ -1,8 +1,8 @@
 //! What the ledger's store tells: whether it is written, what waits, what was dropped.
 
 use super::{Family, Sample, Value};
-use crate::date;
 use crate::store::{Fault, Health};
+use crate::time::date;
 use serde::Serialize;
 
 /// How the ledger's file does, as `/status` tells it.

@@ -5,8 +5,8 @@ use super::request::{Facts, malformed};
 use crate::decision::inquiry::BodyShown;
 use crate::decision::verdict::Verdict;
 use crate::gate::Gate;
-use crate::http::Answer;
 use crate::metrics::Port;
+use crate::net::http::Answer;
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
@@ -62,7 +62,7 @@ fn refused(status: u16) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::verdict::Code;
+    use crate::decision::reason::Code;
 
     #[test]
     fn every_refusal_is_401_or_403_and_keeps_its_real_status_beside() {

@@ -6,7 +6,7 @@
 use super::reply;
 use super::request::{METHOD, URI, once};
 use crate::gate::Gate;
-use crate::http::Answer;
+use crate::net::http::Answer;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 

@@ -6,14 +6,14 @@
 use super::reply::{self, refused};
 use super::request::{Facts, malformed};
 use super::wait::TICKET;
-use crate::decision::body::{Body, BodyFault, BodyReader};
-use crate::decision::catalog;
+use crate::decision::answer::catalog;
 use crate::decision::inquiry::BodyShown;
+use crate::decision::request::body::{Body, BodyFault, BodyReader};
 use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
 use crate::gate::{Decided, Gate};
-use crate::http::Answer;
 use crate::metrics::Port;
+use crate::net::http::Answer;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::Request;

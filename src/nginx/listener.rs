@@ -2,9 +2,9 @@
 
 use super::{auth_request, catalog, handoff, wait};
 use crate::gate::Gate;
-use crate::http::{self, Answer};
-use crate::listen::{self, Bound, Door};
 use crate::metrics::Port;
+use crate::net::http::{self, Answer};
+use crate::net::listen::{self, Bound, Door};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;

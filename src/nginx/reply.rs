@@ -1,11 +1,11 @@
 //! Verdict → the headers that nginx copies or passes on.
 
-use crate::decision::dialect::refusal_body;
-use crate::decision::reset::Reset;
-use crate::decision::route::Dialect;
+use crate::decision::answer::dialect::refusal_body;
+use crate::decision::answer::reset::Reset;
+use crate::decision::request::endpoint::Dialect;
 use crate::decision::verdict::{Grant, Refusal, Standing};
 use crate::gate::Id;
-use crate::http::Answer;
+use crate::net::http::Answer;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -118,8 +118,8 @@ pub fn add(answer: &mut Answer, name: HeaderName, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::limits::Holder;
-    use crate::decision::verdict::Reason;
+    use crate::decision::plan::limits::Holder;
+    use crate::decision::reason::Reason;
 
     #[test]
     fn refusals_say_when_to_come_back_and_how_to_authenticate() {

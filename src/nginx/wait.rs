@@ -3,15 +3,16 @@
 use super::handoff::{GRANTED, X_ACCEL_REDIRECT};
 use super::reply;
 use super::request::once;
-use crate::decision::route::Dialect;
-use crate::decision::verdict::{Reason, Refusal};
+use crate::decision::reason::Reason;
+use crate::decision::request::endpoint::Dialect;
+use crate::decision::verdict::Refusal;
 use crate::gate::Gate;
-use crate::http::Answer;
-use crate::queue::Outcome;
+use crate::gate::wait::Outcome;
+use crate::net::http::Answer;
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
-/// What ties the two hops together; see [`crate::queue`].
+/// What ties the two hops together; see [`crate::gate::wait`].
 pub const TICKET: HeaderName = HeaderName::from_static("x-herdgate-ticket");
 
 /// Milliseconds that a request waited here, for the log.

@@ -2,7 +2,7 @@
 
 use super::Parsed;
 use crate::decision::fleet::Failure;
-use crate::decision::name::NAME_MAX;
+use crate::decision::request::name::NAME_MAX;
 use crate::probe::fetch::failure;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};

@@ -4,8 +4,8 @@
 //! for it to arrive when it is made.
 
 use super::fetch::Said;
-use crate::ledger::estimate::{Answer, Calibration};
-use crate::ledger::form::{Asked, LAST_CHUNK, framing};
+use crate::ledger::tokens::estimate::{Answer, Calibration};
+use crate::ledger::tokens::form::{Asked, LAST_CHUNK, framing};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -253,8 +253,8 @@ pub fn openai(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Take
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::policy::ServerKind;
-    use crate::decision::route::Endpoint;
+    use crate::decision::plan::server::ServerKind;
+    use crate::decision::request::endpoint::Endpoint;
 
     const CHAT: Asked =
         Asked { kind: ServerKind::Ollama, endpoint: Endpoint::Chat, stream: true, usage: false, raw: false };

@@ -19,16 +19,15 @@ pub use openai::parse_models;
 pub use rotation::{Ask, Bounds, Look, Pick, Rotation};
 pub use schedule::Schedule;
 
-use crate::calibrations::Calibrations;
-use crate::clock::Clock;
-use crate::decision::consistency::Disagreement;
-use crate::decision::fleet::{
-    Depth, Failure, FleetView, Inventory, Model, ServerState, ServerTrack, ServerView, Transition,
-};
-use crate::decision::name::ModelName;
-use crate::decision::policy::{Server, ServerKind};
-use crate::state::State;
-use crate::traffic::{Outcome, Traffic};
+use crate::decision::fleet::consistency::Disagreement;
+use crate::decision::fleet::track::{Depth, ServerTrack, Transition};
+use crate::decision::fleet::{Failure, FleetView, Inventory, Model, ServerState, ServerView};
+use crate::decision::plan::server::{Server, ServerKind};
+use crate::decision::request::name::ModelName;
+use crate::gate::state::State;
+use crate::mailbox::calibrations::Calibrations;
+use crate::mailbox::traffic::{Outcome, Traffic};
+use crate::time::clock::Clock;
 use deep::DeepProbe;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -5,13 +5,13 @@ use super::fetch::{Client, Said, failure};
 use super::json::{self, Entries};
 use super::measure::{self, SAMPLE, Taken};
 use super::{Parsed, Target, load};
+use crate::decision::fleet::roster::name_key;
 use crate::decision::fleet::{Failure, Inventory, Model};
-use crate::decision::name::ModelName;
-use crate::decision::policy::ServerKind;
-use crate::decision::roster::name_key;
-use crate::decision::route::Endpoint;
-use crate::ledger::estimate::Calibration;
-use crate::ledger::form::Asked;
+use crate::decision::plan::server::ServerKind;
+use crate::decision::request::endpoint::Endpoint;
+use crate::decision::request::name::ModelName;
+use crate::ledger::tokens::estimate::Calibration;
+use crate::ledger::tokens::form::Asked;
 use serde::Deserialize;
 
 /// Lists the models.

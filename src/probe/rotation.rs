@@ -23,7 +23,7 @@
 
 use crate::decision::fleet::LoadedModel;
 use crate::decision::moment::Moment;
-use crate::decision::name::ModelName;
+use crate::decision::request::name::ModelName;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -5,8 +5,8 @@ use super::line;
 use super::observed::observed;
 use super::served::served;
 use crate::gate::{Gate, Settled};
-use crate::listen::{Address, place_unix_socket};
-use crate::traffic::Traffic;
+use crate::mailbox::traffic::Traffic;
+use crate::net::listen::{Address, place_unix_socket};
 use std::io;
 use std::sync::Arc;
 use tokio::net::{UdpSocket, UnixDatagram};
@@ -24,7 +24,7 @@ pub enum Socket {
     /// UDP.
     Udp(UdpSocket),
     /// A unix datagram socket, and its file.
-    Unix(UnixDatagram, crate::listen::SocketFile),
+    Unix(UnixDatagram, crate::net::listen::SocketFile),
 }
 
 /// Binds a datagram socket; `mode` is the permission of a unix socket's file.

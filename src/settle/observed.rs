@@ -1,7 +1,7 @@
 //! What a usage line says of a request, in the ledger's words.
 
 use super::line::UsageLine;
-use crate::ledger::charge::Observed;
+use crate::ledger::tokens::charge::Observed;
 
 /// Reads a line.
 pub fn observed(line: &UsageLine) -> Observed {

@@ -4,10 +4,10 @@ use super::answerer::Answerer;
 use super::budget::Budget;
 use super::connection::{Shared, run};
 use super::limits::Limits;
-use crate::complaint::Complaints;
 use crate::gate::Gate;
-use crate::listen::{self, Bound, Door};
 use crate::metrics::{Metrics, Port};
+use crate::net::listen::{self, Bound, Door};
+use crate::net::log_throttle::Complaints;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 

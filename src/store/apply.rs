@@ -1,7 +1,7 @@
 //! Messages become rows: the rules of what is written, all of a batch in one transaction.
 
 use super::queue::Message;
-use crate::decision::limits::Scope;
+use crate::decision::plan::limits::Scope;
 use crate::ledger::reservation::{Record, Reservation, Scopes};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::{BTreeMap, VecDeque};

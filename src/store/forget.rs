@@ -4,9 +4,9 @@
 //! file overwrites what it deletes, and the log of writes is written back at the end. Copies made before keep the name.
 
 use super::apply::{key, packed, unpacked};
-use crate::decision::limits::Scope;
-use crate::decision::on_behalf;
-use crate::decision::token::issuer::user_scope;
+use crate::decision::caller::on_behalf;
+use crate::decision::caller::token::issuer::user_scope;
+use crate::decision::plan::limits::Scope;
 use crate::ledger::reservation::{Reservation, Scopes};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use std::collections::BTreeSet;

@@ -35,10 +35,10 @@ pub use restore::{LATELY_MAX, LATELY_MS, OPEN_MAX, Restored, Spent};
 pub use retention::SPENT_DAYS;
 pub use usage::{By, LINES_MAX, Line, Selection, report};
 
-use crate::clock::Clock;
-use crate::control::Keeper;
 use crate::ledger::journal::Journal;
+use crate::ledger::journal::Keeper;
 use crate::ledger::reservation::{Record, Reservation};
+use crate::time::clock::Clock;
 use jiff::tz::TimeZone;
 use queue::{Message, Queue};
 use std::path::{Path, PathBuf};

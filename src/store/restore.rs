@@ -2,9 +2,9 @@
 
 use super::fault::StoreFault;
 use super::{Options, file, lock, retention};
-use crate::date;
-use crate::decision::limits::Scope;
+use crate::decision::plan::limits::Scope;
 use crate::ledger::reservation::{Evidence, Reservation};
+use crate::time::date;
 use rusqlite::{Connection, params};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -155,7 +155,7 @@ impl Writer {
             tracing::error!(file = %self.path.display(), "the ledger was removed or replaced while it was written; stop herdgate first");
             self.connection = None;
         }
-        let today = crate::date::day(now.unix_ms, &self.options.zone);
+        let today = crate::time::date::day(now.unix_ms, &self.options.zone);
         let (keep_days, mut retention) = (self.options.keep_days, std::mem::take(&mut self.retention));
         if self.attempt(|connection| retention.step(connection, today, keep_days)).is_some() {
             // Nothing may be there to be written, and yet it is well again.

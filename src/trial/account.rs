@@ -1,11 +1,12 @@
 //! What a verdict came to, as `replay` and `explain` tell it: fields of fixed names, extended and never renamed.
 
-use crate::decision::dialect::refusal_body;
-use crate::decision::name::NameBuffer;
-use crate::decision::verdict::{Reason, Verdict};
+use crate::decision::answer::dialect::refusal_body;
+use crate::decision::reason::Reason;
+use crate::decision::request::name::NameBuffer;
+use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
 use crate::gate::Decided;
-use crate::http::Answer;
+use crate::net::http::Answer;
 use crate::nginx::reply;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};

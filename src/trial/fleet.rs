@@ -1,18 +1,18 @@
 //! The fleet that a trial runs on: the configuration's models on servers that are all up, or what a daemon reported.
 
-use crate::date;
-use crate::decision::blocks::{Block, Blocks, Kind};
+use crate::decision::caller::blocks::{Block, Blocks, Kind};
 use crate::decision::fleet::{FleetView, Inventory, Model, Preference, ServerState, ServerView};
 use crate::decision::moment::Moment;
-use crate::decision::name::ModelName;
-use crate::decision::policy::Policy;
+use crate::decision::plan::policy::Policy;
+use crate::decision::request::name::ModelName;
+use crate::time::date;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Every server up, with the models that `[[server]] models` names.
 pub fn configured(policy: &Policy) -> FleetView {
-    let server = |server: &crate::decision::policy::Server| {
+    let server = |server: &crate::decision::plan::server::Server| {
         let models = server.models.iter().map(|name| model(name, "", false)).collect();
         (server.name.clone(), seen(ServerState::Up, Preference::Sound, models))
     };

@@ -2,9 +2,9 @@
 //!
 //! What is wrong with a text is told by the name of its field and never by what stands in it: that may be a credential.
 
-use crate::date;
+use crate::decision::caller::keyset::{Digest, KeySet};
 use crate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
-use crate::decision::keyset::{Digest, KeySet};
+use crate::time::date;
 use base64::Engine;
 use serde::Deserialize;
 use serde_json::Value;

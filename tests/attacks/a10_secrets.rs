@@ -64,7 +64,7 @@ fn needles(stack: &Stack) -> Vec<Needle> {
         needles.push(Needle { name: "a digest in base64", bytes: base64(&digest), at_home: &["keys.toml"] });
         needles.push(Needle { name: "a digest in bytes", bytes: digest.into(), at_home: &[] });
     }
-    // 64 hex digits (src/secret_file.rs).
+    // 64 hex digits (src/files/secret.rs).
     let text = std::fs::read_to_string(stack.scratch.join("herdgate.secret")).unwrap().trim().to_owned();
     let key: Vec<u8> = (0..32).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap()).collect();
     let home: &[&str] = &["herdgate.secret"];

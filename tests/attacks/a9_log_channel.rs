@@ -11,9 +11,9 @@ use crate::harness::herdgate::{Herdgate, Ports};
 use crate::harness::nginx::Nginx;
 use crate::harness::scratch::Scratch;
 use crate::harness::stack::{Front, Proxy, Stack};
-use herdgate::decision::limits::Scope;
+use herdgate::decision::plan::limits::Scope;
 use herdgate::gate::Settled;
-use herdgate::receipt::{Claimed, Receipts};
+use herdgate::gate::receipt::{Claimed, Receipts};
 use std::net::UdpSocket;
 use std::time::Duration;
 

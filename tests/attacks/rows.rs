@@ -123,7 +123,7 @@ const ROWS: &[Row] = &[
     row("H1", &[], &[("tests/cases/headers.rs", "the_second_of_two_credentials_never_counts")]),
     row("H1", &[], &[("tests/attacks/a4_http2.rs", "over_http_2_no_credential_counts_twice_and_no_path_is_another")]),
     row("H2", &[], CORPUS),
-    row("H2", &[], &[("src/decision/authenticate.rs", "two_credentials_are_refused_even_when_they_agree")]),
+    row("H2", &[], &[("src/decision/caller/authenticate.rs", "two_credentials_are_refused_even_when_they_agree")]),
     row("H3", &["CVE-2025-64484"], CORPUS),
     row("H3", &[], &[("tests/cases/headers.rs", "forged_headers_never_change_a_verdict")]),
     row("H4", &["CVE-2025-48865"], CORPUS),
@@ -141,7 +141,7 @@ const ROWS: &[Row] = &[
         ],
     ),
     row("H6", &[], CORPUS),
-    row("H6", &[], &[("src/decision/authenticate.rs", "malformed_credentials_are_refused")]),
+    row("H6", &[], &[("src/decision/caller/authenticate.rs", "malformed_credentials_are_refused")]),
     row(
         "A5",
         &[
@@ -162,10 +162,10 @@ const ROWS: &[Row] = &[
         &[
             ("tests/cases/paths.rs", "no_spelling_of_a_path_gets_around_the_table"),
             ("tests/attacks/corpus_runs.rs", "no_spelling_of_a_path_gets_through_the_decision_alone"),
-            ("src/decision/route.rs", "paths_that_two_servers_read_in_two_ways_are_refused"),
+            ("src/decision/request/route.rs", "paths_that_two_servers_read_in_two_ways_are_refused"),
         ],
     ),
-    row("A5", &[], &[("src/decision/route.rs", "litellm_41810_a_model_in_the_query_is_refused")]),
+    row("A5", &[], &[("src/decision/request/route.rs", "litellm_41810_a_model_in_the_query_is_refused")]),
     row("A5", &["ollama#16308"], &[("tests/decide.rs", "a_pattern_permits_no_model_that_leaves_the_fleet")]),
     row("A6", &["CVE-2025-11230", "docker/mcp-gateway#418", "production-stack PR 1017"], CORPUS),
     row(
@@ -236,7 +236,7 @@ const ROWS: &[Row] = &[
         &[
             ("tests/attacks/a9_log_channel.rs", "only_a_line_of_ours_counts_and_once"),
             ("tests/attacks/a9_log_channel.rs", "what_a_client_writes_stays_in_its_field"),
-            ("src/receipt.rs", "a_grants_receipt_names_its_decision_to_its_own_process_only"),
+            ("src/gate/receipt.rs", "a_grants_receipt_names_its_decision_to_its_own_process_only"),
             ("src/settle/line.rs", "what_is_no_usage_line_is_told_apart"),
         ],
     ),
@@ -260,10 +260,10 @@ const ROWS: &[Row] = &[
         &[],
         &[
             ("src/config/server.rs", "no_spelling_of_a_link_local_address_passes"),
-            ("src/failures.rs", "networks_remembered_are_bounded"),
+            ("src/gate/failures.rs", "networks_remembered_are_bounded"),
             ("src/ledger/users.rs", "one_user_too_many_shares_until_another_was_idle_for_a_day"),
-            ("src/audit.rs", "strangers_from_very_many_networks_neither_fill_the_disk_nor_silence_callers"),
-            ("src/decision/dialect.rs", "one_answer_for_reasons_that_must_not_be_told_apart"),
+            ("src/gate/audit.rs", "strangers_from_very_many_networks_neither_fill_the_disk_nor_silence_callers"),
+            ("src/decision/answer/dialect.rs", "one_answer_for_reasons_that_must_not_be_told_apart"),
             ("tests/hostile.rs", "the_http_port"),
             ("tests/hostile.rs", "the_metrics_port"),
             ("tests/hostile.rs", "the_control_socket"),

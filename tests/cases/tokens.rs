@@ -7,7 +7,7 @@ use crate::harness::herdgate::SLOW_BURST;
 use crate::harness::issuer::Issuer;
 use crate::harness::signer::{Signer, jwks};
 use crate::harness::stack::{Front, Stack};
-use herdgate::clock::Clock;
+use herdgate::time::clock::Clock;
 use serde_json::{Value, json};
 use std::time::Duration;
 

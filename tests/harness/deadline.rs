@@ -1,7 +1,7 @@
 //! Waiting for a condition, with a bound.
 
 use super::Fault;
-use herdgate::clock::Clock;
+use herdgate::time::clock::Clock;
 use std::time::Duration;
 
 /// Asks `condition` until it holds; a fault that names `what` once `limit` is over.

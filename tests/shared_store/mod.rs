@@ -4,15 +4,15 @@
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use herdgate::clock::Clock;
-use herdgate::decision::limits::{Cost, Quota, Scope, Scopes};
-use herdgate::decision::name::ModelName;
-use herdgate::decision::route::Endpoint;
+use herdgate::decision::plan::limits::{Cost, Quota, Scope, Scopes};
+use herdgate::decision::request::endpoint::Endpoint;
+use herdgate::decision::request::name::ModelName;
 use herdgate::ledger::reservation::{Evidence, Name, Reservation, Written};
-use herdgate::shared::{
+use herdgate::shared_store::address::StoreAddress;
+use herdgate::shared_store::{
     Admitted, Ask, Ended, Entry, Lane, Pace, Release, Replica, Settlement, SharedLedger, Terms, Today, Trouble,
 };
-use herdgate::store_address::StoreAddress;
+use herdgate::time::clock::Clock;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,7 @@
 //! A simulator of a test's own, and what it answers.
 #![allow(dead_code)] // each test file takes what it needs
 
-use herdgate::clock::Clock;
+use herdgate::time::clock::Clock;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

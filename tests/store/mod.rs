@@ -3,13 +3,13 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
-use herdgate::clock::Clock;
-use herdgate::date;
-use herdgate::decision::limits::Scope;
-use herdgate::decision::name::ModelName;
-use herdgate::decision::route::Endpoint;
+use herdgate::decision::plan::limits::Scope;
+use herdgate::decision::request::endpoint::Endpoint;
+use herdgate::decision::request::name::ModelName;
 use herdgate::ledger::reservation::{Cost, Evidence, Name, Record, Reservation, Scopes};
 use herdgate::store::{Found, Options, Restored, Store, StoreFault};
+use herdgate::time::clock::Clock;
+use herdgate::time::date;
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,8 +1,9 @@
 //! A raw HTTP/1.1 client that sends what it is told, byte for byte.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use herdgate::decision::policy::{Policy, Server, ServerKind};
-use herdgate::listen::{Address, Bound, bind};
+use herdgate::decision::plan::policy::Policy;
+use herdgate::decision::plan::server::{Server, ServerKind};
+use herdgate::net::listen::{Address, Bound, bind};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

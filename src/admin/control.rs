@@ -1,0 +1,125 @@
+//! Commands of the control socket: `POST /block`, `POST /unblock`, `POST /forget`. Whoever can write to the socket (owner and group) may.
+
+use crate::decision::caller::blocks::{BLOCK_MAX_S, BLOCKS_MAX, Block, Kind};
+use crate::decision::caller::on_behalf;
+use crate::gate::audit;
+use crate::gate::state::State;
+use crate::ledger::journal::Keeper;
+use crate::time::clock::Clock;
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Largest command, in bytes.
+const COMMAND_MAX: usize = 4096;
+
+/// Status and a line for the operator.
+pub type Said = (u16, String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Command {
+    kind: String,
+    name: String,
+    #[serde(default)]
+    seconds: u64,
+}
+
+/// Whether the control socket takes commands at this path.
+pub fn is_command(path: &str) -> bool {
+    matches!(path, "/block" | "/unblock")
+}
+
+/// Reads the command of a request to `path` and obeys it.
+pub async fn obey<B>(state: &State, clock: &Clock, path: &str, body: B) -> Said
+where
+    B: hyper::body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Ok(body) = Limited::new(body, COMMAND_MAX).collect().await else {
+        return (400, "the command did not arrive whole\n".to_owned());
+    };
+    let Ok(command) = serde_json::from_slice::<Command>(&body.to_bytes()) else {
+        return (400, "the command cannot be read\n".to_owned());
+    };
+    match (Kind::parse(&command.kind), path) {
+        (Some(kind), "/block") => block(state, clock, kind, &command.name, command.seconds),
+        (Some(kind), _) => unblock(state, clock, kind, &command.name),
+        (None, _) => (400, "only a key or a user can be blocked\n".to_owned()),
+    }
+}
+
+/// Reads a user's name and has the keeper forget it: `POST /forget`.
+pub async fn forget<B>(keeper: Option<Arc<dyn Keeper>>, body: B) -> Said
+where
+    B: hyper::body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wish {
+        user: String,
+    }
+    let Ok(body) = Limited::new(body, COMMAND_MAX).collect().await else {
+        return (400, "the command did not arrive whole\n".to_owned());
+    };
+    let Ok(Wish { user }) = serde_json::from_slice(&body.to_bytes()) else {
+        return (400, "the command cannot be read\n".to_owned());
+    };
+    let Some(keeper) = keeper else { return (409, "[ledger] path is off: nothing is kept\n".to_owned()) };
+    if user.is_empty() {
+        return (400, "the user has no name\n".to_owned());
+    }
+    match tokio::task::spawn_blocking(move || keeper.forget(&user)).await {
+        Ok(Ok(done)) => (200, format!("{done}\n")),
+        Ok(Err(what)) => (500, format!("{what}\n")),
+        Err(_) => (500, "the ledger failed\n".to_owned()),
+    }
+}
+
+fn block(state: &State, clock: &Clock, kind: Kind, name: &str, seconds: u64) -> Said {
+    let now = clock.now();
+    if !(1..=BLOCK_MAX_S).contains(&seconds) {
+        return (400, "a block lasts from 1s to 30d\n".to_owned());
+    }
+    let name = match written(kind, name) {
+        Ok(name) => name,
+        Err(said) => return said,
+    };
+    if kind == Kind::Key && !state.view().keys.iter().any(|key| *key.name == *name) {
+        return (404, format!("there is no key named \"{}\"\n", audit::printable(name.as_bytes())));
+    }
+    let until = now.plus_ns(seconds.saturating_mul(1_000_000_000));
+    let block = || Block { kind, name: name.as_str().into(), until };
+    if !state.change_blocks(|view| view.blocks.with(block(), now)) {
+        return (409, format!("{BLOCKS_MAX} blocks are in force; no more are held\n"));
+    }
+    audit::commanded("blocked", kind.as_str(), &name, Some(seconds));
+    (200, format!("{} \"{}\" is blocked for {seconds} s\n", kind.as_str(), audit::printable(name.as_bytes())))
+}
+
+fn unblock(state: &State, clock: &Clock, kind: Kind, name: &str) -> Said {
+    let now = clock.now();
+    let name = match written(kind, name) {
+        Ok(name) => name,
+        Err(said) => return said,
+    };
+    let shown = audit::printable(name.as_bytes());
+    if !state.change_blocks(|view| view.blocks.without(kind, &name, now)) {
+        return (404, format!("{} \"{shown}\" is not blocked\n", kind.as_str()));
+    }
+    audit::commanded("unblocked", kind.as_str(), &name, None);
+    (200, format!("{} \"{shown}\" is let in again\n", kind.as_str()))
+}
+
+/// The name in the form that decisions compare.
+fn written(kind: Kind, name: &str) -> Result<String, Said> {
+    let refused = || (400, "this cannot be the name of a key or a user\n".to_owned());
+    match kind {
+        Kind::Key => Some(name.to_owned()).filter(|name| !name.is_empty() && name.len() <= 64),
+        Kind::User => on_behalf::Name::new(name.as_bytes())
+            .filter(|name| !name.is_empty())
+            .and_then(|name| String::from_utf8(name.as_bytes().to_vec()).ok()),
+    }
+    .ok_or_else(refused)
+}

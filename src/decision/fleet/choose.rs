@@ -1,0 +1,125 @@
+//! Step 6: pool → server, and a second choice. Pure: whose turn it is, and what is on its way, come in.
+
+use crate::decision::fleet::Preference;
+use crate::decision::judge::Claim;
+use crate::decision::plan::priority::Place;
+use crate::decision::plan::server::{Server, ServerIndex};
+use crate::decision::reason::Reason;
+use crate::decision::verdict::{Grant, Refusal, Standing};
+use crate::decision::view::View;
+
+/// How busy the servers are, as the ledger counts it. Own dispatches count at once, so a burst spreads.
+pub trait Load {
+    /// Requests on their way to a server for one pool (both by their keys).
+    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32;
+
+    /// Requests on their way to a server, whatever their model.
+    fn on_their_way_in_all(&self, server_key: u64) -> u32;
+}
+
+/// A grant, and the key of its server's slots.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'v> {
+    /// The grant.
+    pub grant: Grant<'v>,
+    /// The server's key.
+    pub server_key: u64,
+    /// Requests it takes at once.
+    pub capacity: u32,
+}
+
+/// Takes the server with the fewest requests on their way for each of its slots; of equals, the one whose turn it is in the
+/// pool's rotation. The runner-up is the second choice.
+///
+/// A server on which real requests failed comes after all others, but for one request at a time once its cooldown is over
+/// (`breaker`). So one that fails at once, and therefore has nothing on its way, attracts nothing.
+///
+/// Slots guide and never refuse: a full pool is the proxy's queue's affair.
+///
+/// # Errors
+/// `NoServer` where no live server has the model; what was admitted must then be released.
+pub fn choose<'v>(
+    view: &'v View,
+    claim: &Claim<'v>,
+    turn: u64,
+    load: &impl Load,
+    requests: Option<Standing>,
+    tokens: Option<Standing>,
+) -> Result<Choice<'v>, Refusal> {
+    let rotation: &'v [ServerIndex] = match claim.pool {
+        Some(pool) => &pool.rotation,
+        None => &view.roster.everywhere,
+    };
+    let none = || Refusal {
+        retry_after_s: Some(view.policy.recheck_s),
+        model: claim.pool.map(|pool| pool.name.as_str().into()),
+        ..Refusal::new(Reason::NoServer)
+    };
+    let pool_key = claim.pool.map_or(0, |pool| pool.key);
+    let length = u64::try_from(rotation.len()).ok().filter(|length| *length > 0).ok_or_else(none)?;
+    let start = usize::try_from(turn % length).unwrap_or(0);
+    let (before, from) = rotation.split_at(start);
+
+    let mut seen = Seen::default();
+    let mut best: [Option<Candidate<'v>>; 2] = [None, None];
+    for index in from.iter().chain(before).copied().filter(|index| seen.is_first(*index)) {
+        let (Some(server), Some(&key)) = (view.server(index), view.roster.server_keys.get(usize::from(index.0))) else {
+            continue;
+        };
+        let last = match view.roster.preferences.get(usize::from(index.0)).copied().unwrap_or_default() {
+            Preference::Sound => false,
+            Preference::OneAtATime => load.on_their_way_in_all(key) > 0,
+            Preference::Last => true,
+        };
+        let capacity = view.roster.capacities.get(usize::from(index.0)).copied().unwrap_or(1);
+        let candidate = Candidate { server, key, capacity, last, busy: u64::from(load.on_their_way(key, pool_key)) };
+        match best {
+            [None, _] => best[0] = Some(candidate),
+            [Some(first), _] if candidate.is_freer_than(&first) => best = [Some(candidate), Some(first)],
+            [_, None] => best[1] = Some(candidate),
+            [_, Some(second)] if candidate.is_freer_than(&second) => best[1] = Some(candidate),
+            _ => {}
+        }
+    }
+    let [first, second] = best;
+    let first = first.ok_or_else(none)?;
+    let server2 = second.map(|candidate| candidate.server);
+    let place = Place::default();
+    let grant = Grant { server: first.server, server2, pool: claim.pool, requests, tokens, place };
+    Ok(Choice { grant, server_key: first.key, capacity: first.capacity })
+}
+
+#[derive(Clone, Copy)]
+struct Candidate<'v> {
+    server: &'v Server,
+    key: u64,
+    capacity: u32,
+    last: bool,
+    busy: u64,
+}
+
+impl Candidate<'_> {
+    /// Not among the last; then fewer requests for each slot, a slot of a heavier server counting for more. In whole numbers: a/b < c/d as ad < cb.
+    fn is_freer_than(&self, other: &Candidate<'_>) -> bool {
+        let capacity = |server: &Server| u64::from(server.parallel()) * u64::from(server.weight.max(1));
+        if self.last != other.last {
+            return other.last;
+        }
+        self.busy * capacity(other.server) < other.busy * capacity(self.server)
+    }
+}
+
+/// Servers met in a rotation, which holds heavy ones more than once. Sized for the 1,000 servers a configuration may have;
+/// past it a server is met again, which costs time and changes nothing.
+#[derive(Default)]
+struct Seen([u64; 16]);
+
+impl Seen {
+    fn is_first(&mut self, index: ServerIndex) -> bool {
+        let Some(word) = self.0.get_mut(usize::from(index.0) / 64) else { return true };
+        let bit = 1_u64 << (index.0 % 64);
+        let first = *word & bit == 0;
+        *word |= bit;
+        first
+    }
+}

@@ -1,0 +1,377 @@
+//! Probe reports → the state of each server, with hysteresis, and what is known of its models.
+//!
+//! Two layers have a say. The **inventory** layer (TCP, HTTP, model lists) proves that a server answers; the **deep** layer
+//! proves that it generates. A server serves where neither says that it is down: without a deep check (nothing loaded,
+//! nothing in use) the inventory decides alone.
+
+use super::breaker::{Breaker, Phase};
+use super::{Failure, Inventory, Preference, Served, ServerState, ServerView};
+use std::sync::Arc;
+
+/// A change of state, with its evidence, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// State before.
+    pub from: ServerState,
+    /// State after.
+    pub to: ServerState,
+}
+
+/// What a deep check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Depth {
+    /// It generates: a check got its token, or real traffic succeeded.
+    Generates,
+    /// It is full and works.
+    Busy,
+    /// Nothing is loaded that could be asked: the inventory decides.
+    Nothing,
+    /// The check failed.
+    Failed(Failure),
+}
+
+/// Where the deep layer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Proven, or never asked.
+    Well,
+    Busy,
+    /// Failed, and less than `fall` times in a row.
+    Failing,
+    /// Failed `fall` times in a row, and not yet proven `rise` times since.
+    Dead,
+}
+
+/// The memory behind a [`ServerView`]: counts successes and failures in a row, for each layer.
+#[derive(Debug, Clone)]
+pub struct ServerTrack {
+    /// What the inventory layer says: unknown, up or down.
+    reach: ServerState,
+    successes: u32,
+    failures: u32,
+    inventory: Arc<Inventory>,
+    failure: Option<Arc<Failure>>,
+    deep: DeepTrack,
+    breaker: Breaker,
+    /// What tripped the breaker.
+    refused: Option<Arc<Failure>>,
+    draining: bool,
+}
+
+#[derive(Debug, Clone)]
+struct DeepTrack {
+    standing: Standing,
+    successes: u32,
+    failures: u32,
+    failure: Option<Arc<Failure>>,
+}
+
+impl Default for ServerTrack {
+    fn default() -> ServerTrack {
+        ServerTrack {
+            reach: ServerState::Unknown,
+            successes: 0,
+            failures: 0,
+            inventory: Arc::default(),
+            failure: None,
+            deep: DeepTrack { standing: Standing::Well, successes: 0, failures: 0, failure: None },
+            breaker: Breaker::default(),
+            refused: None,
+            draining: false,
+        }
+    }
+}
+
+impl ServerTrack {
+    /// Takes one probe's outcome. Up after `rise` successes in a row, down after `fall` failures in a row; out of
+    /// `Unknown` the first success is enough, because a fleet that waits `rise` intervals after every start refuses
+    /// requests for no reason.
+    pub fn report(&mut self, outcome: Result<Inventory, Failure>, rise: u32, fall: u32) -> Option<Transition> {
+        let from = self.state();
+        match outcome {
+            Ok(inventory) => {
+                self.successes = self.successes.saturating_add(1);
+                self.failures = 0;
+                if *self.inventory != inventory {
+                    self.inventory = Arc::new(inventory);
+                }
+                if self.reach == ServerState::Unknown || self.successes >= rise {
+                    self.reach = ServerState::Up;
+                }
+                // What is still down has a reason.
+                if self.reach == ServerState::Up {
+                    self.failure = None;
+                }
+            }
+            Err(failure) => {
+                self.failures = self.failures.saturating_add(1);
+                self.successes = 0;
+                self.failure = Some(Arc::new(failure));
+                if self.failures >= fall {
+                    self.reach = ServerState::Down;
+                }
+            }
+        }
+        self.transition(from)
+    }
+
+    /// Takes one deep check's outcome. A first failure makes the server degraded, `fall` in a row take it down, `rise`
+    /// successes in a row bring it back. A busy answer breaks a row of failures, because a dead server gives none, and is
+    /// no success, because nothing was generated: it does not bring a server back.
+    pub fn report_depth(&mut self, depth: Depth, rise: u32, fall: u32) -> Option<Transition> {
+        let from = self.state();
+        let deep = &mut self.deep;
+        match depth {
+            Depth::Generates | Depth::Nothing => {
+                deep.successes = deep.successes.saturating_add(1);
+                deep.failures = 0;
+                if deep.standing != Standing::Dead || deep.successes >= rise {
+                    deep.standing = Standing::Well;
+                    deep.failure = None;
+                }
+            }
+            Depth::Busy => {
+                deep.failures = 0;
+                if deep.standing != Standing::Dead {
+                    deep.standing = Standing::Busy;
+                    deep.failure = None;
+                }
+            }
+            Depth::Failed(failure) => {
+                deep.failures = deep.failures.saturating_add(1);
+                deep.successes = 0;
+                deep.failure = Some(Arc::new(failure));
+                if deep.failures >= fall {
+                    deep.standing = Standing::Dead;
+                } else if deep.standing != Standing::Dead {
+                    deep.standing = Standing::Failing;
+                }
+            }
+        }
+        self.transition(from)
+    }
+
+    /// Takes how a real request went. See [`Breaker`].
+    pub fn report_served(&mut self, served: Served, now_ns: u64) -> Option<Transition> {
+        let from = self.state();
+        match served {
+            Served::Well => self.breaker.succeeded(),
+            Served::Full => {
+                self.breaker.full(now_ns);
+                self.refused = Some(Arc::new(Failure { kind: "traffic", detail: "it says that it is full".into() }));
+            }
+            Served::Badly(seen) => {
+                let before = self.breaker.phase();
+                self.breaker.failed(now_ns);
+                if self.breaker.phase() != before {
+                    let count = self.breaker.failures_in_a_row();
+                    let detail = format!("{count} real requests in a row failed, the last by: {seen}");
+                    self.refused = Some(Arc::new(Failure { kind: "traffic", detail: detail.into() }));
+                }
+            }
+        }
+        self.transition(from)
+    }
+
+    /// Whether successes of real requests would change anything.
+    pub fn is_troubled(&self) -> bool {
+        self.breaker.is_troubled()
+    }
+
+    /// When the cooldown ends, on the monotonic clock.
+    pub fn cooldown_until_ns(&self) -> Option<u64> {
+        match self.breaker.phase() {
+            Phase::Cooldown { until_ns } => Some(until_ns),
+            Phase::Closed | Phase::Trial => None,
+        }
+    }
+
+    /// Ends a cooldown that is over.
+    pub fn tick(&mut self, now_ns: u64) -> Option<Transition> {
+        let from = self.state();
+        self.breaker.tick(now_ns);
+        self.transition(from)
+    }
+
+    /// An operator wants it empty, or back.
+    pub fn set_draining(&mut self, draining: bool) -> Option<Transition> {
+        let from = self.state();
+        self.draining = draining;
+        self.transition(from)
+    }
+
+    fn state(&self) -> ServerState {
+        match (self.reach, self.deep.standing) {
+            (ServerState::Up, Standing::Dead) => ServerState::Down,
+            (ServerState::Up, _) if self.draining => ServerState::Draining,
+            (ServerState::Up, _) if self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full() => {
+                if self.breaker.phase() == Phase::Trial { ServerState::Trial } else { ServerState::Cooldown }
+            }
+            (ServerState::Up, Standing::Failing) => ServerState::Degraded,
+            (ServerState::Up, Standing::Busy) => ServerState::Busy,
+            (ServerState::Up, Standing::Well) if self.inventory.full || self.breaker.is_only_full() => {
+                ServerState::Busy
+            }
+            (reach, _) => reach,
+        }
+    }
+
+    fn transition(&self, from: ServerState) -> Option<Transition> {
+        let to = self.state();
+        (from != to).then_some(Transition { from, to })
+    }
+
+    /// What readers see.
+    pub fn view(&self) -> ServerView {
+        let tripped =
+            self.refused.as_ref().filter(|_| self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full());
+        let failure = self.failure.as_ref().or(self.deep.failure.as_ref()).or(tripped);
+        let preference = match self.breaker.phase() {
+            Phase::Closed => Preference::Sound,
+            Phase::Cooldown { .. } => Preference::Last,
+            Phase::Trial => Preference::OneAtATime,
+        };
+        ServerView { state: self.state(), preference, inventory: self.inventory.clone(), failure: failure.cloned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `s` is a success, `f` a failure; the expectation is the state after each, by its first letter.
+    fn check(rise: u32, fall: u32, reports: &str, states: &str) {
+        let mut track = ServerTrack::default();
+        let mut seen = String::new();
+        for report in reports.chars() {
+            let outcome = match report {
+                's' => Ok(Inventory::default()),
+                _ => Err(Failure { kind: "connect", detail: "refused".into() }),
+            };
+            track.report(outcome, rise, fall);
+            seen.push_str(&track.view().state.as_str()[..1]);
+        }
+        assert_eq!(seen, states, "rise {rise}, fall {fall}, reports {reports}");
+    }
+
+    #[test]
+    fn states_change_with_hysteresis() {
+        check(2, 3, "s", "u"); // `u` for both unknown and up: told apart below
+        check(2, 3, "fff", "uud");
+        check(2, 3, "sffsfff", "uuuuuud");
+        check(2, 3, "fffsfss", "uuddddu");
+        check(1, 1, "sfsf", "udud");
+    }
+
+    #[test]
+    fn the_first_success_after_start_is_enough_and_the_first_failure_is_not() {
+        let mut track = ServerTrack::default();
+        assert_eq!(track.report(Err(Failure { kind: "connect", detail: "".into() }), 2, 3), None);
+        assert_eq!(track.view().state, ServerState::Unknown);
+        let up = track.report(Ok(Inventory::default()), 2, 3);
+        assert_eq!(up, Some(Transition { from: ServerState::Unknown, to: ServerState::Up }));
+    }
+
+    /// `s`, `f`: the inventory's success and failure, `x`: a success that says it is full; `G`, `B`, `N`, `F`: a deep check
+    /// that generates, is told busy, finds nothing, fails. The expectation is the state after each: up is `+`.
+    fn check_deep(rise: u32, fall: u32, reports: &str, states: &str) {
+        let mut track = ServerTrack::default();
+        let mut seen = String::new();
+        for report in reports.chars() {
+            let failure = |kind| Failure { kind, detail: "".into() };
+            let before = track.view().state;
+            let transition = match report {
+                's' => track.report(Ok(Inventory::default()), rise, fall),
+                'x' => track.report(Ok(Inventory { full: true, ..Inventory::default() }), rise, fall),
+                'f' => track.report(Err(failure("connect")), rise, fall),
+                'G' => track.report_depth(Depth::Generates, rise, fall),
+                'B' => track.report_depth(Depth::Busy, rise, fall),
+                '1' => track.report_served(Served::Well, 0),
+                '0' => track.report_served(Served::Badly("status"), 0),
+                '!' => track.report_served(Served::Full, 0),
+                '5' => track.tick(5_000_000_000),
+                'D' => track.set_draining(true),
+                'U' => track.set_draining(false),
+                'N' => track.report_depth(Depth::Nothing, rise, fall),
+                _ => track.report_depth(Depth::Failed(failure("generation")), rise, fall),
+            };
+            let after = track.view();
+            assert_eq!(transition.is_some(), before != after.state, "{reports}");
+            let troubled = matches!(after.state, ServerState::Down | ServerState::Degraded | ServerState::Cooldown);
+            assert!(!troubled || after.failure.is_some(), "{reports}: {after:?} without a reason");
+            seen.push(match after.state {
+                ServerState::Unknown => '?',
+                ServerState::Up => '+',
+                ServerState::Busy => 'b',
+                ServerState::Degraded => 'd',
+                ServerState::Cooldown => 'c',
+                ServerState::Trial => 't',
+                ServerState::Draining => 'o',
+                ServerState::Down => '-',
+            });
+        }
+        assert_eq!(seen, states, "rise {rise}, fall {fall}, reports {reports}");
+    }
+
+    #[test]
+    fn a_server_that_cannot_generate_is_degraded_first_and_then_down() {
+        check_deep(2, 3, "sFFF", "+dd-");
+        check_deep(2, 3, "sFFFGG", "+dd--+");
+        check_deep(2, 3, "sFFFGFGG", "+dd----+"); // `rise` in a row
+        check_deep(2, 3, "sFGFFGFFF", "+d+dd+dd-");
+        check_deep(1, 1, "sFG", "+-+");
+        check_deep(2, 3, "sFFFNN", "+dd--+"); // what failed was unloaded: the inventory decides
+        check_deep(2, 3, "sFFFsss", "+dd----"); // a healthy `/` proves nothing
+    }
+
+    #[test]
+    fn a_busy_server_is_not_a_dead_one_and_not_a_proven_one() {
+        check_deep(2, 3, "sBBBBBBBG", "+bbbbbbb+");
+        check_deep(2, 3, "sFFBFFBFFB", "+ddbddbddb"); // no flapping to down
+        check_deep(2, 3, "sFFFBBBBGG", "+dd------+");
+        check_deep(2, 3, "sxxs", "+bb+");
+        check_deep(2, 3, "s!!51", "+bbb+");
+        check_deep(2, 3, "xF", "bd");
+    }
+
+    #[test]
+    fn each_layer_can_take_a_server_down_alone() {
+        check_deep(2, 3, "FFFs", "???-"); // known to be dead before it was known to answer
+        check_deep(2, 3, "sFFFfffss", "+dd------");
+        check_deep(2, 3, "sfffGGG", "+++----");
+        check_deep(2, 3, "sffFfs", "+++d--");
+    }
+
+    #[test]
+    fn real_requests_that_fail_make_a_server_the_last_choice_and_never_take_it_down() {
+        check_deep(2, 3, "s00000", "+++++c");
+        check_deep(2, 3, "s0000051", "+++++ct+");
+        check_deep(2, 3, "s00000sG5G1", "+++++ccctt+");
+        check_deep(2, 3, "s00000fffss", "+++++ccc--c");
+    }
+
+    #[test]
+    fn a_drained_server_stays_so_whatever_it_does_and_down_is_still_down() {
+        check_deep(2, 3, "sDGBFs", "+ooooo");
+        check_deep(2, 3, "sDfff", "+ooo-");
+        check_deep(2, 3, "sDfffssU", "+ooo--o+");
+        check_deep(2, 3, "sD00000U", "+ooooooc");
+    }
+
+    #[test]
+    fn only_what_takes_requests_is_live() {
+        let live: Vec<_> =
+            ServerState::ALL.into_iter().filter(|state| state.is_live()).map(ServerState::as_str).collect();
+        assert_eq!(live, ["up", "busy", "degraded", "cooldown", "trial"]);
+    }
+
+    #[test]
+    fn a_server_that_goes_down_keeps_its_last_inventory() {
+        let mut track = ServerTrack::default();
+        let inventory = Inventory { version: Some("0.30.1".into()), ..Inventory::default() };
+        track.report(Ok(inventory.clone()), 1, 1);
+        track.report(Err(Failure { kind: "timeout", detail: "".into() }), 1, 1);
+        assert_eq!(track.view().state, ServerState::Down);
+        assert_eq!(*track.view().inventory, inventory);
+    }
+}

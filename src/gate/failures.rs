@@ -1,0 +1,253 @@
+//! Failed credentials by network (`[auth] failures`): who fails too often is told to wait before its credential is looked up.
+//!
+//! Scheme. governor's GCRA keeps one number for each network (a /32 or /64). A question from a network that has used its
+//! failures up is refused as it comes; a failure, once it has happened, is taken from what is left. Decisions that run at
+//! once may each pass before the first has failed, so as many more failures pass as there are threads that decide. The
+//! address is the proxy's own word, never a header's.
+//!
+//! The map is bounded. Full, it forgets networks that have nothing to wait for, and then any: whoever has 65,536 networks
+//! to fail from is not slowed by a limit per network, and must not lock others out by filling the map.
+
+use crate::decision::caller::network::Network;
+use crate::decision::moment::Moment;
+use crate::decision::plan::limits::Quota;
+use dashmap::DashMap;
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::{NotUntil, RateLimiter};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Most networks remembered.
+pub const NETWORKS_MAX: usize = 65_536;
+
+/// The limiter of one quota.
+#[derive(Debug)]
+pub struct Failures {
+    quota: Quota,
+    networks: Arc<Networks>,
+    now_ns: HandedIn,
+    /// Takes from a network.
+    taking: RateLimiter<Network, Taking, HandedIn, NoOpMiddleware<Handed>>,
+    /// Asks what taking would come to, and changes nothing.
+    looking: RateLimiter<Network, Looking, HandedIn, NoOpMiddleware<Handed>>,
+}
+
+impl Failures {
+    /// A limiter without memory of any network.
+    pub fn new(quota: Quota) -> Failures {
+        let networks = Arc::new(Networks::default());
+        let now_ns = HandedIn(Arc::default());
+        let narrow = |count: u64| u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+        let spacing = Duration::from_nanos((quota.period_ns.get() / quota.count.get()).max(1));
+        let theirs = governor::Quota::with_period(spacing)
+            .unwrap_or(governor::Quota::per_second(NonZeroU32::MIN))
+            .allow_burst(narrow(quota.burst.get()));
+        Failures {
+            quota,
+            taking: RateLimiter::new(theirs, Taking(networks.clone()), now_ns.clone()),
+            looking: RateLimiter::new(theirs, Looking(networks.clone()), now_ns.clone()),
+            networks,
+            now_ns,
+        }
+    }
+
+    /// The quota it holds networks to.
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Nanoseconds a network must wait before a credential of its is looked at; `None` where it need not.
+    pub fn wait_ns(&self, network: Network, now: Moment) -> Option<u64> {
+        self.now_ns.hand_in(now);
+        let wait = |until: NotUntil<Handed>| until.wait_time_from(Handed(now.mono_ns)).as_nanos();
+        let waiting = self.looking.check_key(&network).err().map(wait)?;
+        Some(u64::try_from(waiting).unwrap_or(u64::MAX))
+    }
+
+    /// A credential from this network has failed.
+    pub fn failed(&self, network: Network, now: Moment) {
+        self.now_ns.hand_in(now);
+        if self.networks.is_full() {
+            self.networks.make_room(now);
+        }
+        // Nothing is left to take where it failed more often at once than it may.
+        let _ = self.taking.check_key(&network);
+    }
+
+    /// Networks remembered.
+    pub fn len(&self) -> usize {
+        self.networks.whole_at_ns.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.networks.whole_at_ns.is_empty()
+    }
+}
+
+/// When each network's failures are forgiven, in nanoseconds (monotonic).
+#[derive(Debug, Default)]
+struct Networks {
+    whole_at_ns: DashMap<Network, u64>,
+    /// What the map holds at most: counting it takes every lock of it.
+    held: AtomicUsize,
+}
+
+impl Networks {
+    fn is_full(&self) -> bool {
+        self.held.load(Ordering::Relaxed) >= NETWORKS_MAX
+    }
+
+    /// Leaves half of the places free at least, so that the search pays for as many failures.
+    fn make_room(&self, now: Moment) {
+        self.whole_at_ns.retain(|_, whole_at_ns| *whole_at_ns > now.mono_ns);
+        let mut kept = 0_usize;
+        self.whole_at_ns.retain(|_, _| {
+            kept = kept.saturating_add(1);
+            kept <= NETWORKS_MAX / 2
+        });
+        self.held.store(self.whole_at_ns.len(), Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct Taking(Arc<Networks>);
+
+impl StateStore for Taking {
+    type Key = Network;
+
+    fn measure_and_replace<T, F, E>(&self, network: &Network, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        // The entry holds its shard's lock, so nothing changes in between; no other access is made under it.
+        match self.0.whole_at_ns.entry(*network) {
+            dashmap::Entry::Occupied(mut entry) => {
+                let (outcome, whole_at) = measure(Some(Nanos::new(*entry.get())))?;
+                entry.insert(whole_at.as_u64());
+                Ok(outcome)
+            }
+            dashmap::Entry::Vacant(entry) => {
+                let (outcome, whole_at) = measure(None)?;
+                entry.insert(whole_at.as_u64());
+                self.0.held.fetch_add(1, Ordering::Relaxed);
+                Ok(outcome)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Looking(Arc<Networks>);
+
+impl StateStore for Looking {
+    type Key = Network;
+
+    fn measure_and_replace<T, F, E>(&self, network: &Network, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let whole_at = self.0.whole_at_ns.get(network).map(|whole_at_ns| Nanos::new(*whole_at_ns));
+        measure(whole_at).map(|(outcome, _)| outcome)
+    }
+}
+
+/// governor's clock: the moments that decisions are taken at.
+#[derive(Debug, Clone)]
+struct HandedIn(Arc<AtomicU64>);
+
+impl HandedIn {
+    fn hand_in(&self, now: Moment) {
+        self.0.fetch_max(now.mono_ns, Ordering::Relaxed);
+    }
+}
+
+impl Clock for HandedIn {
+    type Instant = Handed;
+
+    fn now(&self) -> Handed {
+        Handed(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Nanoseconds on the monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Handed(u64);
+
+impl std::ops::Add<Nanos> for Handed {
+    type Output = Handed;
+
+    fn add(self, later: Nanos) -> Handed {
+        Handed(self.0.saturating_add(later.as_u64()))
+    }
+}
+
+impl Reference for Handed {
+    fn duration_since(&self, earlier: Handed) -> Nanos {
+        Nanos::new(self.0.saturating_sub(earlier.0))
+    }
+
+    fn saturating_sub(&self, by: Nanos) -> Handed {
+        Handed(self.0.saturating_sub(by.as_u64()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroU64;
+
+    const S: u64 = 1_000_000_000;
+
+    fn at(ms: u64) -> Moment {
+        Moment { mono_ns: S + ms * 1_000_000, unix_ms: 0 }
+    }
+
+    fn limiter(count: u64, period_s: u64) -> Failures {
+        let some = |value| NonZeroU64::new(value).unwrap();
+        Failures::new(Quota { count: some(count), period_ns: some(period_s * S), burst: some(count) })
+    }
+
+    fn network(number: u32) -> Network {
+        Network::V4(number.to_be_bytes())
+    }
+
+    #[test]
+    fn who_fails_too_often_waits_as_long_as_told_and_looking_costs_nothing() {
+        let failures = limiter(3, 60);
+        let one = network(1);
+        for _ in 0..3 {
+            for _ in 0..10 {
+                assert_eq!(failures.wait_ns(one, at(0)), None);
+            }
+            failures.failed(one, at(0));
+        }
+        for (ms, wait_ms) in [(0, Some(20_000)), (5_000, Some(15_000)), (19_999, Some(1)), (20_000, None)] {
+            assert_eq!(failures.wait_ns(one, at(ms)), wait_ms.map(|ms| ms * 1_000_000), "{ms}");
+        }
+        assert_eq!(failures.wait_ns(network(2), at(0)), None, "another network");
+        failures.failed(one, at(20_000));
+        assert_eq!(failures.wait_ns(one, at(20_000)), Some(20 * S));
+    }
+
+    #[test]
+    fn networks_remembered_are_bounded() {
+        let failures = limiter(1, 3_600);
+        for number in 0..NETWORKS_MAX as u32 + 10 {
+            failures.failed(network(number), at(0));
+        }
+        assert!(failures.len() <= NETWORKS_MAX && failures.len() > NETWORKS_MAX / 4, "{}", failures.len());
+        // Those that have nothing to wait for go first.
+        let failures = limiter(1, 1);
+        for number in 0..NETWORKS_MAX as u32 {
+            failures.failed(network(number), at(0));
+        }
+        failures.failed(network(u32::MAX), at(2_000));
+        assert_eq!(failures.len(), 1);
+    }
+}

@@ -1,0 +1,73 @@
+//! When each secret was last used: noted by decisions in memory, to the second, and written down by others.
+
+use crate::decision::caller::keyset::DigestHasher;
+use dashmap::DashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+/// Fingerprints of secrets and when they last authenticated. Bounded by the keys of the file: nothing else is noted.
+#[derive(Debug, Default)]
+pub struct LastUsed {
+    /// A fingerprint is a piece of a digest and needs no further mixing.
+    unix_s: DashMap<u64, AtomicI64, BuildHasherDefault<DigestHasher>>,
+    changed: AtomicBool,
+}
+
+impl LastUsed {
+    /// A secret has authenticated. Allocates only for the first use of a secret since the start.
+    pub fn note(&self, fingerprint: u64, unix_ms: i64) {
+        let unix_s = unix_ms.div_euclid(1_000);
+        match self.unix_s.get(&fingerprint) {
+            Some(noted) if noted.load(Ordering::Relaxed) >= unix_s => return,
+            Some(noted) => noted.store(unix_s, Ordering::Relaxed),
+            None => drop(self.unix_s.insert(fingerprint, AtomicI64::new(unix_s))),
+        }
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes over what an earlier run wrote down; what is known to be later stays.
+    pub fn recall(&self, written: impl IntoIterator<Item = (u64, i64)>) {
+        for (fingerprint, unix_s) in written {
+            self.unix_s.entry(fingerprint).or_default().fetch_max(unix_s, Ordering::Relaxed);
+        }
+    }
+
+    /// What is known, of secrets that exist, in the order of fingerprints; `None` where nothing changed since the last
+    /// time. Secrets that do not are forgotten.
+    pub fn changed(&self, exists: impl Fn(u64) -> bool) -> Option<Vec<(u64, i64)>> {
+        if !self.changed.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        self.unix_s.retain(|fingerprint, _| exists(*fingerprint));
+        let noted = self.unix_s.iter().map(|noted| (*noted.key(), noted.value().load(Ordering::Relaxed)));
+        let mut noted: Vec<(u64, i64)> = noted.collect();
+        noted.sort_unstable();
+        Some(noted)
+    }
+
+    /// What was taken by [`LastUsed::changed`] could not be written: it is due again.
+    pub fn not_written(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_use_is_known_and_told_once() {
+        let used = LastUsed::default();
+        assert_eq!(used.changed(|_| true), None);
+        used.note(7, 5_999);
+        used.note(8, 1_000);
+        used.note(7, 3_000);
+        used.recall([(7, 4), (9, 2)]);
+        assert_eq!(used.changed(|fingerprint| fingerprint != 8), Some(vec![(7, 5), (9, 2)]));
+        assert_eq!(used.changed(|_| true), None, "nothing new");
+        used.note(7, 5_000);
+        assert_eq!(used.changed(|_| true), None, "the same second");
+        used.not_written();
+        assert_eq!(used.changed(|_| true), Some(vec![(7, 5), (9, 2)]));
+    }
+}

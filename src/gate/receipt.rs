@@ -1,0 +1,308 @@
+//! Receipts: what ties a later line or hop to a decision. One kind lets HAProxy fetch, from herdgate's HTTP port, an answer
+//! that herdgate decided on over SPOP; the other settles a grant when its usage line comes.
+//!
+//! Scheme. The HTTP port must not show a catalog to whoever reaches it, and the second hop carries no credential (HAProxy
+//! has removed it). So the verdict `answer` comes with a receipt: `v1.<expiry>.<plan>.<mac>`, with the mac an HMAC-SHA-256
+//! cut to 128 bits over version, expiry, plan, method and target under a key drawn at start. It cannot be made without the
+//! key, serves only the request it was made for, and dies within seconds. Another herdgate's receipt is refused: HAProxy
+//! must send the second hop to the process it asked.
+//!
+//! A grant's receipt is `g1.<replica>.<id>.<caller>.<model>.<prompt tokens>.<output tokens>.<time>.<mac>`, all hex. The proxy logs it and sends it
+//! to nobody, so who can write into the usage port cannot invent one, and one that is repeated releases nothing a second
+//! time. Replicas share the key file, so that each knows the other's receipts for genuine; the slot is with the replica that
+//! is named.
+
+use crate::decision::plan::limits::Scope;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use std::fmt::Write;
+use subtle::ConstantTimeEq;
+
+/// Seconds a receipt lives. HAProxy redeems it within the same request.
+pub const LIFETIME_S: i64 = 30;
+
+/// What a usage line's receipt turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redeemed {
+    /// A grant of this herdgate, perhaps of a run before this one.
+    Ours(Claimed),
+    /// A genuine grant of another herdgate with the same key file.
+    Foreign {
+        /// Which.
+        replica: u64,
+        /// What it granted.
+        claimed: Claimed,
+    },
+    /// Not written by any herdgate with this key.
+    Forged,
+    /// No grant's receipt at all.
+    None,
+}
+
+/// What the receipt of a grant says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimed {
+    /// The decision's id.
+    pub id: u128,
+    /// The caller's books.
+    pub caller: Scope,
+    /// The pool's key.
+    pub model: u64,
+    /// Tokens held for the prompt.
+    pub tokens_in: u64,
+    /// Tokens held for the output.
+    pub tokens_out: u64,
+    /// When it was granted, in seconds since 1970.
+    pub unix_s: i64,
+}
+
+/// Makes and checks receipts under one key.
+pub struct Receipts {
+    /// Which process wrote a receipt.
+    replica: u64,
+    /// With the key taken in, which each receipt would otherwise pay for anew.
+    keyed: Hmac<Sha256>,
+}
+
+/// Longest receipt of a grant, in bytes.
+const GRANT_MAX: usize = 192;
+
+/// The receipt of a grant, as text. It lives without heap, because each grant has one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GrantReceipt {
+    text: [u8; GRANT_MAX],
+    len: usize,
+}
+
+impl GrantReceipt {
+    const EMPTY: GrantReceipt = GrantReceipt { text: [0; GRANT_MAX], len: 0 };
+}
+
+/// ASCII without spaces.
+impl std::ops::Deref for GrantReceipt {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.text.get(..self.len).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for GrantReceipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GrantReceipt(redacted)")
+    }
+}
+
+impl std::fmt::Write for GrantReceipt {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.len + text.len();
+        self.text.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Receipts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Receipts(redacted)")
+    }
+}
+
+impl Receipts {
+    /// Receipts under this key, of the process called `replica` (any number that no other process shares).
+    pub fn new(key: [u8; 32], replica: u64) -> Receipts {
+        // Padded with zeroes to SHA-256's block, as HMAC itself would (RFC 2104 section 2).
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&key);
+        Receipts { replica, keyed: <Hmac<Sha256> as KeyInit>::new(&block.into()) }
+    }
+
+    /// A receipt for one request of a caller on `plan`. ASCII without spaces; the plan's name travels as hex.
+    pub fn issue(&self, plan: &str, method: &[u8], target: &[u8], now_unix_s: i64) -> String {
+        let expiry = now_unix_s.saturating_add(LIFETIME_S);
+        let plan_hex = hex(plan.as_bytes());
+        let mac = self.mac(expiry, &plan_hex, method, target);
+        format!("v1.{expiry}.{plan_hex}.{}", hex(&mac))
+    }
+
+    /// The plan a receipt was issued for, if it is ours, unexpired and for this request.
+    pub fn redeem(&self, receipt: &str, method: &[u8], target: &[u8], now_unix_s: i64) -> Option<String> {
+        let mut parts = receipt.split('.');
+        let (version, expiry, plan_hex, mac) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        if version != "v1" || parts.next().is_some() || receipt.len() > 1024 {
+            return None;
+        }
+        let expiry_s: i64 = expiry.parse().ok()?;
+        let expected = hex(&self.mac(expiry_s, plan_hex, method, target));
+        if !bool::from(expected.as_bytes().ct_eq(mac.as_bytes())) || now_unix_s >= expiry_s {
+            return None;
+        }
+        String::from_utf8(unhex(plan_hex)?).ok()
+    }
+
+    /// The receipt of a grant.
+    pub fn grant(&self, grant: &Claimed) -> GrantReceipt {
+        let mut receipt = GrantReceipt::EMPTY;
+        // At most 2 + 17 + 33 + 33 + 17 + 17 + 17 + 17 + 33 bytes: it always fits.
+        let fields = [
+            u128::from(self.replica),
+            grant.id,
+            grant.caller.0,
+            u128::from(grant.model),
+            u128::from(grant.tokens_in),
+            u128::from(grant.tokens_out),
+            u128::from(grant.unix_s.unsigned_abs()),
+        ];
+        let widths = [16, 32, 32, 16, 1, 1, 1];
+        let _ = receipt.write_str("g1");
+        for (field, width) in fields.into_iter().zip(widths) {
+            put_hex(&mut receipt, field, width);
+        }
+        let mac = u128::from_be_bytes(self.mac_of(receipt.as_bytes()));
+        put_hex(&mut receipt, mac, 32);
+        receipt
+    }
+
+    /// What the receipt of a usage line is.
+    pub fn redeem_grant(&self, receipt: &str) -> Redeemed {
+        if !receipt.starts_with("g1.") {
+            return Redeemed::None;
+        }
+        let genuine = || {
+            let (text, mac) = receipt.rsplit_once('.').filter(|_| receipt.len() <= 256)?;
+            let expected = hex(&self.mac_of(text.as_bytes()));
+            bool::from(expected.as_bytes().ct_eq(mac.as_bytes())).then_some(())?;
+            let mut parts = text.split('.').skip(1);
+            let mut field = || u128::from_str_radix(parts.next()?, 16).ok();
+            let replica = field()?;
+            let (id, caller) = (field()?, Scope(field()?));
+            let mut number = || u64::try_from(field()?).ok();
+            let (model, tokens_in, tokens_out) = (number()?, number()?, number()?);
+            let unix_s = i64::try_from(number()?).ok()?;
+            Some((replica, Claimed { id, caller, model, tokens_in, tokens_out, unix_s }))
+        };
+        match genuine() {
+            Some((replica, claimed)) if replica == u128::from(self.replica) => Redeemed::Ours(claimed),
+            Some((replica, claimed)) => {
+                Redeemed::Foreign { replica: u64::try_from(replica).unwrap_or(u64::MAX), claimed }
+            }
+            None => Redeemed::Forged,
+        }
+    }
+
+    fn mac(&self, expiry: i64, plan_hex: &str, method: &[u8], target: &[u8]) -> [u8; 16] {
+        // Lengths first, so that no two requests give the same bytes.
+        let mut text = format!("v1.{expiry}.{plan_hex}.{}.{}.", method.len(), target.len()).into_bytes();
+        text.extend_from_slice(method);
+        text.extend_from_slice(target);
+        self.mac_of(&text)
+    }
+
+    fn mac_of(&self, text: &[u8]) -> [u8; 16] {
+        let mut mac = self.keyed.clone();
+        mac.update(text);
+        let full = mac.finalize().into_bytes();
+        let mut cut = [0; 16];
+        cut.copy_from_slice(&full[..16]);
+        cut
+    }
+}
+
+/// A dot and the number in hex, with at least `width` digits.
+fn put_hex(receipt: &mut GrantReceipt, number: u128, width: usize) {
+    let digits = width.max((128 - number.leading_zeros() as usize).div_ceil(4)).min(32);
+    let mut text = [b'.'; 33];
+    for (place, digit) in text.iter_mut().skip(1).take(digits).enumerate() {
+        let nibble = number >> ((digits - 1 - place) * 4) & 15;
+        *digit = b"0123456789abcdef"[nibble as usize];
+    }
+    let _ = receipt.write_str(text.get(..=digits).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default());
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_serves_its_own_request_only_and_not_for_long() {
+        let receipts = Receipts::new([7; 32], 1);
+        let receipt = receipts.issue("team", b"GET", b"/api/tags", 1000);
+        type Case<'c> = (&'c str, &'c [u8], &'c [u8], i64, Option<&'c str>);
+        let cases: [Case<'_>; 9] = [
+            (&receipt, b"GET", b"/api/tags", 1000, Some("team")),
+            (&receipt, b"GET", b"/api/tags", 1000 + LIFETIME_S - 1, Some("team")),
+            (&receipt, b"GET", b"/api/tags", 1000 + LIFETIME_S, None),
+            (&receipt, b"HEAD", b"/api/tags", 1000, None),
+            (&receipt, b"GET", b"/v1/models", 1000, None),
+            ("", b"GET", b"/api/tags", 1000, None),
+            ("v1.9999999999.7465616d.00000000000000000000000000000000", b"GET", b"/api/tags", 1000, None),
+            ("v1.9999999999.7465616d.", b"GET", b"/api/tags", 1000, None),
+            ("v1.x.y.z.w", b"GET", b"/api/tags", 1000, None),
+        ];
+        for (receipt, method, target, now, plan) in cases {
+            assert_eq!(receipts.redeem(receipt, method, target, now).as_deref(), plan, "{receipt} {now}");
+        }
+        assert_eq!(Receipts::new([8; 32], 1).redeem(&receipt, b"GET", b"/api/tags", 1000), None, "another key");
+    }
+
+    #[test]
+    fn changing_any_byte_of_a_receipt_spoils_it() {
+        let receipts = Receipts::new([7; 32], 1);
+        let receipt = receipts.issue("team", b"GET", b"/", 1000);
+        for at in 0..receipt.len() {
+            let mut bytes = receipt.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(receipts.redeem(&changed, b"GET", b"/", 1000), None, "{changed}");
+        }
+    }
+
+    #[test]
+    fn a_grants_receipt_names_its_decision_to_its_own_process_only() {
+        let ours = Receipts::new([7; 32], 1);
+        let claimed = Claimed { id: 0xabc, caller: Scope(5), model: 9, tokens_in: 17, tokens_out: 512, unix_s: 1000 };
+        let receipt = ours.grant(&claimed).to_string();
+        let text = "g1.0000000000000001.00000000000000000000000000000abc.00000000000000000000000000000005.0000000000000009.11.200.3e8.";
+        assert!(receipt.starts_with(text), "{receipt}");
+        let (most, all) = (u64::MAX, u128::MAX);
+        let longest =
+            Claimed { id: all, caller: Scope(all), model: most, tokens_in: most, tokens_out: most, unix_s: i64::MAX };
+        assert_eq!(Receipts::new([7; 32], most).grant(&longest).len(), 186, "nothing was cut");
+        let redeemed = Receipts::new([7; 32], most).redeem_grant(&Receipts::new([7; 32], most).grant(&longest));
+        assert_eq!(redeemed, Redeemed::Ours(longest));
+        let sibling = Receipts::new([7; 32], 2);
+        let stranger = Receipts::new([8; 32], 1);
+        let cut = &receipt[..receipt.len() - 1];
+        let catalog = ours.issue("team", b"GET", b"/", 1000);
+        let cases: [(&Receipts, &str, Redeemed); 8] = [
+            (&ours, &receipt, Redeemed::Ours(claimed)),
+            (&sibling, &receipt, Redeemed::Foreign { replica: 1, claimed }),
+            (&stranger, &receipt, Redeemed::Forged),
+            (&ours, cut, Redeemed::Forged),
+            (&ours, "g1.", Redeemed::Forged),
+            (&ours, "-", Redeemed::None),
+            (&ours, "", Redeemed::None),
+            (&ours, &catalog, Redeemed::None),
+        ];
+        for (receipts, receipt, expected) in cases {
+            assert_eq!(receipts.redeem_grant(receipt), expected, "{receipt}");
+        }
+        for at in 3..receipt.len() {
+            let mut bytes = receipt.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(ours.redeem_grant(&changed), Redeemed::Forged, "{changed}");
+        }
+    }
+}

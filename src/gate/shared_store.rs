@@ -1,0 +1,421 @@
+//! The gate where several herdgates share their limits: decisions wait for the shared store under a deadline, and ends of
+//! requests are told to it.
+//!
+//! While the store is away, and where it does not answer in time, `on_store_down` says what becomes of a decision. What is
+//! granted then is settled by its id like anything else: the store counts it once it is told, whether or not the call that
+//! ran into its deadline was carried out. What is not granted is taken back.
+
+use super::{DEADLINE_NS, Decided, Gate, Id, Ruled, asked, outcome, refusal, refusal_of};
+use crate::decision::inquiry::Inquiry;
+use crate::decision::judge::{Claim, Judgement};
+use crate::decision::moment::Moment;
+use crate::decision::plan::limits::{Account, Accounts, Scopes};
+use crate::decision::reason::Reason;
+use crate::decision::verdict::{Refusal, Verdict};
+use crate::decision::view::View;
+use crate::ledger::memory::{Asked, Taken, Turn};
+use crate::ledger::reservation::{Evidence, Record, Reservation};
+use crate::ledger::sharing::Planning;
+use crate::ledger::tokens::charge::Observed;
+use crate::metrics::Port;
+use crate::shared_store::address::OnStoreDown;
+use crate::shared_store::{
+    self, Admitted, Ask, Ended, Lane, Release, Replica, Settlement, Share, SharedLedger, Terms, Trouble,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Usage lines of other herdgates' requests that may wait for the store.
+const FOREIGN_MAX: usize = 8_192;
+
+/// Requests granted without the store whose terms are kept for its return. Past it only their holders are told.
+const ALONE_MAX: usize = 100_000;
+
+/// How much longer the store keeps a reservation open than this process: whoever granted it ends it first, if it lives.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the store is back.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// The shared store, and what holds without it.
+pub struct Sharing {
+    ledger: Arc<SharedLedger>,
+    down: OnStoreDown,
+    share: Share,
+    max_stream_ns: AtomicU64,
+    /// Terms of what was granted without the store.
+    alone: Mutex<HashMap<u128, Terms>>,
+    foreign: mpsc::Sender<ForeignLine>,
+}
+
+/// The usage line of a request that another herdgate granted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ForeignLine {
+    /// Which.
+    #[serde(skip)]
+    replica: u64,
+    id: u128,
+    seen: Observed,
+}
+
+/// A claim, and how it was asked.
+struct Question<'q, 'v> {
+    claim: &'q Claim<'v>,
+    asked: Asked<'q>,
+    received: Moment,
+    may_wait: bool,
+}
+
+impl Sharing {
+    /// Limits in `ledger`, of which this herdgate may grant `share` where `down` says so. Answers also where lines of other
+    /// herdgates' requests come out, for [`Gate::settle_foreign`].
+    pub fn new(ledger: Arc<SharedLedger>, down: OnStoreDown, share: Share) -> (Sharing, mpsc::Receiver<ForeignLine>) {
+        let (foreign, lines) = mpsc::channel(FOREIGN_MAX);
+        let max_stream_ns = AtomicU64::new(3_600_000_000_000);
+        (Sharing { ledger, down, share, max_stream_ns, alone: Mutex::default(), foreign }, lines)
+    }
+
+    pub(super) fn set_max_stream_ns(&self, max_stream_ns: u64) {
+        self.max_stream_ns.store(max_stream_ns, Ordering::Relaxed);
+    }
+
+    /// How long the store keeps a reservation open: what waits first, so much longer.
+    fn lease(&self, waits_ns: u64) -> Duration {
+        let stream_ns = self.max_stream_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(stream_ns.saturating_add(waits_ns)).saturating_add(GRACE)
+    }
+
+    /// Remembers the terms of a request that was granted without the store.
+    fn note_alone(&self, id: u128, terms: Terms) {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        if alone.len() < ALONE_MAX {
+            alone.insert(id, terms);
+        }
+    }
+
+    fn terms_of_end(&self, reservation: &Reservation) -> Terms {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        alone.remove(&reservation.id).unwrap_or_else(|| Terms::of_scopes(reservation.scopes.iter().collect()))
+    }
+}
+
+impl Gate {
+    /// Shares limits from now on. Once.
+    pub fn share(&self, sharing: Sharing) {
+        self.metrics.share_store(sharing.ledger.counts());
+        // Twice is a fault of the wiring, and keeps the first.
+        let _ = self.sharing.set(sharing);
+    }
+
+    /// Whether decisions may have to wait for a store: then [`Gate::decide_shared`] decides.
+    pub fn waits(&self) -> bool {
+        self.sharing.get().is_some()
+    }
+
+    /// [`Gate::decide`], by the limits of the shared store where there is one; where the ingress `may_wait`,
+    /// [`Gate::decide_or_wait`].
+    pub async fn decide_shared<'v>(
+        &self,
+        view: &'v View,
+        inquiry: &Inquiry<'_>,
+        ingress: Port,
+        received: Moment,
+        may_wait: bool,
+    ) -> Decided<'v> {
+        if !self.waits() {
+            return match may_wait {
+                true => self.decide_or_wait(view, inquiry, ingress, received),
+                false => self.decide(view, inquiry, ingress, received),
+            };
+        }
+        let now = self.clock.now();
+        let id = Id::random();
+        let judged = self.judge(view, inquiry, received, now);
+        let came = match &judged.judgement {
+            Judgement::Claim(claim) => {
+                let asked = asked(&id, inquiry, &judged);
+                let turn = match self.sharing.get().filter(|_| !claim.accounts.is_empty()) {
+                    // Unmetered: nothing to ask for.
+                    None => self.take(view, claim, asked, may_wait, now),
+                    Some(sharing) => {
+                        let question = Question { claim, asked, received, may_wait };
+                        self.take_shared(sharing, view, question, now).await
+                    }
+                };
+                self.taken(view, id, inquiry, ingress, &judged, turn, now)
+            }
+            Judgement::Answer(answer) => Ruled::new(Verdict::Answer(*answer)),
+            Judgement::Refuse(refusal) => Ruled::new(Verdict::Refuse(refusal.clone())),
+        };
+        let decided = self.conclude(id, inquiry, ingress, judged, came, now);
+        let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
+        if decided.ticket.is_none() {
+            self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
+        }
+        decided
+    }
+
+    async fn take_shared<'v>(
+        &self,
+        sharing: &Sharing,
+        view: &'v View,
+        question: Question<'_, 'v>,
+        now: Moment,
+    ) -> Result<Turn<'v>, Refusal> {
+        let Question { claim, asked, received, may_wait } = &question;
+        if !sharing.ledger.is_up() {
+            return self.take_alone(sharing, view, &question, now);
+        }
+        let planned = self.ledger.plan(view, claim, asked, *may_wait, &*sharing.ledger.elsewhere(), now);
+        let planned = planned.map_err(refusal_of)?;
+        let (accounts, today) = (planned.accounts, planned.today);
+        let need = planned.reservation.held();
+        if let Some(excess) = shared_store::never_fits(&accounts, need, false) {
+            return Err(refusal(excess));
+        }
+        let too_late = || Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) };
+        let Some(terms) = shared_store::terms_of(&accounts) else { return Err(too_late()) };
+        let ask = Ask {
+            reservation: &planned.reservation,
+            terms: &terms,
+            lease: sharing.lease(if *may_wait { view.policy.patience.timeout_ns } else { 0 }),
+            today: calendar(today, now),
+        };
+        // The client may leave while the store is asked, and this future be dropped with it.
+        let mut unheld =
+            Unheld { ledger: &sharing.ledger, release: Some(Release { id: asked.id, terms: terms.clone() }) };
+        let admitted = sharing.ledger.admit(ask).await;
+        match admitted {
+            Ok(Admitted::Granted { .. }) if self.clock.now().since(*received) >= DEADLINE_NS => Err(too_late()),
+            Ok(Admitted::Granted { stands, over }) => {
+                let standings = shared_store::standings_of(&accounts, &stands, today);
+                let shadowed = shared_store::never_fits(&accounts, need, true)
+                    .or_else(|| shared_store::excess_of(&accounts, &stands, &over, true, today));
+                let elsewhere = sharing.ledger.elsewhere();
+                let asked = Planning { view, claim, user: asked.user, may_wait: *may_wait, elsewhere: &*elsewhere };
+                let turn = self.ledger.hold_planned(planned, asked, standings, shadowed, now);
+                // Without a reservation the proxy has given up on it already, and its line came before this.
+                if is_held(&turn) {
+                    unheld.keep();
+                }
+                Ok(turn)
+            }
+            Ok(Admitted::Refused { stands, over }) => {
+                unheld.keep();
+                let excess = shared_store::excess_of(&accounts, &stands, &over, false, today);
+                Err(excess.map_or_else(too_late, |excess| refusal(self.ledger.with_guess(excess))))
+            }
+            Ok(Admitted::Ended) => {
+                unheld.keep();
+                Err(too_late())
+            }
+            Err(trouble) => {
+                // Where it was asked, it may have been taken there all the same.
+                if matches!(trouble, Trouble::Open | Trouble::Busy) {
+                    unheld.keep();
+                }
+                let now = self.clock.now();
+                if now.since(*received) >= DEADLINE_NS {
+                    return Err(too_late());
+                }
+                let alone = self.take_alone(sharing, view, &question, now);
+                if alone.as_ref().is_ok_and(is_held) {
+                    unheld.keep();
+                }
+                alone
+            }
+        }
+    }
+
+    /// What becomes of a claim while the store is away.
+    fn take_alone<'v>(
+        &self,
+        sharing: &Sharing,
+        view: &'v View,
+        question: &Question<'_, 'v>,
+        now: Moment,
+    ) -> Result<Turn<'v>, Refusal> {
+        let Question { claim, asked, may_wait, .. } = question;
+        let away = || Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::StoreAway) };
+        let terms = match sharing.down {
+            OnStoreDown::Deny => return Err(away()),
+            OnStoreDown::Local => shared_store::shares_of(&claim.accounts, sharing.share),
+            OnStoreDown::Allow => claim.accounts.iter().map(|_| Default::default()).collect(),
+        };
+        let mut accounts = Accounts::default();
+        for (account, terms) in claim.accounts.iter().zip(&terms) {
+            if !accounts.push(Account { terms, ..*account }) {
+                return Err(away());
+            }
+        }
+        let turn = self.ledger.take_by(view, claim, &accounts, asked.clone(), *may_wait, now).map_err(refusal_of)?;
+        if is_held(&turn)
+            && let Some(terms) = shared_store::terms_of(&claim.accounts)
+        {
+            sharing.note_alone(asked.id, terms);
+        }
+        Ok(turn)
+    }
+
+    /// Tells the store that a claim which it may hold waits no longer, or that nobody was told of its grant.
+    pub(super) fn tell_let_go(&self, reservation: &Reservation) {
+        if let Some(sharing) = self.sharing.get() {
+            let terms = sharing.terms_of_end(reservation);
+            sharing.ledger.release(Release { id: reservation.id, terms });
+        }
+    }
+
+    /// Writes down how a request ended.
+    fn charge(&self, ended: crate::ledger::books::Ended) {
+        use crate::ledger::books::Ended;
+        if let Ended::Settled(record) | Ended::Corrected(record) = ended {
+            self.write_down(*record);
+        }
+    }
+
+    /// Tells the store what a request came to.
+    pub(super) fn tell_store(&self, record: &Record) {
+        let Some(sharing) = self.sharing.get() else { return };
+        let now = self.clock.now();
+        sharing.ledger.settle(Settlement {
+            id: record.reservation.id,
+            terms: sharing.terms_of_end(&record.reservation),
+            used: record.charge(),
+            evidence: record.evidence,
+            granted_by: None,
+            today: calendar(self.ledger.today(now), now),
+        });
+    }
+
+    /// Tells the store that a request's verdict never arrived: it is not charged.
+    pub(super) fn tell_unheard(&self, id: u128, scopes: Scopes, now: Moment) {
+        let Some(sharing) = self.sharing.get() else { return };
+        sharing.alone.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        // Also where the store does not know it yet: a call that is late would open it for nobody.
+        sharing.ledger.settle(Settlement {
+            id,
+            terms: Terms::of_scopes(scopes.iter().collect()),
+            used: 0,
+            evidence: Evidence::Exact,
+            granted_by: None,
+            today: calendar(self.ledger.today(now), now),
+        });
+    }
+
+    /// A line of another herdgate's request: looked up in the store, in the background.
+    pub(super) fn settle_elsewhere(&self, replica: u64, id: u128, seen: &Observed) {
+        if let Some(sharing) = self.sharing.get() {
+            // Past the bound lines are lost as those of a busy channel are: their requests end by time.
+            let _ = sharing.foreign.try_send(ForeignLine { replica, id, seen: seen.clone() });
+        }
+    }
+
+    /// Settles lines of other herdgates' requests, until there are no more. Waits where the store is away.
+    pub async fn settle_foreign(&self, mut lines: mpsc::Receiver<ForeignLine>) {
+        let Some(sharing) = self.sharing.get() else { return };
+        while let Some(line) = lines.recv().await {
+            while self.settle_one(&sharing.ledger, &line).await.is_err() {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn settle_one(&self, ledger: &SharedLedger, line: &ForeignLine) -> Result<(), Trouble> {
+        let ForeignLine { replica, id, seen } = line;
+        let Some(found) = ledger.find(*id).await? else {
+            // It was granted while the store was away: whoever did is told.
+            let Ok(text) = serde_json::to_string(line) else { return Ok(()) };
+            return ledger.forward(*replica, &text).await;
+        };
+        // Ended by exact figures: nothing better can come.
+        let Some(reservation) = found.reservation else { return Ok(()) };
+        let now = self.clock.now();
+        let record = self.ledger.foreign(*reservation, Some(seen), now);
+        let today = calendar(self.ledger.today(now), now);
+        let (used, evidence) = (record.charge(), record.evidence);
+        let settlement = Settlement { id: *id, terms: found.terms, used, evidence, granted_by: Some(*replica), today };
+        match ledger.settle_now(&settlement).await {
+            Ok(Ended::Settled(_) | Ended::Corrected(_)) => self.keep(record),
+            Ok(Ended::Nothing | Ended::Unknown) => {}
+            // What the store cannot make sense of it will not later.
+            Err(Trouble::Error | Trouble::Nonsense) => {}
+            Err(trouble) => return Err(trouble),
+        }
+        Ok(())
+    }
+}
+
+impl Replica for Gate {
+    fn lanes(&self) -> Vec<Lane> {
+        let lanes = self.ledger.lanes().into_iter();
+        lanes.map(|((server, pool), count)| Lane { server, pool, count }).collect()
+    }
+
+    fn today(&self) -> shared_store::Today {
+        let now = self.clock.now();
+        calendar(self.ledger.today(now), now)
+    }
+
+    fn ended(&self, id: u128) {
+        if self.ledger.ended_elsewhere(id, self.clock.now())
+            && let Some(journal) = self.journal.get()
+        {
+            journal.released(id);
+        }
+    }
+
+    fn line(&self, line: &str) {
+        if let Ok(ForeignLine { replica: _, id, seen }) = serde_json::from_str(line) {
+            let now = self.clock.now();
+            self.charge(self.ledger.settle(id, &seen, now));
+        }
+    }
+
+    fn delivered(&self, settlement: &Settlement, ended: &Ended) {
+        tracing::trace!(id = settlement.id, ?ended, "told the shared store");
+    }
+
+    fn expired(&self, reservation: &Reservation) {
+        self.keep(self.ledger.foreign(reservation.clone(), None, self.clock.now()));
+    }
+}
+
+/// The calendar with the ends of its windows on the wall clock.
+fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared_store::Today {
+    let ends = |left_ms: u64| now.unix_ms.saturating_add(i64::try_from(left_ms).unwrap_or(i64::MAX));
+    shared_store::Today {
+        day: today.day,
+        day_ends_ms: ends(today.day_left_ms),
+        month: today.month,
+        month_ends_ms: ends(today.month_left_ms),
+    }
+}
+
+/// Whether a claim's place is held here, and will therefore be told the end of.
+fn is_held(turn: &Turn<'_>) -> bool {
+    !matches!(turn, Turn::Now(Taken { reservation: None, .. }))
+}
+
+/// A claim that the store may have taken and that nobody here holds: dropped, it is taken back.
+struct Unheld<'s> {
+    ledger: &'s SharedLedger,
+    release: Option<Release>,
+}
+
+impl Unheld<'_> {
+    fn keep(&mut self) {
+        self.release = None;
+    }
+}
+
+impl Drop for Unheld<'_> {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            self.ledger.release(release);
+        }
+    }
+}

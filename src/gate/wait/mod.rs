@@ -1,0 +1,249 @@
+//! The waiting room: requests that nginx has no queue for are held here until a server has room.
+//!
+//! Scheme. Who may wait gets a ticket: 128 random bits that nginx alone sees, and redeems once, on a second hop without a
+//! body. It carries nothing, so there is nothing to forge; who guesses one of a thousand among 2^128 gets the grant of
+//! another's request, on a port that only the proxies reach. A ticket that is not redeemed within seconds, or whose time is
+//! over, is worth nothing. The room is bounded, and where it is full the caller with the most requests in it makes room.
+
+mod hall;
+mod room;
+mod waited;
+
+pub use hall::{Hall, Left, Outcome, Seat};
+pub use room::{Entered, Room, Waiter};
+pub use waited::Waited;
+
+use super::{Gate, Id, outcome_of, whole_s};
+use crate::decision::moment::Moment;
+use crate::decision::reason::Reason;
+use crate::decision::request::endpoint::Dialect;
+use crate::decision::verdict::Refusal;
+use crate::decision::view::View;
+use crate::gate::receipt::{Claimed, GrantReceipt};
+use crate::ledger::hold::{Freed, Held};
+use crate::ledger::reservation::Reservation;
+use crate::metrics::{Outcome as Counted, Port};
+use std::collections::HashMap;
+use tokio::sync::oneshot;
+
+/// What became of a request that waited, and what an adapter needs to put it on the wire.
+#[derive(Debug)]
+pub struct Told {
+    /// The public id of its decision.
+    pub id: Id,
+    /// The dialect a refusal is written in.
+    pub dialect: Dialect,
+    /// A server, or none.
+    pub outcome: Outcome,
+}
+
+impl Gate {
+    /// How many may wait at once.
+    pub fn set_waiters_max(&self, most: usize) {
+        self.hall.set_most(most);
+    }
+
+    /// Takes a claim that is held into the room; answers its ticket. Where there is no room it is let go.
+    pub(super) fn let_in(&self, view: &View, held: Held, id: Id, dialect: Dialect, now: Moment) -> Result<Id, Refusal> {
+        let ticket = Id::random();
+        let until_ns = now.mono_ns.saturating_add(view.policy.patience.timeout_ns);
+        let mut hall = self.hall.lock();
+        let entered = hall.enter(ticket.number, Seat::new(held, id, dialect), until_ns);
+        self.metrics.waiting(hall.room.len());
+        drop(hall);
+        match entered {
+            Ok(None) => Ok(ticket),
+            Ok(Some(gone)) => {
+                let refusal = self.in_vain(view, &gone.held, Reason::QueueFull);
+                self.turn_away(gone, refusal, Waited::TurnedAway, now);
+                Ok(ticket)
+            }
+            Err(seat) => {
+                let refusal = self.in_vain(view, &seat.held, Reason::QueueFull);
+                self.let_go(&seat.held);
+                self.metrics.waited(Waited::TurnedAway, 0);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Waits with a ticket (32 hex digits) for what becomes of it; `None` where it is not good. Dropped before that, it
+    /// gives back whatever the request has: its client has left.
+    pub async fn wait(&self, ticket: &str) -> Option<Told> {
+        let ticket = u128::from_str_radix(ticket, 16).ok().filter(|_| ticket.len() == 32)?;
+        let timeout_ns = self.state.view().policy.patience.timeout_ns;
+        let mut leaving = {
+            let mut hall = self.hall.lock();
+            let told = hall.redeem(ticket, timeout_ns)?;
+            let Seat { held, id, dialect, .. } = hall.seat(ticket)?;
+            let (held, id, dialect) = (held.clone(), *id, *dialect);
+            Leaving { gate: self, ticket, held, id, dialect, told, done: false }
+        };
+        // A server may have become free between the two hops.
+        self.free_waiters();
+        let outcome = (&mut leaving.told).await.ok()?;
+        leaving.done = true;
+        Some(Told { id: leaving.id, dialect: leaving.dialect, outcome })
+    }
+
+    /// Gives servers with room to whoever is next, until there is nobody or no room. Called whenever a slot ends.
+    pub fn free_waiters(&self) {
+        let mut hall = self.hall.lock();
+        if hall.room.is_empty() {
+            self.metrics.waiting(0);
+            return;
+        }
+        let (view, now) = (self.state.view(), self.clock.now());
+        loop {
+            let mut books = self.ledger.lock();
+            let mut free: HashMap<u64, Vec<u64>> = HashMap::new();
+            let next = hall.room.next(now.mono_ns, |pool, caller| {
+                books.ahead_ms(caller, free.entry(pool).or_insert_with(|| books.free_for(&view, pool)))
+            });
+            let Some(ticket) = next else { break };
+            let Some(seat) = hall.remove(ticket) else { break };
+            let freed = books.free(&view, &seat.held, now);
+            drop(books);
+            match freed {
+                Freed::Granted(choice, reservation) => {
+                    let waited_ms = now.since(seat.held.since) / 1_000_000;
+                    let left = Left {
+                        server: choice.grant.server.name.clone(),
+                        server2: choice.grant.server2.map(|server| server.name.clone()),
+                        standings: seat.held.standings,
+                        receipt: self.receipt_of(&seat.held, &reservation, now),
+                        waited_ms,
+                    };
+                    if let Some(journal) = self.journal.get() {
+                        journal.opened(reservation);
+                    }
+                    self.recent.amend(seat.id.number, |past| past.served_by(&left.server, left.server2.as_deref()));
+                    tracing::debug!(id = seat.id.as_str(), server = %left.server, waited_ms, "allowed after waiting");
+                    let held = seat.held.clone();
+                    if seat.tell(Outcome::Server(left)).is_ok() {
+                        self.metrics.outcome(Port::Http, Counted::Allow);
+                        self.metrics.waited(Waited::Served, waited_ms);
+                    } else {
+                        self.take_back(&held);
+                        self.metrics.waited(Waited::Left, 0);
+                    }
+                }
+                Freed::Gone => {
+                    self.tell_let_go(&seat.held.reservation);
+                    let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::QueueTimeout) };
+                    let _ = seat.tell(Outcome::Refused(refusal));
+                    self.metrics.waited(Waited::Left, 0);
+                }
+                Freed::NoServer(refusal) => {
+                    self.tell_let_go(&seat.held.reservation);
+                    self.refuse_waiter(seat, refusal, Waited::NoServer, now);
+                }
+            }
+        }
+        self.metrics.waiting(hall.room.len());
+    }
+
+    /// Sends those away whose time is over, and looks whether servers came back. Called a few times a second.
+    pub fn tend_waiters(&self) {
+        let (view, now) = (self.state.view(), self.clock.now());
+        let late: Vec<Seat> = {
+            let mut hall = self.hall.lock();
+            hall.room.late(now.mono_ns).into_iter().filter_map(|ticket| hall.remove(ticket)).collect()
+        };
+        for seat in late {
+            let refusal = self.in_vain(&view, &seat.held, Reason::QueueTimeout);
+            self.turn_away(seat, refusal, Waited::TimedOut, now);
+        }
+        self.free_waiters();
+    }
+
+    /// Lets nobody in any more, and sends everybody away: the process ends.
+    pub fn close_waiters(&self) {
+        let now = self.clock.now();
+        let everybody: Vec<Seat> = {
+            let mut hall = self.hall.lock();
+            hall.close();
+            hall.room.tickets().into_iter().filter_map(|ticket| hall.remove(ticket)).collect()
+        };
+        for seat in everybody {
+            let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::QueueFull) };
+            self.turn_away(seat, refusal, Waited::TurnedAway, now);
+        }
+        self.metrics.waiting(0);
+    }
+
+    fn receipt_of(&self, held: &Held, reservation: &Reservation, now: Moment) -> GrantReceipt {
+        let Reservation { id, pool: model, tokens_in, tokens_out, .. } = *reservation;
+        let (caller, unix_s) = (held.caller(), now.unix_ms / 1000);
+        self.receipts.grant(&Claimed { id, caller, model, tokens_in, tokens_out, unix_s })
+    }
+
+    /// Gives back what a claim holds that waits no longer, or whose grant was never told.
+    fn let_go(&self, held: &Held) {
+        self.ledger.lock().let_go(held);
+        self.tell_let_go(&held.reservation);
+    }
+
+    /// Ends a grant that nobody was told of.
+    fn take_back(&self, held: &Held) {
+        self.let_go(held);
+        if let Some(journal) = self.journal.get() {
+            journal.released(held.reservation.id);
+        }
+    }
+
+    /// A refusal that says when it may be better: after what waits now is served.
+    fn in_vain(&self, view: &View, held: &Held, reason: Reason) -> Refusal {
+        let pool = view.roster.pools.iter().find(|pool| pool.key == held.reservation.pool);
+        let expected_ns = pool.and_then(|pool| self.ledger.lock().expected_wait_ns(view, pool));
+        let retry_after_s = whole_s(expected_ns.unwrap_or(view.policy.patience.timeout_ns));
+        Refusal { retry_after_s, ..Refusal::new(reason) }
+    }
+
+    fn turn_away(&self, seat: Seat, refusal: Refusal, waited: Waited, now: Moment) {
+        self.let_go(&seat.held);
+        self.refuse_waiter(seat, refusal, waited, now);
+    }
+
+    fn refuse_waiter(&self, seat: Seat, refusal: Refusal, waited: Waited, now: Moment) {
+        let waited_ms = now.since(seat.held.since) / 1_000_000;
+        self.metrics.outcome(Port::Http, outcome_of(&refusal));
+        self.metrics.waited(waited, 0);
+        self.audit.waited_in_vain(seat.id.as_str(), seat.held.caller(), &refusal, waited_ms, now);
+        self.recent.amend(seat.id.number, |past| past.refuse(&refusal));
+        // Nobody listens where the second hop never came, or has ended.
+        let _ = seat.tell(Outcome::Refused(refusal));
+    }
+}
+
+/// Somebody who waits, and may leave.
+struct Leaving<'g> {
+    gate: &'g Gate,
+    ticket: u128,
+    held: Held,
+    id: Id,
+    dialect: Dialect,
+    told: oneshot::Receiver<Outcome>,
+    done: bool,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let mut hall = self.gate.hall.lock();
+        let stood = hall.remove(self.ticket).is_some();
+        self.gate.metrics.waiting(hall.room.len());
+        drop(hall);
+        self.told.close();
+        if stood {
+            self.gate.metrics.waited(Waited::Left, 0);
+            self.gate.let_go(&self.held);
+        } else if let Ok(Outcome::Server(_)) = self.told.try_recv() {
+            // It was given a server that nobody will use.
+            self.gate.take_back(&self.held);
+            self.gate.free_waiters();
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Who waits, and who is next: weighted fair order over callers. Pure; time and shares are handed in.
+
+use crate::decision::plan::limits::Scope;
+use crate::decision::plan::priority::{LOW_WAITS_MS, Priority};
+use std::collections::{BTreeMap, HashMap};
+
+/// One request that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter {
+    /// Whose it is.
+    pub caller: Scope,
+    /// The pool it waits for.
+    pub pool: u64,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// When it began to wait, in nanoseconds (monotonic).
+    pub since_ns: u64,
+    /// When it gives up, likewise.
+    pub until_ns: u64,
+}
+
+/// What became of somebody who wanted to come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    /// There was room.
+    In,
+    /// The one with this ticket had to go for it: nobody has more requests here than its caller.
+    Instead(u128),
+    /// No room: the caller has as many here as anybody.
+    Out,
+}
+
+/// Everybody who waits, by ticket. A caller's requests of one pool are served in the order in which they came; between
+/// callers, whoever is least ahead of its share is next.
+#[derive(Debug, Default)]
+pub struct Room {
+    waiting: HashMap<u128, (u64, Waiter)>,
+    /// Those whose ticket was redeemed, by pool and caller, in the order in which they came.
+    lines: BTreeMap<(u64, Scope), BTreeMap<u64, u128>>,
+    by_caller: HashMap<Scope, usize>,
+    entered: u64,
+}
+
+impl Room {
+    /// Comes in, at most `most` at once. Nobody may be next before [`Room::redeem`].
+    pub fn enter(&mut self, ticket: u128, waiter: Waiter, most: usize) -> Entered {
+        let mut entered = Entered::In;
+        if self.waiting.len() >= most {
+            let fewer = self.by_caller.get(&waiter.caller).copied().unwrap_or(0).saturating_add(1);
+            let Some((fattest, _)) =
+                self.by_caller.iter().max_by_key(|(_, count)| **count).filter(|(_, count)| **count > fewer)
+            else {
+                return Entered::Out;
+            };
+            let theirs = self.waiting.iter().filter(|(_, (_, waiter))| waiter.caller == *fattest);
+            let Some(last) = theirs.max_by_key(|(_, (order, _))| *order).map(|(ticket, _)| *ticket) else {
+                return Entered::Out;
+            };
+            self.leave(last);
+            entered = Entered::Instead(last);
+        }
+        self.entered = self.entered.wrapping_add(1);
+        if self.waiting.insert(ticket, (self.entered, waiter)).is_none() {
+            *self.by_caller.entry(waiter.caller).or_default() += 1;
+        }
+        entered
+    }
+
+    /// The second hop has come: from now on this one may be next, until `until_ns`. False where nobody waits with this
+    /// ticket.
+    pub fn redeem(&mut self, ticket: u128, until_ns: u64) -> bool {
+        let Some((order, waiter)) = self.waiting.get_mut(&ticket) else { return false };
+        waiter.until_ns = until_ns;
+        self.lines.entry((waiter.pool, waiter.caller)).or_default().insert(*order, ticket);
+        true
+    }
+
+    /// Goes, for whatever reason.
+    pub fn leave(&mut self, ticket: u128) -> Option<Waiter> {
+        let (order, waiter) = self.waiting.remove(&ticket)?;
+        let key = (waiter.pool, waiter.caller);
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.remove(&order);
+            if line.is_empty() {
+                self.lines.remove(&key);
+            }
+        }
+        if let Some(count) = self.by_caller.get_mut(&waiter.caller) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_caller.remove(&waiter.caller);
+            }
+        }
+        Some(waiter)
+    }
+
+    /// Who is next: high priority first; then whoever is least ahead of its share, where low priority counts as ahead by as
+    /// much as it has yet to let others by; of equals, who came first. `ahead_ms` answers how far a caller is ahead of its
+    /// share of a pool's servers that have room, or `None` where none has.
+    pub fn next(&self, now_ns: u64, mut ahead_ms: impl FnMut(u64, Scope) -> Option<u64>) -> Option<u128> {
+        let heads = self.lines.iter().filter_map(|((pool, caller), line)| {
+            let (order, ticket) = line.first_key_value()?;
+            let (_, waiter) = self.waiting.get(ticket)?;
+            let ahead_ms = ahead_ms(*pool, *caller)?;
+            let waited_ms = now_ns.saturating_sub(waiter.since_ns) / 1_000_000;
+            let lets_by = if waiter.priority == Priority::Low { LOW_WAITS_MS.saturating_sub(waited_ms) } else { 0 };
+            let place = (waiter.priority != Priority::High, ahead_ms.saturating_add(lets_by), *order);
+            Some((place, *ticket))
+        });
+        heads.min().map(|(_, ticket)| ticket)
+    }
+
+    /// Tickets whose time is over.
+    pub fn late(&self, now_ns: u64) -> Vec<u128> {
+        self.waiting.iter().filter(|(_, (_, waiter))| now_ns >= waiter.until_ns).map(|(ticket, _)| *ticket).collect()
+    }
+
+    /// Everybody's ticket.
+    pub fn tickets(&self) -> Vec<u128> {
+        self.waiting.keys().copied().collect()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn waiter(caller: u128, pool: u64, priority: Priority, since_s: u64) -> Waiter {
+        Waiter { caller: Scope(caller), pool, priority, since_ns: since_s * S, until_ns: (since_s + 60) * S }
+    }
+
+    fn room(waiters: &[(u128, Waiter)]) -> Room {
+        let mut room = Room::default();
+        for (ticket, waiter) in waiters {
+            assert_eq!(room.enter(*ticket, *waiter, 1_000), Entered::In);
+            assert!(room.redeem(*ticket, waiter.until_ns));
+        }
+        room
+    }
+
+    #[test]
+    fn urgent_first_then_whoever_has_had_least_then_whoever_came_first() {
+        use Priority::{High, Low, Normal};
+        type Case = (&'static str, &'static [(u128, u128, Priority, u64)], u64, u128);
+        // Ticket, caller, priority, since; a caller is ahead by a hundred times its number. At which second, who is next.
+        let cases: [Case; 7] = [
+            ("in the order of coming", &[(1, 1, Normal, 1), (2, 1, Normal, 0)], 5, 1),
+            ("less ahead", &[(1, 5, Normal, 0), (2, 4, Normal, 3)], 5, 2),
+            ("urgent", &[(1, 0, Normal, 0), (2, 9, High, 3)], 5, 2),
+            ("low lets others by", &[(1, 0, Low, 0), (2, 9, Normal, 3)], 5, 2),
+            ("but not for ever", &[(1, 0, Low, 0), (2, 9, Normal, 3)], 30, 1),
+            ("low alone", &[(1, 0, Low, 0)], 1, 1),
+            ("low among itself", &[(1, 2, Low, 0), (2, 1, Low, 0)], 5, 2),
+        ];
+        for (why, waiting, at_s, expected) in cases {
+            let waiters: Vec<_> = waiting.iter().map(|(t, c, p, s)| (*t, waiter(*c, 1, *p, *s))).collect();
+            let ahead = |_: u64, caller: Scope| u64::try_from(caller.0 * 100).ok();
+            assert_eq!(room(&waiters).next(at_s * S, ahead), Some(expected), "{why}");
+        }
+    }
+
+    #[test]
+    fn who_has_not_redeemed_its_ticket_and_whose_pool_is_full_is_passed_over() {
+        let mut room = room(&[(1, waiter(1, 1, Priority::Normal, 0)), (2, waiter(2, 2, Priority::Normal, 0))]);
+        room.enter(3, waiter(3, 3, Priority::High, 0), 9);
+        let only = |free: u64| move |pool: u64, _: Scope| (pool == free).then_some(0);
+        assert_eq!([1, 2, 3].map(|pool| room.next(S, only(pool))), [Some(1), Some(2), None]);
+        assert!(room.redeem(3, 60 * S) && !room.redeem(4, 60 * S));
+        assert_eq!(room.next(S, |_, _| Some(0)), Some(3));
+        assert_eq!(room.leave(3).map(|waiter| waiter.pool), Some(3));
+        assert_eq!((room.leave(3), room.next(S, only(3)), room.len()), (None, None, 2));
+        assert_eq!((room.late(59 * S).len(), room.late(60 * S).len()), (0, 2));
+    }
+
+    #[test]
+    fn a_full_room_turns_away_whoever_has_the_most_in_it() {
+        let normal = |caller| waiter(caller, 1, Priority::Normal, 0);
+        let mut room = room(&[(1, normal(1)), (2, normal(1)), (3, normal(1)), (4, normal(2))]);
+        let steps = [
+            (5, 1, Entered::Out),
+            (6, 2, Entered::Instead(3)),
+            (7, 2, Entered::Out),
+            (8, 3, Entered::Instead(2)), // of two callers with two, whichever
+        ];
+        for (ticket, caller, expected) in steps {
+            let entered = room.enter(ticket, normal(caller), 4);
+            match (entered, expected) {
+                (Entered::Instead(gone), Entered::Instead(3)) => assert_eq!(gone, 3),
+                (Entered::Instead(gone), Entered::Instead(_)) => assert!([2, 6].contains(&gone)),
+                _ => assert_eq!(entered, expected, "{ticket}"),
+            }
+            assert_eq!(room.len(), 4);
+        }
+        assert_eq!(Room::default().enter(1, normal(1), 0), Entered::Out);
+    }
+}

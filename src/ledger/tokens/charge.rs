@@ -1,0 +1,204 @@
+//! What a request is charged, from the best evidence there is of what it used. Pure: the table of `DESIGN.md`, Ledger.
+//!
+//! | what the line says | charged |
+//! |---|---|
+//! | no server was reached | nothing |
+//! | a server was reached and sent no head | the prompt, and the time it took at the pace learned, up to the reservation |
+//! | a server answered with an error | nothing: it generated nothing |
+//! | an answer that ended as it should, with figures of the server's own | these figures (`exact`) |
+//! | an answer that broke off or failed, its units counted | units (`counted`); the prompt as reported, else as reserved |
+//! | an answer whose bytes are known | what these bytes usually hold (`estimated`) |
+//! | an answer of which nothing else is known | the reservation |
+//!
+//! A server leaves figures out that are zero (Ollama's `omitempty`: `prompt_eval_count` of a cached prompt, `eval_count` of
+//! an empty answer, both for `/api/embeddings`), so one figure without the other means that the other is zero. A broken
+//! stream's own figures stand where they are higher than what was counted.
+
+use super::estimate::{Answer, Estimates};
+use crate::decision::request::endpoint::Endpoint;
+use crate::ledger::reservation::{Evidence, Reservation};
+use serde::{Deserialize, Serialize};
+
+/// What a usage line says of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The server that was really used, by name; empty where none was.
+    pub server: Box<str>,
+    /// Whether a connection to a server came about.
+    pub reached: bool,
+    /// Whether the head of an answer came.
+    pub answered: bool,
+    /// Whether the answer came to its end.
+    pub complete: bool,
+    /// Whether a stream brought an error.
+    pub failed: bool,
+    /// The answer's status; absent where the client left before.
+    pub status: Option<u16>,
+    /// Tokens of the prompt, as the server reported them.
+    pub tokens_in: Option<u64>,
+    /// Tokens generated, as the server reported them.
+    pub tokens_out: Option<u64>,
+    /// Lines or events with content that a stream brought.
+    pub units: Option<u64>,
+    /// Bytes of the answer, head included.
+    pub bytes_out: Option<u64>,
+    /// Whether the framing of HTTP/1.1 is among them.
+    pub framed: bool,
+    /// Milliseconds in all.
+    pub ms: Option<u64>,
+    /// Milliseconds from the connection on.
+    pub ms_served: Option<u64>,
+}
+
+/// An answer that came, of which nothing more is known.
+impl Default for Observed {
+    fn default() -> Observed {
+        Observed {
+            server: Box::default(),
+            reached: true,
+            answered: true,
+            complete: false,
+            failed: false,
+            status: None,
+            tokens_in: None,
+            tokens_out: None,
+            units: None,
+            bytes_out: None,
+            framed: true,
+            ms: None,
+            ms_served: None,
+        }
+    }
+}
+
+/// What it comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// How they are known.
+    pub evidence: Evidence,
+    /// Tokens of the prompt.
+    pub tokens_in: u64,
+    /// Tokens generated.
+    pub tokens_out: u64,
+}
+
+/// Reads the evidence.
+pub fn figures(taken: &Reservation, seen: &Observed, learned: &Estimates) -> Figures {
+    let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
+    let known = |evidence, tokens_in, tokens_out| Figures { evidence, tokens_in, tokens_out };
+    if !seen.reached {
+        return nothing;
+    }
+    if !seen.answered {
+        let generated = seen.ms_served.map_or(taken.tokens_out, |ms| learned.tokens_in_time(taken.pool, ms));
+        return known(Evidence::Estimated, taken.tokens_in, generated.min(taken.tokens_out));
+    }
+    if seen.status.is_some_and(|status| status >= 400) && seen.units.unwrap_or(0) == 0 {
+        return nothing;
+    }
+    let reported = seen.tokens_in.is_some() || seen.tokens_out.is_some();
+    if reported && seen.complete && !seen.failed {
+        return known(Evidence::Exact, seen.tokens_in.unwrap_or(0), seen.tokens_out.unwrap_or(0));
+    }
+    let prompt = seen.tokens_in.unwrap_or(taken.tokens_in);
+    if let (Some(units), true) = (seen.units, taken.stream) {
+        return known(Evidence::Counted, prompt, units.max(seen.tokens_out.unwrap_or(0)));
+    }
+    if generates_nothing(taken.endpoint) {
+        return known(Evidence::Estimated, prompt, 0);
+    }
+    match seen.bytes_out {
+        Some(bytes) => {
+            let generated = learned.estimate_output(&Answer::of(taken, seen, bytes)).tokens;
+            known(Evidence::Estimated, prompt, generated.max(seen.tokens_out.unwrap_or(0)))
+        }
+        None => known(Evidence::Reserved, taken.tokens_in, taken.tokens_out),
+    }
+}
+
+/// Whether an endpoint answers with vectors or a description.
+fn generates_nothing(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Embed | Endpoint::Embeddings | Endpoint::V1Embeddings | Endpoint::Show)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::plan::limits::{Cost, Scopes};
+    use crate::ledger::reservation::Name;
+
+    /// A request that held 40 tokens for its prompt and 500 for its output.
+    fn check(endpoint: Endpoint, stream: bool, seen: Observed, expected: (Evidence, u64, u64)) {
+        let taken = Reservation {
+            id: 1,
+            uid: 1,
+            scopes: Scopes::default(),
+            caller: Name::new("ann"),
+            user: None,
+            team: None,
+            model: None,
+            endpoint,
+            stream,
+            server: 0,
+            pool: 7,
+            opened_ns: 0,
+            opened_unix_ms: 0,
+            tokens_in: 40,
+            tokens_out: 500,
+            cost: Cost::default(),
+            written: Default::default(),
+        };
+        // Ten tokens a second.
+        let mut learned = Estimates::default();
+        learned.note(7, 100, Some(10_000));
+        let found = figures(&taken, &seen, &learned);
+        assert_eq!((found.evidence, found.tokens_in, found.tokens_out), expected, "{endpoint:?} {seen:?}");
+    }
+
+    fn answer() -> Observed {
+        Observed { status: Some(200), complete: true, ms: Some(9_000), ms_served: Some(5_000), ..Observed::default() }
+    }
+
+    #[test]
+    fn each_kind_of_evidence_is_charged_as_the_table_says() {
+        use Evidence::{Counted, Estimated, Exact, Reserved};
+        let nothing = (Exact, 0, 0);
+        let chat = |seen, expected| check(Endpoint::Chat, true, seen, expected);
+        chat(Observed { reached: false, answered: false, status: Some(503), ..answer() }, nothing);
+        // The prompt was read, and five seconds are fifty tokens; never more than was held.
+        chat(Observed { answered: false, status: None, complete: false, ..answer() }, (Estimated, 40, 50));
+        let long = Observed { answered: false, ms_served: Some(600_000), ..answer() };
+        chat(long.clone(), (Estimated, 40, 500));
+        chat(Observed { ms_served: None, ..long }, (Estimated, 40, 500));
+        // Errors that brought nothing.
+        for status in [400, 404, 429, 500, 503] {
+            chat(Observed { status: Some(status), bytes_out: Some(300), ..answer() }, nothing);
+        }
+        // A whole answer with the server's own figures; what is zero is left out (Ollama's omitempty).
+        let figures = |tokens_in, tokens_out| Observed { tokens_in, tokens_out, units: Some(9), ..answer() };
+        chat(figures(Some(17), Some(9)), (Exact, 17, 9));
+        chat(figures(None, Some(9)), (Exact, 0, 9));
+        chat(figures(Some(17), None), (Exact, 17, 0));
+        // Broken off: what was counted, or what the stream had said by then where that is more.
+        chat(Observed { complete: false, ..figures(None, None) }, (Counted, 40, 9));
+        chat(Observed { complete: false, ..figures(Some(17), Some(12)) }, (Counted, 17, 12));
+        chat(Observed { complete: false, units: Some(0), ..figures(None, None) }, (Counted, 40, 0));
+        // An error in a stream of status 200 (llama.cpp, Ollama): what came before it.
+        chat(Observed { failed: true, ..figures(None, None) }, (Counted, 40, 9));
+        // A stream without figures that ended as it should.
+        chat(figures(None, None), (Counted, 40, 9));
+        // Nobody counted: bytes, and without them what was held.
+        chat(Observed { bytes_out: Some(1_650), ..answer() }, (Estimated, 40, 10));
+        chat(answer(), (Reserved, 40, 500));
+    }
+
+    #[test]
+    fn what_embeds_generates_nothing() {
+        use Evidence::{Estimated, Exact};
+        for endpoint in [Endpoint::Embed, Endpoint::V1Embeddings] {
+            check(endpoint, false, Observed { tokens_in: Some(17), ..answer() }, (Exact, 17, 0));
+        }
+        // Ollama's old endpoint says nothing of tokens.
+        check(Endpoint::Embeddings, false, Observed { bytes_out: Some(9_000), ..answer() }, (Estimated, 40, 0));
+    }
+}

@@ -1,0 +1,85 @@
+//! Keys that tokens name and issuers' sets lack: a decision notes one and goes on, the fetcher reads them in its own time.
+//!
+//! Whoever can reach the proxy can invent a `kid`. So a note is all a decision leaves: it never waits, what is noted is
+//! bounded, and the fetcher bounds by time alone how often it asks an issuer. A `kid` that a fresh set did not have asks
+//! for no other fetch for [`ABSENT_NS`].
+
+use crate::decision::caller::token::{Missing, Ring};
+use crate::decision::moment::Moment;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Most `kid`s noted of an issuer, asked for and absent alike. Past it none is noted; the asking still counts.
+pub const KIDS_MAX: usize = 1024;
+
+/// How long a `kid` that a fresh set did not have stays known as absent, in nanoseconds: five minutes.
+pub const ABSENT_NS: u64 = 300_000_000_000;
+
+/// The desks of all issuers that are fetched.
+#[derive(Debug, Default)]
+pub struct Wanted(Mutex<HashMap<Arc<str>, Arc<Desk>>>);
+
+/// What is wanted of one issuer.
+#[derive(Debug, Default)]
+pub struct Desk {
+    bell: Notify,
+    kids: Mutex<Kids>,
+}
+
+#[derive(Debug, Default)]
+struct Kids {
+    asked: HashSet<Box<str>>,
+    absent_until_ns: HashMap<Box<str>, u64>,
+}
+
+impl Wanted {
+    /// Asks for a key. Returns at once.
+    pub fn ask(&self, missing: &Missing, now: Moment) {
+        let Some(desk) = lock(&self.0).get(&missing.issuer).cloned() else { return };
+        let mut kids = lock(&desk.kids);
+        if kids.absent_until_ns.get(&missing.kid).is_some_and(|until| now.mono_ns < *until) {
+            return;
+        }
+        if kids.asked.len() < KIDS_MAX {
+            kids.asked.insert(missing.kid.clone());
+        }
+        drop(kids);
+        desk.bell.notify_one();
+    }
+
+    /// The desk of an issuer that is fetched from now on.
+    pub fn open(&self, issuer: &Arc<str>) -> Arc<Desk> {
+        lock(&self.0).entry(issuer.clone()).or_default().clone()
+    }
+
+    /// The issuer is no longer fetched.
+    pub fn close(&self, issuer: &str) {
+        lock(&self.0).remove(issuer);
+    }
+}
+
+impl Desk {
+    /// Ends once something was asked for since the last time.
+    pub async fn asked(&self) {
+        self.bell.notified().await;
+    }
+
+    /// A fresh set came: what was asked for and is not in it is absent.
+    pub fn answered(&self, ring: &Ring, now: Moment) {
+        let mut kids = lock(&self.kids);
+        let Kids { asked, absent_until_ns } = &mut *kids;
+        absent_until_ns.retain(|_, until| now.mono_ns < *until);
+        let until = now.mono_ns.saturating_add(ABSENT_NS);
+        for kid in asked.drain().filter(|kid| !ring.has(kid)) {
+            if absent_until_ns.len() < KIDS_MAX {
+                absent_until_ns.insert(kid, until);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic between two map operations leaves both maps whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

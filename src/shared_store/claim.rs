@@ -1,0 +1,240 @@
+//! A claim in the words of the scripts, and their answers in the words of the books. Pure.
+
+use super::reply::{Over, Stand, Which};
+use super::terms::{Entry, Terms};
+use crate::decision::plan::limits::{self, Account, Accounts, Budget, Holder, Quota, Window};
+use crate::decision::verdict::Standing;
+use crate::ledger::account::{Excess, Spent, Standings};
+use crate::ledger::bucket::Bucket;
+use crate::ledger::calendar::Today;
+use crate::ledger::gcra;
+use crate::shared_store::fraction::Share;
+
+/// The holders of a claim. `None` where there are more than the scripts take: the caller must refuse.
+pub fn terms_of(accounts: &Accounts<'_>) -> Option<Terms> {
+    let entries: Vec<Entry<'_>> = accounts.iter().map(entry).collect();
+    Terms::of(&entries)
+}
+
+fn entry<'a>(account: &Account<'a>) -> Entry<'a> {
+    let terms = account.terms;
+    let most = |window| budget(terms, window).map(|budget| budget.most.get().saturating_mul(1000));
+    Entry {
+        scope: account.scope,
+        requests: &terms.requests,
+        concurrency: terms.concurrency,
+        tokens: terms.tokens,
+        day_most: most(Window::Day),
+        month_most: most(Window::Month),
+        shadow: terms.shadow,
+        // Addresses come and go by the thousand, and no reload gives one of them a budget of its own.
+        keeps: account.holder != Holder::Address || !terms.budgets.is_empty(),
+    }
+}
+
+fn budget(terms: &limits::Terms, window: Window) -> Option<Budget> {
+    terms.budgets.iter().find(|budget| budget.window == window).copied()
+}
+
+/// What of a claim is more than a whole limit, in earnest or of a shadow: no store has to be asked for that.
+pub fn never_fits(accounts: &Accounts<'_>, need: u64, shadow: bool) -> Option<Excess> {
+    accounts.iter().filter(|account| account.terms.shadow == shadow).find_map(|account| {
+        let of_bucket = account.terms.tokens.map(|quota| (Bucket::capacity(quota), quota.burst.get()));
+        let of_budgets =
+            account.terms.budgets.iter().map(|budget| (budget.most.get().saturating_mul(1000), budget.most.get()));
+        let (_, most) = of_bucket.into_iter().chain(of_budgets).find(|(most, _)| need > *most)?;
+        let limit = Spent::NeverFits { held: need.div_ceil(1000), most };
+        Some(Excess { holder: account.holder, limit, retry_ns: None, standing: None })
+    })
+}
+
+/// The tightest limits, as the store answered them.
+pub fn standings_of(accounts: &Accounts<'_>, stands: &[Stand], today: Today) -> Standings {
+    let mut standings = Standings::default();
+    for (account, stand) in accounts.iter().zip(stands) {
+        for (quota, ahead_ns) in account.terms.requests.iter().zip(&stand.ahead_ns) {
+            standings.tighten(Some(of_rate(*quota, *ahead_ns)), None);
+        }
+        if let Some(quota) = account.terms.tokens {
+            standings.tighten(None, Some(of_bucket(quota, stand)));
+        }
+        for budget in &account.terms.budgets {
+            standings.tighten(None, Some(of_budget(*budget, stand, today)));
+        }
+    }
+    standings
+}
+
+/// The limit that refused a claim, or would have but for its shadow; `None` where none was over.
+pub fn excess_of(
+    accounts: &Accounts<'_>,
+    stands: &[Stand],
+    over: &[Over],
+    shadow: bool,
+    today: Today,
+) -> Option<Excess> {
+    let mut worst: Option<Excess> = None;
+    for Over { entry, which, retry_ns } in over {
+        let Some((account, stand)) = accounts.iter().zip(stands).nth(*entry) else { continue };
+        if account.terms.shadow != shadow {
+            continue;
+        }
+        let budget = |window| {
+            let standing = budget(account.terms, window).map(|budget| of_budget(budget, stand, today));
+            (Spent::Budget(window), standing)
+        };
+        let (limit, standing) = match which {
+            Which::Requests(position) => {
+                let position = usize::from(*position);
+                let rate = account.terms.requests.get(position).zip(stand.ahead_ns.get(position));
+                (Spent::Requests, rate.map(|(quota, ahead_ns)| of_rate(*quota, *ahead_ns)))
+            }
+            Which::Concurrency => (Spent::Concurrency, None),
+            Which::Tokens => (Spent::Tokens, account.terms.tokens.map(|quota| of_bucket(quota, stand))),
+            Which::Day => budget(Window::Day),
+            Which::Month => budget(Window::Month),
+        };
+        let found = Excess { holder: account.holder, limit, retry_ns: *retry_ns, standing };
+        if worst.is_none_or(|other| found.outlasts(&other)) {
+            worst = Some(found);
+        }
+    }
+    worst
+}
+
+fn of_rate(quota: Quota, ahead_ns: u64) -> Standing {
+    let interval_ns = gcra::interval_ns(quota);
+    let horizon_ns = interval_ns.saturating_mul(quota.burst.get());
+    let remaining = horizon_ns.saturating_sub(ahead_ns) / interval_ns.max(1);
+    Standing { limit: quota.burst.get(), remaining, reset_ns: ahead_ns }
+}
+
+fn of_bucket(quota: Quota, stand: &Stand) -> Standing {
+    let remaining = Bucket::capacity(quota).saturating_sub(stand.debt).saturating_sub(stand.held) / 1000;
+    Standing { limit: quota.burst.get(), remaining, reset_ns: stand.full_in_ns }
+}
+
+fn of_budget(budget: Budget, stand: &Stand, today: Today) -> Standing {
+    let charged = match budget.window {
+        Window::Day => stand.day,
+        Window::Month => stand.month,
+    };
+    let most = budget.most.get().saturating_mul(1000);
+    let remaining = most.saturating_sub(charged).saturating_sub(stand.held) / 1000;
+    Standing { limit: budget.most.get(), remaining, reset_ns: today.left_ns(budget.window) }
+}
+
+/// The terms of each holder of a claim, divided.
+pub fn shares_of(accounts: &Accounts<'_>, share: Share) -> Vec<limits::Terms> {
+    let divided = |terms: &limits::Terms| limits::Terms {
+        requests: terms.requests.iter().map(|quota| share.of_quota(*quota)).collect(),
+        concurrency: terms.concurrency.map(|count| share.of_count(count)),
+        tokens: terms.tokens.map(|quota| share.of_quota(quota)),
+        budgets: terms.budgets.iter().map(|budget| Budget { most: share.of_amount(budget.most), ..*budget }).collect(),
+        shadow: terms.shadow,
+    };
+    accounts.iter().map(|account| divided(account.terms)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::plan::limits::Scope;
+    use std::num::{NonZeroU32, NonZeroU64};
+
+    const S: u64 = 1_000_000_000;
+
+    fn quota(count: u64, burst: u64) -> Quota {
+        let some = |value| NonZeroU64::new(value).unwrap();
+        Quota { count: some(count), period_ns: some(60 * S), burst: some(burst) }
+    }
+
+    fn terms(shadow: bool) -> limits::Terms {
+        limits::Terms {
+            requests: vec![quota(60, 20), quota(600, 5)],
+            concurrency: Some(4),
+            tokens: Some(quota(6_000, 100)),
+            budgets: vec![Budget { most: NonZeroU64::new(1_000).unwrap(), window: Window::Day }],
+            shadow,
+        }
+    }
+
+    fn check(shadow: bool, test: impl FnOnce(&Accounts<'_>)) {
+        let (blank, terms) = (limits::Terms::default(), terms(shadow));
+        let mut accounts = Accounts::default();
+        assert!(accounts.push(Account { scope: Scope(1), holder: Holder::Address, terms: &blank }));
+        assert!(accounts.push(Account { scope: Scope(2), holder: Holder::Team, terms: &terms }));
+        test(&accounts);
+    }
+
+    #[test]
+    fn a_claim_is_written_with_all_its_limits() {
+        let rates = "1000000.000,20000000.000/100000.000,500000.000";
+        check(true, |accounts| {
+            let written = terms_of(accounts).unwrap();
+            assert_eq!(written.scopes, [Scope(1), Scope(2)]);
+            assert_eq!(written.text, format!("- - - - - -;sk 4 6000,60000,100000 {rates} 1000000 -"));
+        });
+    }
+
+    #[test]
+    fn the_tightest_limit_is_told_and_the_worst_excess() {
+        let today = Today { day_left_ms: 5_000, ..Today::default() };
+        check(false, |accounts| {
+            let stand = Stand {
+                ahead_ns: vec![17 * S + 1, S / 10],
+                debt: 10_000,
+                full_in_ns: S,
+                held: 20_500,
+                day: 900_000,
+                ..Stand::default()
+            };
+            let stands = [Stand::default(), stand];
+            let requests = Standing { limit: 20, remaining: 2, reset_ns: 17 * S + 1 };
+            let tokens = Standing { limit: 100, remaining: 69, reset_ns: S };
+            let found = standings_of(accounts, &stands, today);
+            assert_eq!(found, Standings { requests: Some(requests), tokens: Some(tokens) });
+            let over = |which, retry_ns| Over { entry: 1, which, retry_ns };
+            let all = [
+                over(Which::Concurrency, None),
+                over(Which::Requests(1), Some(S)),
+                over(Which::Day, Some(5 * S)),
+                over(Which::Tokens, Some(2 * S)),
+                over(Which::Month, None),
+            ];
+            let worst = excess_of(accounts, &stands, &all, false, today).unwrap();
+            let standing = Standing { limit: 1_000, remaining: 79, reset_ns: 5 * S };
+            let expected = Spent::Budget(Window::Day);
+            assert_eq!((worst.limit, worst.retry_ns, worst.standing), (expected, Some(5 * S), Some(standing)));
+            assert_eq!(excess_of(accounts, &stands, &all, true, today), None, "none of a shadow");
+            assert_eq!(excess_of(accounts, &stands, &[Over { entry: 7, ..all[0] }], false, today), None);
+        });
+    }
+
+    #[test]
+    fn what_never_fits_is_known_without_the_store() {
+        check(false, |accounts| {
+            assert_eq!(never_fits(accounts, 100_000, false), None);
+            let found = never_fits(accounts, 100_001, false).unwrap();
+            assert_eq!(found.limit, Spent::NeverFits { held: 101, most: 100 });
+            assert_eq!(never_fits(accounts, 100_001, true), None);
+        });
+        check(true, |accounts| {
+            assert_eq!(never_fits(accounts, 2_000_000, false), None);
+            assert!(never_fits(accounts, 2_000_000, true).is_some());
+        });
+    }
+
+    #[test]
+    fn every_limit_is_divided() {
+        check(false, |accounts| {
+            let shares = shares_of(accounts, Share(NonZeroU32::new(2).unwrap()));
+            assert_eq!(shares[0], limits::Terms::default());
+            let whole = terms(false);
+            let half = &shares[1];
+            assert_eq!(half.requests[0].period_ns.get(), 2 * whole.requests[0].period_ns.get());
+            assert_eq!((half.requests[1].burst.get(), half.concurrency, half.budgets[0].most.get()), (2, Some(2), 500));
+            assert_eq!(half.tokens.map(|quota| quota.burst.get()), Some(50));
+        });
+    }
+}
