@@ -40,7 +40,7 @@ impl Site {
 
     fn lines(&self, word: &str) -> Vec<String> {
         let output = self.herdgate.output();
-        let audit = output.lines().filter(|line| line.contains("herdgate::gate::audit"));
+        let audit = output.lines().filter(|line| line.contains("herdgate::audit"));
         audit.filter(|line| line.contains(word)).map(str::to_owned).collect()
     }
 }
