@@ -9,6 +9,7 @@ mod store;
 
 mod audit;
 mod cli;
+mod examples;
 mod explain;
 mod life;
 mod lifecycle;

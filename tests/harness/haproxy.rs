@@ -51,9 +51,14 @@ impl Version {
 
     /// Whether it reads the shipped file, and what it says about that: nothing, where there is no warning.
     pub fn check(self) -> Result<(bool, String), Fault> {
+        self.check_file(&root().join("haproxy/haproxy.cfg"))
+    }
+
+    /// The same of any file that has `usage.lua` beside it.
+    pub fn check_file(self, file: &Path) -> Result<(bool, String), Fault> {
         let mut command = self.place().command()?;
-        command.arg("-c").arg("-f").arg(root().join("haproxy/haproxy.cfg"));
-        command.env("HERDGATE_LUA", root().join("haproxy/usage.lua"));
+        command.arg("-c").arg("-f").arg(file);
+        command.env("HERDGATE_LUA", file.with_file_name("usage.lua"));
         let said = command.output().map_err(|fault| format!("haproxy -c: {fault}"))?;
         Ok((said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned()))
     }

@@ -8,7 +8,7 @@ use super::scratch::{Scratch, edit};
 use super::{Fault, port, root};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Which nginx.
@@ -43,6 +43,15 @@ impl Version {
     /// The line of `nginx -v`.
     pub fn line(self) -> Result<String, Fault> {
         self.place().line()
+    }
+
+    /// Whether it reads this `nginx.conf` and what that includes, and what it says about that. What it writes goes to `scratch`.
+    pub fn check_file(self, file: &Path, scratch: &Scratch) -> Result<(bool, String), Fault> {
+        let mut command = self.place().command()?;
+        command.arg("-t").arg("-c").arg(file).arg("-e").arg(scratch.join("nginx-error.log"));
+        command.args(["-g", &format!("pid {};", scratch.join("nginx.pid").display())]);
+        let said = command.output().map_err(|fault| format!("nginx -t: {fault}"))?;
+        Ok((said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned()))
     }
 }
 
