@@ -34,13 +34,17 @@ pub fn a_key_is_rotated_under_load_without_a_wrong_answer(front: Front) {
             });
         }
         let mut newest = first.clone();
+        let mut under_load = Ok(());
         for _ in 0..3 {
             newest = stack.herdgate.rotate_key("ann", "1h").unwrap();
             wait_for_key(&stack, &newest);
             live.lock().unwrap().push(newest.clone());
-            std::thread::sleep(Duration::from_millis(200));
+            let enough = asked.load(Ordering::Relaxed) + 80;
+            let answered = || asked.load(Ordering::Relaxed) >= enough;
+            under_load = under_load.and_then(|()| wait_until("80 answers", Duration::from_secs(20), answered));
         }
         stop.store(true, Ordering::Relaxed);
+        under_load.unwrap();
         newest
     });
     let (asked, wrong) = (asked.into_inner(), wrong.into_inner().unwrap());

@@ -110,6 +110,11 @@ fn asked(stats: &Value) -> u64 {
         .sum()
 }
 
+/// Inventories that the probes took. They go on whether a model is checked or not, and so tell how much time had room for.
+fn inventories(sim: &Sim) -> u64 {
+    sim.stats()["handlers"]["tags"].as_u64().unwrap_or(0)
+}
+
 fn struck(stats: &Value, fault: &str) -> u64 {
     stats["faults"][fault].as_u64().unwrap_or(0)
 }
@@ -154,14 +159,16 @@ async fn an_idle_model_is_left_alone_until_somebody_uses_it() {
     let probed = Probed::start(vec![named("s", &sim)], Schedule { idle: 400 * MS, ..schedule() });
     probed.until("s", ServerState::Up).await;
     let count = || asked(&sim.stats());
-    let (mut before, mut quiet) = (count(), 0);
-    // Quiet for ten times as long as two checks are apart.
-    while quiet < 10 {
-        tokio::time::sleep(25 * MS).await;
+    let (mut before, mut since) = (count(), inventories(&sim));
+    // Two inventories are as far apart as four checks.
+    wire::until("four inventories without a check", || {
         let now = count();
-        quiet = if now == before { quiet + 1 } else { 0 };
-        before = now;
-    }
+        if now != before {
+            (before, since) = (now, inventories(&sim));
+        }
+        inventories(&sim) >= since + 4
+    })
+    .await;
     assert!(before > 3, "only {before} checks");
     // A use so soon after a check is within the slack of two cut-off dates; one that stays longer is not.
     let body =
@@ -307,13 +314,19 @@ async fn while_real_traffic_succeeds_nothing_is_asked() {
     let probed = Probed::start(vec![named("s", &sim)], rules);
     // The client, and the model measured at each endpoint.
     wire::until("each kind of check", || asked(&sim.stats()) > 3).await;
-    probed.traffic.note("s", Served::Well, probed.clock.now());
-    tokio::time::sleep(50 * MS).await;
+    // Served well all the while, until so many inventories are taken, which are half as far apart as two checks.
+    let served_for = async |count: u64| {
+        let since = inventories(&sim);
+        wire::until("inventories", || {
+            probed.traffic.note("s", Served::Well, probed.clock.now());
+            inventories(&sim) >= since + count
+        })
+        .await;
+    };
+    // What was asked before the first success has been counted.
+    served_for(2).await;
     let before = asked(&sim.stats());
-    for _ in 0..60 {
-        probed.traffic.note("s", Served::Well, probed.clock.now());
-        tokio::time::sleep(20 * MS).await;
-    }
+    served_for(12).await;
     assert_eq!(asked(&sim.stats()), before, "asked although real requests succeed");
     wire::until("the checks go on", || asked(&sim.stats()) > before).await;
 }

@@ -52,6 +52,13 @@ struct Course {
     granted_alone: Mutex<HashSet<u128>>,
 }
 
+impl Course {
+    /// Waits until both clients together have made so many decisions in this phase.
+    async fn wait_for_decisions(&self, phase: usize, count: usize) {
+        wait_for("decisions", || self.took[phase].lock().unwrap().len() >= count).await;
+    }
+}
+
 fn check(fault: Fault) {
     let scratch = Scratch::new().unwrap();
     let mut redis = Redis::start(&scratch).unwrap();
@@ -70,7 +77,7 @@ fn check(fault: Fault) {
             .map(|(number, client)| tokio::spawn(ask_on(client.clone(), number, course.clone(), clock.clone())))
             .collect();
         let apart_ns = tokio::spawn(apart(clients.clone(), course.clone(), clock.clone()));
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        course.wait_for_decisions(BEFORE, 300).await;
 
         course.phase.store(OPENING as u64, Ordering::Relaxed);
         let struck_ns = clock.mono_ns();
@@ -88,7 +95,7 @@ fn check(fault: Fault) {
         }
         let opened_ns = clock.mono_ns();
         course.phase.store(OPEN as u64, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        course.wait_for_decisions(OPEN, 600).await;
         course.phase.store(AFTER as u64, Ordering::Relaxed);
         match fault {
             Fault::Killed => redis.restart().unwrap(),
@@ -99,7 +106,7 @@ fn check(fault: Fault) {
         for client in &clients {
             client.wait_until_up(true).await;
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        course.wait_for_decisions(AFTER, 250).await;
         course.stop.store(true, Ordering::Relaxed);
         for load in load {
             load.await.unwrap();
