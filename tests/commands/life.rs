@@ -172,10 +172,15 @@ fn a_raise_holds_for_a_running_daemon_and_the_next_until_it_is_ended() {
     site.wait_for(200);
     site.herdgate.run(&["key", "raise", "ann", "--end"]).unwrap();
     site.wait_for(429);
-    let log = site.herdgate.output();
-    let audit: Vec<&str> =
-        log.lines().filter(|line| line.contains("key changed") && line.contains("\"ann\"")).collect();
+    // The log is written beside the answers, and may come after them.
+    let audit = || -> Vec<String> {
+        let log = site.herdgate.output();
+        let changes = log.lines().filter(|line| line.contains("key changed") && line.contains("\"ann\""));
+        changes.map(str::to_owned).collect()
+    };
+    wait_until("two lines of audit", PATIENCE, || audit().len() >= 2).unwrap();
+    let audit = audit();
     assert_eq!(audit.len(), 2, "{audit:?}");
-    in_order(audit[0], &["what=\"raised\"", "raised_plan=\"rich\"", "until=\"2"]);
+    in_order(&audit[0], &["what=\"raised\"", "raised_plan=\"rich\"", "until=\"2"]);
     assert!(audit[1].contains("what=\"raise ended\"") && !audit[1].contains("rich"), "{audit:?}");
 }
