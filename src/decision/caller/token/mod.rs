@@ -2,14 +2,15 @@
 //!
 //! Scheme (RFC 7515, 7519, 8725 and its draft successor). A JWT is read in this order, and the first doubt refuses it:
 //! 1. Shape and header (`jws`): three base64url parts without slack bits, a header without duplicate members, an
-//!    asymmetric `alg`, no `crit`, `b64` or `zip`, a `typ` of an access or identity token. `jku`, `x5u`, `jwk` and `x5c`
-//!    are never used: a key comes from the issuer's set or not at all.
+//!    asymmetric `alg`, no `crit`, `b64` or `zip`, a `typ` of an access or identity token. `jku`, `x5u`, `jwk` and
+//!    `x5c` are never used: a key comes from the issuer's set or not at all.
 //! 2. `iss`, still unproven, selects one configured issuer by exact comparison; nothing else is taken from it.
-//! 3. The issuer's own list must have the algorithm, and its own key set (`ring`) the key of this `kid` for this algorithm.
-//!    So a key of one issuer never speaks for another, and no key is used with an algorithm that is not its own.
-//! 4. The signature (aws-lc, through `jsonwebtoken`).
-//! 5. The claims (`claims`): `exp`, `iss`, `aud`, `sub` and the user claim must be there and of their types.
-//! 6. The rules of the issuer find the plan.
+//! 3. The issuer's own list must contain the algorithm, and its own key set (`ring`) must contain the key of this `kid`
+//!    for this algorithm. So a key of one issuer never speaks for another, and no key is used with an algorithm that is
+//!    not its own.
+//! 4. The signature must verify (aws-lc, through `jsonwebtoken`).
+//! 5. The claims (`claims`) `exp`, `iss`, `aud`, `sub` and the user claim must be present and of their types.
+//! 6. The rules of the issuer select the plan.
 //!
 //! Every failure gets one answer, 401, as an unknown API key does; only the log says which failure it was.
 
