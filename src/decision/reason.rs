@@ -102,33 +102,33 @@ pub enum Reason {
 /// The public code of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// 401
+    /// Status 401.
     InvalidApiKey,
-    /// 404
+    /// Status 404.
     ModelNotFound,
-    /// 404
+    /// Status 404.
     UnknownRoute,
-    /// 403
+    /// Status 403.
     NotPermitted,
-    /// 400
+    /// Status 400.
     ExceedsLimit,
-    /// 400
+    /// Status 400.
     InvalidBody,
-    /// 400
+    /// Status 400.
     AmbiguousBody,
-    /// 413
+    /// Status 413.
     BodyNotVisible,
-    /// 415
+    /// Status 415.
     UnsupportedEncoding,
-    /// 429
+    /// Status 429.
     RateLimitExceeded,
-    /// 429
+    /// Status 429.
     QuotaExceeded,
-    /// 429
+    /// Status 429.
     ConcurrencyExceeded,
-    /// 503
+    /// Status 503.
     NoServer,
-    /// 503
+    /// Status 503.
     Overloaded,
 }
 

@@ -16,15 +16,15 @@ use crate::decision::request::endpoint::Endpoint;
 /// A key that bounds the length of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKey {
-    /// `options.num_predict`
+    /// The key `options.num_predict`.
     NumPredict,
-    /// `max_tokens`
+    /// The key `max_tokens`.
     MaxTokens,
-    /// `max_completion_tokens`
+    /// The key `max_completion_tokens`.
     MaxCompletionTokens,
-    /// `max_output_tokens`
+    /// The key `max_output_tokens`.
     MaxOutputTokens,
-    /// `n_predict`
+    /// The key `n_predict`.
     NPredict,
 }
 

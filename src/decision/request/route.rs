@@ -86,9 +86,9 @@ fn lookup(method: &[u8], path: &[u8]) -> Option<Endpoint> {
 }
 
 /// Returns the target in origin form, reduced from the absolute form (RFC 9112 section 3.2.2) if its scheme is `http`
-/// or `https`; `None` if its authority is not a plain one. HAProxy shows HTTP/2 requests in absolute form and forwards
-/// them in origin form. A client of HTTP/1 may write the absolute form too, and Go's server then routes on its path, as
-/// this function does.
+/// or `https`; `None` unless a plain authority and a path follow the scheme. HAProxy shows HTTP/2 requests in absolute
+/// form and forwards them in origin form. A client of HTTP/1 may write the absolute form too, and Go's server then
+/// routes on its path, as this function does.
 fn origin_form(target: &[u8]) -> Option<&[u8]> {
     let Some(scheme) = [&b"http://"[..], b"https://"]
         .into_iter()

@@ -13,7 +13,7 @@ pub fn is_weak(modulus: &[u8]) -> bool {
 }
 
 fn remainder(number: &[u8], prime: u32) -> u32 {
-    // At most 167 × 256 + 255.
+    // At most 166 × 256 + 255.
     number.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime)
 }
 
