@@ -70,6 +70,7 @@ impl Rehearsal {
         gate.recent = Arc::new(Recent::holding(0));
         gate.set_max_stream_ns(u64::try_from(config.settings.max_stream.as_nanos()).unwrap_or(u64::MAX));
         gate.limit_failures(config.settings.failures);
+        gate.set_zone(config.settings.ledger.time_zone);
         Rehearsal {
             view: state.view().clone(),
             gate,
