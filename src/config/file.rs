@@ -1,10 +1,14 @@
 //! The file as written: every table checked against the schema, with the place of everything in it.
 
+use super::key_of::{ChoiceOf, KeyOf, Readable};
+use super::quantity::Rate;
 use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape, quoted};
-use super::value::{self, Value};
+use super::value::{self, Budgets, Rates, Texts, Value, Written};
 use crate::files::problem::Findings;
 use crate::files::spelling;
 use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -141,19 +145,88 @@ impl File {
 }
 
 impl Table {
-    /// The value of a key, the schema's default where the file has none (or none that could be read, which is a problem
-    /// already), and its place.
-    pub fn get(&self, name: &str) -> Option<(Value, Range<usize>)> {
-        if let Some(field) = self.fields.iter().find(|field| field.key.name == name) {
-            return Some((field.value.clone(), field.at.clone()));
-        }
-        let key = self.section.keys.iter().find(|key| key.name == name)?;
-        Some((default_value(key)?, self.at.clone()))
+    /// Returns a string.
+    pub fn text(&self, key: KeyOf<String>) -> Option<String> {
+        self.get(key)
+    }
+
+    /// Returns a list of strings, each with its place.
+    pub fn texts(&self, key: KeyOf<Texts>) -> Option<Texts> {
+        self.get(key)
+    }
+
+    /// Returns a file as written.
+    pub fn path(&self, key: KeyOf<PathBuf>) -> Option<PathBuf> {
+        self.get(key)
+    }
+
+    /// Returns an address as written.
+    pub fn address(&self, key: KeyOf<Written>) -> Option<Written> {
+        self.get(key)
+    }
+
+    /// Returns a whole number within the schema's bounds.
+    pub fn count(&self, key: KeyOf<u32>) -> Option<u32> {
+        self.get(key)
+    }
+
+    /// Returns a number.
+    pub fn number(&self, key: KeyOf<f64>) -> Option<f64> {
+        self.get(key)
+    }
+
+    /// Returns `true` or `false`.
+    pub fn flag(&self, key: KeyOf<bool>) -> Option<bool> {
+        self.get(key)
+    }
+
+    /// Returns a duration.
+    pub fn duration(&self, key: KeyOf<Duration>) -> Option<Duration> {
+        self.get(key)
+    }
+
+    /// Returns a rate.
+    pub fn rate(&self, key: KeyOf<Rate>) -> Option<Rate> {
+        self.get(key)
+    }
+
+    /// Returns one rate, or a list of them.
+    pub fn rates(&self, key: KeyOf<Rates>) -> Option<Rates> {
+        self.get(key)
+    }
+
+    /// Returns budgets, each with its place.
+    pub fn budgets(&self, key: KeyOf<Budgets>) -> Option<Budgets> {
+        self.get(key)
+    }
+
+    /// Returns what the word that stands there means.
+    pub fn choice<T: Copy>(&self, choice: &ChoiceOf<T>) -> Option<T> {
+        choice.meaning(self.get(choice.key())?)
+    }
+
+    /// Returns the value of a key, or the schema's default where the file has none (or none that could be read, which is
+    /// a problem already). `None` where there is neither.
+    fn get<T: Readable>(&self, key: KeyOf<T>) -> Option<T> {
+        let value = match self.field(key.name()) {
+            Some(field) => field.value.clone(),
+            None => default_value(key_called(self.section.keys, key.name())?)?,
+        };
+        T::from_value(value)
+    }
+
+    fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.key.name == name)
+    }
+
+    /// Returns the place of a key's value; the table's own where the file does not have it.
+    pub fn at(&self, name: &str) -> Range<usize> {
+        self.field(name).map_or(&self.at, |field| &field.at).clone()
     }
 
     /// Whether the file itself has this key, with a value that could be read.
     pub fn has(&self, name: &str) -> bool {
-        self.fields.iter().any(|field| field.key.name == name)
+        self.field(name).is_some()
     }
 
     /// The tables of a section inside this one.
@@ -165,6 +238,16 @@ impl Table {
     pub fn header(&self) -> String {
         self.section.header(self.name.as_deref())
     }
+}
+
+/// The key of this name, which may stand in a table inside.
+fn key_called(keys: &'static [Key], name: &str) -> Option<&'static Key> {
+    keys.iter().find(|key| key.name == name).or_else(|| {
+        keys.iter().find_map(|key| match key.kind {
+            Kind::Table(inner) => key_called(inner, name),
+            _ => None,
+        })
+    })
 }
 
 /// The default of a key, read by the same reader as the file. `None` where it has none.

@@ -6,6 +6,7 @@ pub mod compile;
 pub mod document;
 pub mod file;
 pub mod issuer;
+pub mod key_of;
 pub mod ledger;
 pub mod quantity;
 pub mod queue;

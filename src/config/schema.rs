@@ -85,7 +85,7 @@ pub enum Kind {
     /// A model server's base URL.
     Url,
     /// A whole number between two bounds, both included.
-    Integer(i64, i64),
+    Integer(u32, u32),
     /// A number.
     Number,
     /// `true` or `false`.
@@ -164,7 +164,7 @@ const fn later(name: &'static str, kind: Kind, default: Fallback, doc: &'static 
 }
 
 /// Largest whole number a limit may be.
-const MANY: i64 = COUNT_MAX as i64;
+const MANY: u32 = COUNT_MAX as u32;
 
 /// What all requests of a kind are held to together.
 const HELD_TOGETHER: &[Key] = &[
