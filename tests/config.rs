@@ -349,7 +349,7 @@ fn every_enforced_key_of_the_schema_is_asked_for_and_no_other() {
 #[test]
 fn the_reference_page_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
-    let page = document::markdown();
+    let page = document::markdown() + &herdgate::keys::schema::markdown();
     if std::env::var_os("HERDGATE_BLESS").is_some() {
         fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
         fs::write(path, &page).unwrap();

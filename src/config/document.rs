@@ -3,13 +3,13 @@
 use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape};
 use std::fmt::Write;
 
-/// The reference page: every key with its type, default, meaning, and whether this version acts on it.
+/// Returns the reference page: every key with its type, default, meaning, and whether this version acts on it. The key
+/// file's part is appended by its own room.
 pub fn markdown() -> String {
     let mut page = String::from(INTRODUCTION);
     for section in SECTIONS {
         write_section(&mut page, section);
     }
-    page.push_str(KEY_FILE);
     page
 }
 
@@ -28,23 +28,6 @@ never silently ignored.
 
 Durations are a whole number with `ms`, `s`, `m`, `h` or `d`; rates a count over `s`, `min`, `h` or `day`; counts may end in `k`
 (thousand) or `M` (million).
-";
-
-const KEY_FILE: &str = "
-## The key file
-
-Written by `herdgate key`, and readable by hand: one table for each secret, its header on a line of its own. Mode 0600, owned by
-the user herdgate runs as. Two tables may share a name, to replace a secret without a gap; they share its plan and its quota.
-
-```toml
-[[key]]
-name = \"alice@example.com\"                # 1 to 64 letters, digits or any of _.@+-/:
-plan = \"team\"
-sha256 = \"…\"                             # SHA-256 of the secret, 64 hexadecimal digits
-created = 2026-01-31T12:00:00Z
-expires = 2027-01-31T12:00:00Z             # optional
-revoked = 2026-06-30T08:15:00Z             # optional: refused from the moment the file is read
-```
 ";
 
 fn write_section(page: &mut String, section: &Section) {

@@ -211,7 +211,7 @@ fn block(entry: &Entry) -> String {
             text.push_str(&format!("{member} = \"{value}\"\n"));
         }
     }
-    let digest = entry.digest.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest = hex::encode(entry.digest.0);
     let form = if entry.peppered { "hmac_sha256" } else { "sha256" };
     text.push_str(&format!("{form} = \"{digest}\"\ncreated = {}\n", date::format(entry.created_unix_ms)));
     if entry.weak {
