@@ -40,12 +40,13 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
     if json {
         let problems: Vec<Value> = found.iter().flat_map(as_json).collect();
         let ok = found.is_empty();
-        let report = match ok {
-            true => json!({
+        let report = if ok {
+            json!({
                 "ok": ok, "servers": servers, "plans": plans, "keys": keys, "problems": problems, "warnings": warnings,
                 "overshoot": bounds.iter().map(|(plan, found)| (plan.clone(), found.ok())).collect::<BTreeMap<_, _>>(),
-            }),
-            false => json!({"ok": ok, "problems": problems}),
+            })
+        } else {
+            json!({"ok": ok, "problems": problems})
         };
         writeln!(out, "{report}")?;
         // They stand in the report.
@@ -113,10 +114,11 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
     let mut items: Vec<Problem> = keys::file::entries(&file)?.into_iter().filter_map(lost).collect();
     let left_out = items.len().saturating_sub(crate::files::problem::PROBLEMS_MAX);
     items.truncate(crate::files::problem::PROBLEMS_MAX);
-    match items.is_empty() {
+    if items.is_empty() {
         // A raise that is over needs its plan no more.
-        true => Ok(set.len()),
-        false => Err(Problems { file: file.path.display().to_string(), items, left_out }),
+        Ok(set.len())
+    } else {
+        Err(Problems { file: file.path.display().to_string(), items, left_out })
     }
 }
 

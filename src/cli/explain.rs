@@ -127,7 +127,7 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
         at: asked.at.as_deref().map(Cow::Borrowed),
         usage: None,
     };
-    let at_ms = request.at_unix_ms().map_err(|fault| Failure::Usage(fault.0))?.unwrap_or(now.unix_ms);
+    let at_ms = request.at_unix_ms().map_err(|fault| Failure::Usage(fault.to_string()))?.unwrap_or(now.unix_ms);
     let body = asked.body.as_deref().map(body).transpose()?.unwrap_or_default();
     match String::from_utf8(body) {
         Ok(text) => request.body = Some(Cow::Owned(text)),
@@ -158,7 +158,7 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
     };
     let mut rehearsal = Rehearsal::new(config, keys, fleet, blocks, &asked.passes, now);
     let view = rehearsal.view();
-    let ruling = rehearsal.put(&view, &request, true).map_err(|fault| Failure::Usage(fault.0))?;
+    let ruling = rehearsal.put(&view, &request, true).map_err(|fault| Failure::Usage(fault.to_string()))?;
     let reason = match &ruling.decided.verdict {
         Verdict::Refuse(refusal) => Some(why(&refusal.reason)),
         Verdict::Allow(_) | Verdict::Answer(_) => None,

@@ -169,9 +169,10 @@ fn as_json(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fai
 fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
     let field = |text: &str| {
         let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-        match text.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{guard}{}\"", text.replace('"', "\"\"")),
-            false => format!("{guard}{text}"),
+        if text.contains([',', '"', '\n', '\r']) {
+            format!("\"{guard}{}\"", text.replace('"', "\"\""))
+        } else {
+            format!("{guard}{text}")
         }
     };
     let classes: Vec<&str> = Evidence::ALL.iter().rev().map(|evidence| evidence.as_str()).collect();
@@ -187,9 +188,12 @@ fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fail
 
 /// For people: the charge in tokens, and how much of it is known in which way.
 fn as_table(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
-    let shown = |line: &Line| match line.of.is_empty() {
-        true => "-".to_owned(),
-        false => line.of.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+    let shown = |line: &Line| {
+        if line.of.is_empty() {
+            "-".to_owned()
+        } else {
+            line.of.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+        }
     };
     let width = lines.iter().map(|line| shown(line).chars().count()).max().unwrap_or(0).max(heading.len());
     let classes: String = Evidence::ALL.iter().rev().map(|evidence| format!("{:>10}", evidence.as_str())).collect();

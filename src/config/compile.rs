@@ -175,7 +175,7 @@ impl Compiler<'_, '_> {
         let url = table.text(key!("url")).and_then(|url| {
             let read = server::base_url(&url);
             let wrong = |fault: server::UrlFault| {
-                let what = format!("\"url\" {}", fault.what);
+                let what = format!("\"url\" {fault}");
                 self.findings.value(table.at("url"), what, Some(fault.hint.to_owned()));
             };
             read.map_err(wrong).ok()

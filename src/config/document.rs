@@ -62,9 +62,9 @@ fn cell(kind: &Kind) -> String {
     let phrase = match kind {
         // The words that are not acted on yet are told apart.
         Kind::Choices(words) => {
-            let word = |word: &super::schema::Word| match word.enforced {
-                true => format!("\"{}\"", word.word),
-                false => format!("\"{}\" (not supported yet)", word.word),
+            let word = |word: &super::schema::Word| {
+                let state = if word.enforced { "" } else { " (not supported yet)" };
+                format!("\"{}\"{state}", word.word)
             };
             format!("a list of {}", words.iter().map(word).collect::<Vec<_>>().join(", "))
         }

@@ -336,9 +336,11 @@ fn unknown_section(
         DeValue::Array(items) => items.iter().next().is_some_and(|item| item.get_ref().is_table()),
         _ => false,
     };
-    let what = match is_table {
-        true => format!("unknown section [{}]", name.get_ref().escape_debug()),
-        false => format!("unknown key \"{}\" outside of any section", name.get_ref().escape_debug()),
+    let shown = name.get_ref().escape_debug();
+    let what = if is_table {
+        format!("unknown section [{shown}]")
+    } else {
+        format!("unknown key \"{shown}\" outside of any section")
     };
     let hint = match (spelling::nearest(name.get_ref(), known.clone()), home_of(name.get_ref())) {
         (Some(near), _) if is_table => format!("did you mean \"{near}\"?"),

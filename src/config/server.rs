@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use url::Url;
 
 /// What is wrong with a URL.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
 pub struct UrlFault {
     /// Goes after "url".
     pub what: &'static str,

@@ -32,7 +32,7 @@ pub struct Position {
 }
 
 /// Every problem of one file, in the order of the text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problems {
     /// The file's name, as the operator gave it.
     pub file: String,
@@ -66,8 +66,6 @@ impl fmt::Display for Problems {
         Ok(())
     }
 }
-
-impl std::error::Error for Problems {}
 
 fn write_problem(f: &mut fmt::Formatter<'_>, file: &str, problem: &Problem) -> fmt::Result {
     match problem.position {
@@ -114,13 +112,14 @@ impl<'s> Findings<'s> {
             return;
         }
         let is_header = |line: usize| self.line(line).is_some_and(|line| line.trim_start().starts_with('['));
-        let last = match is_header(position.line) {
+        let last = if is_header(position.line) {
             // The table under a broken header is not known for what it is.
-            true => (position.line..=self.line_starts.len())
+            (position.line..=self.line_starts.len())
                 .take_while(|line| *line == position.line || !is_header(*line))
                 .last()
-                .unwrap_or(position.line),
-            false => position.line,
+                .unwrap_or(position.line)
+        } else {
+            position.line
         };
         self.push(position, what, None, true);
         self.broken.push(position.line..=last);

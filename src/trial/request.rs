@@ -60,11 +60,13 @@ pub struct Usage {
 }
 
 /// What is wrong with a request's text. Holds nothing of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestFault(pub String);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RequestFault(String);
 
 impl RequestFault {
-    fn new(what: impl Into<String>) -> RequestFault {
+    /// Makes one of what is wrong, which must hold nothing of the text.
+    pub fn new(what: impl Into<String>) -> RequestFault {
         RequestFault(what.into())
     }
 }
