@@ -59,7 +59,7 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
         writeln!(out, "warning: {warning}")?;
     }
     for (plan, found) in bounds {
-        writeln!(out, "plan \"{plan}\": token limits are {}", told(found))?;
+        writeln!(out, "note: a burst can exceed the token limits of plan \"{plan}\" {}", told(found))?;
     }
     writeln!(out, "ok: {}, {}, {}", count(servers, "server"), count(plans, "plan"), count(keys, "key"))?;
     Ok(())
@@ -127,8 +127,8 @@ fn warning(plan: &Plan) -> Option<String> {
     let Allowance { max_output, left_open, .. } = plan.allowance;
     (max_output.is_some() && left_open.is_none()).then(|| {
         format!(
-            "plan \"{}\": a request that names no bound passes \"max_output\", and the server's default holds; \
-             say left_open = \"allow\", or \"refuse\"",
+            "plan \"{}\": a request that sets no output limit is not held to \"max_output\": the server's own default \
+             limits it; choose left_open = \"allow\" or \"refuse\"",
             plan.name
         )
     })

@@ -60,7 +60,7 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// Send a server no new requests; those on their way end. Until `undrain`, or a restart of the daemon
+    /// Send a server no new requests; those in flight end. Until `undrain`, or a restart of the daemon
     Drain {
         /// Its name in the configuration
         server: String,
@@ -164,7 +164,7 @@ enum KeyCommand {
         #[arg(long)]
         print: bool,
     },
-    /// Hold a key to the limits of another plan for a time; models, routes and bounds stay its own plan's
+    /// Lift a key to another plan's limits for a while; which models and options it may use does not change
     Raise {
         /// The key's name
         name: String,

@@ -1,4 +1,4 @@
-//! Where the quota books are kept, and when their days begin: `[ledger]`.
+//! `[ledger]`: where counters and usage are kept, and when their days begin.
 
 use super::compile::Compiler;
 use super::file::Table;

@@ -166,7 +166,7 @@ const fn later(name: &'static str, kind: Kind, default: Fallback, doc: &'static 
 /// Largest whole number a limit may be.
 const MANY: u32 = COUNT_MAX as u32;
 
-/// What all requests of a kind are held to together.
+/// The limits of all requests of a kind together.
 const HELD_TOGETHER: &[Key] = &[
     key(
         "requests",
@@ -181,7 +181,7 @@ const HELD_TOGETHER: &[Key] = &[
         "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
     ),
     key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
-    key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of all of them together at a time."),
+    key("concurrency", Kind::Integer(1, MANY), Nothing, "Most requests of all of them together in flight."),
     key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
     key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
 ];
@@ -248,10 +248,15 @@ pub static SECTIONS: &[Section] = &[
                 "maxconn",
                 Kind::Integer(1, 1_000_000),
                 Nothing,
-                "Requests this server may have at once, all models, told to HAProxy. Absent: what `slots` allow: those of each \
-                 loaded model and of one more (`kind = \"openai\"`: `slots`).",
+                "Most requests at once on this server, over all models; herdgate sets it in HAProxy through agent-check. Absent: \
+                 what `slots` allow: those of each loaded model and of one more (`kind = \"openai\"`: `slots`).",
             ),
-            key("weight", Kind::Integer(0, 256), Value("100"), "Share in the rotation. 0 takes no new requests."),
+            key(
+                "weight",
+                Kind::Integer(0, 256),
+                Value("100"),
+                "A server with twice the weight gets twice as many requests. 0 gets no new ones.",
+            ),
             key("models", Kind::Texts, Nothing, "Models it serves, where it cannot be asked. Absent: discovered."),
             later("preload", Kind::Texts, Nothing, "Models kept loaded."),
             later("key_file", Kind::Path, Nothing, "The server's own key."),
@@ -293,7 +298,7 @@ pub static SECTIONS: &[Section] = &[
                 "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
             ),
             key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
-            key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of all of them together at a time."),
+            key("concurrency", Kind::Integer(1, MANY), Nothing, "Most requests of all of them together in flight."),
             key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
             key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
             later("num_ctx", Kind::IntegerOr("loaded"), Nothing, "`loaded` keeps callers from forcing a reload."),
@@ -319,7 +324,12 @@ pub static SECTIONS: &[Section] = &[
         enforced: true,
         doc: "What the callers on a plan may do. At least one, at most 65,535.",
         keys: &[
-            key("models", Kind::Texts, Required, "Model names, or patterns in which `*` stands for any characters."),
+            key(
+                "models",
+                Kind::Texts,
+                Required,
+                "Model names, or patterns in which `*` stands for any characters. A pattern does not match cloud models (`:cloud`), which send prompts elsewhere: list them by name.",
+            ),
             key(
                 "routes",
                 Kind::Choices(&[
@@ -346,10 +356,15 @@ pub static SECTIONS: &[Section] = &[
                 "tokens",
                 Kind::Rate,
                 Nothing,
-                "Token rate of each caller, prompt and output, weighted by the model's `cost`. What a request may come to is held \
-                 until it is known. Absent: no limit.",
+                "Token rate of each caller, prompt and output, weighted by the model's `cost`. A request reserves what it may \
+                 use until its usage is known. Absent: no limit.",
             ),
-            key("concurrency", Kind::Integer(1, MANY), Nothing, "Requests of each caller at a time. Absent: no limit."),
+            key(
+                "concurrency",
+                Kind::Integer(1, MANY),
+                Nothing,
+                "Most requests of each caller in flight. Absent: no limit.",
+            ),
             key(
                 "budget",
                 Kind::Budgets,
@@ -368,9 +383,9 @@ pub static SECTIONS: &[Section] = &[
                 "left_open",
                 Kind::Choice(&["allow", "refuse", "close"]),
                 Nothing,
-                "What becomes of a request that names no bound beside `max_output`. `allow`: it passes, and the server's default \
-                 holds (Ollama: ten contexts). `refuse`: 400, which stock clients that name none do not survive. Absent: as \
-                 `allow`, and `check` warns. `close` (herdgate adds the bound) is not supported yet.",
+                "What becomes of a request that sets no output limit, as most clients send none. `allow`: it passes, and the \
+                 server's own default limits the answer (Ollama: ten contexts). `refuse`: 400, the client must say. Absent: as \
+                 `allow`, and `check` warns. `close` (herdgate adds the limit) is not supported yet. Only beside `max_output`.",
             ),
             key("max_context", Kind::Integer(1, MANY), Nothing, "Largest `num_ctx` a caller may ask for."),
             key(
@@ -433,7 +448,7 @@ pub static SECTIONS: &[Section] = &[
         name: "auth",
         shape: Shape::Single,
         enforced: true,
-        doc: "Credentials. Addresses are the proxy's word, never a header's; they count by /32 (IPv4) and /64 (IPv6).",
+        doc: "Credentials. Client addresses are those the proxy sees, and `X-Forwarded-For` is ignored; they count by /32 (IPv4) and /64 (IPv6).",
         keys: &[
             key(
                 "failures",
@@ -458,7 +473,7 @@ pub static SECTIONS: &[Section] = &[
                 "anonymous_concurrency",
                 Kind::Integer(1, MANY),
                 Value("16"),
-                "Requests of all callers without a credential together at a time.",
+                "Most requests of all callers without a credential together in flight.",
             ),
         ],
     },
@@ -468,7 +483,12 @@ pub static SECTIONS: &[Section] = &[
         enforced: true,
         doc: "API keys. The file is read again within a second of a change.",
         keys: &[
-            key("file", Kind::Path, Value("keys.toml"), "Written by `herdgate key`; holds digests only. Mode 0600."),
+            key(
+                "file",
+                Kind::Path,
+                Value("keys.toml"),
+                "Written by `herdgate key`; stores only digests of the secrets. Mode 0600.",
+            ),
             key(
                 "allow_readable",
                 Kind::Bool,
@@ -479,7 +499,7 @@ pub static SECTIONS: &[Section] = &[
                 "pepper_file",
                 Kind::Path,
                 Nothing,
-                "At least 32 bytes that new digests are keyed with (HMAC-SHA-256), so that the key file alone cannot be tried against. Mode 0600; lost, all keys made with it are.",
+                "At least 32 bytes that new digests are keyed with (HMAC-SHA-256), so that an attacker who steals only the key file cannot brute-force secrets from it. Mode 0600. Where it is lost, so are all keys made with it.",
             ),
         ],
     },
@@ -519,7 +539,7 @@ pub static SECTIONS: &[Section] = &[
                 "max_users",
                 Kind::Integer(1, 1_000_000),
                 Value("10000"),
-                "Most users with books of their own; those who come when all places are taken share one. A place is free again after a day without a request.",
+                "Most users with limits of their own; further users share one. A place is free again after a day without a request.",
             ),
             key(
                 "ca_file",
@@ -545,7 +565,7 @@ pub static SECTIONS: &[Section] = &[
         name: "ledger",
         shape: Shape::Single,
         enforced: true,
-        doc: "The quota books.",
+        doc: "Where counters and usage are kept.",
         keys: &[
             key(
                 "path",
@@ -589,7 +609,7 @@ pub static SECTIONS: &[Section] = &[
                 "max_stream",
                 Kind::Duration,
                 Value("1h"),
-                "Longest a request counts as on its way where no usage line ends it: `1s` to `24h`.",
+                "Longest a request counts as in flight where no usage line ends it: `1s` to `24h`.",
             ),
         ],
     },
@@ -632,7 +652,7 @@ pub static SECTIONS: &[Section] = &[
         name: "agent_check",
         shape: Shape::Single,
         enforced: true,
-        doc: "What HAProxy's agent-check is told.",
+        doc: "What HAProxy is told through agent-check.",
         keys: &[key(
             "proxies",
             Kind::Integer(1, 1000),
@@ -651,7 +671,7 @@ pub static SECTIONS: &[Section] = &[
                 "timeout",
                 Kind::Duration,
                 Value("60s"),
-                "Longest a request that came through nginx waits, then 503: `1s` to `5m`. HAProxy's own is `timeout queue`.",
+                "Longest a request that came through nginx waits; then it gets 503: `1s` to `5m`. HAProxy's own is `timeout queue`.",
             ),
             key(
                 "shed_wait",

@@ -25,9 +25,9 @@ pub struct Settings {
     pub issuers: Vec<IssuerSource>,
     /// Key of receipts.
     pub secret_file: PathBuf,
-    /// Where the books are kept.
+    /// Where counters and usage are kept.
     pub ledger: LedgerSettings,
-    /// Longest a request counts as on its way, 1 s to 24 h.
+    /// Longest a request counts as in flight, 1 s to 24 h.
     pub max_stream: Duration,
     /// HAProxy processes that share a server's `maxconn`, 1 to 1,000.
     pub agent_check_proxies: u32,

@@ -35,9 +35,9 @@ pub struct Rehearsal {
     /// The header that the proxy passes on for keys that name their users.
     passes: String,
     now: Moment,
-    /// What is on its way, by when it ends.
+    /// Requests in flight, by when they end.
     under_way: BinaryHeap<Reverse<(u64, u64)>>,
-    /// Receipts of what is on its way, by number.
+    /// Receipts of requests in flight, by number.
     receipts: HashMap<u64, (Box<str>, Observed)>,
     /// Requests put so far; each has its number as the proxy's identifier.
     count: u64,
