@@ -65,7 +65,7 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
     Ok(())
 }
 
-/// The files and proxies that issuers need, which the text alone cannot show to be there. Nothing is fetched.
+/// Checks the files and proxies that issuers need, which the text alone cannot show to be there. Nothing is fetched.
 fn check_issuers(config: &Config, path: &Path) -> Option<Problems> {
     let file = path.display().to_string();
     let items: Vec<Problem> = config
@@ -82,7 +82,7 @@ fn check_issuers(config: &Config, path: &Path) -> Option<Problems> {
     (!items.is_empty()).then_some(Problems { file, items, left_out: 0 })
 }
 
-/// Reads the key file against the plans and teams of the configuration; answers the number of keys.
+/// Reads the key file against the plans and teams of the configuration and returns the number of keys.
 fn check_keys(config: &Config) -> Result<usize, Problems> {
     let file = super::key_file(config);
     let set = keys::load(&file)?;
@@ -122,7 +122,7 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
     }
 }
 
-/// What holds less than its operator may think.
+/// Returns a warning of a limit that holds less than its operator may think.
 fn warning(plan: &Plan) -> Option<String> {
     let Allowance { max_output, left_open, .. } = plan.allowance;
     (max_output.is_some() && left_open.is_none()).then(|| {

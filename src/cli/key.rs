@@ -111,7 +111,7 @@ impl Granted {
     }
 }
 
-/// A plan of the configuration.
+/// Returns the name of a plan that the configuration has.
 fn known_plan(plan: &str, config: &Config) -> Result<String, Failure> {
     let mut plans = config.policy.plans.iter().map(|plan| &*plan.name);
     if plans.clone().any(|known| known == plan) {
@@ -125,7 +125,7 @@ fn listed(names: &mut dyn Iterator<Item = &str>) -> String {
     names.take(20).collect::<Vec<_>>().join(", ")
 }
 
-/// A time to come, in milliseconds since 1970.
+/// Reads a time to come, in milliseconds since 1970.
 fn moment(when: &str, option: &str, now: i64) -> Result<i64, Failure> {
     let after = |duration: std::time::Duration| now.saturating_add(milliseconds(duration));
     let at = quantity::duration(when).map(after).or_else(|| date::parse(when));

@@ -320,7 +320,7 @@ fn complain(status: u8, what: &dyn fmt::Display) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// The configuration file where none is named.
+/// Finds the configuration file where none is named.
 fn default_config() -> Result<PathBuf, Failure> {
     const PLACES: [&str; 2] = ["herdgate.toml", "/etc/herdgate/herdgate.toml"];
     PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
@@ -328,7 +328,7 @@ fn default_config() -> Result<PathBuf, Failure> {
     })
 }
 
-/// The key file that the configuration names.
+/// Returns the key file that the configuration names.
 fn key_file(config: &Config) -> KeyFile {
     crate::serve::key_file(&config.settings)
 }

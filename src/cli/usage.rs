@@ -165,7 +165,7 @@ fn as_json(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fai
     Ok(writeln!(out, "{}", serde_json::Value::from(lines))?)
 }
 
-/// RFC 4180, and never a formula where a spreadsheet reads it: users choose their names.
+/// Prints lines by RFC 4180, and never a formula where a spreadsheet reads it: users choose their names.
 fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
     let field = |text: &str| {
         let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
@@ -186,7 +186,7 @@ fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fail
     Ok(())
 }
 
-/// For people: the charge in tokens, and how much of it is known in which way.
+/// Prints a table for people: the charge in tokens, and how much of it is known in which way.
 fn as_table(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
     let shown = |line: &Line| {
         if line.of.is_empty() {
@@ -233,7 +233,7 @@ fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// By the daemon, whose file it is, where one runs.
+/// Has a user forgotten by the daemon, whose file it is, where one runs.
 fn forget(
     config: &Path,
     path: &Path,

@@ -48,7 +48,7 @@ impl Compiler<'_, '_> {
         Some(Anonymous { plan, scope: Scope::of("anonymous", &[]), terms })
     }
 
-    /// The plan that `key` of a table names.
+    /// Returns the plan that `key` of a table names.
     fn plan_called(&mut self, table: &Table, key: KeyOf<String>, plans: &[Plan]) -> Option<PlanIndex> {
         let name = table.text(key)?;
         let position = plans.iter().position(|plan| *plan.name == *name);
@@ -72,7 +72,7 @@ impl Compiler<'_, '_> {
         })
     }
 
-    /// A file, relative to the configuration's folder.
+    /// Returns a file, made relative to the configuration's folder.
     pub(super) fn file(&mut self, table: &Table, key: KeyOf<PathBuf>) -> Option<PathBuf> {
         let file = table.path(key)?;
         if file.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -83,7 +83,7 @@ impl Compiler<'_, '_> {
     }
 }
 
-/// `failures` of `[auth]`.
+/// Returns `failures` of `[auth]`.
 pub(super) fn failures(table: &Table) -> Option<Quota> {
     table.rate(key!("failures")).map(whole)
 }

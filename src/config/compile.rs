@@ -116,7 +116,7 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// `models` of a plan or a server.
+    /// Returns `models` of a plan or a server.
     fn models(&mut self, table: &Table, hint_if_empty: &str) -> Vec<Arc<str>> {
         let Some(models) = table.texts(key!("models")) else { return Vec::new() };
         if models.is_empty() {
@@ -191,7 +191,8 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// Names go into proxy configurations, headers, metrics and logs; these characters are safe in all of them.
+    /// Checks a name. Names go into proxy configurations, headers, metrics and logs; these characters are safe in all
+    /// of them.
     pub(super) fn check_name(&mut self, what: &str, name: &str, at: &Range<usize>) {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         if name.is_empty() || name.len() > NAME_LENGTH_MAX || !name.chars().all(fits) {
@@ -265,7 +266,7 @@ impl Compiler<'_, '_> {
         listen
     }
 
-    /// `usage`: datagram sockets, which may share a port with the TCP listeners.
+    /// Returns `usage`: datagram sockets, which may share a port with the TCP listeners.
     fn usage(&mut self, table: &Table) -> Vec<Address> {
         let Some(written) = table.texts(key!("usage")) else { return Vec::new() };
         let mut sockets: Vec<Address> = Vec::new();
@@ -287,7 +288,7 @@ impl Compiler<'_, '_> {
         sockets
     }
 
-    /// A duration within bounds, which `words` tell.
+    /// Returns a duration and checks its bounds, which `words` tell.
     pub(super) fn span(
         &mut self,
         table: &Table,

@@ -40,7 +40,7 @@ struct Field {
 }
 
 impl File {
-    /// Reads `source`. Everything wrong with it goes to `findings`; what could be read is answered regardless, so that
+    /// Reads `source`. Everything wrong with it goes to `findings`; what could be read is returned regardless, so that
     /// one mistake does not hide the next.
     pub fn read(source: &str, findings: &mut Findings<'_>) -> File {
         let (document, errors) = DeTable::parse_recoverable(source);
@@ -75,12 +75,12 @@ impl File {
         file
     }
 
-    /// The tables of a section, in the order of the file.
+    /// Returns the tables of a section, in the order of the file.
     pub fn all(&self, section: &str) -> impl Iterator<Item = &Table> {
         self.tables.iter().filter(move |table| table.section.name == section)
     }
 
-    /// Whether the file has this section in any form, even one that could not be read.
+    /// Returns whether the file has this section in any form, even one that could not be read.
     pub fn mentions(&self, section: &str) -> bool {
         self.mentioned.contains(&section)
     }
@@ -224,23 +224,23 @@ impl Table {
         self.field(name).map_or(&self.at, |field| &field.at).clone()
     }
 
-    /// Whether the file itself has this key, with a value that could be read.
+    /// Returns whether the file itself has this key, with a value that could be read.
     pub fn has(&self, name: &str) -> bool {
         self.field(name).is_some()
     }
 
-    /// The tables of a section inside this one.
+    /// Returns the tables of a section inside this one.
     pub fn nested(&self, section: &str) -> impl Iterator<Item = &Table> {
         self.nested.iter().filter(move |table| table.section.name == section)
     }
 
-    /// The section's header as the file has it.
+    /// Returns the section's header as the file has it.
     pub fn header(&self) -> String {
         self.section.header(self.name.as_deref())
     }
 }
 
-/// The key of this name, which may stand in a table inside.
+/// Returns the key of this name, which may stand in a table inside.
 fn key_called(keys: &'static [Key], name: &str) -> Option<&'static Key> {
     keys.iter().find(|key| key.name == name).or_else(|| {
         keys.iter().find_map(|key| match key.kind {
@@ -250,7 +250,7 @@ fn key_called(keys: &'static [Key], name: &str) -> Option<&'static Key> {
     })
 }
 
-/// The default of a key, read by the same reader as the file. `None` where it has none.
+/// Returns the default of a key, read by the same reader as the file. `None` where it has none.
 pub fn default_value(key: &Key) -> Option<Value> {
     let Fallback::Value(written) = key.default else { return None };
     // Strings stand in the schema without quotes.
@@ -365,13 +365,13 @@ fn unknown_key(
     findings.key(name.span(), format!("unknown key \"{}\" in {place}", name.get_ref().escape_debug()), Some(hint));
 }
 
-/// The section that has a key of this name.
+/// Returns the section that has a key of this name.
 fn home_of(name: &str) -> Option<String> {
     let has = |section: &&Section| section.shape != Shape::Free && section.keys.iter().any(|key| key.name == name);
     SECTIONS.iter().find(has).map(|section| section.header(None))
 }
 
-/// The entries of a table in the order of the file.
+/// Returns the entries of a table in the order of the file.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);

@@ -22,7 +22,7 @@ pub const RULES_MAX: usize = 256;
 /// Longest identifier of an issuer, in bytes.
 const NAME_MAX: usize = 512;
 
-/// The issuers of a file, for decisions and for the fetcher, in its order.
+/// Returns the issuers of a file, for decisions and for the fetcher, in its order.
 pub(super) fn issuers(
     file: &File,
     plans: &[Plan],

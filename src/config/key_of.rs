@@ -213,7 +213,7 @@ const fn check_words<T>(keys: &[Key], name: &str, meanings: &[(&str, T)]) {
     }
 }
 
-/// Whether two names are the same: `==` is not for the compiler's own evaluation yet.
+/// Returns whether two names are the same; `==` cannot be evaluated by the compiler yet.
 const fn is_same(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let mut at = 0;
@@ -230,7 +230,7 @@ mod tests {
     use crate::files::problem::Findings;
     use toml::de::DeValue;
 
-    /// A value of a kind, as it stands in a file.
+    /// Returns a value of a kind, as it stands in a file.
     fn sample(kind: &Kind) -> String {
         match kind {
             Kind::Text | Kind::Path | Kind::Url => "\"a\"".to_owned(),

@@ -49,7 +49,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     compile::compile(&source, &name, path.parent().unwrap_or(Path::new("")))
 }
 
-/// Whether `path` means standard input.
+/// Returns whether `path` means standard input.
 pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }

@@ -15,7 +15,7 @@ const SHED_WAIT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration:
 const PRIORITY: ChoiceOf<Priority> =
     ChoiceOf::named("priority", &[("normal", Priority::Normal), ("high", Priority::High), ("low", Priority::Low)]);
 
-/// `priority` of a plan.
+/// Returns `priority` of a plan.
 pub(super) fn priority(table: &Table) -> Priority {
     table.choice(&PRIORITY).unwrap_or_default()
 }

@@ -13,7 +13,8 @@ use tracing::{error, info, warn};
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Follows the file until dropped: on SIGHUP, and when it changed, it is read again. A good one goes to `publish`; a
-/// bad one to the log, and `publish` is told `None`. `watch` must be older than the reading of `running`, the settings the process was started with.
+/// bad one to the log, and `publish` is told `None`. `watch` must be older than the reading of `running`, the settings the
+/// process was started with.
 ///
 /// # Errors
 /// Where the signal handler cannot be installed.
@@ -78,7 +79,7 @@ fn log_refused(problems: &Problems) {
     }
 }
 
-/// The settings that differ and that a running process cannot take up, as they are called in the file.
+/// Returns the settings that differ and that a running process cannot take up, as they are called in the file.
 pub fn needs_restart(running: &Settings, new: &Settings) -> Vec<&'static str> {
     let (old_listen, new_listen) = (&running.listen, &new.listen);
     [

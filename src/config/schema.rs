@@ -33,7 +33,7 @@ pub enum Shape {
 }
 
 impl Section {
-    /// The section's header in the file; `name` stands for itself where there is one.
+    /// Returns the section's header in the file; `name` stands for itself where there is one.
     pub fn header(&self, name: Option<&str>) -> String {
         match self.shape {
             Shape::Single | Shape::Free => format!("[{}]", self.name),
@@ -120,7 +120,7 @@ pub struct Word {
 }
 
 impl Kind {
-    /// What a value of this kind is, for a message: "must be …".
+    /// Returns what a value of this kind is, for a message: "must be …".
     pub fn phrase(&self) -> String {
         match self {
             Kind::Text => "a string".to_owned(),
@@ -150,7 +150,7 @@ pub fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// The section called `name`.
+/// Returns the section called `name`.
 pub fn section(name: &str) -> Option<&'static Section> {
     SECTIONS.iter().find(|section| section.name == name)
 }

@@ -23,7 +23,7 @@ const fn fault(what: &'static str, hint: &'static str) -> UrlFault {
     UrlFault { what, hint }
 }
 
-/// The base URL of a server, without a trailing slash.
+/// Returns the base URL of a server, without a trailing slash.
 ///
 /// # Errors
 /// The first thing that is wrong with it. The URL itself is not in the message: it may hold a password.
@@ -73,7 +73,8 @@ pub(super) const KIND: ChoiceOf<ServerKind> =
 /// The metadata service of AWS over IPv6, which lies outside the link-local block.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
 
-/// Whether no model server can be at `address`, and why. The prober asks this too, of what a host name resolves to.
+/// Returns whether no model server can be at `address`, and why. The prober asks this too, of what a host name resolves
+/// to.
 pub fn forbidden_address(address: IpAddr) -> Option<UrlFault> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),

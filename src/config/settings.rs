@@ -51,7 +51,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// The listeners that are on, by their name in `[listen]`.
+    /// Returns the listeners that are on, by their name in `[listen]`.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, &Address)> {
         [
             ("spop", &self.spop),
@@ -127,8 +127,8 @@ pub struct ProbeSettings {
     pub idle: Duration,
 }
 
-/// Whether two listeners could not both be open: the same socket path, or the same port on the same or on every address of
-/// that family (an IPv6 wildcard takes IPv4 too).
+/// Returns whether two listeners could not both be open: the same socket path, or the same port on the same or on every
+/// address of that family (an IPv6 wildcard takes IPv4 too).
 pub fn clash(one: &Address, other: &Address) -> bool {
     match (one, other) {
         (Address::Unix(one), Address::Unix(two)) => one == two,

@@ -16,7 +16,7 @@ use std::num::NonZeroU64;
 pub const MODELS_MAX: usize = 10_000;
 
 impl Compiler<'_, '_> {
-    /// The limits of a table.
+    /// Returns the limits of a table.
     pub(super) fn terms(&mut self, table: &Table) -> Terms {
         Terms {
             requests: self.quotas(table),
@@ -128,7 +128,7 @@ impl Compiler<'_, '_> {
     }
 }
 
-/// A rate all of which may come at once.
+/// Returns a rate as a quota all of which may come at once.
 pub(super) fn whole(rate: Rate) -> Quota {
     Quota { count: rate.count, period_ns: rate.period_ns, burst: rate.count }
 }

@@ -262,7 +262,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// What to write in place of a quantity that cannot be read.
+/// Returns what to write in place of a quantity that cannot be read.
 fn quantity_hint(kind: &Kind, text: &str) -> Option<String> {
     if matches!(kind, Kind::Duration) {
         return text.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("add a unit: \"{text}s\""));
@@ -282,7 +282,7 @@ fn quantity_hint(kind: &Kind, text: &str) -> Option<String> {
     quantity::rate(&corrected).map(|_| format!("write \"{corrected}\""))
 }
 
-/// A quoted value as a message may show it: one that may be a credential is not shown.
+/// Returns a quoted value as a message may show it: one that may be a credential is not shown.
 fn concealed(shown: &str) -> &str {
     if shown.contains("hg_") || shown.contains('@') { "this" } else { shown }
 }
@@ -296,7 +296,7 @@ fn count(value: &DeValue<'_>) -> Option<u32> {
     u32::try_from(integer(value)?).ok()
 }
 
-/// A number within its bounds.
+/// Returns a number within its bounds.
 fn number(value: &DeValue<'_>) -> Option<f64> {
     let number = match value {
         DeValue::Float(float) => float.as_str().replace('_', "").parse().ok()?,

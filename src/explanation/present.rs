@@ -19,8 +19,8 @@ use std::fmt::Write;
 /// Most servers told one by one.
 const SERVERS_TOLD: usize = 20;
 
-/// The steps of `decided`, which was taken on `view` for `inquiry`. `requested` is the model as the client wrote it, where
-/// the decision came as far as reading it.
+/// Returns the steps of `decided`, which was taken on `view` for `inquiry`. `requested` is the model as the client
+/// wrote it, where the decision came as far as reading it.
 pub fn present(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>, requested: Option<&str>) -> Vec<Taken> {
     let reason = match &decided.verdict {
         Verdict::Refuse(refusal) => Some(&refusal.reason),
@@ -190,7 +190,7 @@ fn told_choice(grant: &Grant<'_>, pool: Option<&Pool>, view: &View) -> String {
     format!("{}{second}, out of {}", grant.server.name, servers(pool, view))
 }
 
-/// The servers of a pool, or all, each with its state.
+/// Returns the servers of a pool, or all, each with its state.
 fn servers(pool: Option<&Pool>, view: &View) -> String {
     let members: Vec<_> = match pool {
         Some(pool) => pool.members.iter().filter_map(|index| view.server(*index)).collect(),

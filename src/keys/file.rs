@@ -78,12 +78,12 @@ pub struct Terms {
 }
 
 impl Entry {
-    /// From when it no longer authenticates, for whichever reason.
+    /// Returns from when it no longer authenticates, for whichever reason.
     pub fn ends_unix_ms(&self) -> Option<i64> {
         [self.expires_unix_ms, self.retires_unix_ms].into_iter().flatten().min()
     }
 
-    /// How the key is raised now, as far as this entry says so: what is revoked raises nothing.
+    /// Returns how the key is raised now, as far as this entry says so: what is revoked raises nothing.
     pub fn raised_at(&self, now_unix_ms: i64) -> Option<&Raise> {
         self.raised.as_ref().filter(|raised| self.revoked_unix_ms.is_none() && now_unix_ms < raised.until_unix_ms)
     }
@@ -133,7 +133,7 @@ pub fn load(key_file: &KeyFile) -> Result<KeySet, Problems> {
     Ok(keys.with_pepper(pepper))
 }
 
-/// About how many keys a file has: an index one size too large would take twice the memory.
+/// Counts about how many keys a file has: an index one size too large would take twice the memory.
 fn count(source: &mut File) -> std::io::Result<usize> {
     const HEADER: &[u8] = b"[[key]]";
     let mut buffer = vec![0; 64 * 1024];
@@ -152,7 +152,7 @@ fn count(source: &mut File) -> std::io::Result<usize> {
     Ok(headers.saturating_add(headers / 200))
 }
 
-/// Every entry of the key file, in its order.
+/// Reads every entry of the key file, in its order.
 ///
 /// # Errors
 /// Every problem of the file.
@@ -167,12 +167,13 @@ pub fn entries(key_file: &KeyFile) -> Result<Vec<Entry>, Problems> {
     Ok(entries)
 }
 
-/// The books of a key's name: quota belongs to the name, not to the secret, so that a rotated secret starts no new one.
+/// Returns the scope of a key's limits. They belong to the name, not to the secret, so that rotating a secret does not
+/// reset them.
 pub fn scope(name: &str) -> Scope {
     Scope::of("key", name.as_bytes())
 }
 
-/// Whether a key may be called `name`: it is shown in logs, metrics and reports.
+/// Returns whether a key may be called `name`: it is shown in logs, metrics and reports.
 pub fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@+-/:".contains(&byte);
     (1..=64).contains(&name.len()) && name.bytes().all(fits)
@@ -276,7 +277,7 @@ impl<R: Read> Pieces<R> {
     }
 }
 
-/// Whether a line is `[[key]]`, whatever space and comment is around it.
+/// Returns whether a line is `[[key]]`, whatever space and comment is around it.
 fn is_header(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     line.strip_prefix(b"[[key]]").is_some_and(|rest| {
@@ -481,7 +482,7 @@ fn hex_digest(text: &str) -> Option<Digest> {
     hex::decode_to_slice(text, &mut digest).ok().map(|()| Digest(digest))
 }
 
-/// A member's name as a message may show it. One that is long may be a secret in the wrong place.
+/// Returns a member's name as a message may show it. One that is long may be a secret in the wrong place.
 fn shown(name: &str) -> String {
     if name.chars().count() > 24 { "…".to_owned() } else { name.escape_debug().to_string() }
 }

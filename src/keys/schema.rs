@@ -252,7 +252,7 @@ mod tests {
 
     const DIGEST: &str = "\"73300871f44c168e7c949de2c750e60c2c9bb8ff530017c5a267234e9cb4db8e\"";
 
-    /// A table that has `row` with `value`, and what else it needs.
+    /// Returns a table that has `row` with `value`, and what else it needs.
     fn table(row: &Row, value: &str) -> String {
         let has = |other: &Row| match (row.member, other.member) {
             (Member::HmacSha256, Member::Sha256) => false,

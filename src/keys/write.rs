@@ -56,7 +56,7 @@ pub fn append(key_file: &KeyFile, new: &[Entry]) -> Result<(), WriteFault> {
     })
 }
 
-/// Marks every key of this name revoked. Answers how many were not before.
+/// Marks every key of this name revoked. Returns how many were not before.
 ///
 /// # Errors
 /// Also where there is no key of this name.
@@ -124,7 +124,7 @@ pub fn rotate(
     })
 }
 
-/// Holds a key to the limits of another plan for a time, or to its own again. Answers whether it was raised before.
+/// Lifts a key to the limits of another plan for a time, or puts it back to its own. Returns whether it was raised before.
 ///
 /// # Errors
 /// Also where the key has no secret that is not revoked, or is on that plan itself.
@@ -193,7 +193,7 @@ fn edit<'e>(text: &str, mut edit: impl FnMut(usize) -> Edit<'e>) -> String {
     edited
 }
 
-/// A `[[key]]` table as it stands in the file.
+/// Writes a `[[key]]` table as it stands in the file.
 fn block(entry: &Entry) -> String {
     let mut text = format!("[[key]]\nname = \"{}\"\nplan = \"{}\"\n", entry.name, entry.terms.plan);
     let file::Terms { plan: _, team, on_behalf_of, user_plan } = &entry.terms;

@@ -41,19 +41,19 @@ pub fn format(unix_ms: i64) -> String {
     format!("{}Z", EPOCH.saturating_add(SignedDuration::from_secs(seconds)))
 }
 
-/// The day of a moment in a time zone: days since 1970-01-01 there.
+/// Returns the day of a moment in a time zone: days since 1970-01-01 there.
 pub fn day(unix_ms: i64, zone: &jiff::tz::TimeZone) -> i32 {
     let offset_s = jiff::Timestamp::from_millisecond(unix_ms).map_or(0, |at| zone.to_offset(at).seconds());
     let days = (unix_ms.div_euclid(1_000).saturating_add(offset_s.into())).div_euclid(86_400);
     i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX })
 }
 
-/// The date of a day as written: `2026-01-31`. Before 1970 it is that year's first.
+/// Returns the date of a day as written: `2026-01-31`. Before 1970 it is that year's first.
 pub fn format_day(day: i32) -> String {
     format(i64::from(day) * 86_400_000).chars().take(10).collect()
 }
 
-/// The day of a date as written, `2026-01-31`, from 1970 on.
+/// Returns the day of a date as written, `2026-01-31`, from 1970 on.
 pub fn parse_day(written: &str) -> Option<i32> {
     i32::try_from(parse(&format!("{written}T00:00:00Z"))? / 86_400_000).ok()
 }
