@@ -3,7 +3,8 @@
 
 use herdgate::config::compile::compile;
 use herdgate::config::reload::{follow, needs_restart};
-use herdgate::config::schema::{Key, Kind, SECTIONS};
+use herdgate::config::schema::{Key, Kind};
+use herdgate::config::sections::SECTIONS;
 use herdgate::config::{Config, document};
 use herdgate::decision::plan::allowance::{Allowance, LeftOpen, Loaded};
 use herdgate::decision::plan::policy::RouteClasses;

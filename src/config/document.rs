@@ -1,6 +1,7 @@
 //! `docs/configuration.md`, written from the schema.
 
-use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape};
+use super::schema::{Fallback, Key, Kind, Section, Shape};
+use super::sections::SECTIONS;
 use std::fmt::Write;
 
 /// Returns the reference page: every key with its type, default, meaning, and whether this version acts on it. The key
@@ -16,7 +17,7 @@ pub fn markdown() -> String {
 const INTRODUCTION: &str = "\
 # Configuration
 
-Made from `src/config/schema.rs`; a test holds it to that.
+Made from `src/config/sections.rs`; a test holds it to that.
 
 herdgate reads `herdgate.toml` (TOML 1.0), by default in the working directory, then in `/etc/herdgate/`; `--config F` names
 another, `-` is standard input. Paths in it are relative to the file. `herdgate check` names every problem with line and

@@ -2,8 +2,9 @@
 
 use super::key_of::{ChoiceOf, KeyOf, Readable};
 use super::quantity::Rate;
-use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape, quoted};
-use super::value::{self, Budgets, Rates, Texts, Value, Written};
+use super::schema::{Fallback, Key, Kind, Section, Shape, quoted};
+use super::sections::SECTIONS;
+use super::value::{self, Budgets, Texts, Value, Written, WrittenRates};
 use crate::files::problem::Findings;
 use crate::files::spelling;
 use std::ops::Range;
@@ -191,7 +192,7 @@ impl Table {
     }
 
     /// Returns one rate, or a list of them.
-    pub fn rates(&self, key: KeyOf<Rates>) -> Option<Rates> {
+    pub fn rates(&self, key: KeyOf<WrittenRates>) -> Option<WrittenRates> {
         self.get(key)
     }
 

@@ -187,7 +187,8 @@ impl Reader<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::schema::{Kind, section};
+    use crate::config::schema::Kind;
+    use crate::config::sections::section;
 
     #[test]
     fn every_algorithm_of_the_schema_is_one_that_signatures_are_checked_with() {

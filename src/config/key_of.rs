@@ -5,15 +5,16 @@
 //! a key whose kind changes cannot turn into "absent" on its way to the policy, and with it a limit into none.
 
 use super::quantity::Rate;
-use super::schema::{Key, Kind, SECTIONS};
-use super::value::{Budgets, Rates, Texts, Value, Written};
+use super::schema::{Key, Kind};
+use super::sections::SECTIONS;
+use super::value::{Budgets, Texts, Value, Written, WrittenRates};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The forms in which values reach the code: one for each getter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum ValueForm {
     /// A string.
     Text,
     /// A list of strings.
@@ -42,23 +43,23 @@ pub enum Form {
     Unread,
 }
 
-impl Form {
+impl ValueForm {
     /// Returns the form of the values of a kind.
-    pub const fn of(kind: &Kind) -> Form {
+    pub const fn of(kind: &Kind) -> ValueForm {
         match kind {
-            Kind::Text | Kind::Url => Form::Text,
-            Kind::Texts | Kind::Choices(_) => Form::Texts,
-            Kind::Path => Form::Path,
-            Kind::Address | Kind::Socket => Form::Address,
-            Kind::Integer(..) => Form::Count,
-            Kind::Number => Form::Number,
-            Kind::Bool => Form::Flag,
-            Kind::Duration => Form::Duration,
-            Kind::Rate => Form::Rate,
-            Kind::Rates => Form::Rates,
-            Kind::Budgets => Form::Budgets,
-            Kind::Choice(_) => Form::Word,
-            Kind::IntegerOr(_) | Kind::Table(_) | Kind::Sections(_) => Form::Unread,
+            Kind::Text | Kind::Url => ValueForm::Text,
+            Kind::Texts | Kind::Choices(_) => ValueForm::Texts,
+            Kind::Path => ValueForm::Path,
+            Kind::Address | Kind::Socket => ValueForm::Address,
+            Kind::Integer(..) => ValueForm::Count,
+            Kind::Number => ValueForm::Number,
+            Kind::Bool => ValueForm::Flag,
+            Kind::Duration => ValueForm::Duration,
+            Kind::Rate => ValueForm::Rate,
+            Kind::Rates => ValueForm::Rates,
+            Kind::Budgets => ValueForm::Budgets,
+            Kind::Choice(_) => ValueForm::Word,
+            Kind::IntegerOr(_) | Kind::Table(_) | Kind::Sections(_) => ValueForm::Unread,
         }
     }
 }
@@ -66,7 +67,7 @@ impl Form {
 /// A type that values of one form have.
 pub trait Readable: Sized {
     /// Their form.
-    const FORM: Form;
+    const FORM: ValueForm;
 
     /// Takes the value out of its form; `None` where it has another.
     fn from_value(value: Value) -> Option<Self>;
@@ -75,7 +76,7 @@ pub trait Readable: Sized {
 macro_rules! readable {
     ($($form:ident: $type:ty),*) => {$(
         impl Readable for $type {
-            const FORM: Form = Form::$form;
+            const FORM: ValueForm = ValueForm::$form;
 
             fn from_value(value: Value) -> Option<$type> {
                 if let Value::$form(value) = value { Some(value) } else { None }
@@ -86,7 +87,7 @@ macro_rules! readable {
 
 readable! {
     Text: String, Texts: Texts, Path: PathBuf, Address: Written, Count: u32, Number: f64, Flag: bool, Duration: Duration,
-    Rate: Rate, Rates: Rates, Budgets: Budgets, Word: &'static str
+    Rate: Rate, Rates: WrittenRates, Budgets: Budgets, Word: &'static str
 }
 
 /// The name of a key whose values are `T`.
@@ -178,12 +179,12 @@ struct Uses {
 }
 
 impl Uses {
-    const fn and_of(mut self, keys: &[Key], name: &str, form: Form) -> Uses {
+    const fn and_of(mut self, keys: &[Key], name: &str, form: ValueForm) -> Uses {
         let mut at = 0;
         while at < keys.len() {
             if is_same(keys[at].name, name) {
                 self.any = true;
-                self.all_fit = self.all_fit && Form::of(&keys[at].kind) as u8 == form as u8;
+                self.all_fit = self.all_fit && ValueForm::of(&keys[at].kind) as u8 == form as u8;
             }
             match keys[at].kind {
                 Kind::Table(inner) => self = self.and_of(inner, name, form),
@@ -249,21 +250,21 @@ mod tests {
         }
     }
 
-    fn form_of(value: &Value) -> Form {
+    fn form_of(value: &Value) -> ValueForm {
         match value {
-            Value::Text(_) => Form::Text,
-            Value::Texts(_) => Form::Texts,
-            Value::Path(_) => Form::Path,
-            Value::Address(_) => Form::Address,
-            Value::Count(_) => Form::Count,
-            Value::Number(_) => Form::Number,
-            Value::Flag(_) => Form::Flag,
-            Value::Duration(_) => Form::Duration,
-            Value::Rate(_) => Form::Rate,
-            Value::Rates(_) => Form::Rates,
-            Value::Budgets(_) => Form::Budgets,
-            Value::Word(_) => Form::Word,
-            Value::Checked => Form::Unread,
+            Value::Text(_) => ValueForm::Text,
+            Value::Texts(_) => ValueForm::Texts,
+            Value::Path(_) => ValueForm::Path,
+            Value::Address(_) => ValueForm::Address,
+            Value::Count(_) => ValueForm::Count,
+            Value::Number(_) => ValueForm::Number,
+            Value::Flag(_) => ValueForm::Flag,
+            Value::Duration(_) => ValueForm::Duration,
+            Value::Rate(_) => ValueForm::Rate,
+            Value::Rates(_) => ValueForm::Rates,
+            Value::Budgets(_) => ValueForm::Budgets,
+            Value::Word(_) => ValueForm::Word,
+            Value::Checked => ValueForm::Unread,
         }
     }
 
@@ -284,7 +285,7 @@ mod tests {
             let text = sample(&key.kind);
             let value = value::read(key, &DeValue::parse(&text).unwrap(), &mut Findings::new(&text));
             let form = value.as_ref().map(form_of);
-            assert_eq!(form, Some(Form::of(&key.kind)), "{} = {text} is read as {value:?}", key.name);
+            assert_eq!(form, Some(ValueForm::of(&key.kind)), "{} = {text} is read as {value:?}", key.name);
             walked += 1;
         };
         SECTIONS.iter().for_each(|section| walk(section.keys, &mut check));
@@ -308,7 +309,7 @@ mod tests {
             taken::<bool>,
             taken::<Duration>,
             taken::<Rate>,
-            taken::<Rates>,
+            taken::<WrittenRates>,
             taken::<Budgets>,
             taken::<&'static str>,
         ];
@@ -316,26 +317,26 @@ mod tests {
             let text = sample(&key.kind);
             let value = value::read(key, &DeValue::parse(&text).unwrap(), &mut Findings::new(&text)).unwrap();
             let takers = by.iter().filter(|taken| taken(&value)).count();
-            assert_eq!(takers, usize::from(Form::of(&key.kind) != Form::Unread), "{}", key.name);
+            assert_eq!(takers, usize::from(ValueForm::of(&key.kind) != ValueForm::Unread), "{}", key.name);
         };
         SECTIONS.iter().for_each(|section| walk(section.keys, &mut check));
     }
 
     #[test]
     fn a_name_fits_where_all_keys_of_that_name_have_the_form() {
-        let uses = |name: &str, form: Form| {
+        let uses = |name: &str, form: ValueForm| {
             let none = Uses { any: false, all_fit: true };
             let uses = SECTIONS.iter().fold(none, |uses, section| uses.and_of(section.keys, name, form));
             (uses.any, uses.all_fit)
         };
         let cases = [
-            ("tokens", Form::Rate, (true, true)),
-            ("tokens", Form::Rates, (true, false)),
-            ("requests", Form::Rates, (true, true)),
-            ("input", Form::Number, (true, true)),
-            ("claim", Form::Text, (true, true)),
-            ("token", Form::Rate, (false, true)),
-            ("", Form::Text, (false, true)),
+            ("tokens", ValueForm::Rate, (true, true)),
+            ("tokens", ValueForm::Rates, (true, false)),
+            ("requests", ValueForm::Rates, (true, true)),
+            ("input", ValueForm::Number, (true, true)),
+            ("claim", ValueForm::Text, (true, true)),
+            ("token", ValueForm::Rate, (false, true)),
+            ("", ValueForm::Text, (false, true)),
         ];
         for (name, form, expected) in cases {
             assert_eq!(uses(name, form), expected, "{name} as {form:?}");

@@ -12,6 +12,7 @@ pub mod quantity;
 pub mod queue;
 pub mod reload;
 pub mod schema;
+pub mod sections;
 pub mod server;
 pub mod settings;
 mod terms;

@@ -4,7 +4,7 @@ use super::compile::Compiler;
 use super::file::{File, Table};
 use super::key_of::{KeyOf, key};
 use super::quantity::Rate;
-use super::value::Rates;
+use super::value::WrittenRates;
 use crate::decision::plan::limits::{Budget, Cost, Quota, RATES_MAX, Scope, Terms};
 use crate::decision::plan::policy::{ModelPolicy, RoutePolicy};
 use crate::decision::request::endpoint::{Class, Endpoint};
@@ -49,8 +49,8 @@ impl Compiler<'_, '_> {
         let burst = table.count(key!("burst")).and_then(|burst| NonZeroU64::new(burst.into()));
         let quota = |rate: Rate, burst| Quota { count: rate.count, period_ns: rate.period_ns, burst };
         match (table.rates(key!("requests")), burst) {
-            (Some(Rates::One(rate)), burst) => vec![quota(rate, burst.unwrap_or(rate.count))],
-            (Some(Rates::Each(rates)), burst) => {
+            (Some(WrittenRates::One(rate)), burst) => vec![quota(rate, burst.unwrap_or(rate.count))],
+            (Some(WrittenRates::Each(rates)), burst) => {
                 let at = table.at("requests");
                 if burst.is_some() {
                     let hint = "of a list, each rate's own count is its burst; leave \"burst\" out";

@@ -47,7 +47,7 @@ pub enum Value {
     /// One rate, where no list may stand.
     Rate(Rate),
     /// One rate or a list of them.
-    Rates(Rates),
+    Rates(WrittenRates),
     /// Budgets, each with its place.
     Budgets(Budgets),
     /// One word of a choice, as the schema has it.
@@ -58,7 +58,7 @@ pub enum Value {
 
 /// Rates of one key: a single one may have a burst beside it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Rates {
+pub enum WrittenRates {
     /// `"60/min"`
     One(Rate),
     /// `["60/min", "1000/day"]`
@@ -121,9 +121,9 @@ impl Reader<'_, '_> {
             Kind::Rates => match value.get_ref() {
                 DeValue::Array(_) => {
                     let rates = self.list(value, |reader, item| reader.quantity(item, quantity::rate));
-                    rates.map(|rates| Value::Rates(Rates::Each(rates)))
+                    rates.map(|rates| Value::Rates(WrittenRates::Each(rates)))
                 }
-                _ => self.quantity(value, quantity::rate).map(|rate| Value::Rates(Rates::One(rate))),
+                _ => self.quantity(value, quantity::rate).map(|rate| Value::Rates(WrittenRates::One(rate))),
             },
             Kind::Budgets => {
                 let read = |reader: &mut Self, item: &Spanned<DeValue<'_>>| {

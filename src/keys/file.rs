@@ -4,7 +4,7 @@
 //! such a line is thereby cut in two and refused, which costs nothing: no value of a key spans lines. Nothing of a line
 //! is ever shown in a problem, because a secret may have been pasted where its digest belongs.
 
-use super::schema::{self, MEMBERS, Member, Need, Row};
+use super::schema::{self, MEMBERS, Member, MemberRow, Need};
 use super::source::KeyFile;
 use crate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Raised, UnixMs};
 use crate::decision::caller::on_behalf;
@@ -445,7 +445,7 @@ impl EntryReader<'_> {
         })
     }
 
-    fn checked<T>(&mut self, at: usize, value: Option<T>, row: &Row) -> Option<T> {
+    fn checked<T>(&mut self, at: usize, value: Option<T>, row: &MemberRow) -> Option<T> {
         if value.is_none() {
             let what = format!("\"{}\" must be {}", row.name, row.form.phrase());
             self.problem(at, what, "the value is not shown, in case it is a secret");

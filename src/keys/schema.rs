@@ -26,13 +26,13 @@ pub enum Member {
 
 /// A member as it stands in the file.
 #[derive(Debug)]
-pub struct Row {
+pub struct MemberRow {
     /// Which it is.
     pub member: Member,
     /// Its name.
     pub name: &'static str,
     /// What its value must be.
-    pub form: Form,
+    pub form: MemberForm,
     /// Whether a table must have it.
     pub need: Need,
     /// What it means.
@@ -41,7 +41,7 @@ pub struct Row {
 
 /// What the value of a member must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum MemberForm {
     /// The name of a key, a plan or a team.
     Name,
     /// The name of a header.
@@ -56,16 +56,16 @@ pub enum Form {
     Time,
 }
 
-impl Form {
+impl MemberForm {
     /// Returns what a value of this form is, for a message: "must be …".
     pub fn phrase(self) -> &'static str {
         match self {
-            Form::Name => "1 to 64 letters, digits or any of _.@+-/:",
-            Form::Header => "a header in lower case, such as x-openwebui-user-email, and none of a credential's",
-            Form::Digest => "the SHA-256 digest of the secret, 64 hexadecimal digits",
-            Form::KeyedDigest => "the HMAC-SHA-256 of the secret under the pepper, 64 hexadecimal digits",
-            Form::Flag => "true or false",
-            Form::Time => "a time such as 2026-01-31T12:00:00Z",
+            MemberForm::Name => "1 to 64 letters, digits or any of _.@+-/:",
+            MemberForm::Header => "a header in lower case, such as x-openwebui-user-email, and none of a credential's",
+            MemberForm::Digest => "the SHA-256 digest of the secret, 64 hexadecimal digits",
+            MemberForm::KeyedDigest => "the HMAC-SHA-256 of the secret under the pepper, 64 hexadecimal digits",
+            MemberForm::Flag => "true or false",
+            MemberForm::Time => "a time such as 2026-01-31T12:00:00Z",
         }
     }
 }
@@ -91,110 +91,110 @@ impl Need {
     }
 }
 
-const fn row(member: Member, name: &'static str, form: Form, need: Need, doc: &'static str) -> Row {
-    Row { member, name, form, need, doc }
+const fn row(member: Member, name: &'static str, form: MemberForm, need: Need, doc: &'static str) -> MemberRow {
+    MemberRow { member, name, form, need, doc }
 }
 
 /// Every member, in the order of the documentation.
-pub static MEMBERS: &[Row] = &[
+pub static MEMBERS: &[MemberRow] = &[
     row(
         Member::Name,
         "name",
-        Form::Name,
+        MemberForm::Name,
         Need::Always,
         "Whose key it is: shown in logs and reports. Limits belong to the name, so a rotated secret does not reset them.",
     ),
-    row(Member::Plan, "plan", Form::Name, Need::Always, "Its plan, `[plans.NAME]`."),
-    row(Member::Team, "team", Form::Name, Need::Never, "Its team, `[teams.NAME]`, whose limits it shares."),
+    row(Member::Plan, "plan", MemberForm::Name, Need::Always, "Its plan, `[plans.NAME]`."),
+    row(Member::Team, "team", MemberForm::Name, Need::Never, "Its team, `[teams.NAME]`, whose limits it shares."),
     row(
         Member::OnBehalfOf,
         "on_behalf_of",
-        Form::Header,
+        MemberForm::Header,
         Need::Never,
         "The header by which the key names its users, each of whom has limits of their own.",
     ),
     row(
         Member::UserPlan,
         "user_plan",
-        Form::Name,
+        MemberForm::Name,
         Need::Never,
         "The plan whose limits hold for each of those users; only beside `on_behalf_of`. Absent: `plan`.",
     ),
     row(
         Member::Sha256,
         "sha256",
-        Form::Digest,
+        MemberForm::Digest,
         Need::OneDigest,
         "What is kept of the secret where `[keys]` names no `pepper_file`.",
     ),
     row(
         Member::HmacSha256,
         "hmac_sha256",
-        Form::KeyedDigest,
+        MemberForm::KeyedDigest,
         Need::OneDigest,
         "What is kept of the secret where `[keys]` names a `pepper_file`.",
     ),
     row(
         Member::Weak,
         "weak",
-        Form::Flag,
+        MemberForm::Flag,
         Need::Never,
         "Whether the secret was imported although it can be guessed (`herdgate key import --weak`). Absent: `false`.",
     ),
-    row(Member::Created, "created", Form::Time, Need::Always, "When the secret was made."),
+    row(Member::Created, "created", MemberForm::Time, Need::Always, "When the secret was made."),
     row(
         Member::NotBefore,
         "not_before",
-        Form::Time,
+        MemberForm::Time,
         Need::Never,
         "Before this time the secret is refused. Absent: it is valid at once.",
     ),
     row(
         Member::Expires,
         "expires",
-        Form::Time,
+        MemberForm::Time,
         Need::Never,
         "From this time on the secret is refused. Absent: it does not expire.",
     ),
     row(
         Member::Retires,
         "retires",
-        Form::Time,
+        MemberForm::Time,
         Need::Never,
         "From this time on the secret is refused because another has taken its place: the grace of `herdgate key rotate`.",
     ),
     row(
         Member::Revoked,
         "revoked",
-        Form::Time,
+        MemberForm::Time,
         Need::Never,
         "When the secret was revoked. Whatever the time is, it is refused from the moment the file is read.",
     ),
     row(
         Member::RaisedPlan,
         "raised_plan",
-        Form::Name,
+        MemberForm::Name,
         Need::Never,
         "The plan whose limits hold in place of the key's own until `raised_until`; only beside it.",
     ),
     row(
         Member::RaisedUntil,
         "raised_until",
-        Form::Time,
+        MemberForm::Time,
         Need::Never,
         "When the key's own limits hold again; only beside `raised_plan`.",
     ),
 ];
 
 /// Returns the row of the member called `name`.
-pub fn called(name: &str) -> Option<&'static Row> {
+pub fn called(name: &str) -> Option<&'static MemberRow> {
     MEMBERS.iter().find(|row| row.name == name)
 }
 
 /// Returns the key file's part of `docs/configuration.md`.
 pub fn markdown() -> String {
     let mut page = String::from(INTRODUCTION);
-    for Row { name, form, need, doc, .. } in MEMBERS {
+    for MemberRow { name, form, need, doc, .. } in MEMBERS {
         // Writing to a String cannot fail.
         let _ = writeln!(page, "| `{name}` | {} | {} | {doc} |", form.phrase(), need.as_str());
     }
@@ -241,20 +241,20 @@ mod tests {
     }
 
     /// A value of each form.
-    const SAMPLES: [(Form, &str); 6] = [
-        (Form::Name, "\"a/b\""),
-        (Form::Header, "\"x-user\""),
-        (Form::Digest, DIGEST),
-        (Form::KeyedDigest, DIGEST),
-        (Form::Flag, "true"),
-        (Form::Time, "2026-01-31T12:00:00Z"),
+    const SAMPLES: [(MemberForm, &str); 6] = [
+        (MemberForm::Name, "\"a/b\""),
+        (MemberForm::Header, "\"x-user\""),
+        (MemberForm::Digest, DIGEST),
+        (MemberForm::KeyedDigest, DIGEST),
+        (MemberForm::Flag, "true"),
+        (MemberForm::Time, "2026-01-31T12:00:00Z"),
     ];
 
     const DIGEST: &str = "\"73300871f44c168e7c949de2c750e60c2c9bb8ff530017c5a267234e9cb4db8e\"";
 
     /// Returns a table that has `row` with `value`, and what else it needs.
-    fn table(row: &Row, value: &str) -> String {
-        let has = |other: &Row| match (row.member, other.member) {
+    fn table(row: &MemberRow, value: &str) -> String {
+        let has = |other: &MemberRow| match (row.member, other.member) {
             (Member::HmacSha256, Member::Sha256) => false,
             (Member::UserPlan, Member::OnBehalfOf) => true,
             (Member::RaisedPlan, Member::RaisedUntil) | (Member::RaisedUntil, Member::RaisedPlan) => true,
@@ -277,10 +277,10 @@ mod tests {
                 let fits = form == row.form
                     || matches!(
                         (row.form, form),
-                        (Form::Name, Form::Header | Form::Digest | Form::KeyedDigest)
-                            | (Form::Header, Form::Digest | Form::KeyedDigest)
-                            | (Form::Digest, Form::KeyedDigest)
-                            | (Form::KeyedDigest, Form::Digest)
+                        (MemberForm::Name, MemberForm::Header | MemberForm::Digest | MemberForm::KeyedDigest)
+                            | (MemberForm::Header, MemberForm::Digest | MemberForm::KeyedDigest)
+                            | (MemberForm::Digest, MemberForm::KeyedDigest)
+                            | (MemberForm::KeyedDigest, MemberForm::Digest)
                     );
                 let text = table(row, value);
                 let read = file::read(text.as_bytes(), "keys.toml", |_| Ok(()));
