@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 
-/// `asked` is key or user, its name, and how long.
+/// Shuts a key or a user out. `asked` is key or user, its name, and how long.
 pub(super) fn block(config: &Path, asked: &[String; 3], out: &mut dyn Write) -> Result<(), Failure> {
     let [kind, name, lasting] = asked;
     let fault = || Failure::Usage(format!("--for {} is not a duration: write 1h", lasting.escape_debug()));

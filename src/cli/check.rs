@@ -40,12 +40,13 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
     if json {
         let problems: Vec<Value> = found.iter().flat_map(as_json).collect();
         let ok = found.is_empty();
-        let report = match ok {
-            true => json!({
+        let report = if ok {
+            json!({
                 "ok": ok, "servers": servers, "plans": plans, "keys": keys, "problems": problems, "warnings": warnings,
                 "overshoot": bounds.iter().map(|(plan, found)| (plan.clone(), found.ok())).collect::<BTreeMap<_, _>>(),
-            }),
-            false => json!({"ok": ok, "problems": problems}),
+            })
+        } else {
+            json!({"ok": ok, "problems": problems})
         };
         writeln!(out, "{report}")?;
         // They stand in the report.
@@ -58,13 +59,13 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
         writeln!(out, "warning: {warning}")?;
     }
     for (plan, found) in bounds {
-        writeln!(out, "plan \"{plan}\": token limits are {}", told(found))?;
+        writeln!(out, "note: a burst can exceed the token limits of plan \"{plan}\" {}", told(found))?;
     }
     writeln!(out, "ok: {}, {}, {}", count(servers, "server"), count(plans, "plan"), count(keys, "key"))?;
     Ok(())
 }
 
-/// The files and proxies that issuers need, which the text alone cannot show to be there. Nothing is fetched.
+/// Checks the files and proxies that issuers need, which the text alone cannot show to be there. Nothing is fetched.
 fn check_issuers(config: &Config, path: &Path) -> Option<Problems> {
     let file = path.display().to_string();
     let items: Vec<Problem> = config
@@ -81,7 +82,7 @@ fn check_issuers(config: &Config, path: &Path) -> Option<Problems> {
     (!items.is_empty()).then_some(Problems { file, items, left_out: 0 })
 }
 
-/// Reads the key file against the plans and teams of the configuration; answers the number of keys.
+/// Reads the key file against the plans and teams of the configuration and returns the number of keys.
 fn check_keys(config: &Config) -> Result<usize, Problems> {
     let file = super::key_file(config);
     let set = keys::load(&file)?;
@@ -113,20 +114,21 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
     let mut items: Vec<Problem> = keys::file::entries(&file)?.into_iter().filter_map(lost).collect();
     let left_out = items.len().saturating_sub(crate::files::problem::PROBLEMS_MAX);
     items.truncate(crate::files::problem::PROBLEMS_MAX);
-    match items.is_empty() {
+    if items.is_empty() {
         // A raise that is over needs its plan no more.
-        true => Ok(set.len()),
-        false => Err(Problems { file: file.path.display().to_string(), items, left_out }),
+        Ok(set.len())
+    } else {
+        Err(Problems { file: file.path.display().to_string(), items, left_out })
     }
 }
 
-/// What holds less than its operator may think.
+/// Returns a warning of a limit that holds less than its operator may think.
 fn warning(plan: &Plan) -> Option<String> {
     let Allowance { max_output, left_open, .. } = plan.allowance;
     (max_output.is_some() && left_open.is_none()).then(|| {
         format!(
-            "plan \"{}\": a request that names no bound passes \"max_output\", and the server's default holds; \
-             say left_open = \"allow\", or \"refuse\"",
+            "plan \"{}\": a request that sets no output limit is not held to \"max_output\": the server's own default \
+             limits it; choose left_open = \"allow\" or \"refuse\"",
             plan.name
         )
     })

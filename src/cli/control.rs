@@ -29,7 +29,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// The answer where all is well; else what the daemon has against it.
+    /// Returns the answer where all is well, else what the daemon has against it.
     pub(super) fn well(self) -> Result<String, Failure> {
         match self.status {
             200..=299 => Ok(self.text),
@@ -41,12 +41,12 @@ impl Said {
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 impl Control {
-    /// The socket that the configuration names.
+    /// Opens the socket that the configuration names.
     pub(super) fn of(config: &Path) -> Result<Control, Failure> {
         Control::at(super::load(config)?.settings.listen.control)
     }
 
-    /// The socket at this address.
+    /// Opens the socket at this address.
     pub(super) fn at(address: Option<Address>) -> Result<Control, Failure> {
         let Some(address) = address else {
             return Err(Failure::Usage("[listen] control is off; there is no socket to ask on".to_owned()));
@@ -56,17 +56,17 @@ impl Control {
         Ok(Control { address, runtime })
     }
 
-    /// Where that is.
+    /// Returns where that is.
     pub(super) fn address(&self) -> &Address {
         &self.address
     }
 
-    /// One question.
+    /// Asks one question.
     pub(super) fn ask(&self, method: &str, path: &str, body: String) -> Result<Said, Failure> {
         self.ask_within(PATIENCE, method, path, body)
     }
 
-    /// One question whose answer may take so long.
+    /// Asks one question whose answer may take so long.
     pub(super) fn ask_within(
         &self,
         patience: Duration,

@@ -74,7 +74,7 @@ pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(
     }
 }
 
-/// A decision that the running daemon remembers, and what the ledger knows of the request.
+/// Explains a decision that the running daemon remembers, with what the ledger knows of the request.
 fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> {
     let given = !asked.headers.is_empty() || asked.body.is_some() || asked.at.is_some() || asked.key.is_some();
     let id = id.to_ascii_lowercase();
@@ -100,7 +100,7 @@ fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> 
     }
 }
 
-/// What the daemon remembers of a decision.
+/// Returns what the daemon remembers of a decision.
 fn decision(control: Option<Address>, id: &str) -> Result<Value, Failure> {
     let control = Control::at(control)?;
     let answer = control.ask("GET", &format!("/decisions/{id}"), String::new())?.well()?;
@@ -108,7 +108,7 @@ fn decision(control: Option<Address>, id: &str) -> Result<Value, Failure> {
     serde_json::from_str(&answer).map_err(not_ours)
 }
 
-/// A decision taken here.
+/// Explains a decision that is taken here.
 fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Result<Value, Failure> {
     if is_stdin(config_file) && asked.body.as_deref() == Some("@-") {
         return Err(Failure::Usage("standard input holds the body; name the configuration file".to_owned()));
@@ -127,7 +127,7 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
         at: asked.at.as_deref().map(Cow::Borrowed),
         usage: None,
     };
-    let at_ms = request.at_unix_ms().map_err(|fault| Failure::Usage(fault.0))?.unwrap_or(now.unix_ms);
+    let at_ms = request.at_unix_ms().map_err(|fault| Failure::Usage(fault.to_string()))?.unwrap_or(now.unix_ms);
     let body = asked.body.as_deref().map(body).transpose()?.unwrap_or_default();
     match String::from_utf8(body) {
         Ok(text) => request.body = Some(Cow::Owned(text)),
@@ -158,7 +158,7 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
     };
     let mut rehearsal = Rehearsal::new(config, keys, fleet, blocks, &asked.passes, now);
     let view = rehearsal.view();
-    let ruling = rehearsal.put(&view, &request, true).map_err(|fault| Failure::Usage(fault.0))?;
+    let ruling = rehearsal.put(&view, &request, true).map_err(|fault| Failure::Usage(fault.to_string()))?;
     let reason = match &ruling.decided.verdict {
         Verdict::Refuse(refusal) => Some(why(&refusal.reason)),
         Verdict::Allow(_) | Verdict::Answer(_) => None,
@@ -173,7 +173,7 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
     Ok(told)
 }
 
-/// The headers of the command line and of the files it names.
+/// Reads the headers of the command line and of the files it names.
 fn headers(given: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let mut headers = Vec::new();
     for one in given {
@@ -208,7 +208,7 @@ fn body(given: &str) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// A file of at most `max` bytes; `-` is standard input.
+/// Reads a file of at most `max` bytes; `-` is standard input.
 fn read(file: &str, max: u64) -> Result<Vec<u8>, Failure> {
     let cannot = |fault: io::Error| Failure::Usage(format!("{file}: cannot be read: {fault}"));
     let mut bytes = Vec::new();
@@ -224,7 +224,7 @@ fn read(file: &str, max: u64) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// A page for people: a line for each step, then the verdict.
+/// Prints a page for people: a line for each step, then the verdict.
 fn print(explained: &Value, out: &mut dyn Write) -> Result<(), Failure> {
     let text = |value: &Value| match value {
         Value::Null => "-".to_owned(),

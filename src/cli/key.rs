@@ -111,7 +111,7 @@ impl Granted {
     }
 }
 
-/// A plan of the configuration.
+/// Returns the name of a plan that the configuration has.
 fn known_plan(plan: &str, config: &Config) -> Result<String, Failure> {
     let mut plans = config.policy.plans.iter().map(|plan| &*plan.name);
     if plans.clone().any(|known| known == plan) {
@@ -125,7 +125,7 @@ fn listed(names: &mut dyn Iterator<Item = &str>) -> String {
     names.take(20).collect::<Vec<_>>().join(", ")
 }
 
-/// A time to come, in milliseconds since 1970.
+/// Reads a time to come, in milliseconds since 1970.
 fn moment(when: &str, option: &str, now: i64) -> Result<i64, Failure> {
     let after = |duration: std::time::Duration| now.saturating_add(milliseconds(duration));
     let at = quantity::duration(when).map(after).or_else(|| date::parse(when));
@@ -215,7 +215,7 @@ fn show(secret: &Secret, entry: &Entry, print: bool, file: &KeyFile, out: &mut d
         // The key is made and shown; a closed standard error takes nothing from that.
         let _ = writeln!(
             io::stderr(),
-            "key \"{name}\" on plan \"{}\", {expires}. The secret above is shown this once; {} keeps its digest.",
+            "key \"{name}\" on plan \"{}\", {expires}. The secret above is shown this once; {} stores only its digest.",
             entry.terms.plan,
             file.path.display()
         );

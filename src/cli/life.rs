@@ -1,4 +1,4 @@
-//! One request's life, as the ledger's file has it: what it held, and what it came to.
+//! One request's life, as the ledger's file has it: what it reserved, and what it was charged.
 
 use crate::config::Config;
 use crate::store::{Found, Row, StoreFault, find};
@@ -6,7 +6,7 @@ use crate::time::date;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
-/// What the ledger knows of the request with this id, 32 hex digits; `None` also where there is no file.
+/// Returns what the ledger knows of the request with this id, 32 hex digits; `None` also where there is no file.
 ///
 /// # Errors
 /// Where the file cannot be read.
@@ -56,12 +56,12 @@ fn settled(row: &Row) -> Value {
     })
 }
 
-/// Thousandths of a token as tokens.
+/// Returns thousandths of a token as tokens.
 fn tokens(thousandths: u64) -> f64 {
     thousandths as f64 / 1_000.0
 }
 
-/// A line for people.
+/// Prints a line for people.
 pub(super) fn print(life: &Value, out: &mut dyn Write) -> io::Result<()> {
     let text = |member: &str| match &life[member] {
         Value::Null => "-".to_owned(),
@@ -69,9 +69,9 @@ pub(super) fn print(life: &Value, out: &mut dyn Write) -> io::Result<()> {
         other => other.to_string(),
     };
     let who = format!("{} (user {}), {}, model {}", text("caller"), text("user"), text("endpoint"), text("model"));
-    writeln!(out, "granted {} for {who}: held {} tokens", text("granted"), text("reserved"))?;
+    writeln!(out, "granted {} for {who}: reserved {} tokens", text("granted"), text("reserved"))?;
     if life["state"] == "open" {
-        return writeln!(out, "on its way, or its end was not reported yet");
+        return writeln!(out, "in flight, or its end was not reported yet");
     }
     writeln!(
         out,

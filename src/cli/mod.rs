@@ -60,7 +60,7 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// Send a server no new requests; those on their way end. Until `undrain`, or a restart of the daemon
+    /// Send a server no new requests; those in flight end. Until `undrain`, or a restart of the daemon
     Drain {
         /// Its name in the configuration
         server: String,
@@ -164,7 +164,7 @@ enum KeyCommand {
         #[arg(long)]
         print: bool,
     },
-    /// Hold a key to the limits of another plan for a time; models, routes and bounds stay its own plan's
+    /// Lift a key to another plan's limits for a while; which models and options it may use does not change
     Raise {
         /// The key's name
         name: String,
@@ -320,7 +320,7 @@ fn complain(status: u8, what: &dyn fmt::Display) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// The configuration file where none is named.
+/// Finds the configuration file where none is named.
 fn default_config() -> Result<PathBuf, Failure> {
     const PLACES: [&str; 2] = ["herdgate.toml", "/etc/herdgate/herdgate.toml"];
     PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
@@ -328,7 +328,7 @@ fn default_config() -> Result<PathBuf, Failure> {
     })
 }
 
-/// The key file that the configuration names.
+/// Returns the key file that the configuration names.
 fn key_file(config: &Config) -> KeyFile {
     crate::serve::key_file(&config.settings)
 }

@@ -78,7 +78,7 @@ fn replay(from: impl BufRead, rehearsal: &mut Rehearsal, out: &mut dyn Write) ->
             Err(fault) => {
                 bad.count = bad.count.saturating_add(1);
                 bad.first = if bad.first == 0 { number } else { bad.first };
-                serde_json::to_writer(&mut *out, &json!({ "error": fault.0, "line": number }))
+                serde_json::to_writer(&mut *out, &json!({ "error": fault.to_string(), "line": number }))
             }
         };
         written.map_err(|fault| Broken::Output(fault.into()))?;
@@ -93,8 +93,8 @@ fn decide<'v>(
     view: &'v crate::decision::view::View,
 ) -> Result<Account<'v>, RequestFault> {
     let Line::Whole(bytes) = line else {
-        return Err(RequestFault(format!("is longer than {} MiB", LINE_MAX >> 20)));
+        return Err(RequestFault::new(format!("is longer than {} MiB", LINE_MAX >> 20)));
     };
-    let text = std::str::from_utf8(bytes).map_err(|_| RequestFault("is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| RequestFault::new("is not UTF-8"))?;
     Ok(rehearsal.put(view, &Request::read(text)?, false)?.account)
 }

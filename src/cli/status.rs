@@ -29,7 +29,7 @@ pub(super) fn run(config: &Path, json: bool, watch: bool, out: &mut dyn Write) -
     }
 }
 
-/// A page for people: one line a fact, one line a server.
+/// Prints a page for people: one line a fact, one line a server.
 fn print(status: &Value, out: &mut dyn Write) -> Result<(), Failure> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     writeln!(

@@ -165,13 +165,14 @@ fn as_json(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fai
     Ok(writeln!(out, "{}", serde_json::Value::from(lines))?)
 }
 
-/// RFC 4180, and never a formula where a spreadsheet reads it: users choose their names.
+/// Prints lines by RFC 4180, and never a formula where a spreadsheet reads it: users choose their names.
 fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
     let field = |text: &str| {
         let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-        match text.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{guard}{}\"", text.replace('"', "\"\"")),
-            false => format!("{guard}{text}"),
+        if text.contains([',', '"', '\n', '\r']) {
+            format!("\"{guard}{}\"", text.replace('"', "\"\""))
+        } else {
+            format!("{guard}{text}")
         }
     };
     let classes: Vec<&str> = Evidence::ALL.iter().rev().map(|evidence| evidence.as_str()).collect();
@@ -185,11 +186,14 @@ fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fail
     Ok(())
 }
 
-/// For people: the charge in tokens, and how much of it is known in which way.
+/// Prints a table for people: the charge in tokens, and how much of it is known in which way.
 fn as_table(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
-    let shown = |line: &Line| match line.of.is_empty() {
-        true => "-".to_owned(),
-        false => line.of.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+    let shown = |line: &Line| {
+        if line.of.is_empty() {
+            "-".to_owned()
+        } else {
+            line.of.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+        }
     };
     let width = lines.iter().map(|line| shown(line).chars().count()).max().unwrap_or(0).max(heading.len());
     let classes: String = Evidence::ALL.iter().rev().map(|evidence| format!("{:>10}", evidence.as_str())).collect();
@@ -229,7 +233,7 @@ fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// By the daemon, whose file it is, where one runs.
+/// Has a user forgotten by the daemon, whose file it is, where one runs.
 fn forget(
     config: &Path,
     path: &Path,

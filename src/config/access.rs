@@ -1,10 +1,10 @@
 //! Who comes in by what: `[teams]`, `[auth]` and `[keys]`.
 
-use super::compile::{Compiler, integer};
+use super::compile::Compiler;
 use super::file::{File, Table};
+use super::key_of::{KeyOf, key};
 use super::settings::KeySettings;
 use super::terms::whole;
-use super::value::Value;
 use crate::decision::plan::limits::{Quota, Scope, Terms};
 use crate::decision::plan::policy::{Anonymous, Plan, PlanIndex, Team};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ impl Compiler<'_, '_> {
                 self.findings.key(table.at.clone(), format!("more than {TEAMS_MAX} teams"), None);
                 break;
             }
-            if let Some(plan) = self.plan_called(table, "plan", plans) {
+            if let Some(plan) = self.plan_called(table, key!("plan"), plans) {
                 teams.push(Team { name: name.into(), scope: Scope::of("team", name.as_bytes()), plan });
             }
         }
@@ -32,24 +32,25 @@ impl Compiler<'_, '_> {
     pub(super) fn anonymous(&mut self, file: &File, plans: &[Plan]) -> Option<Anonymous> {
         let table = file.all("auth").next()?;
         for beside in ["anonymous_requests", "anonymous_concurrency"] {
-            if table.has(beside)
-                && !table.has("anonymous")
-                && let Some((_, at)) = table.get(beside)
-            {
+            if table.has(beside) && !table.has("anonymous") {
                 let hint = "add anonymous = \"PLAN\", or leave this out";
-                self.findings.value(at, format!("\"{beside}\" without \"anonymous\""), Some(hint.to_owned()));
+                self.findings.value(
+                    table.at(beside),
+                    format!("\"{beside}\" without \"anonymous\""),
+                    Some(hint.to_owned()),
+                );
             }
         }
-        let plan = self.plan_called(table, "anonymous", plans)?;
-        let Some((Value::Rate(requests), _)) = table.get("anonymous_requests") else { return None };
-        let concurrency = integer(table, "anonymous_concurrency")?;
+        let plan = self.plan_called(table, key!("anonymous"), plans)?;
+        let requests = table.rate(key!("anonymous_requests"))?;
+        let concurrency = table.count(key!("anonymous_concurrency"))?;
         let terms = Terms { requests: vec![whole(requests)], concurrency: Some(concurrency), ..Terms::default() };
         Some(Anonymous { plan, scope: Scope::of("anonymous", &[]), terms })
     }
 
-    /// The plan that `key` of a table names.
-    fn plan_called(&mut self, table: &Table, key: &str, plans: &[Plan]) -> Option<PlanIndex> {
-        let Some((Value::Text(name), at)) = table.get(key) else { return None };
+    /// Returns the plan that `key` of a table names.
+    fn plan_called(&mut self, table: &Table, key: KeyOf<String>, plans: &[Plan]) -> Option<PlanIndex> {
+        let name = table.text(key)?;
         let position = plans.iter().position(|plan| *plan.name == *name);
         if position.is_none() {
             let shown: String = name.escape_debug().take(64).collect();
@@ -58,31 +59,31 @@ impl Compiler<'_, '_> {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("add [plans.{shown}]"),
             };
-            self.findings.value(at, format!("there is no plan \"{shown}\""), Some(hint));
+            self.findings.value(table.at(key.name()), format!("there is no plan \"{shown}\""), Some(hint));
         }
         position.and_then(|position| u16::try_from(position).ok()).map(PlanIndex)
     }
 
     pub(super) fn keys(&mut self, table: &Table) -> Option<KeySettings> {
-        let file = self.key_path(table, "file")?;
-        let pepper_file = if table.has("pepper_file") { Some(self.key_path(table, "pepper_file")?) } else { None };
-        let allow_readable = matches!(table.get("allow_readable"), Some((Value::Bool(true), _)));
-        Some(KeySettings { file, allow_readable, pepper_file })
+        Some(KeySettings {
+            file: self.file(table, key!("file"))?,
+            allow_readable: table.flag(key!("allow_readable")).unwrap_or(false),
+            pepper_file: self.file(table, key!("pepper_file")),
+        })
     }
 
-    fn key_path(&mut self, table: &Table, key: &str) -> Option<PathBuf> {
-        let (Value::Text(file), at) = table.get(key)? else { return None };
-        if file.ends_with('/') {
-            self.findings.value(at, format!("\"{key}\" must be a file name, not a folder"), None);
+    /// Returns a file, made relative to the configuration's folder.
+    pub(super) fn file(&mut self, table: &Table, key: KeyOf<PathBuf>) -> Option<PathBuf> {
+        let file = table.path(key)?;
+        if file.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            let what = format!("\"{}\" must be a file name, not a folder", key.name());
+            self.findings.value(table.at(key.name()), what, None);
         }
         Some(self.base.join(file))
     }
 }
 
-/// `failures` of `[auth]`.
+/// Returns `failures` of `[auth]`.
 pub(super) fn failures(table: &Table) -> Option<Quota> {
-    match table.get("failures") {
-        Some((Value::Rate(rate), _)) => Some(whole(rate)),
-        _ => None,
-    }
+    table.rate(key!("failures")).map(whole)
 }

@@ -2,49 +2,49 @@
 
 use super::compile::Compiler;
 use super::file::Table;
+use super::key_of::{ChoiceOf, key};
 use super::quantity;
-use super::value::Value;
 use crate::decision::plan::allowance::{Allowance, LeftOpen, Loaded};
 use std::time::Duration;
 
+/// Whether a request over a bound is to be held to it, which is not supported yet, in place of refused.
+const CLAMPS: ChoiceOf<bool> = ChoiceOf::named("over", &[("refuse", false), ("clamp", true)]);
+
+/// `None` is not supported yet.
+const LEFT_OPEN: ChoiceOf<Option<LeftOpen>> = ChoiceOf::named(
+    "left_open",
+    &[("allow", Some(LeftOpen::Allow)), ("refuse", Some(LeftOpen::Refuse)), ("close", None)],
+);
+
 impl Compiler<'_, '_> {
     pub(super) fn allowance(&mut self, table: &Table) -> Allowance {
-        let number = |name| match table.get(name) {
-            Some((Value::Integer(number), _)) => u64::try_from(number).ok(),
-            _ => None,
-        };
-        if self.word(table, "over", "clamp") == Some("clamp") {
+        if table.choice(&CLAMPS) == Some(true) {
             self.not_yet(table, "over", "clamp");
         }
-        let left_open = match self.word(table, "left_open", "refuse allow close") {
-            Some("refuse") => Some(LeftOpen::Refuse),
-            Some("allow") => Some(LeftOpen::Allow),
-            Some(_) => {
-                self.not_yet(table, "left_open", "close");
-                None
-            }
-            None => None,
-        };
-        if left_open.is_some()
-            && number("max_output").is_none()
-            && let Some((_, at)) = table.get("left_open")
-        {
+        let left_open = table.choice(&LEFT_OPEN);
+        if left_open == Some(None) {
+            self.not_yet(table, "left_open", "close");
+        }
+        let left_open = left_open.flatten();
+        let max_output = table.count(key!("max_output")).map(u64::from);
+        if left_open.is_some() && max_output.is_none() {
             let hint = "add max_output = 4096, or leave this out";
+            let at = table.at("left_open");
             self.findings.value(at, "\"left_open\" without \"max_output\"".to_owned(), Some(hint.to_owned()));
         }
         Allowance {
-            max_output: number("max_output"),
+            max_output,
             left_open,
-            max_context: number("max_context"),
+            max_context: table.count(key!("max_context")).map(u64::from),
             keep_alive: self.keep_alive(table),
-            template_only: matches!(table.get("raw"), Some((Value::Bool(false), _))),
-            max_images: number("max_images").and_then(|images| u32::try_from(images).ok()),
-            max_image_size: number("max_image_size"),
+            template_only: table.flag(key!("raw")) == Some(false),
+            max_images: table.count(key!("max_images")),
+            max_image_size: table.count(key!("max_image_size")).map(u64::from),
         }
     }
 
     fn keep_alive(&mut self, table: &Table) -> Loaded {
-        let Some((Value::Text(text), at)) = table.get("keep_alive") else { return Loaded::Any };
+        let Some(text) = table.text(key!("keep_alive")) else { return Loaded::Any };
         match (&*text, quantity::duration(&text)) {
             ("allow", _) => Loaded::Any,
             ("deny", _) => Loaded::Deny,
@@ -52,21 +52,13 @@ impl Compiler<'_, '_> {
             _ => {
                 let hint = "0 and -1, which unload a model for everybody and pin it, need \"allow\"";
                 let what = "\"keep_alive\" must be a duration from \"1s\" on, \"deny\" or \"allow\"";
-                self.findings.value(at, what.to_owned(), Some(hint.to_owned()));
+                self.findings.value(table.at("keep_alive"), what.to_owned(), Some(hint.to_owned()));
                 Loaded::Deny
             }
         }
     }
 
-    /// The one of `words` that stands there.
-    fn word<'w>(&self, table: &Table, name: &str, words: &'w str) -> Option<&'w str> {
-        let Some((Value::Text(text), _)) = table.get(name) else { return None };
-        words.split(' ').find(|word| *word == text)
-    }
-
     fn not_yet(&mut self, table: &Table, name: &str, word: &str) {
-        if let Some((_, at)) = table.get(name) {
-            self.findings.value(at, format!("\"{word}\" in \"{name}\" is not supported yet"), None);
-        }
+        self.findings.value(table.at(name), format!("\"{word}\" in \"{name}\" is not supported yet"), None);
     }
 }

@@ -3,13 +3,14 @@
 use super::access;
 use super::file::{File, Table};
 use super::issuer;
+use super::key_of::{KeyOf, key};
 use super::quantity::COUNT_MAX;
 use super::queue;
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
-use super::value::{Value, Written};
+use super::value::Written;
 use crate::decision::plan::policy::{ModelPattern, Plan, Policy, RouteClasses};
-use crate::decision::plan::server::Server;
+use crate::decision::plan::server::{Server, ServerKind};
 use crate::decision::request::name::NAME_MAX;
 use crate::files::problem::{Findings, Problems};
 use crate::net::listen::Address;
@@ -41,6 +42,9 @@ const DEEP_TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Du
 
 /// Bounds of the time after which a model is idle.
 const IDLE_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(400 * 86_400));
+
+/// Bounds of the longest time a request counts as in flight.
+const MAX_STREAM_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(86_400));
 
 /// A good configuration.
 #[derive(Debug)]
@@ -112,11 +116,15 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// `models` of a plan or a server.
+    /// Returns `models` of a plan or a server.
     fn models(&mut self, table: &Table, hint_if_empty: &str) -> Vec<Arc<str>> {
-        let Some((Value::Texts(models), at)) = table.get("models") else { return Vec::new() };
+        let Some(models) = table.texts(key!("models")) else { return Vec::new() };
         if models.is_empty() {
-            self.findings.value(at, "\"models\" is an empty list".to_owned(), Some(hint_if_empty.to_owned()));
+            self.findings.value(
+                table.at("models"),
+                "\"models\" is an empty list".to_owned(),
+                Some(hint_if_empty.to_owned()),
+            );
         }
         for (model, at) in &models {
             if model.len() > NAME_MAX {
@@ -127,10 +135,10 @@ impl Compiler<'_, '_> {
     }
 
     fn routes(&mut self, table: &Table) -> RouteClasses {
-        let Some((Value::Texts(routes), at)) = table.get("routes") else { return RouteClasses::default() };
+        let Some(routes) = table.texts(key!("routes")) else { return RouteClasses::default() };
         if routes.is_empty() {
             let hint = "leave it out for \"inference\" and \"catalog\"";
-            self.findings.value(at, "\"routes\" is an empty list".to_owned(), Some(hint.to_owned()));
+            self.findings.value(table.at("routes"), "\"routes\" is an empty list".to_owned(), Some(hint.to_owned()));
         }
         let has = |class: &str| routes.iter().any(|(route, _)| route == class);
         RouteClasses { inference: has("inference"), catalog: has("catalog") }
@@ -144,10 +152,8 @@ impl Compiler<'_, '_> {
                 break;
             }
             let server = self.server(table);
-            if !server.name.is_empty()
-                && servers.iter().any(|other| other.name == server.name)
-                && let Some((_, at)) = table.get("name")
-            {
+            if !server.name.is_empty() && servers.iter().any(|other| other.name == server.name) {
+                let at = table.at("name");
                 let hint = "each server is one backend in haproxy.cfg, one upstream in nginx.conf";
                 self.findings.value(at, format!("a second server called \"{}\"", server.name), Some(hint.to_owned()));
             }
@@ -161,42 +167,32 @@ impl Compiler<'_, '_> {
     }
 
     fn server(&mut self, table: &Table) -> Server {
-        let name = match table.get("name") {
-            Some((Value::Text(name), at)) => {
-                self.check_name("server", &name, &at);
-                name
-            }
-            _ => String::new(),
-        };
-        let url = match table.get("url") {
-            Some((Value::Text(url), at)) => match server::base_url(&url) {
-                Ok(url) => url,
-                Err(fault) => {
-                    self.findings.value(at, format!("\"url\" {}", fault.what), Some(fault.hint.to_owned()));
-                    String::new()
-                }
-            },
-            _ => String::new(),
-        };
-        let number = |key| match table.get(key) {
-            Some((Value::Integer(number), _)) => Some(number),
-            _ => None,
-        };
+        // What is absent or cannot be read is a problem already, and then nothing is made of the server.
+        let name = table.text(key!("name"));
+        if let Some(name) = &name {
+            self.check_name("server", name, &table.at("name"));
+        }
+        let url = table.text(key!("url")).and_then(|url| {
+            let read = server::base_url(&url);
+            let wrong = |fault: server::UrlFault| {
+                let what = format!("\"url\" {fault}");
+                self.findings.value(table.at("url"), what, Some(fault.hint.to_owned()));
+            };
+            read.map_err(wrong).ok()
+        });
         Server {
-            name: name.into(),
-            url: url.into(),
-            kind: match table.get("kind") {
-                Some((Value::Text(kind), _)) => server::kind(&kind),
-                _ => server::kind(""),
-            },
-            slots: number("slots").and_then(|slots| u32::try_from(slots).ok()),
-            maxconn: number("maxconn").and_then(|maxconn| u32::try_from(maxconn).ok()),
-            weight: number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
+            name: name.unwrap_or_default().into(),
+            url: url.unwrap_or_default().into(),
+            kind: table.choice(&server::KIND).unwrap_or(ServerKind::Ollama),
+            slots: table.count(key!("slots")),
+            maxconn: table.count(key!("maxconn")),
+            weight: table.count(key!("weight")).and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
             models: self.models(table, "leave it out to discover the models"),
         }
     }
 
-    /// Names go into proxy configurations, headers, metrics and logs; these characters are safe in all of them.
+    /// Checks a name. Names go into proxy configurations, headers, metrics and logs; these characters are safe in all
+    /// of them.
     pub(super) fn check_name(&mut self, what: &str, name: &str, at: &Range<usize>) {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         if name.is_empty() || name.len() > NAME_LENGTH_MAX || !name.chars().all(fits) {
@@ -217,21 +213,18 @@ impl Compiler<'_, '_> {
             failures: access::failures(file.all("auth").next()?),
             issuers: Vec::new(),
             probe: self.probe(file.all("probe").next()?)?,
-            agent_check_proxies: integer(file.all("agent_check").next()?, "proxies")?,
-            secret_file: match file.all("ledger").next()?.get("secret_file")? {
-                (Value::Text(path), _) => self.base.join(path),
-                _ => return None,
-            },
+            agent_check_proxies: file.all("agent_check").next()?.count(key!("proxies"))?,
+            secret_file: self.base.join(file.all("ledger").next()?.path(key!("secret_file"))?),
             ledger: self.ledger(file.all("ledger").next()?)?,
-            max_stream: self.max_stream(file.all("ledger").next()?)?,
+            max_stream: self.span(file.all("ledger").next()?, key!("max_stream"), MAX_STREAM_RANGE, "1s to 24h")?,
         })
     }
 
     fn listen(&mut self, table: &Table) -> Listen {
         let mut open: Vec<(&'static str, Address)> = Vec::new();
-        let mut address = |name: &'static str| {
-            let (Value::Address(written), at) = table.get(name)? else { return None };
-            let address = match written {
+        let mut address = |key: KeyOf<Written>| {
+            let name = key.name();
+            let address = match table.address(key)? {
                 Written::Off => return None,
                 Written::Tcp(address) => Address::Tcp(address),
                 Written::Unix(path) => Address::Unix(self.base.join(path)),
@@ -240,40 +233,42 @@ impl Compiler<'_, '_> {
                 && path.as_os_str().len() > SOCKET_PATH_MAX
             {
                 let what = format!("the path of \"{name}\" is longer than {SOCKET_PATH_MAX} bytes, the system's limit");
-                self.findings.value(at.clone(), what, Some("use a shorter absolute path".to_owned()));
+                self.findings.value(table.at(name), what, Some("use a shorter absolute path".to_owned()));
             }
             if let Some((other, _)) = open.iter().find(|(_, other)| clash(other, &address)) {
                 let what = format!("\"{name}\" and \"{other}\" listen on the same address, {address}");
                 let hint = "give one of them another port, or \"off\"; the defaults are 9901 to 9905";
                 // Where one is a default, the other is the one somebody wrote.
                 let written = if table.has(name) { name } else { other };
-                let at = table.get(written).map_or(at, |(_, at)| at);
-                self.findings.value(at, what, Some(hint.to_owned()));
+                self.findings.value(table.at(written), what, Some(hint.to_owned()));
             }
             open.push((name, address.clone()));
             Some(address)
         };
         let listen = Listen {
-            spop: address("spop"),
-            http: address("http"),
-            agent_check: address("agent_check"),
-            metrics: address("metrics"),
-            control: address("control"),
+            spop: address(key!("spop")),
+            http: address(key!("http")),
+            agent_check: address(key!("agent_check")),
+            metrics: address(key!("metrics")),
+            control: address(key!("control")),
             usage: Vec::new(),
         };
         let listen = Listen { usage: self.usage(table), ..listen };
-        let off = |name| matches!(table.get(name), Some((Value::Address(Written::Off), _)));
-        if off("spop") && off("http") {
+        let is_off = |key| table.address(key) == Some(Written::Off);
+        if is_off(key!("spop")) && is_off(key!("http")) {
             let what = "\"spop\" and \"http\" are both off: no proxy could ask";
-            let at = table.get("http").map_or(0..0, |(_, at)| at);
-            self.findings.value(at, what.to_owned(), Some("HAProxy asks on spop, nginx on http".to_owned()));
+            self.findings.value(
+                table.at("http"),
+                what.to_owned(),
+                Some("HAProxy asks on spop, nginx on http".to_owned()),
+            );
         }
         listen
     }
 
-    /// `usage`: datagram sockets, which may share a port with the TCP listeners.
+    /// Returns `usage`: datagram sockets, which may share a port with the TCP listeners.
     fn usage(&mut self, table: &Table) -> Vec<Address> {
-        let Some((Value::Texts(written), _)) = table.get("usage") else { return Vec::new() };
+        let Some(written) = table.texts(key!("usage")) else { return Vec::new() };
         let mut sockets: Vec<Address> = Vec::new();
         for (text, at) in written {
             let socket = match (text.strip_prefix("udp:").map(str::parse), text.strip_prefix("unix:")) {
@@ -293,42 +288,36 @@ impl Compiler<'_, '_> {
         sockets
     }
 
-    fn max_stream(&mut self, table: &Table) -> Option<Duration> {
-        let (Value::Duration(longest), at) = table.get("max_stream")? else { return None };
-        if !(Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&longest) {
-            self.findings.value(at, "\"max_stream\" must be from 1s to 24h".to_owned(), None);
+    /// Returns a duration and checks its bounds, which `words` tell.
+    pub(super) fn span(
+        &mut self,
+        table: &Table,
+        key: KeyOf<Duration>,
+        (low, high): (Duration, Duration),
+        words: &str,
+    ) -> Option<Duration> {
+        let span = table.duration(key)?;
+        if !(low..=high).contains(&span) {
+            let name = key.name();
+            self.findings.value(table.at(name), format!("\"{name}\" must be from {words}"), None);
         }
-        Some(longest)
+        Some(span)
     }
 
     fn probe(&mut self, table: &Table) -> Option<ProbeSettings> {
-        let mut span = |name: &str, (low, high): (Duration, Duration), words: &str| {
-            let (Value::Duration(span), at) = table.get(name)? else { return None };
-            if !(low..=high).contains(&span) {
-                self.findings.value(at.clone(), format!("\"{name}\" must be from {words}"), None);
-            }
-            Some((span, at))
-        };
-        let mut interval = |name| span(name, INTERVAL_RANGE, "100ms to 1h");
-        let ((fast_interval, fast_at), (interval, at)) = (interval("fast_interval")?, interval("interval")?);
-        let (deep_interval, _) = span("deep_interval", DEEP_INTERVAL_RANGE, "100ms to 24h")?;
-        let (deep_timeout, _) = span("deep_timeout", DEEP_TIMEOUT_RANGE, "100ms to 5m")?;
-        let (idle, _) = span("idle", IDLE_RANGE, "100ms to 400d")?;
+        let fast_interval = self.span(table, key!("fast_interval"), INTERVAL_RANGE, "100ms to 1h")?;
+        let interval = self.span(table, key!("interval"), INTERVAL_RANGE, "100ms to 1h")?;
+        let deep_interval = self.span(table, key!("deep_interval"), DEEP_INTERVAL_RANGE, "100ms to 24h")?;
+        let deep_timeout = self.span(table, key!("deep_timeout"), DEEP_TIMEOUT_RANGE, "100ms to 5m")?;
+        let idle = self.span(table, key!("idle"), IDLE_RANGE, "100ms to 400d")?;
         if fast_interval > interval {
-            let place = if table.has("fast_interval") { fast_at } else { at };
+            let place = table.at(if table.has("fast_interval") { "fast_interval" } else { "interval" });
             let what = format!("\"fast_interval\" ({fast_interval:?}) is longer than \"interval\" ({interval:?})");
             let hint = "it is the time to the next probe after a failed one";
             self.findings.value(place, what, Some(hint.to_owned()));
         }
-        let (rise, fall) = (integer(table, "rise")?, integer(table, "fall")?);
+        let (rise, fall) = (table.count(key!("rise"))?, table.count(key!("fall"))?);
         Some(ProbeSettings { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle })
-    }
-}
-
-pub(super) fn integer(table: &Table, name: &str) -> Option<u32> {
-    match table.get(name)? {
-        (Value::Integer(number), _) => u32::try_from(number).ok(),
-        _ => None,
     }
 }
 

@@ -1,22 +1,23 @@
 //! `docs/configuration.md`, written from the schema.
 
-use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape};
+use super::schema::{Fallback, Key, Kind, Section, Shape};
+use super::sections::SECTIONS;
 use std::fmt::Write;
 
-/// The reference page: every key with its type, default, meaning, and whether this version acts on it.
+/// Returns the reference page: every key with its type, default, meaning, and whether this version acts on it. The key
+/// file's part is appended by its own room.
 pub fn markdown() -> String {
     let mut page = String::from(INTRODUCTION);
     for section in SECTIONS {
         write_section(&mut page, section);
     }
-    page.push_str(KEY_FILE);
     page
 }
 
 const INTRODUCTION: &str = "\
 # Configuration
 
-Made from `src/config/schema.rs`; a test holds it to that.
+Made from `src/config/sections.rs`; a test holds it to that.
 
 herdgate reads `herdgate.toml` (TOML 1.0), by default in the working directory, then in `/etc/herdgate/`; `--config F` names
 another, `-` is standard input. Paths in it are relative to the file. `herdgate check` names every problem with line and
@@ -28,23 +29,6 @@ never silently ignored.
 
 Durations are a whole number with `ms`, `s`, `m`, `h` or `d`; rates a count over `s`, `min`, `h` or `day`; counts may end in `k`
 (thousand) or `M` (million).
-";
-
-const KEY_FILE: &str = "
-## The key file
-
-Written by `herdgate key`, and readable by hand: one table for each secret, its header on a line of its own. Mode 0600, owned by
-the user herdgate runs as. Two tables may share a name, to replace a secret without a gap; they share its plan and its quota.
-
-```toml
-[[key]]
-name = \"alice@example.com\"                # 1 to 64 letters, digits or any of _.@+-/:
-plan = \"team\"
-sha256 = \"…\"                             # SHA-256 of the secret, 64 hexadecimal digits
-created = 2026-01-31T12:00:00Z
-expires = 2027-01-31T12:00:00Z             # optional
-revoked = 2026-06-30T08:15:00Z             # optional: refused from the moment the file is read
-```
 ";
 
 fn write_section(page: &mut String, section: &Section) {
@@ -79,9 +63,9 @@ fn cell(kind: &Kind) -> String {
     let phrase = match kind {
         // The words that are not acted on yet are told apart.
         Kind::Choices(words) => {
-            let word = |word: &super::schema::Word| match word.enforced {
-                true => format!("\"{}\"", word.word),
-                false => format!("\"{}\" (not supported yet)", word.word),
+            let word = |word: &super::schema::Word| {
+                let state = if word.enforced { "" } else { " (not supported yet)" };
+                format!("\"{}\"{state}", word.word)
             };
             format!("a list of {}", words.iter().map(word).collect::<Vec<_>>().join(", "))
         }

@@ -1,10 +1,15 @@
 //! The file as written: every table checked against the schema, with the place of everything in it.
 
-use super::schema::{Fallback, Key, Kind, SECTIONS, Section, Shape, quoted};
-use super::value::{self, Value};
+use super::key_of::{ChoiceOf, KeyOf, Readable};
+use super::quantity::Rate;
+use super::schema::{Fallback, Key, Kind, Section, Shape, quoted};
+use super::sections::SECTIONS;
+use super::value::{self, Budgets, Texts, Value, Written, WrittenRates};
 use crate::files::problem::Findings;
 use crate::files::spelling;
 use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -36,7 +41,7 @@ struct Field {
 }
 
 impl File {
-    /// Reads `source`. Everything wrong with it goes to `findings`; what could be read is answered regardless, so that
+    /// Reads `source`. Everything wrong with it goes to `findings`; what could be read is returned regardless, so that
     /// one mistake does not hide the next.
     pub fn read(source: &str, findings: &mut Findings<'_>) -> File {
         let (document, errors) = DeTable::parse_recoverable(source);
@@ -71,12 +76,12 @@ impl File {
         file
     }
 
-    /// The tables of a section, in the order of the file.
+    /// Returns the tables of a section, in the order of the file.
     pub fn all(&self, section: &str) -> impl Iterator<Item = &Table> {
         self.tables.iter().filter(move |table| table.section.name == section)
     }
 
-    /// Whether the file has this section in any form, even one that could not be read.
+    /// Returns whether the file has this section in any form, even one that could not be read.
     pub fn mentions(&self, section: &str) -> bool {
         self.mentioned.contains(&section)
     }
@@ -141,33 +146,112 @@ impl File {
 }
 
 impl Table {
-    /// The value of a key, the schema's default where the file has none (or none that could be read, which is a problem
-    /// already), and its place.
-    pub fn get(&self, name: &str) -> Option<(Value, Range<usize>)> {
-        if let Some(field) = self.fields.iter().find(|field| field.key.name == name) {
-            return Some((field.value.clone(), field.at.clone()));
-        }
-        let key = self.section.keys.iter().find(|key| key.name == name)?;
-        Some((default_value(key)?, self.at.clone()))
+    /// Returns a string.
+    pub fn text(&self, key: KeyOf<String>) -> Option<String> {
+        self.get(key)
     }
 
-    /// Whether the file itself has this key, with a value that could be read.
+    /// Returns a list of strings, each with its place.
+    pub fn texts(&self, key: KeyOf<Texts>) -> Option<Texts> {
+        self.get(key)
+    }
+
+    /// Returns a file as written.
+    pub fn path(&self, key: KeyOf<PathBuf>) -> Option<PathBuf> {
+        self.get(key)
+    }
+
+    /// Returns an address as written.
+    pub fn address(&self, key: KeyOf<Written>) -> Option<Written> {
+        self.get(key)
+    }
+
+    /// Returns a whole number within the schema's bounds.
+    pub fn count(&self, key: KeyOf<u32>) -> Option<u32> {
+        self.get(key)
+    }
+
+    /// Returns a number.
+    pub fn number(&self, key: KeyOf<f64>) -> Option<f64> {
+        self.get(key)
+    }
+
+    /// Returns `true` or `false`.
+    pub fn flag(&self, key: KeyOf<bool>) -> Option<bool> {
+        self.get(key)
+    }
+
+    /// Returns a duration.
+    pub fn duration(&self, key: KeyOf<Duration>) -> Option<Duration> {
+        self.get(key)
+    }
+
+    /// Returns a rate.
+    pub fn rate(&self, key: KeyOf<Rate>) -> Option<Rate> {
+        self.get(key)
+    }
+
+    /// Returns one rate, or a list of them.
+    pub fn rates(&self, key: KeyOf<WrittenRates>) -> Option<WrittenRates> {
+        self.get(key)
+    }
+
+    /// Returns budgets, each with its place.
+    pub fn budgets(&self, key: KeyOf<Budgets>) -> Option<Budgets> {
+        self.get(key)
+    }
+
+    /// Returns what the word that stands there means.
+    pub fn choice<T: Copy>(&self, choice: &ChoiceOf<T>) -> Option<T> {
+        choice.meaning(self.get(choice.key())?)
+    }
+
+    /// Returns the value of a key, or the schema's default where the file has none (or none that could be read, which is
+    /// a problem already). `None` where there is neither.
+    fn get<T: Readable>(&self, key: KeyOf<T>) -> Option<T> {
+        let value = match self.field(key.name()) {
+            Some(field) => field.value.clone(),
+            None => default_value(key_called(self.section.keys, key.name())?)?,
+        };
+        T::from_value(value)
+    }
+
+    fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.key.name == name)
+    }
+
+    /// Returns the place of a key's value; the table's own where the file does not have it.
+    pub fn at(&self, name: &str) -> Range<usize> {
+        self.field(name).map_or(&self.at, |field| &field.at).clone()
+    }
+
+    /// Returns whether the file itself has this key, with a value that could be read.
     pub fn has(&self, name: &str) -> bool {
-        self.fields.iter().any(|field| field.key.name == name)
+        self.field(name).is_some()
     }
 
-    /// The tables of a section inside this one.
+    /// Returns the tables of a section inside this one.
     pub fn nested(&self, section: &str) -> impl Iterator<Item = &Table> {
         self.nested.iter().filter(move |table| table.section.name == section)
     }
 
-    /// The section's header as the file has it.
+    /// Returns the section's header as the file has it.
     pub fn header(&self) -> String {
         self.section.header(self.name.as_deref())
     }
 }
 
-/// The default of a key, read by the same reader as the file. `None` where it has none.
+/// Returns the key of this name, which may stand in a table inside.
+fn key_called(keys: &'static [Key], name: &str) -> Option<&'static Key> {
+    keys.iter().find(|key| key.name == name).or_else(|| {
+        keys.iter().find_map(|key| match key.kind {
+            Kind::Table(inner) => key_called(inner, name),
+            _ => None,
+        })
+    })
+}
+
+/// Returns the default of a key, read by the same reader as the file. `None` where it has none.
 pub fn default_value(key: &Key) -> Option<Value> {
     let Fallback::Value(written) = key.default else { return None };
     // Strings stand in the schema without quotes.
@@ -253,9 +337,11 @@ fn unknown_section(
         DeValue::Array(items) => items.iter().next().is_some_and(|item| item.get_ref().is_table()),
         _ => false,
     };
-    let what = match is_table {
-        true => format!("unknown section [{}]", name.get_ref().escape_debug()),
-        false => format!("unknown key \"{}\" outside of any section", name.get_ref().escape_debug()),
+    let shown = name.get_ref().escape_debug();
+    let what = if is_table {
+        format!("unknown section [{shown}]")
+    } else {
+        format!("unknown key \"{shown}\" outside of any section")
     };
     let hint = match (spelling::nearest(name.get_ref(), known.clone()), home_of(name.get_ref())) {
         (Some(near), _) if is_table => format!("did you mean \"{near}\"?"),
@@ -280,13 +366,13 @@ fn unknown_key(
     findings.key(name.span(), format!("unknown key \"{}\" in {place}", name.get_ref().escape_debug()), Some(hint));
 }
 
-/// The section that has a key of this name.
+/// Returns the section that has a key of this name.
 fn home_of(name: &str) -> Option<String> {
     let has = |section: &&Section| section.shape != Shape::Free && section.keys.iter().any(|key| key.name == name);
     SECTIONS.iter().find(has).map(|section| section.header(None))
 }
 
-/// The entries of a table in the order of the file.
+/// Returns the entries of a table in the order of the file.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);

@@ -1,17 +1,17 @@
 //! `[[issuer]]`: whose tokens are accepted, and where its keys come from.
 
 use super::file::{File, Table};
+use super::key_of::key;
 use super::server::forbidden_address;
 use super::settings::IssuerSource;
-use super::value::Value;
 use crate::decision::caller::token::{Issuer, Rule, jws};
 use crate::decision::plan::policy::{Plan, PlanIndex, Team};
 use crate::files::problem::Findings;
-use reqwest::Url;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use url::Url;
 
 /// Most `[[issuer]]` tables.
 pub const ISSUERS_MAX: usize = 64;
@@ -22,7 +22,7 @@ pub const RULES_MAX: usize = 256;
 /// Longest identifier of an issuer, in bytes.
 const NAME_MAX: usize = 512;
 
-/// The issuers of a file, for decisions and for the fetcher, in its order.
+/// Returns the issuers of a file, for decisions and for the fetcher, in its order.
 pub(super) fn issuers(
     file: &File,
     plans: &[Plan],
@@ -38,10 +38,8 @@ pub(super) fn issuers(
             break;
         }
         let Some((issuer, source)) = reader.issuer(table) else { continue };
-        if found.iter().any(|(other, _)| other.name == issuer.name)
-            && let Some((_, at)) = table.get("issuer")
-        {
-            reader.findings.value(at, format!("a second issuer called \"{}\"", issuer.name), None);
+        if found.iter().any(|(other, _)| other.name == issuer.name) {
+            reader.findings.value(table.at("issuer"), format!("a second issuer called \"{}\"", issuer.name), None);
         }
         found.push((issuer, source));
     }
@@ -57,57 +55,54 @@ struct Reader<'r, 's> {
 
 impl Reader<'_, '_> {
     fn issuer(&mut self, table: &Table) -> Option<(Issuer, IssuerSource)> {
-        let (name, at) = text(table, "issuer")?;
-        self.check_url("issuer", &name, at.clone());
+        let name = table.text(key!("issuer"))?;
+        self.check_url("issuer", &name, table.at("issuer"));
         if name.len() > NAME_MAX {
-            self.findings.value(at, format!("\"issuer\" has more than {NAME_MAX} bytes"), None);
+            self.findings.value(table.at("issuer"), format!("\"issuer\" has more than {NAME_MAX} bytes"), None);
         }
         let name: Arc<str> = name.into();
         let rules = self.rules(table);
-        let plan = match text(table, "plan") {
-            Some((plan, at)) => self.plan(&plan, at),
-            None => None,
-        };
+        let plan = table.text(key!("plan")).and_then(|plan| self.plan(&plan, table.at("plan")));
         if table.nested("issuer.rule").next().is_none() && !table.has("plan") {
             let hint = "add plan = \"…\" for all of its users, or [[issuer.rule]] for some";
             let what = "[[issuer]] leads to no plan: nobody could use it".to_owned();
             self.findings.missing(table.at.clone(), what, Some(hint.to_owned()));
         }
-        let jwks_uri = text(table, "jwks_uri").map(|(url, at)| {
-            self.check_url("jwks_uri", &url, at);
-            url
-        });
-        let proxy = text(table, "proxy").map(|(url, at)| {
-            self.check_proxy(&url, at);
-            url
-        });
+        let jwks_uri = table.text(key!("jwks_uri"));
+        if let Some(url) = &jwks_uri {
+            self.check_url("jwks_uri", url, table.at("jwks_uri"));
+        }
+        let proxy = table.text(key!("proxy"));
+        if let Some(url) = &proxy {
+            self.check_proxy(url, table.at("proxy"));
+        }
         let source = IssuerSource {
             issuer: name.clone(),
             jwks_uri,
-            ca_file: text(table, "ca_file").map(|(file, _)| self.base.join(file)),
+            ca_file: table.path(key!("ca_file")).map(|file| self.base.join(file)),
             proxy,
-        };
-        let max_users = match table.get("max_users")? {
-            (Value::Integer(most), _) => u32::try_from(most).unwrap_or(u32::MAX),
-            _ => return None,
         };
         let issuer = Issuer {
             name,
-            audience: text(table, "audience")?.0.into(),
+            audience: table.text(key!("audience"))?.into(),
             algorithms: self.algorithms(table),
-            user_claim: text(table, "user_claim")?.0.into(),
+            user_claim: table.text(key!("user_claim"))?.into(),
             plan,
             rules,
-            max_users,
+            max_users: table.count(key!("max_users"))?,
         };
         Some((issuer, source))
     }
 
     fn algorithms(&mut self, table: &Table) -> Vec<jsonwebtoken::Algorithm> {
-        let Some((Value::Texts(words), at)) = table.get("algorithms") else { return Vec::new() };
+        let Some(words) = table.texts(key!("algorithms")) else { return Vec::new() };
         if words.is_empty() {
             let hint = "leave it out for RS256, ES256 and EdDSA";
-            self.findings.value(at, "\"algorithms\" is an empty list".to_owned(), Some(hint.to_owned()));
+            self.findings.value(
+                table.at("algorithms"),
+                "\"algorithms\" is an empty list".to_owned(),
+                Some(hint.to_owned()),
+            );
         }
         words.iter().filter_map(|(word, _)| jws::algorithm(word)).collect()
     }
@@ -119,13 +114,13 @@ impl Reader<'_, '_> {
                 self.findings.key(rule.at.clone(), format!("more than {RULES_MAX} rules of one issuer"), None);
                 break;
             }
-            let (Some((claim, _)), Some((value, _)), Some((plan, at))) =
-                (text(rule, "claim"), text(rule, "value"), text(rule, "plan"))
+            let (Some(claim), Some(value), Some(plan)) =
+                (rule.text(key!("claim")), rule.text(key!("value")), rule.text(key!("plan")))
             else {
                 continue;
             };
-            let Some(plan) = self.plan(&plan, at) else { continue };
-            let team = text(rule, "team").and_then(|(team, at)| self.team(&team, at));
+            let Some(plan) = self.plan(&plan, rule.at("plan")) else { continue };
+            let team = rule.text(key!("team")).and_then(|team| self.team(&team, rule.at("team")));
             rules.push(Rule { claim: claim.into(), value: value.into(), plan, team });
         }
         rules
@@ -189,9 +184,18 @@ impl Reader<'_, '_> {
     }
 }
 
-fn text(table: &Table, key: &str) -> Option<(String, Range<usize>)> {
-    match table.get(key)? {
-        (Value::Text(text), at) => Some((text, at)),
-        _ => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::Kind;
+    use crate::config::sections::section;
+
+    #[test]
+    fn every_algorithm_of_the_schema_is_one_that_signatures_are_checked_with() {
+        let key = section("issuer").unwrap().keys.iter().find(|key| key.name == "algorithms").unwrap();
+        let Kind::Choices(words) = key.kind else { panic!("{key:?}") };
+        let unknown: Vec<&str> =
+            words.iter().map(|word| word.word).filter(|word| jws::algorithm(word).is_none()).collect();
+        assert!(!words.is_empty() && unknown.is_empty(), "{unknown:?}");
     }
 }

@@ -6,11 +6,13 @@ pub mod compile;
 pub mod document;
 pub mod file;
 pub mod issuer;
+pub mod key_of;
 pub mod ledger;
 pub mod quantity;
 pub mod queue;
 pub mod reload;
 pub mod schema;
+pub mod sections;
 pub mod server;
 pub mod settings;
 mod terms;
@@ -48,7 +50,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     compile::compile(&source, &name, path.parent().unwrap_or(Path::new("")))
 }
 
-/// Whether `path` means standard input.
+/// Returns whether `path` means standard input.
 pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }

@@ -2,7 +2,7 @@
 
 use super::compile::Compiler;
 use super::file::{File, Table};
-use super::value::Value;
+use super::key_of::{ChoiceOf, KeyOf, key};
 use crate::decision::plan::priority::{Patience, Priority};
 use std::time::Duration;
 
@@ -12,33 +12,28 @@ const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 /// Bounds of `shed_wait`.
 const SHED_WAIT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 
-/// `priority` of a plan.
+const PRIORITY: ChoiceOf<Priority> =
+    ChoiceOf::named("priority", &[("normal", Priority::Normal), ("high", Priority::High), ("low", Priority::Low)]);
+
+/// Returns `priority` of a plan.
 pub(super) fn priority(table: &Table) -> Priority {
-    match table.get("priority") {
-        Some((Value::Text(word), _)) if word == "high" => Priority::High,
-        Some((Value::Text(word), _)) if word == "low" => Priority::Low,
-        _ => Priority::Normal,
-    }
+    table.choice(&PRIORITY).unwrap_or_default()
 }
 
 impl Compiler<'_, '_> {
     pub(super) fn patience(&mut self, file: &File) -> Patience {
         let mut patience = Patience::default();
         let Some(table) = file.all("queue").next() else { return patience };
-        if let Some(ns) = self.wait(table, "timeout", TIMEOUT_RANGE, "1s to 5m") {
+        if let Some(ns) = self.wait(table, key!("timeout"), TIMEOUT_RANGE, "1s to 5m") {
             patience.timeout_ns = ns;
         }
-        if let Some(ns) = self.wait(table, "shed_wait", SHED_WAIT_RANGE, "1s to 1h") {
+        if let Some(ns) = self.wait(table, key!("shed_wait"), SHED_WAIT_RANGE, "1s to 1h") {
             patience.shed_wait_ns = ns;
         }
         patience
     }
 
-    fn wait(&mut self, table: &Table, name: &str, (low, high): (Duration, Duration), words: &str) -> Option<u64> {
-        let (Value::Duration(wait), at) = table.get(name)? else { return None };
-        if !(low..=high).contains(&wait) {
-            self.findings.value(at, format!("\"{name}\" must be from {words}"), None);
-        }
-        u64::try_from(wait.as_nanos()).ok()
+    fn wait(&mut self, table: &Table, key: KeyOf<Duration>, range: (Duration, Duration), words: &str) -> Option<u64> {
+        u64::try_from(self.span(table, key, range, words)?.as_nanos()).ok()
     }
 }

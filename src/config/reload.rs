@@ -13,7 +13,8 @@ use tracing::{error, info, warn};
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Follows the file until dropped: on SIGHUP, and when it changed, it is read again. A good one goes to `publish`; a
-/// bad one to the log, and `publish` is told `None`. `watch` must be older than the reading of `running`, the settings the process was started with.
+/// bad one to the log, and `publish` is told `None`. `watch` must be older than the reading of `running`, the settings the
+/// process was started with.
 ///
 /// # Errors
 /// Where the signal handler cannot be installed.

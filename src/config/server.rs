@@ -4,12 +4,14 @@
 //! a link-local address is never a model server: it is where clouds hand out credentials (169.254.169.254), so it is
 //! refused in every spelling the URL reader folds together (hexadecimal, octal, one number, IPv4 in IPv6).
 
+use super::key_of::ChoiceOf;
 use crate::decision::plan::server::ServerKind;
-use reqwest::Url;
 use std::net::{IpAddr, Ipv6Addr};
+use url::Url;
 
 /// What is wrong with a URL.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
 pub struct UrlFault {
     /// Goes after "url".
     pub what: &'static str,
@@ -21,7 +23,7 @@ const fn fault(what: &'static str, hint: &'static str) -> UrlFault {
     UrlFault { what, hint }
 }
 
-/// The base URL of a server, without a trailing slash.
+/// Returns the base URL of a server, without a trailing slash.
 ///
 /// # Errors
 /// The first thing that is wrong with it. The URL itself is not in the message: it may hold a password.
@@ -64,18 +66,15 @@ pub fn base_url(written: &str) -> Result<String, UrlFault> {
     }
 }
 
-/// The kind of server a word of the schema means.
-pub fn kind(word: &str) -> ServerKind {
-    match word {
-        "openai" => ServerKind::OpenAi,
-        _ => ServerKind::Ollama,
-    }
-}
+/// `kind` of a server.
+pub(super) const KIND: ChoiceOf<ServerKind> =
+    ChoiceOf::named("kind", &[("ollama", ServerKind::Ollama), ("openai", ServerKind::OpenAi)]);
 
 /// The metadata service of AWS over IPv6, which lies outside the link-local block.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
 
-/// Whether no model server can be at `address`, and why. The prober asks this too, of what a host name resolves to.
+/// Returns whether no model server can be at `address`, and why. The prober asks this too, of what a host name resolves
+/// to.
 pub fn forbidden_address(address: IpAddr) -> Option<UrlFault> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),

@@ -26,9 +26,9 @@ pub struct Settings {
     pub issuers: Vec<IssuerSource>,
     /// Key of receipts.
     pub secret_file: PathBuf,
-    /// Where the books are kept.
+    /// Where counters and usage are kept.
     pub ledger: LedgerSettings,
-    /// Longest a request counts as on its way, 1 s to 24 h.
+    /// Longest a request counts as in flight, 1 s to 24 h.
     pub max_stream: Duration,
     /// HAProxy processes that share a server's `maxconn`, 1 to 1,000.
     pub agent_check_proxies: u32,
@@ -60,7 +60,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// The listeners that are on, by their name in `[listen]`.
+    /// Returns the listeners that are on, by their name in `[listen]`.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, &Address)> {
         [
             ("spop", &self.spop),
@@ -136,8 +136,8 @@ pub struct ProbeSettings {
     pub idle: Duration,
 }
 
-/// Whether two listeners could not both be open: the same socket path, or the same port on the same or on every address of
-/// that family (an IPv6 wildcard takes IPv4 too).
+/// Returns whether two listeners could not both be open: the same socket path, or the same port on the same or on every
+/// address of that family (an IPv6 wildcard takes IPv4 too).
 pub fn clash(one: &Address, other: &Address) -> bool {
     match (one, other) {
         (Address::Unix(one), Address::Unix(two)) => one == two,

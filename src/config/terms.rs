@@ -1,9 +1,10 @@
 //! What holders are held to: the limits of `[plans]`, `[models]`, `[routes]` and `[gate]`.
 
-use super::compile::{Compiler, integer};
+use super::compile::Compiler;
 use super::file::{File, Table};
+use super::key_of::{KeyOf, key};
 use super::quantity::Rate;
-use super::value::Value;
+use super::value::WrittenRates;
 use crate::decision::plan::limits::{Budget, Cost, Quota, RATES_MAX, Scope, Terms};
 use crate::decision::plan::policy::{ModelPolicy, RoutePolicy};
 use crate::decision::request::endpoint::{Class, Endpoint};
@@ -15,25 +16,22 @@ use std::num::NonZeroU64;
 pub const MODELS_MAX: usize = 10_000;
 
 impl Compiler<'_, '_> {
-    /// The limits of a table.
+    /// Returns the limits of a table.
     pub(super) fn terms(&mut self, table: &Table) -> Terms {
         Terms {
             requests: self.quotas(table),
-            concurrency: integer(table, "concurrency"),
-            tokens: match table.get("tokens") {
-                Some((Value::Rate(rate), _)) => Some(whole(rate)),
-                _ => None,
-            },
+            concurrency: table.count(key!("concurrency")),
+            tokens: table.rate(key!("tokens")).map(whole),
             budgets: self.budgets(table),
-            shadow: matches!(table.get("shadow"), Some((Value::Bool(true), _))),
+            shadow: table.flag(key!("shadow")).unwrap_or(false),
         }
     }
 
     fn budgets(&mut self, table: &Table) -> Vec<Budget> {
-        let Some((Value::Budgets(written), at)) = table.get("budget") else { return Vec::new() };
+        let Some(written) = table.budgets(key!("budget")) else { return Vec::new() };
         if written.is_empty() {
             let hint = "leave it out for no limit";
-            self.findings.value(at, "\"budget\" is an empty list".to_owned(), Some(hint.to_owned()));
+            self.findings.value(table.at("budget"), "\"budget\" is an empty list".to_owned(), Some(hint.to_owned()));
         }
         let mut budgets: Vec<Budget> = Vec::new();
         for (budget, at) in written {
@@ -48,18 +46,16 @@ impl Compiler<'_, '_> {
     }
 
     fn quotas(&mut self, table: &Table) -> Vec<Quota> {
-        let burst = match table.get("burst") {
-            Some((Value::Integer(burst), at)) => u64::try_from(burst).ok().and_then(NonZeroU64::new).zip(Some(at)),
-            _ => None,
-        };
+        let burst = table.count(key!("burst")).and_then(|burst| NonZeroU64::new(burst.into()));
         let quota = |rate: Rate, burst| Quota { count: rate.count, period_ns: rate.period_ns, burst };
-        match (table.get("requests"), burst) {
-            (Some((Value::Rate(rate), _)), burst) => vec![quota(rate, burst.map_or(rate.count, |(burst, _)| burst))],
-            (Some((Value::Rates(rates), at)), burst) => {
-                if let Some((_, at)) = burst {
+        match (table.rates(key!("requests")), burst) {
+            (Some(WrittenRates::One(rate)), burst) => vec![quota(rate, burst.unwrap_or(rate.count))],
+            (Some(WrittenRates::Each(rates)), burst) => {
+                let at = table.at("requests");
+                if burst.is_some() {
                     let hint = "of a list, each rate's own count is its burst; leave \"burst\" out";
                     let what = "\"burst\" goes with a single rate, and \"requests\" is a list";
-                    self.findings.value(at, what.to_owned(), Some(hint.to_owned()));
+                    self.findings.value(table.at("burst"), what.to_owned(), Some(hint.to_owned()));
                 }
                 if rates.is_empty() {
                     let hint = "leave it out for no limit";
@@ -69,12 +65,12 @@ impl Compiler<'_, '_> {
                 }
                 rates.into_iter().map(|rate| quota(rate, rate.count)).collect()
             }
-            (_, Some((_, at))) if !table.has("requests") => {
-                let what = "\"burst\" without \"requests\"";
-                self.findings.missing(at, what.to_owned(), Some("add requests = \"60/min\"".to_owned()));
+            (None, Some(_)) => {
+                let (at, hint) = (table.at("burst"), "add requests = \"60/min\"");
+                self.findings.missing(at, "\"burst\" without \"requests\"".to_owned(), Some(hint.to_owned()));
                 Vec::new()
             }
-            _ => Vec::new(),
+            (None, None) => Vec::new(),
         }
     }
 
@@ -94,12 +90,9 @@ impl Compiler<'_, '_> {
             }
             let name = ModelName::canonical(written);
             let scope = Scope::of("model", name.as_str().as_bytes());
-            let weight = |key| match table.get(key) {
-                // Thousandths; a float's cast saturates, and the reader has bounded it.
-                Some((Value::Number(weight), _)) => (weight * 1000.0).round() as u32,
-                _ => 1000,
-            };
-            let cost = Cost { input_milli: weight("input"), output_milli: weight("output") };
+            // Thousandths; a float's cast saturates, and the reader has bounded it.
+            let weight = |key: KeyOf<f64>| table.number(key).map_or(1000, |weight| (weight * 1000.0).round() as u32);
+            let cost = Cost { input_milli: weight(key!("input")), output_milli: weight(key!("output")) };
             if models.insert(name.clone(), ModelPolicy { scope, terms: self.terms(table), cost }).is_some() {
                 let what = format!("[models] has \"{}\" twice, in two spellings", name.as_str());
                 self.findings.key(table.at.clone(), what, Some("one name is enough for all of them".to_owned()));
@@ -135,7 +128,7 @@ impl Compiler<'_, '_> {
     }
 }
 
-/// A rate all of which may come at once.
+/// Returns a rate as a quota all of which may come at once.
 pub(super) fn whole(rate: Rate) -> Quota {
     Quota { count: rate.count, period_ns: rate.period_ns, burst: rate.count }
 }

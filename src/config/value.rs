@@ -18,31 +18,51 @@ pub const NUMBER_MAX: f64 = 1000.0;
 /// Longest string acted on, in bytes.
 const TEXT_MAX: usize = 4096;
 
-/// A value that is of its kind. Kinds that nothing in this version acts on are checked and read as `Checked`.
+/// Strings, each with its place.
+pub type Texts = Vec<(String, Range<usize>)>;
+
+/// Budgets, each with its place.
+pub type Budgets = Vec<(Budget, Range<usize>)>;
+
+/// A value that is of its kind, in the form that the getters of [`Table`](super::file::Table) take. Kinds that nothing in
+/// this version acts on are checked and read as `Checked`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Text, path, URL, or one word of a choice.
+    /// Text, or a URL.
     Text(String),
     /// A list of strings, each with its place.
-    Texts(Vec<(String, Range<usize>)>),
+    Texts(Texts),
+    /// A file, as written.
+    Path(PathBuf),
     /// An address as written.
     Address(Written),
     /// A whole number within its bounds.
-    Integer(i64),
-    /// `true` or `false`.
-    Bool(bool),
-    /// A duration.
-    Duration(Duration),
-    /// One rate.
-    Rate(Rate),
-    /// A list of rates.
-    Rates(Vec<Rate>),
+    Count(u32),
     /// A number, from 0 to [`NUMBER_MAX`].
     Number(f64),
+    /// `true` or `false`.
+    Flag(bool),
+    /// A duration.
+    Duration(Duration),
+    /// One rate, where no list may stand.
+    Rate(Rate),
+    /// One rate or a list of them.
+    Rates(WrittenRates),
     /// Budgets, each with its place.
-    Budgets(Vec<(Budget, Range<usize>)>),
+    Budgets(Budgets),
+    /// One word of a choice, as the schema has it.
+    Word(&'static str),
     /// Well-formed, and not acted on.
     Checked,
+}
+
+/// Rates of one key: a single one may have a burst beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WrittenRates {
+    /// `"60/min"`
+    One(Rate),
+    /// `["60/min", "1000/day"]`
+    Each(Vec<Rate>),
 }
 
 /// An address as the file has it: a relative socket path is not yet taken from the file's folder.
@@ -71,7 +91,8 @@ struct Reader<'r, 's> {
 impl Reader<'_, '_> {
     fn read(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Value> {
         match *self.kind {
-            Kind::Text | Kind::Path | Kind::Url => self.text(value).map(|text| Value::Text(text.to_owned())),
+            Kind::Text | Kind::Url => self.text(value).map(|text| Value::Text(text.to_owned())),
+            Kind::Path => self.text(value).map(|text| Value::Path(text.into())),
             Kind::Texts => {
                 self.list(value, |reader, item| Some((reader.text(item)?.to_owned(), item.span()))).map(Value::Texts)
             }
@@ -80,8 +101,8 @@ impl Reader<'_, '_> {
                 Written::Tcp(_) => self.wrong(value, Some("anyone who can reach a TCP port could command the daemon")),
                 written => Some(Value::Address(written)),
             },
-            Kind::Integer(low, high) => match integer(value.get_ref()).filter(|number| (low..=high).contains(number)) {
-                Some(number) => Some(Value::Integer(number)),
+            Kind::Integer(low, high) => match count(value.get_ref()).filter(|number| (low..=high).contains(number)) {
+                Some(number) => Some(Value::Count(number)),
                 None => self.wrong(value, None),
             },
             Kind::Number => match value.get_ref() {
@@ -92,16 +113,17 @@ impl Reader<'_, '_> {
                 _ => self.wrong(value, None),
             },
             Kind::Bool => match value.get_ref() {
-                DeValue::Boolean(value) => Some(Value::Bool(*value)),
+                DeValue::Boolean(value) => Some(Value::Flag(*value)),
                 _ => self.wrong(value, Some("without quotes")),
             },
             Kind::Duration => self.quantity(value, quantity::duration).map(Value::Duration),
             Kind::Rate => self.quantity(value, quantity::rate).map(Value::Rate),
             Kind::Rates => match value.get_ref() {
                 DeValue::Array(_) => {
-                    self.list(value, |reader, item| reader.quantity(item, quantity::rate)).map(Value::Rates)
+                    let rates = self.list(value, |reader, item| reader.quantity(item, quantity::rate));
+                    rates.map(|rates| Value::Rates(WrittenRates::Each(rates)))
                 }
-                _ => self.quantity(value, quantity::rate).map(Value::Rate),
+                _ => self.quantity(value, quantity::rate).map(|rate| Value::Rates(WrittenRates::One(rate))),
             },
             Kind::Budgets => {
                 let read = |reader: &mut Self, item: &Spanned<DeValue<'_>>| {
@@ -204,8 +226,8 @@ impl Reader<'_, '_> {
 
     fn choice(&mut self, value: &Spanned<DeValue<'_>>, words: &'static [&'static str]) -> Option<Value> {
         let text = self.text(value)?;
-        if words.contains(&text) {
-            return Some(Value::Text(text.to_owned()));
+        if let Some(word) = words.iter().find(|word| **word == text) {
+            return Some(Value::Word(word));
         }
         let hint = spelling::nearest(text, words.iter().copied()).map(|word| format!("did you mean \"{word}\"?"));
         self.wrong(value, hint.as_deref())
@@ -240,7 +262,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// What to write in place of a quantity that cannot be read.
+/// Returns what to write in place of a quantity that cannot be read.
 fn quantity_hint(kind: &Kind, text: &str) -> Option<String> {
     if matches!(kind, Kind::Duration) {
         return text.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("add a unit: \"{text}s\""));
@@ -260,7 +282,7 @@ fn quantity_hint(kind: &Kind, text: &str) -> Option<String> {
     quantity::rate(&corrected).map(|_| format!("write \"{corrected}\""))
 }
 
-/// A quoted value as a message may show it: one that may be a credential is not shown.
+/// Returns a quoted value as a message may show it: one that may be a credential is not shown.
 fn concealed(shown: &str) -> &str {
     if shown.contains("hg_") || shown.contains('@') { "this" } else { shown }
 }
@@ -270,7 +292,11 @@ fn integer(value: &DeValue<'_>) -> Option<i64> {
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
-/// A number within its bounds.
+fn count(value: &DeValue<'_>) -> Option<u32> {
+    u32::try_from(integer(value)?).ok()
+}
+
+/// Returns a number within its bounds.
 fn number(value: &DeValue<'_>) -> Option<f64> {
     let number = match value {
         DeValue::Float(float) => float.as_str().replace('_', "").parse().ok()?,

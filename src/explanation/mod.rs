@@ -40,7 +40,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The step that refuses for this reason.
+    /// Returns the step that refuses for this reason.
     pub fn refusing(reason: &Reason) -> Step {
         match reason {
             Reason::DeadlineMissed | Reason::MalformedInquiry | Reason::FailedCredentials => Step::Question,

@@ -9,7 +9,7 @@ use crate::gate::recent::{End, Past};
 use crate::time::date;
 use serde_json::{Value, json};
 
-/// A past decision as JSON: its facts, its steps, and why it was refused.
+/// Returns a past decision as JSON: its facts, its steps, and why it was refused.
 pub fn past(past: &Past) -> Value {
     let or_none = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let refusal = past.reason.clone().map(|reason| Refusal {

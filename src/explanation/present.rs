@@ -19,8 +19,8 @@ use std::fmt::Write;
 /// Most servers told one by one.
 const SERVERS_TOLD: usize = 20;
 
-/// The steps of `decided`, which was taken on `view` for `inquiry`. `requested` is the model as the client wrote it, where
-/// the decision came as far as reading it.
+/// Returns the steps of `decided`, which was taken on `view` for `inquiry`. `requested` is the model as the client
+/// wrote it, where the decision came as far as reading it.
 pub fn present(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>, requested: Option<&str>) -> Vec<Taken> {
     let reason = match &decided.verdict {
         Verdict::Refuse(refusal) => Some(&refusal.reason),
@@ -149,7 +149,7 @@ fn told_limits(view: &View, caller: Caller<'_>, endpoint: Option<Endpoint>) -> S
     let mut told = Vec::new();
     let mut holder = |who: &str, terms: &Terms| {
         let mut limits: Vec<String> = terms.requests.iter().map(|quota| told_quota(*quota, "requests")).collect();
-        limits.extend(terms.concurrency.map(|most| format!("{most} on their way")));
+        limits.extend(terms.concurrency.map(|most| format!("{most} in flight")));
         limits.extend(terms.tokens.map(|quota| told_quota(quota, "tokens")));
         limits
             .extend(terms.budgets.iter().map(|budget| format!("{} tokens a {}", budget.most, budget.window.as_str())));
@@ -176,7 +176,7 @@ fn told_limits(view: &View, caller: Caller<'_>, endpoint: Option<Endpoint>) -> S
         holder("all anonymous", &all.terms);
     }
     let bound = overshoot_of(&view.policy, &caller.held_to.terms, &caller.plan.allowance);
-    told.extend(bound.map(|found| format!("its token limits are {}", overshoot::told(found))));
+    told.extend(bound.map(|found| format!("a burst can exceed its token limits {}", overshoot::told(found))));
     told.join("; ")
 }
 
@@ -190,7 +190,7 @@ fn told_choice(grant: &Grant<'_>, pool: Option<&Pool>, view: &View) -> String {
     format!("{}{second}, out of {}", grant.server.name, servers(pool, view))
 }
 
-/// The servers of a pool, or all, each with its state.
+/// Returns the servers of a pool, or all, each with its state.
 fn servers(pool: Option<&Pool>, view: &View) -> String {
     let members: Vec<_> = match pool {
         Some(pool) => pool.members.iter().filter_map(|index| view.server(*index)).collect(),

@@ -5,7 +5,7 @@ use crate::decision::plan::limits::{Holder, Window};
 use crate::decision::reason::Reason;
 use crate::decision::request::body::FaultKind;
 
-/// What a reason means. For operators only: clients are told less.
+/// Returns what a reason means. For operators only: clients are told less.
 pub fn why(reason: &Reason) -> &'static str {
     match reason {
         Reason::NoCredential => "no credential, and the configuration has no plan for callers without one",
@@ -53,40 +53,42 @@ pub fn why(reason: &Reason) -> &'static str {
         Reason::RequestRate(Holder::Model) => "the request rate of the model is used up",
         Reason::RequestRate(Holder::Route) => "the request rate of the endpoint is used up",
         Reason::RequestRate(Holder::Gate) => "the request rate of all requests together is used up",
-        Reason::TokenRate(Holder::Key) => "the key's token rate is used up, by what was used and what is held",
-        Reason::TokenRate(Holder::User) => "the user's token rate is used up, by what was used and what is held",
-        Reason::TokenRate(Holder::Team) => "the team's token rate is used up, by what was used and what is held",
-        Reason::TokenRate(Holder::Address) => "the network's token rate is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::Key) => "the key's token rate is used up, by what was used and what is reserved",
+        Reason::TokenRate(Holder::User) => "the user's token rate is used up, by what was used and what is reserved",
+        Reason::TokenRate(Holder::Team) => "the team's token rate is used up, by what was used and what is reserved",
+        Reason::TokenRate(Holder::Address) => {
+            "the network's token rate is used up, by what was used and what is reserved"
+        }
         Reason::TokenRate(Holder::Anonymous) => "the token rate of all anonymous callers together is used up",
-        Reason::TokenRate(Holder::Model) => "the token rate of the model is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::Model) => {
+            "the token rate of the model is used up, by what was used and what is reserved"
+        }
         Reason::TokenRate(Holder::Route) => {
-            "the token rate of the endpoint is used up, by what was used and what is held"
+            "the token rate of the endpoint is used up, by what was used and what is reserved"
         }
         Reason::TokenRate(Holder::Gate) => "the token rate of all requests together is used up",
         Reason::Budget(holder, window) => match (holder, window) {
-            (Holder::Key, Window::Day) => "the key's budget of the day is used up, or held by requests on their way",
+            (Holder::Key, Window::Day) => "the key's budget of the day is used up, or reserved by requests in flight",
             (Holder::Key, Window::Month) => {
-                "the key's budget of the month is used up, or held by requests on their way"
+                "the key's budget of the month is used up, or reserved by requests in flight"
             }
-            (Holder::User, _) => "the user's budget is used up, or held by requests on their way",
-            (Holder::Team, _) => "the team's budget is used up, or held by requests on their way",
+            (Holder::User, _) => "the user's budget is used up, or reserved by requests in flight",
+            (Holder::Team, _) => "the team's budget is used up, or reserved by requests in flight",
             (Holder::Address | Holder::Anonymous, _) => "the budget of callers without a credential is used up",
-            (Holder::Model, _) => "the model's budget is used up, or held by requests on their way",
-            (Holder::Route, _) => "the endpoint's budget is used up, or held by requests on their way",
+            (Holder::Model, _) => "the model's budget is used up, or reserved by requests in flight",
+            (Holder::Route, _) => "the endpoint's budget is used up, or reserved by requests in flight",
             (Holder::Gate, _) => "the budget of all requests together is used up",
         },
-        Reason::NeverFits { .. } => "it may come to more tokens than a limit ever lets through at once",
+        Reason::NeverFits { .. } => "it would need more tokens than a limit ever allows at once",
         Reason::RequestRate(Holder::Anonymous) => "the request rate of all anonymous callers together is used up",
-        Reason::Concurrency(Holder::Key) => "the key has as many requests on their way as it may",
-        Reason::Concurrency(Holder::User) => "the user has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Team) => "the team has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Address) => "the network has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Model) => "the model has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Route) => "the endpoint has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Gate) => "there are as many requests on their way as there may be",
-        Reason::Concurrency(Holder::Anonymous) => {
-            "all anonymous callers together have as many on their way as they may"
-        }
+        Reason::Concurrency(Holder::Key) => "the key has as many requests in flight as it may",
+        Reason::Concurrency(Holder::User) => "the user has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Team) => "the team has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Address) => "the network has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Model) => "the model has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Route) => "the endpoint has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Gate) => "there are as many requests in flight as there may be",
+        Reason::Concurrency(Holder::Anonymous) => "all anonymous callers together have as many in flight as they may",
         Reason::NoServer => "none of the servers that have it takes requests",
         Reason::FleetUnknown => "not every server has answered a probe yet, and one that has not may have it",
         Reason::StoreAway => "the shared store is away, and nothing is granted without it",

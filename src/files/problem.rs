@@ -32,7 +32,7 @@ pub struct Position {
 }
 
 /// Every problem of one file, in the order of the text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problems {
     /// The file's name, as the operator gave it.
     pub file: String,
@@ -43,13 +43,13 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// A single problem of the file as a whole.
+    /// Makes a single problem of the file as a whole.
     pub fn whole_file(file: &str, what: String, hint: Option<&str>) -> Problems {
         let problem = Problem { position: None, what, hint: hint.map(str::to_owned), excerpt: None };
         Problems { file: file.to_owned(), items: vec![problem], left_out: 0 }
     }
 
-    /// How many problems there are, those not listed included.
+    /// Returns how many problems there are, those not listed included.
     pub fn count(&self) -> usize {
         self.items.len().saturating_add(self.left_out)
     }
@@ -66,8 +66,6 @@ impl fmt::Display for Problems {
         Ok(())
     }
 }
-
-impl std::error::Error for Problems {}
 
 fn write_problem(f: &mut fmt::Formatter<'_>, file: &str, problem: &Problem) -> fmt::Result {
     match problem.position {
@@ -95,7 +93,7 @@ pub struct Findings<'s> {
 }
 
 impl<'s> Findings<'s> {
-    /// No findings on `source` yet.
+    /// Starts without findings on `source`.
     pub fn new(source: &'s str) -> Findings<'s> {
         let starts = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at.saturating_add(1));
         Findings {
@@ -106,7 +104,7 @@ impl<'s> Findings<'s> {
         }
     }
 
-    /// A place the TOML reader could not read.
+    /// Adds a place that the TOML reader could not read.
     pub fn syntax(&mut self, at: Range<usize>, what: String) {
         let position = self.position(at.start);
         // One broken line often fails in several ways; the first says enough.
@@ -114,19 +112,20 @@ impl<'s> Findings<'s> {
             return;
         }
         let is_header = |line: usize| self.line(line).is_some_and(|line| line.trim_start().starts_with('['));
-        let last = match is_header(position.line) {
+        let last = if is_header(position.line) {
             // The table under a broken header is not known for what it is.
-            true => (position.line..=self.line_starts.len())
+            (position.line..=self.line_starts.len())
                 .take_while(|line| *line == position.line || !is_header(*line))
                 .last()
-                .unwrap_or(position.line),
-            false => position.line,
+                .unwrap_or(position.line)
+        } else {
+            position.line
         };
         self.push(position, what, None, true);
         self.broken.push(position.line..=last);
     }
 
-    /// A problem with the value (or table) at `at`.
+    /// Adds a problem with the value (or table) at `at`.
     pub fn value(&mut self, at: Range<usize>, what: String, hint: Option<String>) {
         let position = self.position(at.start);
         if !self.is_broken(position) {
@@ -134,7 +133,7 @@ impl<'s> Findings<'s> {
         }
     }
 
-    /// A problem with a key. Its value is not shown: under a key we do not know it may be a secret.
+    /// Adds a problem with a key. Its value is not shown: under a key we do not know it may be a secret.
     pub fn key(&mut self, at: Range<usize>, what: String, hint: Option<String>) {
         let position = self.position(at.start);
         if !self.is_broken(position) {
@@ -142,7 +141,8 @@ impl<'s> Findings<'s> {
         }
     }
 
-    /// Something that the table at `at`, or the whole file (an empty range), lacks. Not reported in a broken file, where it may be there but unreadable.
+    /// Adds something that the table at `at`, or the whole file (an empty range), lacks. Nothing is added in a broken
+    /// file, where it may be there but unreadable.
     pub fn missing(&mut self, at: Range<usize>, what: String, hint: Option<String>) {
         if !self.broken.is_empty() {
             return;
@@ -156,12 +156,12 @@ impl<'s> Findings<'s> {
         }
     }
 
-    /// Whether nothing was found.
+    /// Returns whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// Everything found, in the order of the text.
+    /// Returns everything found, in the order of the text.
     pub fn into_problems(mut self, file: &str) -> Problems {
         self.found.sort_by_key(|(position, _)| *position);
         let left_out = self.found.len().saturating_sub(PROBLEMS_MAX);
@@ -203,8 +203,8 @@ impl<'s> Findings<'s> {
     }
 }
 
-/// The line with what looks like a credential starred out, character for character so that columns hold: keys of ours,
-/// and what stands between `://` and `@`.
+/// Returns the line with what looks like a credential starred out, character for character so that columns hold: keys
+/// of ours, and what stands between `://` and `@`.
 pub fn masked(line: &str) -> String {
     let mut chars: Vec<char> = line.chars().collect();
     let starts_with =

@@ -31,7 +31,7 @@ impl FileWatch {
         FileWatch { path: path.to_owned(), seen: now, acted: now }
     }
 
-    /// The file.
+    /// Returns the file.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -4,6 +4,7 @@
 //! such a line is thereby cut in two and refused, which costs nothing: no value of a key spans lines. Nothing of a line
 //! is ever shown in a problem, because a secret may have been pasted where its digest belongs.
 
+use super::schema::{self, MEMBERS, Member, MemberRow, Need};
 use super::source::KeyFile;
 use crate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Raised, UnixMs};
 use crate::decision::caller::on_behalf;
@@ -77,12 +78,12 @@ pub struct Terms {
 }
 
 impl Entry {
-    /// From when it no longer authenticates, for whichever reason.
+    /// Returns from when it no longer authenticates, for whichever reason.
     pub fn ends_unix_ms(&self) -> Option<i64> {
         [self.expires_unix_ms, self.retires_unix_ms].into_iter().flatten().min()
     }
 
-    /// How the key is raised now, as far as this entry says so: what is revoked raises nothing.
+    /// Returns how the key is raised now, as far as this entry says so: what is revoked raises nothing.
     pub fn raised_at(&self, now_unix_ms: i64) -> Option<&Raise> {
         self.raised.as_ref().filter(|raised| self.revoked_unix_ms.is_none() && now_unix_ms < raised.until_unix_ms)
     }
@@ -132,7 +133,7 @@ pub fn load(key_file: &KeyFile) -> Result<KeySet, Problems> {
     Ok(keys.with_pepper(pepper))
 }
 
-/// About how many keys a file has: an index one size too large would take twice the memory.
+/// Counts about how many keys a file has: an index one size too large would take twice the memory.
 fn count(source: &mut File) -> std::io::Result<usize> {
     const HEADER: &[u8] = b"[[key]]";
     let mut buffer = vec![0; 64 * 1024];
@@ -151,7 +152,7 @@ fn count(source: &mut File) -> std::io::Result<usize> {
     Ok(headers.saturating_add(headers / 200))
 }
 
-/// Every entry of the key file, in its order.
+/// Reads every entry of the key file, in its order.
 ///
 /// # Errors
 /// Every problem of the file.
@@ -166,12 +167,13 @@ pub fn entries(key_file: &KeyFile) -> Result<Vec<Entry>, Problems> {
     Ok(entries)
 }
 
-/// The books of a key's name: quota belongs to the name, not to the secret, so that a rotated secret starts no new one.
+/// Returns the scope of a key's limits. They belong to the name, not to the secret, so that rotating a secret does not
+/// reset them.
 pub fn scope(name: &str) -> Scope {
     Scope::of("key", name.as_bytes())
 }
 
-/// Whether a key may be called `name`: it is shown in logs, metrics and reports.
+/// Returns whether a key may be called `name`: it is shown in logs, metrics and reports.
 pub fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@+-/:".contains(&byte);
     (1..=64).contains(&name.len()) && name.bytes().all(fits)
@@ -275,7 +277,7 @@ impl<R: Read> Pieces<R> {
     }
 }
 
-/// Whether a line is `[[key]]`, whatever space and comment is around it.
+/// Returns whether a line is `[[key]]`, whatever space and comment is around it.
 fn is_header(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     line.strip_prefix(b"[[key]]").is_some_and(|rest| {
@@ -357,66 +359,71 @@ impl EntryReader<'_> {
         let (mut not_before, mut expires, mut retires, mut revoked) = (None, None, None, None);
         let (mut peppered, mut weak, mut retires_line) = (false, false, 0);
         let (mut raised_plan, mut raised_until, mut raised_lines) = (None, None, [0; 2]);
-        for (member, value) in table {
+        let mut seen = [false; MEMBERS.len()];
+        for (written, value) in table {
+            let Some(row) = schema::called(written.get_ref()) else {
+                self.unknown(written.span().start, written.get_ref());
+                continue;
+            };
+            seen[row.member as usize] = true;
             let at = value.span().start;
             let value = value.get_ref();
             let named = || value.as_str().filter(|name| is_name(name)).map(str::to_owned);
-            match &**member.get_ref() {
-                "name" => name = self.checked(at, named(), NAME_RULE, "name"),
-                "plan" => terms.plan = self.checked(at, named(), NAME_RULE, "plan").unwrap_or_default(),
-                "team" => terms.team = self.checked(at, named(), NAME_RULE, "team"),
-                "user_plan" => terms.user_plan = self.checked(at, named(), NAME_RULE, "user_plan"),
-                "on_behalf_of" => {
+            let digested = || value.as_str().and_then(hex_digest);
+            let line = || self.piece.place(written.span().start).0;
+            match row.member {
+                Member::Name => name = self.checked(at, named(), row),
+                Member::Plan => terms.plan = self.checked(at, named(), row).unwrap_or_default(),
+                Member::Team => terms.team = self.checked(at, named(), row),
+                Member::OnBehalfOf => {
                     let header = value.as_str().filter(|header| on_behalf::is_header(header)).map(str::to_owned);
-                    terms.on_behalf_of = self.checked(at, header, HEADER_RULE, "on_behalf_of");
+                    terms.on_behalf_of = self.checked(at, header, row);
                 }
-                "sha256" => digest = self.checked(at, value.as_str().and_then(hex_digest), DIGEST_RULE, "sha256"),
-                "hmac_sha256" => {
+                Member::UserPlan => terms.user_plan = self.checked(at, named(), row),
+                Member::Sha256 => digest = self.checked(at, digested(), row),
+                Member::HmacSha256 => {
                     peppered = true;
-                    digest = self.checked(at, value.as_str().and_then(hex_digest), HMAC_RULE, "hmac_sha256");
+                    digest = self.checked(at, digested(), row);
                 }
-                "weak" => weak = self.checked(at, value.as_bool(), "true or false", "weak").unwrap_or_default(),
-                "created" => created = self.checked(at, time(value), TIME_RULE, "created"),
-                "not_before" => not_before = self.checked(at, time(value), TIME_RULE, "not_before"),
-                "expires" => expires = self.checked(at, time(value), TIME_RULE, "expires"),
-                "retires" => {
-                    retires = self.checked(at, time(value), TIME_RULE, "retires");
-                    (retires_line, _) = self.piece.place(member.span().start);
+                Member::Weak => weak = self.checked(at, value.as_bool(), row).unwrap_or_default(),
+                Member::Created => created = self.checked(at, time(value), row),
+                Member::NotBefore => not_before = self.checked(at, time(value), row),
+                Member::Expires => expires = self.checked(at, time(value), row),
+                Member::Retires => {
+                    retires_line = line();
+                    retires = self.checked(at, time(value), row);
                 }
-                "revoked" => revoked = self.checked(at, time(value), TIME_RULE, "revoked"),
-                "raised_plan" => {
-                    raised_plan = self.checked(at, named(), NAME_RULE, "raised_plan");
-                    (raised_lines[0], _) = self.piece.place(member.span().start);
+                Member::Revoked => revoked = self.checked(at, time(value), row),
+                Member::RaisedPlan => {
+                    raised_lines[0] = line();
+                    raised_plan = self.checked(at, named(), row);
                 }
-                "raised_until" => {
-                    raised_until = self.checked(at, time(value), TIME_RULE, "raised_until");
-                    (raised_lines[1], _) = self.piece.place(member.span().start);
-                }
-                unknown => {
-                    let at = member.span().start;
-                    let hint = match crate::files::spelling::nearest(unknown, KNOWN.into_iter()) {
-                        Some(near) => format!("did you mean \"{near}\"?"),
-                        None => format!("known: {}", KNOWN.join(", ")),
-                    };
-                    self.problem(at, format!("unknown key \"{}\" in [[key]]", shown(unknown)), &hint);
+                Member::RaisedUntil => {
+                    raised_lines[1] = line();
+                    raised_until = self.checked(at, time(value), row);
                 }
             }
         }
-        let has = |member: &str| table.keys().any(|key| &**key.get_ref() == member);
-        for member in ["name", "plan", "sha256", "created"] {
-            let stands_in = member == "sha256" && peppered;
-            if !has(member) && !stands_in {
-                self.problem(0, format!("[[key]] needs \"{member}\""), "`herdgate key` writes whole tables");
+        let has = |member: Member| seen[member as usize];
+        for row in MEMBERS {
+            let is_missing = match row.need {
+                Need::Always => !has(row.member),
+                // The table that has neither is told of the plain one.
+                Need::OneDigest => row.member == Member::Sha256 && !has(row.member) && !peppered,
+                Need::Never => false,
+            };
+            if is_missing {
+                self.problem(0, format!("[[key]] needs \"{}\"", row.name), "`herdgate key` writes whole tables");
             }
         }
-        if has("sha256") && peppered {
+        if has(Member::Sha256) && peppered {
             self.problem(0, "\"sha256\" beside \"hmac_sha256\"".to_owned(), "a secret is kept in one form");
         }
-        if has("user_plan") && !has("on_behalf_of") {
+        if has(Member::UserPlan) && !has(Member::OnBehalfOf) {
             let hint = "on_behalf_of names the header that the users stand in";
             self.problem(0, "\"user_plan\" without \"on_behalf_of\"".to_owned(), hint);
         }
-        if has("raised_plan") != has("raised_until") {
+        if has(Member::RaisedPlan) != has(Member::RaisedUntil) {
             let hint = "a raise is a plan and its end; `herdgate key raise` writes both";
             self.problem(0, "\"raised_plan\" and \"raised_until\", one without the other".to_owned(), hint);
         }
@@ -438,11 +445,21 @@ impl EntryReader<'_> {
         })
     }
 
-    fn checked<T>(&mut self, at: usize, value: Option<T>, rule: &str, member: &str) -> Option<T> {
+    fn checked<T>(&mut self, at: usize, value: Option<T>, row: &MemberRow) -> Option<T> {
         if value.is_none() {
-            self.problem(at, format!("\"{member}\" must be {rule}"), "the value is not shown, in case it is a secret");
+            let what = format!("\"{}\" must be {}", row.name, row.form.phrase());
+            self.problem(at, what, "the value is not shown, in case it is a secret");
         }
         value
+    }
+
+    fn unknown(&mut self, at: usize, written: &str) {
+        let known = MEMBERS.iter().map(|row| row.name);
+        let hint = match crate::files::spelling::nearest(written, known.clone()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("known: {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        self.problem(at, format!("unknown key \"{}\" in [[key]]", shown(written)), &hint);
     }
 
     fn problem(&mut self, at: usize, what: String, hint: &str) {
@@ -451,31 +468,6 @@ impl EntryReader<'_> {
         self.findings.push(line, column, what, Some(hint));
     }
 }
-
-/// The members of `[[key]]`.
-const KNOWN: [&str; 15] = [
-    "name",
-    "plan",
-    "team",
-    "on_behalf_of",
-    "user_plan",
-    "sha256",
-    "hmac_sha256",
-    "weak",
-    "created",
-    "not_before",
-    "expires",
-    "retires",
-    "revoked",
-    "raised_plan",
-    "raised_until",
-];
-
-const HEADER_RULE: &str = "a header in lower case, such as x-openwebui-user-email, and none of a credential's";
-const HMAC_RULE: &str = "the HMAC-SHA-256 of the secret under the pepper, 64 hexadecimal digits";
-const NAME_RULE: &str = "1 to 64 letters, digits or any of _.@+-/:";
-const DIGEST_RULE: &str = "the SHA-256 digest of the secret, 64 hexadecimal digits";
-const TIME_RULE: &str = "a time such as 2026-01-31T12:00:00Z";
 
 fn time(value: &DeValue<'_>) -> Option<i64> {
     match value {
@@ -486,20 +478,11 @@ fn time(value: &DeValue<'_>) -> Option<i64> {
 }
 
 fn hex_digest(text: &str) -> Option<Digest> {
-    let digits = text.as_bytes();
     let mut digest = [0; 32];
-    if digits.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        let value = |digit: u8| char::from(digit).to_digit(16);
-        *byte = u8::try_from(value(*high)? * 16 + value(*low)?).ok()?;
-    }
-    Some(Digest(digest))
+    hex::decode_to_slice(text, &mut digest).ok().map(|()| Digest(digest))
 }
 
-/// A member's name as a message may show it. One that is long may be a secret in the wrong place.
+/// Returns a member's name as a message may show it. One that is long may be a secret in the wrong place.
 fn shown(name: &str) -> String {
     if name.chars().count() > 24 { "…".to_owned() } else { name.escape_debug().to_string() }
 }

@@ -38,7 +38,7 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 pub struct Secret(String);
 
 impl Secret {
-    /// A new key from the operating system's random generator.
+    /// Makes a new key from the operating system's random generator.
     ///
     /// # Errors
     /// Where the system has no randomness to give.
@@ -48,7 +48,7 @@ impl Secret {
         Ok(Secret::from_random(random))
     }
 
-    /// The key that these 256 bits make.
+    /// Makes the key of these 256 bits.
     pub fn from_random(random: [u8; 32]) -> Secret {
         let mut text = String::with_capacity(LENGTH);
         text.push_str(PREFIX);
@@ -58,7 +58,8 @@ impl Secret {
         Secret(text)
     }
 
-    /// A secret made elsewhere. A `weak` one may be short and repeat itself: somebody has said that this is known.
+    /// Takes a secret made elsewhere. A `weak` one may be short and repeat itself: somebody has said that this is
+    /// known.
     ///
     /// # Errors
     /// What is wrong with it; the secret is not in the message.
@@ -82,12 +83,12 @@ impl Secret {
         }
     }
 
-    /// The secret itself, to be shown once to its owner.
+    /// Returns the secret itself, to be shown once to its owner.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of it where there is no pepper.
+    /// Returns what is kept of it where there is no pepper.
     pub fn digest(&self) -> Digest {
         digest(self.0.as_bytes())
     }
@@ -99,12 +100,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The digest under which a presented credential is looked up.
+/// Returns the digest under which a presented credential is looked up.
 pub fn digest(presented: &[u8]) -> Digest {
     Digest(Sha256::digest(presented).into())
 }
 
-/// Whether a credential claims to be a key of ours (`hg_`) and cannot be one: wrong length, characters or checksum.
+/// Returns whether a credential claims to be a key of ours (`hg_`) and cannot be one: wrong length, characters or
+/// checksum.
 pub fn looks_malformed(presented: &[u8]) -> bool {
     let Some(digits) = presented.strip_prefix(PREFIX.as_bytes()) else { return false };
     if presented.len() != LENGTH || !digits.iter().all(u8::is_ascii_alphanumeric) {

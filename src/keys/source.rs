@@ -25,7 +25,7 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    /// A key file for its owner alone, without a pepper.
+    /// Makes a key file for its owner alone, without a pepper.
     pub fn new(path: &Path) -> KeyFile {
         KeyFile { path: path.to_owned(), allow_readable: false, pepper_file: None }
     }
@@ -40,7 +40,7 @@ impl KeyFile {
         open(&self.path, forbidden)
     }
 
-    /// The pepper; `None` where none is configured. It is read anew each time, so that it is not kept for long.
+    /// Reads the pepper; `None` where none is configured. It is read anew each time, so that it is not kept for long.
     ///
     /// # Errors
     /// What is wrong with its file; that there is none is wrong too.
@@ -60,7 +60,7 @@ impl KeyFile {
         Ok(Some(Pepper::new(pepper)))
     }
 
-    /// What is kept of a new secret, and whether it is keyed with the pepper.
+    /// Returns what is kept of a new secret, and whether it is keyed with the pepper.
     ///
     /// # Errors
     /// What is wrong with the pepper's file.

@@ -17,14 +17,14 @@ pub const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// Most bytes read of it: a million lines.
 const SIZE_MAX: u64 = 64 * 1024 * 1024;
 
-/// The file beside a key file.
+/// Returns the file beside a key file.
 pub fn path(key_file: &Path) -> PathBuf {
     let mut name = key_file.as_os_str().to_owned();
     name.push(".used");
     name.into()
 }
 
-/// What is written down: fingerprint → seconds since 1970. Lines that are none are passed over.
+/// Reads the file: fingerprint → seconds since 1970. Lines that are none are passed over.
 pub fn read(path: &Path) -> HashMap<u64, i64> {
     let Ok(file) = File::open(path) else { return HashMap::new() };
     let line = |line: String| {

@@ -16,27 +16,18 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Why the file was not changed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum WriteFault {
     /// The file as it is has problems.
-    Problems(Problems),
+    #[error(transparent)]
+    Problems(#[from] Problems),
     /// The system refused.
-    Io(PathBuf, io::Error),
+    #[error("{}: {_1}", _0.display())]
+    Io(PathBuf, #[source] io::Error),
     /// The change makes no sense on this file.
+    #[error("{0}")]
     Refused(String),
 }
-
-impl std::fmt::Display for WriteFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            WriteFault::Problems(problems) => problems.fmt(f),
-            WriteFault::Io(path, fault) => write!(f, "{}: {fault}", path.display()),
-            WriteFault::Refused(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for WriteFault {}
 
 /// Adds keys at the end of the file, all or none.
 ///
@@ -65,7 +56,7 @@ pub fn append(key_file: &KeyFile, new: &[Entry]) -> Result<(), WriteFault> {
     })
 }
 
-/// Marks every key of this name revoked. Answers how many were not before.
+/// Marks every key of this name revoked. Returns how many were not before.
 ///
 /// # Errors
 /// Also where there is no key of this name.
@@ -133,7 +124,7 @@ pub fn rotate(
     })
 }
 
-/// Holds a key to the limits of another plan for a time, or to its own again. Answers whether it was raised before.
+/// Lifts a key to the limits of another plan for a time, or puts it back to its own. Returns whether it was raised before.
 ///
 /// # Errors
 /// Also where the key has no secret that is not revoked, or is on that plan itself.
@@ -202,7 +193,7 @@ fn edit<'e>(text: &str, mut edit: impl FnMut(usize) -> Edit<'e>) -> String {
     edited
 }
 
-/// A `[[key]]` table as it stands in the file.
+/// Writes a `[[key]]` table as it stands in the file.
 fn block(entry: &Entry) -> String {
     let mut text = format!("[[key]]\nname = \"{}\"\nplan = \"{}\"\n", entry.name, entry.terms.plan);
     let file::Terms { plan: _, team, on_behalf_of, user_plan } = &entry.terms;
@@ -211,7 +202,7 @@ fn block(entry: &Entry) -> String {
             text.push_str(&format!("{member} = \"{value}\"\n"));
         }
     }
-    let digest = entry.digest.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest = hex::encode(entry.digest.0);
     let form = if entry.peppered { "hmac_sha256" } else { "sha256" };
     text.push_str(&format!("{form} = \"{digest}\"\ncreated = {}\n", date::format(entry.created_unix_ms)));
     if entry.weak {
@@ -239,7 +230,7 @@ fn change(
     let lock_path = beside(&path, "lock");
     let lock = owner_only().create(true).write(true).truncate(false).open(&lock_path).map_err(io_fault(&lock_path))?;
     lock.lock().map_err(io_fault(&lock_path))?;
-    let entries = file::entries(key_file).map_err(WriteFault::Problems)?;
+    let entries = file::entries(key_file)?;
     let mut text = String::new();
     let mut owner = None;
     match File::open(&path) {
@@ -253,7 +244,7 @@ fn change(
     }
     let Some(edited) = change(&text, &entries)? else { return Ok(()) };
     // What is written must be what is meant, whatever the file looked like.
-    file::read(edited.as_bytes(), &path.display().to_string(), |_| Ok(())).map_err(WriteFault::Problems)?;
+    file::read(edited.as_bytes(), &path.display().to_string(), |_| Ok(()))?;
     let new_path = beside(&path, "new");
     replace(&path, &new_path, edited.as_bytes(), owner).map_err(|fault| {
         let _ = std::fs::remove_file(&new_path);

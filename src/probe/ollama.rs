@@ -13,9 +13,10 @@ use crate::decision::request::endpoint::Endpoint;
 use crate::decision::request::name::ModelName;
 use crate::ledger::tokens::estimate::Calibration;
 use crate::ledger::tokens::form::Asked;
+use crate::time::date;
 use serde::Deserialize;
 use serde_json::value::{RawValue, Value};
-use toml::value::{Datetime, Offset};
+use std::time::UNIX_EPOCH;
 
 /// Lists the models on disk; what the others are not enough for.
 pub const TAGS: &str = "/api/tags";
@@ -300,44 +301,18 @@ fn unix_seconds(written: &str) -> Option<i64> {
     unix_ms(written).map(|ms| ms.div_euclid(1_000))
 }
 
-/// Milliseconds since 1970 of an RFC 3339 date with an offset.
+/// Returns the milliseconds since 1970 of an RFC 3339 date with an offset.
 pub fn unix_ms(written: &str) -> Option<i64> {
-    let parsed: Datetime = written.parse().ok()?;
-    let (date, time, offset) = (parsed.date?, parsed.time?, parsed.offset?);
-    let offset_minutes = match offset {
-        Offset::Z => 0,
-        Offset::Custom { minutes } => i64::from(minutes),
-    };
-    let days = days_since_1970(i64::from(date.year), i64::from(date.month), i64::from(date.day));
-    let seconds = i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + time.second.map_or(0, i64::from);
-    let ms = time.nanosecond.map_or(0, |ns| i64::from(ns / 1_000_000));
-    Some((days * 86_400 + seconds - offset_minutes * 60) * 1_000 + ms)
+    date::signed_unix_ms(&written.parse().ok()?)
 }
 
-/// Days since 1970 in the Gregorian calendar: years start in March, so that the leap day ends one.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = year - i64::from(month <= 2);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
-}
-
-/// Milliseconds since 1970 of a `Date` header (RFC 9110, 5.6.7, the form every server sends: `Sun, 06 Nov 1994 08:49:37 GMT`).
+/// Returns the milliseconds since 1970 of a `Date` header (RFC 9110, 5.6.7, the form every server sends:
+/// `Sun, 06 Nov 1994 08:49:37 GMT`). Its obsolete forms are not read.
 pub fn date_ms(written: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut parts = written.split_once(", ")?.1.strip_suffix(" GMT")?.split([' ', ':']);
-    let day = number(parts.next()?, 31)?;
-    let name = parts.next()?;
-    let month = MONTHS.iter().zip(1..).find_map(|(month, number)| (*month == name).then_some(number))?;
-    let year = number(parts.next()?, 9_999)?;
-    let (hour, minute) = (number(parts.next()?, 23)?, number(parts.next()?, 59)?);
-    let second = number(parts.next()?, 60)?;
-    let days = days_since_1970(year, month, day);
-    parts.next().is_none().then_some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000)
-}
-
-fn number(digits: &str, most: i64) -> Option<i64> {
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|number| plain && *number <= most)
+    // Those have more or less than three letters before a comma.
+    written.as_bytes().get(3).filter(|byte| **byte == b',')?;
+    let since = httpdate::parse_http_date(written).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok()
 }
 
 #[cfg(test)]
@@ -355,6 +330,8 @@ mod tests {
             ("Sat, 21 Nov 2026 12:00:00:00 GMT", None),
             ("Sat, 21 Nov 99999999999999999999 12:00:00 GMT", None),
             ("Sat, +1 Nov 2026 12:00:00 GMT", None),
+            ("Sun, 21 Nov 2026 12:00:00 GMT", None), // it is a Saturday
+            ("Sat Nov 21 12:00:00 2026", None),
             ("Sunday, 06-Nov-94 08:49:37 GMT", None),
             ("", None),
         ];

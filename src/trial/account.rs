@@ -73,7 +73,7 @@ impl Serialize for Headers {
 }
 
 impl<'v> Account<'v> {
-    /// The account of a decision on `view`, and of what the body asked for, where it was read.
+    /// Makes the account of a decision on `view`, and of what the body asked for, where it was read.
     pub fn new(view: &'v View, decided: &Decided<'v>, wish: Wish) -> Account<'v> {
         let Wish { model: requested, stream, max_output, num_ctx, keep_alive } = wish;
         let mut reply = reply::answer(200, "");
@@ -115,7 +115,7 @@ impl<'v> Account<'v> {
     }
 }
 
-/// What the client reads, of a refusal.
+/// Returns what the client reads, of a refusal.
 pub fn refused_with(decided: &Decided<'_>) -> Option<String> {
     match &decided.verdict {
         Verdict::Refuse(refusal) => Some(refusal_body(refusal, decided.dialect)),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Every server up, with the models that `[[server]] models` names.
+/// Returns a fleet with every server up, and the models that `[[server]] models` names.
 pub fn configured(policy: &Policy) -> FleetView {
     let server = |server: &crate::decision::plan::server::Server| {
         let models = server.models.iter().map(|name| model(name, "", false)).collect();
@@ -53,7 +53,7 @@ struct Quarantined {
     expected: String,
 }
 
-/// The fleet that `/status` of a running daemon tells, and who is shut out. `None` where that is no status.
+/// Returns the fleet that `/status` of a running daemon tells, and who is shut out. `None` where that is no status.
 pub fn reported(status: &str, now: Moment) -> Option<(FleetView, Blocks)> {
     let status: Status = serde_json::from_str(status).ok()?;
     // Whoever is not quarantined for a model has what is expected of it.

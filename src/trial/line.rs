@@ -22,12 +22,12 @@ pub enum Line<'l> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of a stream, none longer than `max` bytes.
+    /// Reads the lines of a stream, none longer than `max` bytes.
     pub fn new(from: R, max: usize) -> Lines<R> {
         Lines { from, max, line: Vec::new() }
     }
 
-    /// The next line; `None` at the end.
+    /// Returns the next line; `None` at the end.
     ///
     /// # Errors
     /// What the stream says.

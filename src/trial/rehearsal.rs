@@ -36,9 +36,9 @@ pub struct Rehearsal {
     /// The header that the proxy passes on for keys that name their users.
     passes: String,
     now: Moment,
-    /// What is on its way, by when it ends.
+    /// Requests in flight, by when they end.
     under_way: BinaryHeap<Reverse<(u64, u64)>>,
-    /// Receipts of what is on its way, by number.
+    /// Receipts of requests in flight, by number.
     receipts: HashMap<u64, (Box<str>, Observed)>,
     /// Requests put so far; each has its number as the proxy's identifier.
     count: u64,
@@ -57,8 +57,8 @@ pub struct Ruling<'v> {
 }
 
 impl Rehearsal {
-    /// A gate with empty books on this configuration, these keys and this fleet. `now` is the time of requests that do not
-    /// say when they come.
+    /// Makes a gate with no usage yet on this configuration, these keys and this fleet. `now` is the time of requests
+    /// that do not say when they come.
     pub fn new(config: Config, keys: KeySet, fleet: FleetView, blocks: Blocks, passes: &str, now: Moment) -> Rehearsal {
         let state = Arc::new(State::new());
         state.publish_policy(Arc::new(config.policy));
@@ -85,7 +85,7 @@ impl Rehearsal {
         }
     }
 
-    /// What decisions are taken on. Rulings borrow from it.
+    /// Returns what decisions are taken on. Rulings borrow from it.
     pub fn view(&self) -> Arc<View> {
         self.view.clone()
     }
@@ -166,7 +166,7 @@ impl Rehearsal {
     }
 }
 
-/// What a request says it used.
+/// Returns what a request says it used.
 fn observed(usage: &Usage) -> Observed {
     Observed {
         complete: true,
@@ -178,7 +178,7 @@ fn observed(usage: &Usage) -> Observed {
     }
 }
 
-/// What the body asks for, where the decision came as far as reading it.
+/// Returns what the body asks for, where the decision came as far as reading it.
 fn wish(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> Wish {
     if let Verdict::Refuse(refusal) = &decided.verdict
         && Step::refusing(&refusal.reason) < Step::Model

@@ -60,11 +60,13 @@ pub struct Usage {
 }
 
 /// What is wrong with a request's text. Holds nothing of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestFault(pub String);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RequestFault(String);
 
 impl RequestFault {
-    fn new(what: impl Into<String>) -> RequestFault {
+    /// Makes one of what is wrong, which must hold nothing of the text.
+    pub fn new(what: impl Into<String>) -> RequestFault {
         RequestFault(what.into())
     }
 }
@@ -95,7 +97,7 @@ impl<'t> Request<'t> {
         Ok(request)
     }
 
-    /// When it comes, in milliseconds since 1970; `None` where it does not say.
+    /// Returns when it comes, in milliseconds since 1970; `None` where it does not say.
     ///
     /// # Errors
     /// It is no time.
@@ -104,7 +106,7 @@ impl<'t> Request<'t> {
         self.at.as_deref().map(|at| date::parse(at).ok_or_else(wrong)).transpose()
     }
 
-    /// The body's bytes.
+    /// Returns the body's bytes.
     ///
     /// # Errors
     /// `body_base64` is no base64, or `body_size` contradicts the body.
@@ -125,8 +127,8 @@ impl<'t> Request<'t> {
         }
     }
 
-    /// What a proxy asks that passes on the header `passes` for keys that name their users. `None` where method or path is
-    /// empty, which no proxy can ask.
+    /// Returns what a proxy asks that passes on the header `passes` for keys that name their users. `None` where method
+    /// or path is empty, which no proxy can ask.
     pub fn inquiry<'a>(&'a self, uid: &'a [u8], passes: &'a str, bytes: &'a [u8]) -> Option<Inquiry<'a>> {
         if self.method.is_empty() || self.path.is_empty() {
             return None;
@@ -145,7 +147,7 @@ impl<'t> Request<'t> {
         })
     }
 
-    /// Whether a header of this name stands.
+    /// Returns whether a header of this name stands.
     pub fn has(&self, name: &str) -> bool {
         self.values(name).next().is_some()
     }
@@ -160,15 +162,15 @@ impl<'t> Request<'t> {
             .fold(Field::default(), |field, value| Field { value: Some(value), count: field.count.saturating_add(1) })
     }
 
-    /// The first `Content-Encoding` that says anything but `identity`.
+    /// Returns the first `Content-Encoding` that says anything but `identity`.
     fn encoding(&self) -> Option<&[u8]> {
         self.values("content-encoding").find(|value| !value.is_empty() && !value.eq_ignore_ascii_case(b"identity"))
     }
 }
 
-/// A key set in which `secret` stands for the key called `name`, so that a request can be tried without the key's own
-/// secret. Of several secrets of the name it stands for the last that can be used, else for the last. `None` where there is
-/// no such key.
+/// Returns a key set in which `secret` stands for the key called `name`, so that a request can be tried without the
+/// key's own secret. Of several secrets of the name it stands for the last that can be used, else for the last. `None`
+/// where there is no such key.
 pub fn lent(keys: &KeySet, name: &str, secret: &[u8], now_unix_ms: i64) -> Option<KeySet> {
     let named = || keys.iter().filter(|key| *key.name == *name);
     let usable = named().filter(|key| {
@@ -181,7 +183,7 @@ pub fn lent(keys: &KeySet, name: &str, secret: &[u8], now_unix_ms: i64) -> Optio
     lent.insert(Digest::of(secret), key).then_some(lent)
 }
 
-/// What serde found, told without a byte of the text.
+/// Tells what serde found, without a byte of the text.
 fn fault(text: &str, error: &serde_json::Error) -> RequestFault {
     let Ok(value) = serde_json::from_str::<Value>(text) else {
         return RequestFault(format!("is not JSON (column {})", error.column()));

@@ -616,6 +616,34 @@ fn standard_input_exit_statuses_and_files_that_are_not_there() {
     }
 }
 
+/// In June it is noon of UTC when a day begins in Auckland.
+#[test]
+fn a_budget_s_day_begins_where_the_configuration_says() {
+    const SPENT: &str = "429 quota_exceeded budget";
+    let check = |zone: &str, expected: [&str; 4], ends: &str| {
+        let site = Site::new(&format!("zone-{}", zone.replace('/', "-")));
+        let path = site.folder.join("herdgate.toml");
+        fs::write(&path, format!("{CONFIG}\n[ledger]\ntime_zone = \"{zone}\"\n")).unwrap();
+        let (_, secret, _) = site.run(&["key", "new", "--name", "ann", "--plan", "frugal", "--print"], b"");
+        let at = |time: &str| {
+            let used = json!({ "at": format!("2026-06-01T{time}Z"), "usage": { "in": 100, "out": 895 } });
+            with(with(chat(secret.trim(), "llama3.2:3b"), asking_for(10)), used)
+        };
+        let lines = ["11:58:00", "11:59:59", "12:00:00", "23:59:59"].map(|time| at(time).to_string()).join("\n");
+        let (status, out, err) = site.run(&["replay", "-"], lines.as_bytes());
+        let verdicts: Vec<String> =
+            out.lines().map(|line| told(&serde_json::from_str(line).unwrap()).replace("gpu2", "gpu1")).collect();
+        assert_eq!((status, verdicts), (0, expected.map(str::to_owned).to_vec()), "{zone}: {err}");
+        let ask = ["explain", "POST", "/api/chat", "--key", "ann", "--at", "2026-06-01T11:00:00Z", "--json"];
+        let body = asking_for(10)["body"].as_str().unwrap().to_owned();
+        let (_, out, err) = site.run(&[&ask[..], &["-d", &body]].concat(), b"");
+        let explained: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
+        assert_eq!(explained["headers"]["x-ratelimit-reset-tokens"], ends, "{zone}: {explained}");
+    };
+    check("UTC", ["gpu1", SPENT, SPENT, SPENT], "13h0m0s");
+    check("Pacific/Auckland", ["gpu1", SPENT, "gpu1", SPENT], "1h0m0s");
+}
+
 #[test]
 fn a_reader_that_leaves_is_no_fault() {
     let site = Site::new("pipe");

@@ -3,6 +3,8 @@
 
 use herdgate::config::compile::compile;
 use herdgate::config::reload::{follow, needs_restart};
+use herdgate::config::schema::{Key, Kind};
+use herdgate::config::sections::SECTIONS;
 use herdgate::config::{Config, document};
 use herdgate::decision::plan::allowance::{Allowance, LeftOpen, Loaded};
 use herdgate::decision::plan::policy::RouteClasses;
@@ -14,6 +16,7 @@ use herdgate::files::watch::FileWatch;
 use herdgate::net::listen::Address;
 use herdgate::shared_store::address::OnStoreDown;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -317,11 +320,37 @@ async fn a_changed_configuration_is_taken_up_and_so_it_is_on_sighup() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// A key that nobody asks for would be checked, documented as enforced, and ignored.
+#[test]
+fn every_enforced_key_of_the_schema_is_asked_for_and_no_other() {
+    fn walk(keys: &[Key], enforced: bool, names: &mut BTreeSet<&'static str>) {
+        for key in keys.iter().filter(|key| key.enforced == enforced) {
+            match key.kind {
+                Kind::Table(inner) => walk(inner, enforced, names),
+                Kind::Sections(section) => walk(section.keys, enforced, names),
+                _ => drop(names.insert(key.name)),
+            }
+        }
+    }
+    let mut names = BTreeSet::new();
+    SECTIONS.iter().filter(|section| section.enforced).for_each(|section| walk(section.keys, true, &mut names));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+    let mut asked = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let source: String = fs::read_to_string(entry.unwrap().path()).unwrap().split_whitespace().collect();
+        for call in ["key!(\"", "ChoiceOf::named(\""] {
+            asked.extend(source.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    }
+    let asked: BTreeSet<&str> = asked.iter().map(String::as_str).collect();
+    assert_eq!(asked, names);
+}
+
 /// `docs/configuration.md` is written by this test where HERDGATE_BLESS is set.
 #[test]
 fn the_reference_page_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
-    let page = document::markdown();
+    let page = document::markdown() + &herdgate::keys::schema::markdown();
     if std::env::var_os("HERDGATE_BLESS").is_some() {
         fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
         fs::write(path, &page).unwrap();

@@ -28,10 +28,10 @@ impl Unbounded {
     /// Returns the line to add to the plan.
     pub fn hint(self) -> &'static str {
         match self {
-            Unbounded::Concurrency => "concurrency = 8",
-            Unbounded::MaxOutput => "max_output = 4096",
-            Unbounded::LeftOpen => "left_open = \"refuse\"",
-            Unbounded::MaxContext => "max_context = 16384",
+            Unbounded::Concurrency => "concurrency (such as 8)",
+            Unbounded::MaxOutput => "max_output (such as 4096)",
+            Unbounded::LeftOpen => "left_open (to \"refuse\")",
+            Unbounded::MaxContext => "max_context (such as 16384)",
         }
     }
 }
@@ -62,13 +62,13 @@ pub fn overshoot_of(policy: &Policy, terms: &Terms, allowance: &Allowance) -> Op
     Some(bound())
 }
 
-/// Returns the overshoot in words.
+/// Returns the overshoot in words, which end the sentence "a burst can exceed its token limits …".
 pub fn told(overshoot: Result<u64, Unbounded>) -> String {
     match overshoot {
-        Ok(tokens) => format!(
-            "passed by at most {tokens} tokens (concurrency x max_context, if no server's own context is larger)"
-        ),
-        Err(lacking) => format!("passed by no bounded amount; {} would help bound it", lacking.hint()),
+        Ok(tokens) => {
+            format!("by at most {tokens} tokens (concurrency x max_context, if no server's own context is larger)")
+        }
+        Err(lacking) => format!("without bound; set {} to bound it", lacking.hint()),
     }
 }
 
