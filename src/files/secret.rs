@@ -1,18 +1,24 @@
 //! The key of receipts: 256 random bits in a file of their own, made at first start and shared by replicas.
 
 use rand::TryRng as _;
+use secrecy::{ExposeSecret, SecretBox};
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use zeroize::Zeroizing;
 
-/// Reads the key, or makes the file where there is none.
+/// A key of 256 bits, which is wiped from memory when it is dropped and is never shown.
+pub type Key = SecretBox<[u8; 32]>;
+
+/// Returns the key in the file, or makes the file where there is none.
 ///
 /// # Errors
 /// What the operating system says; [`io::ErrorKind::InvalidData`] where the file holds something else, or others may read
 /// it. Never shows the content.
-pub fn load_or_make(path: &Path) -> io::Result<[u8; 32]> {
-    match fs::read_to_string(path) {
+pub fn load_or_make(path: &Path) -> io::Result<Key> {
+    match fs::read_to_string(path).map(Zeroizing::new) {
         Ok(text) => {
             let mode = fs::metadata(path)?.permissions().mode();
             if mode & 0o077 != 0 {
@@ -25,10 +31,15 @@ pub fn load_or_make(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-fn make(path: &Path) -> io::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    rand::rngs::SysRng.try_fill_bytes(&mut key).map_err(io::Error::other)?;
-    let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+fn make(path: &Path) -> io::Result<Key> {
+    let mut filled = Ok(());
+    let key = Key::init_with_mut(|key| filled = rand::rngs::SysRng.try_fill_bytes(key));
+    filled.map_err(io::Error::other)?;
+    let mut text = Zeroizing::new(String::with_capacity(64));
+    for byte in key.expose_secret() {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
     // Not there a moment ago: whoever made it since is another replica, whose key is read at the next start.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
@@ -37,15 +48,21 @@ fn make(path: &Path) -> io::Result<[u8; 32]> {
     Ok(key)
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut key = [0; 32];
+fn unhex(text: &str) -> Option<Key> {
     if text.len() != 64 || !text.is_ascii() {
         return None;
     }
-    for (position, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * position..2 * position + 2)?, 16).ok()?;
-    }
-    Some(key)
+    let mut digits = Some(());
+    let key = Key::init_with_mut(|key| {
+        for (position, byte) in key.iter_mut().enumerate() {
+            let read = text.get(2 * position..2 * position + 2).map(|pair| u8::from_str_radix(pair, 16));
+            match read {
+                Some(Ok(value)) => *byte = value,
+                _ => digits = None,
+            }
+        }
+    });
+    digits.map(|()| key)
 }
 
 fn invalid(what: &str) -> io::Error {

@@ -10,7 +10,7 @@ use super::scripts::Scripts;
 use crate::shared_store::address::StoreAddress;
 use crate::time::clock::Clock;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -40,7 +40,6 @@ pub struct Link {
     pub scripts: Scripts,
     /// What is counted.
     pub counts: Arc<Counts>,
-    client: Client,
     address: StoreAddress,
     pace: Pace,
     clock: Clock,
@@ -59,11 +58,10 @@ struct State {
 impl Link {
     /// The way to this store; nothing is connected yet. `None` where the address cannot be used.
     pub fn new(address: StoreAddress, pace: Pace, clock: Clock) -> Option<Link> {
-        let client = Client::open(address.info().clone()).ok()?;
+        address.client().ok()?;
         Some(Link {
             scripts: Scripts::default(),
             counts: Arc::default(),
-            client,
             address,
             pace,
             clock,
@@ -186,7 +184,8 @@ impl Link {
     async fn connect(&self) -> Result<MultiplexedConnection, Trouble> {
         // The deadlines are ours, around all of it.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
+        let client = self.address.client().map_err(|error| trouble(&error))?;
+        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = connected.map_err(|error| trouble(&error))?;
         let beat = self.scripts.beat.key(keyspace::BEAT).invoke_async::<u8>(&mut connection).await;
         beat.map_err(|error| trouble(&error))?;

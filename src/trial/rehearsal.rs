@@ -65,7 +65,7 @@ impl Rehearsal {
         state.publish_fleet(Arc::new(fleet));
         state.change_blocks(|_| Some(blocks));
         // Receipts never leave this process.
-        let receipts = Receipts::new(rand::random(), 1);
+        let receipts = Receipts::new(rand::random::<[u8; 32]>(), 1);
         let mut gate = Gate::new(state.clone(), Arc::new(Metrics::new()), Clock::new(), receipts);
         gate.recent = Arc::new(Recent::holding(0));
         gate.set_max_stream_ns(u64::try_from(config.settings.max_stream.as_nanos()).unwrap_or(u64::MAX));
