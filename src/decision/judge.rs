@@ -77,7 +77,7 @@ impl Claim<'_> {
 /// No HAProxy buffer is this small: `tune.bufsize` defaults to 16 KiB.
 const PREFIX_MIN: usize = 4096;
 
-/// Judges an inquiry: the steps of `DESIGN.md`, in order. Each step can only end the decision or narrow it.
+/// Judges an inquiry in fixed steps, each of which can only end the decision or narrow it.
 pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'v> {
     judge_with(view, inquiry, &Afresh, now)
 }

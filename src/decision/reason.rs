@@ -98,7 +98,7 @@ pub enum Reason {
     QueueTimeout,
 }
 
-/// The public code of a refusal (`DESIGN.md`, Answers).
+/// The public code of a refusal, as a client reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     /// 401

@@ -10,14 +10,14 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// A key of 256 bits, which is wiped from memory when it is dropped and is never shown.
-pub type Key = SecretBox<[u8; 32]>;
+pub type ReceiptKey = SecretBox<[u8; 32]>;
 
 /// Returns the key in the file, or makes the file where there is none.
 ///
 /// # Errors
 /// What the operating system says; [`io::ErrorKind::InvalidData`] where the file holds something else, or others may read
 /// it. Never shows the content.
-pub fn load_or_make(path: &Path) -> io::Result<Key> {
+pub fn load_or_make(path: &Path) -> io::Result<ReceiptKey> {
     match fs::read_to_string(path).map(Zeroizing::new) {
         Ok(text) => {
             let mode = fs::metadata(path)?.permissions().mode();
@@ -31,9 +31,9 @@ pub fn load_or_make(path: &Path) -> io::Result<Key> {
     }
 }
 
-fn make(path: &Path) -> io::Result<Key> {
+fn make(path: &Path) -> io::Result<ReceiptKey> {
     let mut filled = Ok(());
-    let key = Key::init_with_mut(|key| filled = rand::rngs::SysRng.try_fill_bytes(key));
+    let key = ReceiptKey::init_with_mut(|key| filled = rand::rngs::SysRng.try_fill_bytes(key));
     filled.map_err(io::Error::other)?;
     let mut text = Zeroizing::new(String::with_capacity(64));
     for byte in key.expose_secret() {
@@ -48,12 +48,12 @@ fn make(path: &Path) -> io::Result<Key> {
     Ok(key)
 }
 
-fn unhex(text: &str) -> Option<Key> {
+fn unhex(text: &str) -> Option<ReceiptKey> {
     if text.len() != 64 || !text.is_ascii() {
         return None;
     }
     let mut digits = Some(());
-    let key = Key::init_with_mut(|key| {
+    let key = ReceiptKey::init_with_mut(|key| {
         for (position, byte) in key.iter_mut().enumerate() {
             let read = text.get(2 * position..2 * position + 2).map(|pair| u8::from_str_radix(pair, 16));
             match read {

@@ -248,11 +248,6 @@ impl MemoryLedger {
         books.restore_open(open, now);
     }
 
-    /// Requests on their way to a server, by its key.
-    pub fn on_their_way_to(&self, server_key: u64) -> u32 {
-        self.lock().slots().of_server(server_key)
-    }
-
     /// Changes how long a slot may stay open.
     pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
         self.lock().set_max_stream_ns(max_stream_ns);

@@ -12,12 +12,13 @@ use crate::gate::{Gate, Sharing};
 use crate::keys::{self, KeyFile};
 use crate::mailbox::traffic::Traffic;
 use crate::metrics::{Metrics, Port};
-use crate::net::listen::{self, Address, Bound};
+use crate::net::listen::{self, Address, Bound, SOCKET_MODE};
 use crate::probe::{self, Client, Schedule, Senses};
 use crate::shared_store::{self, Share, SharedLedger};
 use crate::store::{self, Store, StoreFault};
 use crate::time::clock::Clock;
 use crate::{agent_check, jwks, nginx, settle, spop};
+use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::io;
@@ -45,9 +46,6 @@ const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 /// How often slots are looked at for expiry.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Mode of unix sockets that a proxy connects to: owner and group.
-const SOCKET_MODE: u32 = 0o660;
 
 /// Why the daemon did not start, or stopped by itself.
 #[derive(Debug)]
@@ -94,7 +92,7 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
     state.publish_policy(Arc::new(policy));
     state.publish_keys(Arc::new(keys));
     let metrics = Arc::new(Metrics::new());
-    let receipts = Receipts::new(secret(&settings.secret_file), replica(&settings));
+    let receipts = Receipts::new(secret(&settings.secret_file).expose_secret(), replica(&settings));
     let gate = Arc::new(Gate::new(state.clone(), metrics.clone(), clock.clone(), receipts));
     gate.set_max_stream_ns(nanoseconds(settings.max_stream));
     gate.set_zone(settings.ledger.time_zone.clone());
@@ -479,10 +477,10 @@ fn write_uses(gate: &Gate, state: &State, path: &Path) {
 }
 
 /// The key of receipts. A daemon that cannot keep one still serves: its receipts die with it, and so do its slots.
-fn secret(path: &Path) -> [u8; 32] {
+fn secret(path: &Path) -> secret_file::ReceiptKey {
     secret_file::load_or_make(path).unwrap_or_else(|error| {
         tracing::error!(file = %path.display(), %error, "no lasting key of receipts; this run uses one of its own");
-        rand::random()
+        secret_file::ReceiptKey::init_with_mut(|key| rand::fill(&mut key[..]))
     })
 }
 

@@ -6,7 +6,7 @@ use crate::harness::client::{Request, Response, send};
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::stack::{Front, Stack};
 use herdgate::decision::caller::keyset::Pepper;
-use herdgate::files::secret::Key;
+use herdgate::files::secret::ReceiptKey;
 use herdgate::gate::receipt::Receipts;
 use herdgate::keys::Secret;
 use herdgate::shared_store::address::StoreAddress;
@@ -233,7 +233,7 @@ fn nothing_secret_is_written_anywhere_behind_real_nginx() {
 #[test]
 fn what_holds_a_secret_wipes_it_when_dropped_and_never_shows_it() {
     fn wipes<T: zeroize::ZeroizeOnDrop>() {}
-    wipes::<Key>(); // the receipts' key, as read from its file
+    wipes::<ReceiptKey>(); // the receipts' key, as read from its file
     wipes::<Sha256>(); // the same and the pepper, as they are used: HMAC keeps its key as two states of SHA-256
     wipes::<SecretString>(); // the shared store's password
     wipes::<zeroize::Zeroizing<String>>(); // an API key while it is made
@@ -242,7 +242,7 @@ fn what_holds_a_secret_wipes_it_when_dropped_and_never_shows_it() {
     let bytes: [u8; 32] = word.as_bytes().try_into().unwrap();
     let debug_of_bytes = "104, 117, 110, 116, 101, 114, 50";
     let shown = [
-        format!("{:?}", Key::new(Box::new(bytes))),
+        format!("{:?}", ReceiptKey::new(Box::new(bytes))),
         format!("{:?}", Receipts::new(bytes, 1)),
         format!("{:?}", Pepper::new(&bytes)),
         format!("{:?}", Secret::imported(word, true).unwrap()),
