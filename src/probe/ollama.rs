@@ -47,7 +47,8 @@ pub async fn ask(client: &Client, base: &str) -> Result<(Inventory, usize), Fail
     Ok((Inventory { models: models.entries, loaded: loaded.entries, version, full: false }, skipped))
 }
 
-/// The models in memory, and the server's clock in milliseconds since 1970 where it tells it. None on a server too old to say.
+/// Returns the models in memory, and the server's clock in milliseconds since 1970 where it tells it. None on a server
+/// too old to say.
 ///
 /// # Errors
 /// As [`Client::get`], `status`, and `body`.
@@ -212,7 +213,7 @@ struct Tag {
     remote_model: Option<Value>,
 }
 
-/// The models of an answer to `/api/tags`.
+/// Returns the models of an answer to `/api/tags`.
 ///
 /// # Errors
 /// `body`.
@@ -249,7 +250,7 @@ struct Running {
     context_length: Option<u64>,
 }
 
-/// The loaded models of an answer to `/api/ps`.
+/// Returns the loaded models of an answer to `/api/ps`.
 ///
 /// # Errors
 /// `body`.
@@ -270,7 +271,7 @@ pub fn parse_ps(bytes: &[u8]) -> Result<Parsed<LoadedModel>, Failure> {
     }))
 }
 
-/// The version of an answer to `/api/version`; `None` where it is empty or unfit to show.
+/// Returns the version of an answer to `/api/version`; `None` where it is empty or unfit to show.
 ///
 /// # Errors
 /// `body`.
@@ -288,19 +289,20 @@ fn digest(written: Option<String>) -> Box<str> {
     digest.strip_prefix("sha256:").map(Into::into).unwrap_or(digest)
 }
 
-/// Whose a model is, as Ollama's `/v1/models` says it (`openai/openai.go`): the namespace, `library` where none stands.
+/// Returns whose a model is, as Ollama's `/v1/models` says it (`openai/openai.go`): the namespace, or `library` where
+/// there is none.
 fn namespace(name: &ModelName) -> &str {
     let mut parts = name.as_str().rsplit('/');
     parts.next();
     parts.next().unwrap_or("library")
 }
 
-/// Seconds since 1970 of an RFC 3339 date with an offset.
+/// Returns the seconds since 1970 of an RFC 3339 date with an offset.
 fn unix_seconds(written: &str) -> Option<i64> {
     unix_ms(written).map(|ms| ms.div_euclid(1_000))
 }
 
-/// Milliseconds since 1970 of an RFC 3339 date with an offset.
+/// Returns the milliseconds since 1970 of an RFC 3339 date with an offset.
 pub fn unix_ms(written: &str) -> Option<i64> {
     let parsed: Datetime = written.parse().ok()?;
     let (date, time, offset) = (parsed.date?, parsed.time?, parsed.offset?);
@@ -314,14 +316,15 @@ pub fn unix_ms(written: &str) -> Option<i64> {
     Some((days * 86_400 + seconds - offset_minutes * 60) * 1_000 + ms)
 }
 
-/// Days since 1970 in the Gregorian calendar: years start in March, so that the leap day ends one.
+/// Returns the days since 1970 in the Gregorian calendar: years start in March, so that the leap day ends one.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
 }
 
-/// Milliseconds since 1970 of a `Date` header (RFC 9110, 5.6.7, the form every server sends: `Sun, 06 Nov 1994 08:49:37 GMT`).
+/// Returns the milliseconds since 1970 of a `Date` header (RFC 9110, 5.6.7, the form every server sends: `Sun, 06 Nov
+/// 1994 08:49:37 GMT`).
 pub fn date_ms(written: &str) -> Option<i64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut parts = written.split_once(", ")?.1.strip_suffix(" GMT")?.split([' ', ':']);

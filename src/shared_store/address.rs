@@ -10,9 +10,9 @@ use std::fmt;
 pub enum OnStoreDown {
     /// Each herdgate grants its share of each limit.
     Local,
-    /// All is granted that is limited only by numbers.
+    /// Every request is granted that only a numeric limit could refuse.
     Allow,
-    /// What is metered is refused.
+    /// Every request that has a limit is refused.
     Deny,
 }
 
@@ -28,24 +28,24 @@ pub struct StoreAddress {
     shown: String,
 }
 
-/// Why an address is none: what is wrong, and what to write instead. Never holds what was written.
+/// Why an address cannot be used, and what to write instead. Never holds what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the address {what}")]
 pub struct StoreAddressFault {
-    /// "… is wrong".
+    /// What is wrong, as the end of a sentence that begins with the setting's name.
     pub what: &'static str,
-    /// A correction.
+    /// What to write instead.
     pub hint: Option<&'static str>,
 }
 
-/// What to write.
+/// The hint for most faults.
 const FORM: &str = "write \"redis://HOST:PORT/DATABASE\"";
 
 impl StoreAddress {
     /// Reads an address.
     ///
     /// # Errors
-    /// [`StoreAddressFault`] where it is none.
+    /// [`StoreAddressFault`] where the text is not a usable address.
     pub fn parse(written: &str) -> Result<StoreAddress, StoreAddressFault> {
         let fault = |what, hint| Err(StoreAddressFault { what, hint });
         if written.starts_with("rediss://") {

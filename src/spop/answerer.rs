@@ -11,7 +11,7 @@ use crate::metrics::Port;
 
 /// Answers questions. Shared by all connections, and called from many threads at once.
 pub trait Answerer: Send + Sync + 'static {
-    /// This moment, on the clock that [`Answerer::answer`] measures by.
+    /// Returns this moment, on the clock that [`Answerer::answer`] measures by.
     fn now(&self) -> Moment;
 
     /// Fills in the answer to one NOTIFY that was read at `received`, and tells what was wrong with the question, if
@@ -23,12 +23,12 @@ pub trait Answerer: Send + Sync + 'static {
         ack: &mut AckWriter<'_>,
     ) -> Option<Malformed>;
 
-    /// Whether answers may have to wait for somebody else: then [`Answerer::answer_later`] answers.
+    /// Returns whether answers may have to wait for somebody else: then [`Answerer::answer_later`] answers.
     fn waits(&self) -> bool {
         false
     }
 
-    /// As [`Answerer::answer`]; `write` is called once, with what fills in the answer.
+    /// Answers as [`Answerer::answer`] does; calls `write` once, with what fills in the answer.
     fn answer_later(
         &self,
         messages: Result<Messages<'_>, WireError>,

@@ -16,12 +16,11 @@ use super::wire::WireError;
 use crate::decision::moment::Moment;
 use crate::metrics::{Frame, Metrics};
 use crate::net::log_throttle::Complaints;
+use futures_util::future::join_all;
 use std::fmt::Display;
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -127,24 +126,7 @@ async fn together<A: Answerer>(
         let malformed = answerer.answer_later(messages, received, write).await;
         (bytes, malformed)
     });
-    side_by_side(answers.map(Box::pin).collect()).await
-}
-
-/// Drives some futures to their ends at once.
-async fn side_by_side<F: Future>(mut running: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
-    let mut ended: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut all = true;
-        for (future, end) in running.iter_mut().zip(&mut ended).filter(|(_, end)| end.is_none()) {
-            match future.as_mut().poll(context) {
-                Poll::Ready(output) => *end = Some(output),
-                Poll::Pending => all = false,
-            }
-        }
-        if all { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    ended.into_iter().flatten().collect()
+    join_all(answers).await
 }
 
 struct Connection<'s, A, S, P> {
@@ -316,8 +298,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         Ok(())
     }
 
-    /// Room for a frame of `needed` bytes: twice what has arrived, so that memory follows bytes and not promises. False where
-    /// all connections together hold as much as they may.
+    /// Makes room for a frame of `needed` bytes: twice what has arrived, so that memory follows bytes and not promises.
+    /// Returns false where all connections together hold as much as they may.
     fn make_room(&mut self, needed: usize) -> bool {
         if self.input.len() == self.input.capacity() {
             let room = self.input.len().saturating_mul(2).min(needed).max(IDLE_BYTES);
@@ -329,12 +311,12 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         true
     }
 
-    /// Whether something about this connection changes with time alone.
+    /// Returns whether something about this connection changes with time alone.
     fn needs_ticks(&self) -> bool {
         !self.input.is_empty() || self.input.capacity() > IDLE_BYTES || self.output.capacity() > IDLE_BYTES
     }
 
-    /// Lets large buffers go when nothing happened since the last tick; false where a frame has stalled.
+    /// Frees large buffers when nothing happened since the last tick. Returns false where a frame has stalled.
     fn tick(&mut self) -> bool {
         if self.progress {
             self.progress = false;
