@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 /// Fingerprints of secrets and when they last authenticated. Bounded by the keys of the file: nothing else is noted.
 #[derive(Debug, Default)]
 pub struct LastUsed {
-    /// A fingerprint is a piece of a digest and needs no further mixing.
+    /// Sharded, because every decision that authenticates notes a use while the others do.
     unix_s: DashMap<u64, AtomicI64, foldhash::fast::RandomState>,
     changed: AtomicBool,
 }
