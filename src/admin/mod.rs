@@ -36,9 +36,6 @@ use tokio_util::sync::CancellationToken;
 /// Most connections at once: scrapers, probes and people.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Permission of the control socket's file: its owner and group.
-pub const CONTROL_MODE: u32 = 0o660;
-
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";

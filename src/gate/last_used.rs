@@ -1,15 +1,13 @@
 //! When each secret was last used: noted by decisions in memory, to the second, and written down by others.
 
-use crate::decision::caller::keyset::DigestHasher;
 use dashmap::DashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// Fingerprints of secrets and when they last authenticated. Bounded by the keys of the file: nothing else is noted.
 #[derive(Debug, Default)]
 pub struct LastUsed {
-    /// A fingerprint is a piece of a digest and needs no further mixing.
-    unix_s: DashMap<u64, AtomicI64, BuildHasherDefault<DigestHasher>>,
+    /// Sharded, because every decision that authenticates notes a use while the others do.
+    unix_s: DashMap<u64, AtomicI64, foldhash::fast::RandomState>,
     changed: AtomicBool,
 }
 

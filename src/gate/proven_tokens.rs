@@ -6,7 +6,7 @@
 //! with the whole memory whenever the policy or any issuer's keys change: a key that was removed proves nothing a moment
 //! later.
 
-use crate::decision::caller::keyset::{Digest, DigestHasher};
+use crate::decision::caller::keyset::Digest;
 use crate::decision::caller::token::issuer::shared_scope;
 use crate::decision::caller::token::verify::verify;
 use crate::decision::caller::token::{Issuer, TokenFault, Tokens, User, Verified};
@@ -17,7 +17,6 @@ use crate::mailbox::wanted::Wanted;
 use crate::metrics::{Metrics, Proof};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Longest a token is remembered without being proven again, in nanoseconds: five minutes.
@@ -102,7 +101,7 @@ struct Remembered {
     epoch: u64,
 }
 
-type Half = HashMap<Digest, Entry, BuildHasherDefault<DigestHasher>>;
+type Half = HashMap<Digest, Entry, foldhash::fast::RandomState>;
 
 #[derive(Debug, Clone)]
 struct Entry {

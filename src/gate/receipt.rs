@@ -15,8 +15,10 @@
 use crate::decision::plan::limits::Scope;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::borrow::Borrow;
 use std::fmt::Write;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// Seconds a receipt lives. HAProxy redeems it within the same request.
 pub const LIFETIME_S: i64 = 30;
@@ -60,7 +62,7 @@ pub struct Claimed {
 pub struct Receipts {
     /// Which process wrote a receipt.
     replica: u64,
-    /// With the key taken in, which each receipt would otherwise pay for anew.
+    /// With the key taken in, which each receipt would otherwise pay for anew. Wipes itself when dropped, as does each copy.
     keyed: Hmac<Sha256>,
 }
 
@@ -109,12 +111,12 @@ impl std::fmt::Debug for Receipts {
 }
 
 impl Receipts {
-    /// Receipts under this key, of the process called `replica` (any number that no other process shares).
-    pub fn new(key: [u8; 32], replica: u64) -> Receipts {
+    /// Returns the receipts of the process called `replica`, any number that no other process shares, under this key.
+    pub fn new(key: impl Borrow<[u8; 32]>, replica: u64) -> Receipts {
         // Padded with zeroes to SHA-256's block, as HMAC itself would (RFC 2104 section 2).
-        let mut block = [0; 64];
-        block[..32].copy_from_slice(&key);
-        Receipts { replica, keyed: <Hmac<Sha256> as KeyInit>::new(&block.into()) }
+        let mut block = Zeroizing::new([0; 64]);
+        block[..32].copy_from_slice(key.borrow());
+        Receipts { replica, keyed: <Hmac<Sha256> as KeyInit>::new((&*block).into()) }
     }
 
     /// A receipt for one request of a caller on `plan`. ASCII without spaces; the plan's name travels as hex.

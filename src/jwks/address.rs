@@ -20,7 +20,8 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Whether `url` may be asked, as far as it says: `https`, or `http` on this machine; an address that is permitted.
+    /// Returns whether `url` may be asked, as far as it says: `https`, or `http` on this machine; an address that is
+    /// permitted.
     pub fn permits(&self, url: &Url) -> bool {
         let Some(host) = url.host_str() else { return false };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -58,7 +59,7 @@ fn is_localhost(host: &str) -> bool {
     host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }
 
-/// Addresses that nobody's issuer has.
+/// Returns whether no issuer can have this address.
 fn is_nowhere(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_multicast() || v4 == Ipv4Addr::BROADCAST,
@@ -69,7 +70,7 @@ fn is_nowhere(address: IpAddr) -> bool {
     }
 }
 
-/// Addresses outside of any private network (IANA special-purpose registries).
+/// Returns whether an address lies outside of any private network (IANA special-purpose registries).
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

@@ -3,7 +3,8 @@
 use crate::decision::caller::token::ring::RingFault;
 
 /// Why a fetch failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{}", self.as_str())]
 pub enum FetchFault {
     /// The certificates or the proxy of the configuration cannot be used.
     Settings,
@@ -54,7 +55,7 @@ impl FetchFault {
         FetchFault::Empty,
     ];
 
-    /// The label.
+    /// Returns the label.
     pub fn as_str(self) -> &'static str {
         match self {
             FetchFault::Settings => "settings",
@@ -72,6 +73,23 @@ impl FetchFault {
             FetchFault::DuplicateKid => "duplicate_kid",
             FetchFault::Empty => "empty",
         }
+    }
+}
+
+/// A fetch that failed: why, and what may be logged of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{fault}{}{detail}", if .detail.is_empty() { "" } else { ": " })]
+pub struct FetchError {
+    /// The kind of failure.
+    pub fault: FetchFault,
+    /// What may be logged besides; empty where the kind says all.
+    pub detail: String,
+}
+
+impl FetchError {
+    /// Returns an error of this kind.
+    pub fn new(fault: FetchFault, detail: impl Into<String>) -> FetchError {
+        FetchError { fault, detail: detail.into() }
     }
 }
 

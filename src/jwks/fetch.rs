@@ -5,7 +5,7 @@
 //! permitted addresses are asked (`address`).
 
 use super::address::Resolver;
-use super::fault::FetchFault;
+use super::fault::{FetchError, FetchFault};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Client, Proxy, Response, Url, redirect};
 use serde::Deserialize;
@@ -33,9 +33,6 @@ pub struct Source {
     pub proxy: Option<String>,
 }
 
-/// A failure: its kind, and what may be logged of it.
-type Failure = (FetchFault, String);
-
 /// Fetches the key set of one issuer.
 #[derive(Debug)]
 pub struct Fetcher {
@@ -53,24 +50,24 @@ struct Discovery {
 }
 
 impl Fetcher {
-    /// Nothing is asked yet.
+    /// Returns a fetcher that has asked nothing yet.
     pub fn new(source: Source, timeout: Duration) -> Fetcher {
         Fetcher { source, timeout, client: None, discovered: None }
     }
 
-    /// Whether the files and addresses of the source can be used.
+    /// Checks that the files and addresses of the source can be used.
     ///
     /// # Errors
-    /// What cannot, in a sentence.
+    /// What cannot be used, in a sentence.
     pub fn check(source: &Source) -> Result<(), String> {
-        client(source, Duration::from_secs(1)).map(|_| ()).map_err(|(_, detail)| detail)
+        client(source, Duration::from_secs(1)).map(|_| ()).map_err(|error| error.detail)
     }
 
-    /// The body of the key set.
+    /// Returns the body of the key set.
     ///
     /// # Errors
-    /// Why not, and what may be logged of it.
-    pub async fn fetch(&mut self) -> Result<Vec<u8>, Failure> {
+    /// [`FetchError`]: why there is none, and what may be logged of it.
+    pub async fn fetch(&mut self) -> Result<Vec<u8>, FetchError> {
         let result = self.attempt().await;
         if result.is_err() {
             // Certificates may be replaced and sets may move: begin from the start next time.
@@ -79,7 +76,7 @@ impl Fetcher {
         result
     }
 
-    async fn attempt(&mut self) -> Result<Vec<u8>, Failure> {
+    async fn attempt(&mut self) -> Result<Vec<u8>, FetchError> {
         let client = match &self.client {
             Some(client) => client.clone(),
             None => self.client.insert(client(&self.source, self.timeout)?).clone(),
@@ -92,12 +89,12 @@ impl Fetcher {
         get(&client, &self.resolver(), url).await
     }
 
-    async fn discover(&self, client: &Client) -> Result<Url, Failure> {
+    async fn discover(&self, client: &Client) -> Result<Url, FetchError> {
         let issuer = &self.source.issuer;
         let document = parsed(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
         let resolver = self.resolver();
         let body = get(client, &resolver, document).await?;
-        let fault = |why: &str| (FetchFault::Discovery, why.to_owned());
+        let fault = |why: &str| FetchError::new(FetchFault::Discovery, why);
         let found: Discovery = serde_json::from_slice(&body).map_err(|_| fault("no discovery document"))?;
         if *found.issuer != **issuer {
             return Err(fault("the document is another issuer's"));
@@ -111,15 +108,15 @@ impl Fetcher {
     }
 }
 
-/// Knows the hosts that the operator wrote.
+/// Returns a resolver that knows the hosts the operator wrote.
 fn resolver(source: &Source) -> Resolver {
     let written = [Some(&*source.issuer), source.jwks_uri.as_deref(), source.proxy.as_deref()];
     let host = |url: &str| Url::parse(url).ok()?.host_str().map(|host| host.trim_matches(['[', ']']).to_owned());
     Resolver { own: written.into_iter().flatten().filter_map(host).collect() }
 }
 
-fn client(source: &Source, timeout: Duration) -> Result<Client, Failure> {
-    let fault = |what: &str, why: String| (FetchFault::Settings, format!("{what}: {why}"));
+fn client(source: &Source, timeout: Duration) -> Result<Client, FetchError> {
+    let fault = |what: &str, why: String| FetchError::new(FetchFault::Settings, format!("{what}: {why}"));
     let mut builder = Client::builder()
         .redirect(redirect::Policy::none())
         .referer(false)
@@ -144,47 +141,47 @@ fn client(source: &Source, timeout: Duration) -> Result<Client, Failure> {
     builder.build().map_err(|error| fault("TLS", cause(&error)))
 }
 
-fn parsed(url: &str) -> Result<Url, Failure> {
-    Url::parse(url).map_err(|_| (FetchFault::Address, "no URL".to_owned()))
+fn parsed(url: &str) -> Result<Url, FetchError> {
+    Url::parse(url).map_err(|_| FetchError::new(FetchFault::Address, "no URL"))
 }
 
-async fn get(client: &Client, resolver: &Resolver, url: Url) -> Result<Vec<u8>, Failure> {
+async fn get(client: &Client, resolver: &Resolver, url: Url) -> Result<Vec<u8>, FetchError> {
     if !resolver.permits(&url) {
-        return Err((FetchFault::Address, "no key set is fetched from there".to_owned()));
+        return Err(FetchError::new(FetchFault::Address, "no key set is fetched from there"));
     }
     let response = client.get(url).send().await.map_err(transport)?;
     let status = response.status();
     if status.is_redirection() {
-        return Err((FetchFault::Redirect, status.as_u16().to_string()));
+        return Err(FetchError::new(FetchFault::Redirect, status.as_u16().to_string()));
     }
     if status.as_u16() != 200 {
-        return Err((FetchFault::Status, status.as_u16().to_string()));
+        return Err(FetchError::new(FetchFault::Status, status.as_u16().to_string()));
     }
     if !is_json(&response) {
-        return Err((FetchFault::ContentType, String::new()));
+        return Err(FetchError::new(FetchFault::ContentType, ""));
     }
     read(response).await
 }
 
-/// `application/json`, `application/jwk-set+json` or any other `+json`.
+/// Returns whether the answer is `application/json`, `application/jwk-set+json` or any other `+json`.
 fn is_json(response: &Response) -> bool {
     let Some(Ok(written)) = response.headers().get(CONTENT_TYPE).map(|value| value.to_str()) else { return false };
     let essence = written.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
         if chunk.len() > ANSWER_MAX.saturating_sub(body.len()) {
-            return Err((FetchFault::TooLarge, format!("more than {ANSWER_MAX} bytes")));
+            return Err(FetchError::new(FetchFault::TooLarge, format!("more than {ANSWER_MAX} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-fn transport(error: reqwest::Error) -> Failure {
+fn transport(error: reqwest::Error) -> FetchError {
     let kind = if error.is_timeout() {
         FetchFault::Timeout
     } else if error.is_connect() || error.is_builder() {
@@ -194,10 +191,11 @@ fn transport(error: reqwest::Error) -> Failure {
     };
     // The URL may hold what is nobody's business.
     let detail = cause(&error.without_url());
-    (kind, detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_MAX).collect())
+    let shown: String = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_MAX).collect();
+    FetchError::new(kind, shown)
 }
 
-/// The innermost cause, which names the fault; the outer ones only wrap it.
+/// Returns the innermost cause, which names the fault; the outer ones only wrap it.
 fn cause(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -9,7 +9,7 @@ mod address;
 mod fault;
 mod fetch;
 
-pub use fault::FetchFault;
+pub use fault::{FetchError, FetchFault};
 pub use fetch::{Fetcher, Source};
 
 use crate::decision::caller::token::{Fetched, Loaded, Ring};
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Fetches that fail in a row before it is an alarm.
+/// Fetches that must fail in a row before the log speaks of an error.
 const ALARM: u32 = 2;
 
 /// How often issuers are asked.
@@ -46,7 +46,7 @@ impl Default for Pace {
     }
 }
 
-/// What every issuer's task is given a share of.
+/// What the tasks of all issuers share.
 #[derive(Clone)]
 pub struct Office {
     /// Where key sets are published.
@@ -113,7 +113,7 @@ async fn follow(office: Office, source: Source, desk: Arc<Desk>) {
                 fetched = Fetched { loaded, failure: None, failures: 0 };
                 office.metrics.jwks_fetch(None);
             }
-            Err((fault, detail)) => {
+            Err(FetchError { fault, detail }) => {
                 let failures = fetched.failures.saturating_add(1);
                 fetched = Fetched { failure: Some(fault.as_str()), failures, ..fetched };
                 let keys = fetched.loaded.as_ref().map_or(0, |loaded| loaded.ring.len());
@@ -138,19 +138,15 @@ async fn follow(office: Office, source: Source, desk: Arc<Desk>) {
     }
 }
 
-/// The ring of a body: the one of the last fetch where the body is the same.
-fn take(
-    body: &[u8],
-    last: &mut Option<([u8; 32], Arc<Ring>)>,
-    issuer: &str,
-) -> Result<Arc<Ring>, (FetchFault, String)> {
+/// Returns the keys in a body: those of the last fetch where the body is the same.
+fn take(body: &[u8], last: &mut Option<([u8; 32], Arc<Ring>)>, issuer: &str) -> Result<Arc<Ring>, FetchError> {
     let digest: [u8; 32] = Sha256::digest(body).into();
     if let Some((known, ring)) = last
         && *known == digest
     {
         return Ok(ring.clone());
     }
-    let (ring, left_out) = Ring::read(body).map_err(|fault| (fault.into(), String::new()))?;
+    let (ring, left_out) = Ring::read(body).map_err(|fault| FetchError::new(fault.into(), ""))?;
     tracing::info!(issuer, keys = ring.len(), left_out, "the issuer's keys changed");
     let ring = Arc::new(ring);
     *last = Some((digest, ring.clone()));

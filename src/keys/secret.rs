@@ -9,6 +9,7 @@ use crate::decision::caller::keyset::Digest;
 use rand::TryRng;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use zeroize::Zeroizing;
 
 /// What every key begins with.
 pub const PREFIX: &str = "hg_";
@@ -33,9 +34,9 @@ pub const IMPORTED_MAX: usize = 512;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A key as its owner holds it. Printed only by [`Secret::reveal`].
+/// A key as its owner holds it. Printed only by [`Secret::reveal`], and wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Makes a new key from the operating system's random generator.
@@ -43,9 +44,9 @@ impl Secret {
     /// # Errors
     /// Where the system has no randomness to give.
     pub fn generate() -> std::io::Result<Secret> {
-        let mut random = [0; 32];
-        rand::rngs::SysRng.try_fill_bytes(&mut random).map_err(std::io::Error::other)?;
-        Ok(Secret::from_random(random))
+        let mut random = Zeroizing::new([0; 32]);
+        rand::rngs::SysRng.try_fill_bytes(&mut *random).map_err(std::io::Error::other)?;
+        Ok(Secret::from_random(*random))
     }
 
     /// Makes the key of these 256 bits.
@@ -55,7 +56,7 @@ impl Secret {
         push_base62(&mut text, random, RANDOM_DIGITS);
         let checksum = checksum_of(text.as_bytes());
         push_base62(&mut text, checksum, CHECKSUM_DIGITS);
-        Secret(text)
+        Secret(Zeroizing::new(text))
     }
 
     /// Takes a secret made elsewhere. A `weak` one may be short and repeat itself: somebody has said that this is
@@ -79,7 +80,7 @@ impl Secret {
         } else if looks_malformed(written.as_bytes()) {
             Err("begins with hg_ but its length or checksum is wrong; it was probably cut or mistyped")
         } else {
-            Ok(Secret(written.to_owned()))
+            Ok(Secret(Zeroizing::new(written.to_owned())))
         }
     }
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Shortest pepper, in bytes.
 pub const PEPPER_MIN: usize = 32;
@@ -49,7 +50,8 @@ impl KeyFile {
         let fail = |what: String, hint| Problems::whole_file(&path.display().to_string(), what, hint);
         let make = "make it with: head -c 32 /dev/urandom | base64 > FILE; chmod 600 FILE";
         let Some(file) = open(path, 0o077)? else { return Err(fail("there is no such file".to_owned(), Some(make))) };
-        let mut bytes = Vec::new();
+        // With room for all of it, so that it is not moved and left behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(PEPPER_MAX + 1));
         let read = file.take(PEPPER_MAX as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|fault| fail(format!("cannot be read: {fault}"), None))?;
         let pepper = bytes.trim_ascii_end();

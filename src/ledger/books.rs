@@ -17,10 +17,9 @@ use crate::decision::plan::limits::{Accounts, SCOPES_MAX, Scope, Scopes, User, W
 use crate::ledger::fair_queue::Shares;
 use crate::ledger::tokens::charge::{Figures, Observed, figures};
 use crate::ledger::tokens::estimate::Estimates;
+use foldhash::fast::RandomState;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 /// A claim was admitted.
@@ -49,9 +48,11 @@ const EXPIRED_MAX: usize = 65_536;
 /// All books in memory.
 #[derive(Debug)]
 pub struct Books {
-    accounts: HashMap<Scope, AccountBooks, Seeded>,
+    /// Hashed with a seed, as all that is keyed by names: a client can choose a user's or a network's, and could choose many that
+    /// meet in one bucket. SipHash would be a third of the time `admit` takes.
+    accounts: HashMap<Scope, AccountBooks, RandomState>,
     /// Turns taken by each pool. Bounded by the models a fleet ever listed, see [`Books::retain_pools`].
-    turns: HashMap<u64, u64, Seeded>,
+    turns: HashMap<u64, u64, RandomState>,
     sweep_at: usize,
     pub(super) slots: Slots,
     users: Users,
@@ -98,10 +99,9 @@ pub enum Ended {
 impl Books {
     /// Empty books, whose slots end after `max_stream_ns` at the latest.
     pub fn new(max_stream_ns: u64) -> Books {
-        let seeded = Seeded::new();
         Books {
-            accounts: HashMap::with_hasher(seeded),
-            turns: HashMap::with_hasher(seeded),
+            accounts: HashMap::default(),
+            turns: HashMap::default(),
             sweep_at: SWEEP_FROM,
             slots: Slots::default(),
             users: Users::default(),
@@ -550,58 +550,5 @@ impl Load for Books {
 
     fn on_their_way_in_all(&self, server_key: u64) -> u32 {
         self.slots.of_server(server_key)
-    }
-}
-
-/// Mixes what is a hash already: scopes are SHA-256 of names, pool keys hashes of model names. Some of the names a client
-/// can choose (a user's, a network's), and could choose to meet in one bucket. So the mixing is seeded at start, and
-/// folds the product of 64 by 64 bits, of which every bit depends on the seed. SipHash would be a third of the time
-/// `admit` takes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seeded(u64);
-
-impl Seeded {
-    pub(super) fn new() -> Seeded {
-        Seeded(RandomState::new().build_hasher().finish() | 1)
-    }
-}
-
-impl BuildHasher for Seeded {
-    type Hasher = FoldingHasher;
-
-    fn build_hasher(&self) -> FoldingHasher {
-        FoldingHasher { state: self.0, seed: self.0 }
-    }
-}
-
-pub(super) struct FoldingHasher {
-    state: u64,
-    seed: u64,
-}
-
-impl FoldingHasher {
-    fn mix(&mut self, value: u64) {
-        // 2^64 over the golden ratio (Knuth, TAOCP 6.4), so that no seed is a weak factor.
-        let product = u128::from(self.state ^ value) * u128::from(self.seed ^ 0x9e37_79b9_7f4a_7c15);
-        self.state = product as u64 ^ (product >> 64) as u64;
-    }
-}
-
-impl Hasher for FoldingHasher {
-    fn finish(&self) -> u64 {
-        self.state
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.mix(u64::from(*byte)));
-    }
-    fn write_u8(&mut self, value: u8) {
-        self.mix(u64::from(value));
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.mix(value);
-    }
-    fn write_u128(&mut self, value: u128) {
-        self.mix(value as u64);
-        self.mix((value >> 64) as u64);
     }
 }

@@ -11,8 +11,8 @@
 //! rounds of its arrival. The order is the same for any length of a round that all share. Pure: integers and the moment
 //! handed in.
 
-use super::books::Seeded;
 use crate::decision::plan::limits::Scope;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// Most callers remembered, over all servers. One more counts as having had nothing.
@@ -36,10 +36,10 @@ const ROUND_MS: (u64, u64) = (1, 120_000);
 /// Who has had how much of which server.
 #[derive(Debug)]
 pub struct Shares {
-    lines: HashMap<u64, Line, Seeded>,
-    marks: HashMap<(Scope, u64), Mark, Seeded>,
+    lines: HashMap<u64, Line, RandomState>,
+    marks: HashMap<(Scope, u64), Mark, RandomState>,
     /// Where each request starts that is on its way to a busy server.
-    starts: HashMap<u128, u64, Seeded>,
+    starts: HashMap<u128, u64, RandomState>,
     sweep_at: usize,
 }
 
@@ -62,9 +62,8 @@ struct Mark {
 /// Nobody has had anything.
 impl Default for Shares {
     fn default() -> Shares {
-        let seeded = Seeded::new();
-        let (lines, marks) = (HashMap::with_hasher(seeded), HashMap::with_hasher(seeded));
-        Shares { lines, marks, starts: HashMap::with_hasher(seeded), sweep_at: SWEEP_FROM }
+        let (lines, marks) = (HashMap::default(), HashMap::default());
+        Shares { lines, marks, starts: HashMap::default(), sweep_at: SWEEP_FROM }
     }
 }
 

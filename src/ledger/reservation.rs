@@ -1,4 +1,4 @@
-//! What one request took, and what is known of it until it ends: the Reservation of `DESIGN.md`. Pure data.
+//! What one request took, and what is known of it until it ends. Pure data.
 
 use crate::decision::plan::limits::Scope;
 pub use crate::decision::plan::limits::{Cost, Scopes, Written};

@@ -3,15 +3,15 @@
 use crate::ledger::tokens::estimate::Calibration;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Measures that may wait; more are dropped, and the next checks bring others.
+/// Most measures that may wait; more are dropped, and the next checks bring others.
 const PENDING_MAX: usize = 1024;
 
-/// Where they are left. Cheap to clone; all clones are one.
+/// The measures that wait. Clones are cheap and share one store.
 #[derive(Debug, Clone, Default)]
 pub struct Calibrations(Arc<Mutex<Vec<Calibration>>>);
 
 impl Calibrations {
-    /// Leaves one.
+    /// Leaves a measure.
     pub fn leave(&self, found: Calibration) {
         // A panic elsewhere cannot leave half an entry behind.
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -20,7 +20,7 @@ impl Calibrations {
         }
     }
 
-    /// Takes all that wait, in order.
+    /// Takes all measures that wait, in order.
     pub fn take(&self) -> Vec<Calibration> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

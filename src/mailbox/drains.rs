@@ -7,21 +7,19 @@ use tokio::sync::watch;
 /// Most servers drained at once: more than a configuration can have.
 const DRAINED_MAX: usize = 1000;
 
-/// The names, and who is told of changes.
+/// The names of drained servers, and who is told of changes.
 #[derive(Debug, Default)]
 pub struct Drains(watch::Sender<BTreeSet<Arc<str>>>);
 
 impl Drains {
-    /// Drains a server, or brings it back; false where that was so already.
+    /// Drains a server, or brings it back. Returns false where that was so already.
     pub fn set(&self, name: &Arc<str>, drained: bool) -> bool {
-        self.0.send_if_modified(|names| match drained {
-            true if names.len() < DRAINED_MAX => names.insert(name.clone()),
-            true => false,
-            false => names.remove(name),
+        self.0.send_if_modified(|names| {
+            if drained { names.len() < DRAINED_MAX && names.insert(name.clone()) } else { names.remove(name) }
         })
     }
 
-    /// Follows the names.
+    /// Returns a receiver of the names and of each change.
     pub fn follow(&self) -> watch::Receiver<BTreeSet<Arc<str>>> {
         self.0.subscribe()
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Outcomes that may wait for the probes; more are dropped, which delays a breaker and loses no request.
+/// Most outcomes that may wait for the probes; more are dropped, which delays a breaker and loses no request.
 const PENDING_MAX: usize = 4096;
 
 /// One outcome on its way to the breaker.
@@ -23,7 +23,7 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, Default)]
 struct Noted {
     last_success: Option<Moment>,
-    /// Whether successes matter, too.
+    /// Whether successes matter to the breaker as well.
     troubled: bool,
 }
 
@@ -33,7 +33,7 @@ struct Board {
     pending: Vec<Outcome>,
 }
 
-/// Where outcomes are noted. Cheap to clone; all clones are one.
+/// The outcomes of real requests. Clones are cheap and share one store.
 #[derive(Debug, Clone, Default)]
 pub struct Traffic(Arc<(Mutex<Board>, Notify)>);
 
@@ -58,7 +58,7 @@ impl Traffic {
         }
     }
 
-    /// When a real request last succeeded on `server`.
+    /// Returns when a real request last succeeded on `server`.
     pub fn last_success(&self, server: &str) -> Option<Moment> {
         self.lock().servers.get(server).and_then(|noted| noted.last_success)
     }

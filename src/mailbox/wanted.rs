@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Most `kid`s noted of an issuer, asked for and absent alike. Past it none is noted; the asking still counts.
+/// Most `kid`s noted of an issuer, asked for and absent alike. Beyond it none is noted, and the issuer is still asked.
 pub const KIDS_MAX: usize = 1024;
 
 /// How long a `kid` that a fresh set did not have stays known as absent, in nanoseconds: five minutes.
@@ -48,24 +48,24 @@ impl Wanted {
         desk.bell.notify_one();
     }
 
-    /// The desk of an issuer that is fetched from now on.
+    /// Returns the desk of an issuer that is fetched from now on.
     pub fn open(&self, issuer: &Arc<str>) -> Arc<Desk> {
         lock(&self.0).entry(issuer.clone()).or_default().clone()
     }
 
-    /// The issuer is no longer fetched.
+    /// Forgets an issuer that is no longer fetched.
     pub fn close(&self, issuer: &str) {
         lock(&self.0).remove(issuer);
     }
 }
 
 impl Desk {
-    /// Ends once something was asked for since the last time.
+    /// Waits until something was asked for since the last call.
     pub async fn asked(&self) {
         self.bell.notified().await;
     }
 
-    /// A fresh set came: what was asked for and is not in it is absent.
+    /// Takes in a fresh set: each `kid` that was asked for and is not in it is absent.
     pub fn answered(&self, ring: &Ring, now: Moment) {
         let mut kids = lock(&self.kids);
         let Kids { asked, absent_until_ns } = &mut *kids;

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
-/// An answer, in memory: everything herdgate says over HTTP is short.
+/// An answer held in memory, because everything herdgate says over HTTP is short.
 pub type Answer = Response<Full<Bytes>>;
 
 /// Longest request header in bytes. nginx takes 32 KiB from a client (`large_client_header_buffers 4 8k`) and repeats the
@@ -33,7 +33,7 @@ const HEADER_BYTES_MAX: usize = 48 * 1024;
 /// Largest read buffer of a connection in bytes; bounds what 4,096 hostile connections can take to 256 MiB.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// How long each kind of silence is borne.
+/// How long each kind of silence may last.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     /// From the first byte of a request (the first, from the connection) to the end of its header.
@@ -119,7 +119,7 @@ const IDLE: u64 = 0;
 const HEADER: u64 = 1;
 const BUSY: u64 = 2;
 
-/// What the connection is doing: the low two bits name it, the rest counts changes, so that two spells of the same kind
+/// What a connection is doing: the low two bits name it, the rest counts changes, so that two spells of the same kind
 /// are told apart.
 #[derive(Clone, Default)]
 struct Phase(Arc<AtomicU64>);

@@ -9,14 +9,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +40,9 @@ const KEEPALIVE: TcpKeepalive =
 
 /// Pause after a failed accept. Such failures (out of file descriptors) last, and the loop must not spin on them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Mode of unix sockets that a proxy or an operator connects to: owner and group.
+pub const SOCKET_MODE: u32 = 0o660;
 
 /// Where a port listens: `127.0.0.1:9902`, `[::1]:9902` or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,7 +105,7 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<Bound> {
 }
 
 impl Bound {
-    /// The address bound, with the port the system chose where 0 was asked for.
+    /// Returns the address bound, with the port the system chose where 0 was asked for.
     ///
     /// # Errors
     /// What the operating system says.
@@ -124,11 +125,11 @@ impl Bound {
                 // either option is already closed, which the first read will tell.
                 let _ = stream.set_nodelay(true);
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-                Ok((Stream::Tcp(stream), Peer(Some(address))))
+                Ok((Either::Left(stream), Peer(Some(address))))
             }
             Socket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Peer(None)))
+                Ok((Either::Right(stream), Peer(None)))
             }
         }
     }
@@ -199,17 +200,17 @@ impl Drop for SocketFile {
     }
 }
 
-/// Who connected, for the log.
+/// A peer's address, for the log.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(Option<SocketAddr>);
 
 impl Peer {
-    /// A peer on a unix socket, which has no address.
+    /// Returns a peer on a unix socket, which has no address.
     pub fn unix() -> Peer {
         Peer(None)
     }
 
-    /// Whether it came over a unix socket.
+    /// Returns whether the peer came over a unix socket.
     pub fn is_local(&self) -> bool {
         self.0.is_none()
     }
@@ -224,12 +225,12 @@ impl std::fmt::Display for Peer {
     }
 }
 
-/// The door of one port: how many may be inside at once, and where they are counted.
+/// How many connections one port takes at once, and where they are counted.
 #[derive(Clone)]
 pub struct Door {
     /// Which port it is, for the metrics.
     pub port: Port,
-    /// Most connections at once; the next one is closed at once.
+    /// Most connections at once; one more is closed when it is accepted.
     pub connections_max: usize,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
@@ -289,14 +290,14 @@ where
     }
 }
 
-/// [`places`] with the files that this process may open now.
+/// Returns [`places`] for the files that this process may open now.
 pub fn places_now(connections_max: usize) -> usize {
     places(connections_max, rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX))
 }
 
-/// How many connections a port may take that wants `connections_max`, where the process may open `files`. Ports are cut
-/// in proportion, so that whoever fills one cannot take the files that the others and the probes need: with none left, all
-/// servers would seem down.
+/// Returns how many connections a port that wants `connections_max` may take where the process may open `files`. Ports
+/// are cut in proportion, so that whoever fills one cannot take the files that the others and the probes need: with
+/// none left, all servers would seem down.
 pub fn places(connections_max: usize, files: u64) -> usize {
     if files >= FILES_WANTED || connections_max <= SMALL_PORT {
         return connections_max;
@@ -327,61 +328,8 @@ impl Drop for Counted {
     }
 }
 
-/// An accepted connection of either kind.
-#[derive(Debug)]
-pub enum Stream {
-    /// Over TCP.
-    Tcp(TcpStream),
-    /// Over a unix socket.
-    Unix(UnixStream),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
+/// An accepted connection, over TCP or over a unix socket.
+pub type Stream = Either<TcpStream, UnixStream>;
 
 #[cfg(test)]
 mod tests {

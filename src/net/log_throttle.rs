@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Nanoseconds between two warnings.
 const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// Counts what is passed over between two warnings. Shared by the connections of one listener.
+/// Counts the warnings that are passed over between two that are written. The connections of one listener share it.
 #[derive(Debug, Default)]
 pub struct Complaints {
     /// Monotonic time before which nothing more is said.
@@ -15,7 +15,8 @@ pub struct Complaints {
 }
 
 impl Complaints {
-    /// Whether to warn now, and how many warnings were passed over since the last one.
+    /// Returns how many warnings were passed over since the last one where it is time to warn again; `None` where it is
+    /// not.
     pub fn admit(&self, now: Moment) -> Option<u64> {
         let until = self.silent_until_ns.load(Ordering::Relaxed);
         let next = now.mono_ns.saturating_add(INTERVAL_NS);

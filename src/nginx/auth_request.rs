@@ -47,7 +47,7 @@ pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
     answer
 }
 
-/// 401 and 403 as they are, anything else as 403 with the real status beside it.
+/// Leaves 401 and 403 as they are, and turns any other refusal into 403 with the real status beside it.
 fn refused(status: u16) -> Answer {
     match status {
         401 | 403 => reply::answer(status, ""),

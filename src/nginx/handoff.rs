@@ -112,7 +112,7 @@ where
     }
 }
 
-/// Verdict → answer. hyper leaves the body of an answer to HEAD out and keeps its length.
+/// Turns a verdict into an answer. hyper leaves the body of an answer to HEAD out and keeps its length.
 fn say(decided: &Decided<'_>, view: &View) -> Answer {
     let mut answer = match &decided.verdict {
         Verdict::Allow(grant) => {

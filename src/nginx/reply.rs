@@ -30,7 +30,7 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Above this many seconds the SDKs ignore `Retry-After` and retry at once, unless told not to.
 const RETRY_MAX_S: u64 = 60;
 
-/// An answer with a status and a body.
+/// Returns an answer with a status and a body.
 pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
@@ -42,14 +42,15 @@ pub fn add_id(answer: &mut Answer, id: &DecisionId) {
     add(answer, REQUEST_ID, id.as_str());
 }
 
-/// Adds what a grant says. False where a server's name cannot be a header value, and the grant cannot be given.
+/// Adds what a grant says. Returns false where a server's name cannot be a header value: the grant cannot be given
+/// then.
 #[must_use]
 pub fn add_grant(answer: &mut Answer, grant: &Grant<'_>, receipt: Option<&str>) -> bool {
     let server2 = grant.server2.map(|server| &*server.name);
     add_server(answer, (grant.requests, grant.tokens), &grant.server.name, server2, receipt)
 }
 
-/// The same of a grant's parts.
+/// Adds a grant's parts. Returns false where a server's name cannot be a header value.
 #[must_use]
 pub fn add_server(
     answer: &mut Answer,
@@ -65,7 +66,7 @@ pub fn add_server(
         && add(answer, SERVER, server)
 }
 
-/// A refusal, whole.
+/// Returns the answer to a request that is refused.
 pub fn refused(refusal: &Refusal, dialect: Dialect) -> Answer {
     let mut answer = answer(refusal.status(), refusal_body(refusal, dialect));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -104,7 +105,7 @@ pub fn add_refusal(answer: &mut Answer, refusal: &Refusal) {
     }
 }
 
-/// Adds a header; false where the value cannot be one.
+/// Adds a header. Returns false where the text cannot be a header value.
 pub fn add(answer: &mut Answer, name: HeaderName, value: &str) -> bool {
     match HeaderValue::from_str(value) {
         Ok(value) => {

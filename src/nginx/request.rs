@@ -64,7 +64,7 @@ impl<'h> Facts<'h> {
         })
     }
 
-    /// The inquiry, with what is known of the body.
+    /// Returns the inquiry, with what is known of the body.
     pub fn inquiry<'a>(&self, body: BodyShown<'a>) -> Inquiry<'a>
     where
         'h: 'a,
@@ -84,7 +84,7 @@ impl<'h> Facts<'h> {
     }
 }
 
-/// The refusal of a question that lacks a fact, told to the log at most once a second.
+/// Refuses a question that lacks a fact, and tells the log so at most once a second.
 pub fn malformed(gate: &Gate, headers: &HeaderMap, detail: &'static str) -> Decided<'static> {
     let decided = gate.refuse_malformed(Port::Http);
     if let Some(passed_over) = gate.complaint() {
@@ -95,14 +95,14 @@ pub fn malformed(gate: &Gate, headers: &HeaderMap, detail: &'static str) -> Deci
     decided
 }
 
-/// The value of a header that stands exactly once and is not empty.
+/// Returns the value of a header that stands exactly once and is not empty.
 pub fn once<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.as_bytes();
     (values.next().is_none() && !value.is_empty()).then_some(value)
 }
 
-/// nginx writes `unix:` for a client on a unix socket, which has no address.
+/// Reads a client's address. nginx writes `unix:` for a client on a unix socket, which has none.
 fn address(written: &[u8]) -> Option<Option<IpAddr>> {
     if written == b"unix:" {
         return Some(None);
@@ -118,7 +118,7 @@ fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Field<'h> {
     field
 }
 
-/// The first `Content-Encoding` that is not `identity`: one such is enough to refuse, wherever it stands.
+/// Returns the first `Content-Encoding` that is not `identity`: one such is enough to refuse, wherever it stands.
 fn encoding(headers: &HeaderMap) -> Option<&[u8]> {
     headers
         .get_all(CONTENT_ENCODING)

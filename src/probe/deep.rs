@@ -51,7 +51,7 @@ use tokio::time::{sleep_until, timeout};
 /// server's end from a client that lost patience.
 pub(super) const TOKENS: u32 = 2;
 
-/// What one check found.
+/// What a check found.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A token, or an embedding.
@@ -119,7 +119,7 @@ struct Memory {
 }
 
 impl DeepProbe {
-    /// Checks until nobody takes the reports.
+    /// Makes checks until nobody takes the reports any more.
     pub async fn run(mut self) {
         let mut checks: JoinSet<Ended> = JoinSet::new();
         let mut memory = Memory::default();
@@ -166,7 +166,7 @@ impl DeepProbe {
         self.schedule.borrow().clone()
     }
 
-    /// Starts a check where one is due: whether one was started, and whether to go on.
+    /// Starts a check where one is due. Returns whether it did, and whether to go on.
     async fn begin(&self, checks: &mut JoinSet<Ended>, memory: &mut Memory) -> (bool, bool) {
         let (rules, now) = (self.rules(), self.clock.now());
         let real = self.traffic.last_success(&self.target.name).filter(|success| match memory.doubt {
@@ -269,7 +269,7 @@ impl DeepProbe {
         (true, true)
     }
 
-    /// Takes a check's end in; whether to go on.
+    /// Takes in how a check ended. Returns whether to go on.
     async fn conclude(&self, ended: Ended, memory: &mut Memory) -> bool {
         let Ended { asked, found, began, embeds, loaded, progress, measured } = ended;
         if let Some(measured) = measured {
@@ -336,7 +336,7 @@ impl Memory {
     }
 }
 
-/// The next check that ends; never where there is none. A check that ended by a panic is passed over.
+/// Waits for the next check to end, for ever where there is none. A check that ended by a panic is skipped.
 async fn join(checks: &mut JoinSet<Ended>) -> Option<Ended> {
     match checks.join_next().await {
         Some(ended) => ended.ok(),
@@ -352,7 +352,7 @@ fn has_moved(before: Option<Option<u64>>, after: Option<Option<u64>>) -> bool {
     matches!((before, after), (Some(Some(before)), Some(Some(after))) if before != after)
 }
 
-/// Whether a model is loaded that was not.
+/// Returns whether a model is loaded that was not.
 fn has_new(before: &[LoadedModel], after: &[LoadedModel]) -> bool {
     after.iter().any(|model| before.iter().all(|other| other.name != model.name))
 }

@@ -23,7 +23,7 @@ const POOL_IDLE: Duration = Duration::from_secs(90);
 pub struct Client(reqwest::Client);
 
 impl Client {
-    /// A client with its own connections.
+    /// Returns a client with its own connections.
     ///
     /// # Errors
     /// Where the TLS library cannot start, in its words.
@@ -41,7 +41,7 @@ impl Client {
             .map_err(|error| cause(&error))
     }
 
-    /// The body of a 200.
+    /// Returns the body of a 200.
     ///
     /// # Errors
     /// `connect`, `timeout`, `status` (anything but 200, redirects included), `body` (broken off), `too_large`.
@@ -52,7 +52,7 @@ impl Client {
         }
     }
 
-    /// The body of a 200, or `None` where the server has no such endpoint (404).
+    /// Returns the body of a 200, or `None` where the server has no such endpoint (404).
     ///
     /// # Errors
     /// As [`Client::body`].
@@ -69,7 +69,7 @@ impl Client {
         }
     }
 
-    /// Whether an HTTP server answers there with anything but a fault of its own (5xx).
+    /// Returns whether an HTTP server answers there with anything but a fault of its own (5xx).
     ///
     /// # Errors
     /// As [`Client::body`].
@@ -82,7 +82,7 @@ impl Client {
         read(response, path).await.map(|_| ())
     }
 
-    /// Whatever is answered, at whatever status.
+    /// Returns whatever is answered, at whatever status.
     ///
     /// # Errors
     /// `connect`, `timeout`, `body` (broken off), `too_large`.
@@ -105,7 +105,7 @@ impl Client {
     }
 }
 
-/// A whole answer.
+/// A server's whole answer.
 #[derive(Debug)]
 pub struct Said {
     /// Its status.
@@ -137,7 +137,7 @@ async fn read(response: Response, path: &str) -> Result<Vec<u8>, Failure> {
     read_pieces(response, path, |_| {}).await
 }
 
-/// The body, and how long each piece was that came: a chunk, or a part of one.
+/// Returns the body, and how long each piece was that came: a chunk, or a part of one.
 async fn read_pieces(mut response: Response, path: &str, mut each: impl FnMut(usize)) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| transport(error, path))? {
@@ -162,7 +162,7 @@ fn transport(error: reqwest::Error, path: &str) -> Failure {
     failure(kind, format!("{path}: {}", cause(&error.without_url())))
 }
 
-/// The innermost cause, which names the fault; the outer ones only wrap it.
+/// Returns the innermost cause, which names the fault; the outer ones only wrap it.
 fn cause(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -171,7 +171,7 @@ fn cause(error: &(dyn Error + 'static)) -> String {
     innermost.to_string()
 }
 
-/// A failure with a detail that is short and printable.
+/// Returns a failure with a detail that is short and printable.
 pub fn failure(kind: &'static str, detail: String) -> Failure {
     let detail: String = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_MAX).collect();
     Failure { kind, detail: detail.into() }

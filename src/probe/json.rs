@@ -72,7 +72,7 @@ impl Entries<'_> {
     }
 }
 
-/// Reads a whole answer.
+/// Reads a whole answer as JSON.
 ///
 /// # Errors
 /// `body`, with what is wrong and where; never with the answer's own text.
@@ -87,18 +87,18 @@ pub fn answer<'a, T: Deserialize<'a>>(bytes: &'a [u8], path: &str) -> Result<T, 
     })
 }
 
-/// A model's name that can be acted on.
+/// Returns a model's name that can be acted on.
 pub fn name(written: &str) -> Option<Box<str>> {
     let usable = !written.trim().is_empty() && written.len() <= NAME_MAX && !written.chars().any(char::is_control);
     usable.then(|| written.into())
 }
 
-/// A short string, or empty.
+/// Returns a short string, or empty.
 pub fn short(written: Option<String>) -> Box<str> {
     written.filter(|text| text.len() <= STRING_MAX && !text.chars().any(char::is_control)).unwrap_or_default().into()
 }
 
-/// A JSON object or array as one line of text, or empty where it is absent, of another type, or too long.
+/// Returns a JSON object or array as one line of text, or empty where it is absent, of another type, or too long.
 pub fn text(raw: Option<&RawValue>, opening: char) -> Box<str> {
     let Some(raw) = raw.map(RawValue::get).filter(|raw| raw.len() <= TEXT_MAX && raw.starts_with(opening)) else {
         return "".into();

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// What was said.
+/// What a server says of its load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     /// Requests wait, or every slot is taken.
@@ -19,7 +19,8 @@ const WAITING: [&str; 2] = ["vllm:num_requests_waiting", "llamacpp:requests_defe
 /// Counters of generated tokens.
 const GENERATED: [&str; 2] = ["vllm:generation_tokens_total", "llamacpp:tokens_predicted_total"];
 
-/// Reads Prometheus text; `None` where none of the known series is in it. Samples of one name (several engines) are summed.
+/// Reads Prometheus text. Returns `None` where none of the known series is in it. Samples of one name (several engines)
+/// are summed.
 pub fn metrics(body: &[u8]) -> Option<Load> {
     let text = std::str::from_utf8(body).ok()?;
     let (mut waiting, mut generated) = (None, None);
@@ -53,8 +54,8 @@ struct Slot<'a> {
     next_token: Option<&'a RawValue>,
 }
 
-/// Reads llama.cpp's slots; `None` where it is no list of them. What the slots hold tells of progress only while all are
-/// taken: a free one would be taken by the very check that asks.
+/// Reads llama.cpp's slots. Returns `None` where it is no list of them. What the slots hold tells of progress only
+/// while all are taken: a free one would be taken by the very check that asks.
 pub fn slots(body: &[u8]) -> Option<Load> {
     let slots: Vec<Slot<'_>> = serde_json::from_slice(body).ok()?;
     if slots.is_empty() || slots.iter().any(|slot| slot.is_processing.is_none()) {

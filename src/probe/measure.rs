@@ -28,7 +28,7 @@ pub struct Taken {
     pub found: Option<Calibration>,
 }
 
-/// A raw JSON string's bytes without its quotes; 0 for anything else.
+/// Returns a raw JSON string's bytes without its quotes; 0 for anything else.
 fn text(raw: Option<&RawValue>) -> usize {
     raw.map(RawValue::get).filter(|raw| raw.starts_with('"')).map_or(0, |raw| raw.len().saturating_sub(2))
 }
@@ -208,9 +208,10 @@ pub fn openai(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Take
     let (mut taken, mut sums, mut readable) = (Taken::default(), Sums::of(said, asked), true);
     let mut rest = &said.body[..];
     while !rest.trim_ascii().is_empty() {
-        let end = match is_whole {
-            true => rest.len(),
-            false => rest.windows(2).position(|two| two == b"\n\n").map_or(rest.len(), |at| at.saturating_add(2)),
+        let end = if is_whole {
+            rest.len()
+        } else {
+            rest.windows(2).position(|two| two == b"\n\n").map_or(rest.len(), |at| at.saturating_add(2))
         };
         let (piece, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
         rest = after;

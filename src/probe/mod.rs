@@ -119,12 +119,12 @@ pub async fn run(state: Arc<State>, senses: Senses, mut schedule: watch::Receive
 /// One probe's finding, from a task of one server.
 struct Report {
     server: Arc<str>,
-    /// Which task sent it: the last report of a task that was replaced must not count for its successor.
+    /// The task that sent it: the last report of a task that was replaced must not count for its successor.
     generation: u64,
     finding: Finding,
 }
 
-/// From which layer, and what.
+/// What was found, and by which layer.
 enum Finding {
     Reach(Result<Inventory, Failure>),
     Depth(Depth),
@@ -162,7 +162,7 @@ struct Fleet {
     senses: Senses,
     reports_in: mpsc::Sender<Report>,
     generation: u64,
-    /// As told last.
+    /// What was told last.
     disagreements: Vec<Disagreement>,
     stop: CancellationToken,
 }
@@ -237,7 +237,7 @@ impl Fleet {
         Tracked { target, track, generation: self.generation, schedule: sender, _task: stop.drop_guard() }
     }
 
-    /// Takes a report in; true where readers would see a difference.
+    /// Takes in a report. Returns whether readers would see a difference.
     fn take(&mut self, report: Report, schedule: &Schedule) -> bool {
         if self.tracked.get(&report.server).is_none_or(|tracked| tracked.generation != report.generation) {
             return false;
@@ -249,7 +249,7 @@ impl Fleet {
         })
     }
 
-    /// Takes in how a real request went; true where readers would see a difference.
+    /// Takes in how a real request went. Returns whether readers would see a difference.
     fn take_outcome(&mut self, Outcome { server, served }: Outcome) -> bool {
         let now_ns = self.senses.clock.now().mono_ns;
         let changed = self.change(&server, |track| track.report_served(served, now_ns));
@@ -258,20 +258,20 @@ impl Fleet {
         changed
     }
 
-    /// The time until the first cooldown ends.
+    /// Returns the time until the first cooldown ends.
     fn next_cooled(&self) -> Option<Duration> {
         let until_ns = self.tracked.values().filter_map(|tracked| tracked.track.cooldown_until_ns()).min()?;
         Some(Duration::from_nanos(until_ns.saturating_sub(self.senses.clock.now().mono_ns)))
     }
 
-    /// Ends the cooldowns that are over; true where readers would see a difference.
+    /// Ends the cooldowns that are over. Returns whether readers would see a difference.
     fn tick(&mut self) -> bool {
         let now_ns = self.senses.clock.now().mono_ns;
         let names: Vec<_> = self.tracked.keys().cloned().collect();
         names.iter().fold(false, |changed, name| self.change(name, |track| track.tick(now_ns)) | changed)
     }
 
-    /// Drains these servers, and no others; true where readers would see a difference.
+    /// Drains these servers and no others. Returns whether readers would see a difference.
     fn drain(&mut self, drained: &BTreeSet<Arc<str>>) -> bool {
         let names: Vec<_> = self.tracked.keys().cloned().collect();
         names.iter().fold(false, |changed, name| {
@@ -279,7 +279,7 @@ impl Fleet {
         })
     }
 
-    /// Changes one server's track, and logs the transition; true where readers would see a difference.
+    /// Changes one server's track and logs the transition. Returns whether readers would see a difference.
     fn change(&mut self, name: &Arc<str>, change: impl FnOnce(&mut ServerTrack) -> Option<Transition>) -> bool {
         let Some(tracked) = self.tracked.get_mut(name) else { return false };
         let before = tracked.track.view();
@@ -413,7 +413,7 @@ impl Probe {
         }
     }
 
-    /// What the server has, and how many entries of its lists were skipped.
+    /// Returns what the server has, and how many entries of its lists were skipped.
     async fn ask(&self, has: &mut openai::Has) -> Result<(Inventory, usize), Failure> {
         let Target { url, kind, models, .. } = &self.target;
         if !models.is_empty() {
@@ -431,7 +431,7 @@ impl Probe {
     }
 }
 
-/// The inventory of a server that cannot be asked.
+/// Returns the inventory of a server that cannot be asked.
 fn configured(models: &[Arc<str>]) -> Inventory {
     let models = models
         .iter()

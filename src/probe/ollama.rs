@@ -48,7 +48,8 @@ pub async fn ask(client: &Client, base: &str) -> Result<(Inventory, usize), Fail
     Ok((Inventory { models: models.entries, loaded: loaded.entries, version, full: false }, skipped))
 }
 
-/// The models in memory, and the server's clock in milliseconds since 1970 where it tells it. None on a server too old to say.
+/// Returns the models in memory, and the server's clock in milliseconds since 1970 where it tells it. None on a server
+/// too old to say.
 ///
 /// # Errors
 /// As [`Client::get`], `status`, and `body`.
@@ -213,7 +214,7 @@ struct Tag {
     remote_model: Option<Value>,
 }
 
-/// The models of an answer to `/api/tags`.
+/// Returns the models of an answer to `/api/tags`.
 ///
 /// # Errors
 /// `body`.
@@ -250,7 +251,7 @@ struct Running {
     context_length: Option<u64>,
 }
 
-/// The loaded models of an answer to `/api/ps`.
+/// Returns the loaded models of an answer to `/api/ps`.
 ///
 /// # Errors
 /// `body`.
@@ -271,7 +272,7 @@ pub fn parse_ps(bytes: &[u8]) -> Result<Parsed<LoadedModel>, Failure> {
     }))
 }
 
-/// The version of an answer to `/api/version`; `None` where it is empty or unfit to show.
+/// Returns the version of an answer to `/api/version`; `None` where it is empty or unfit to show.
 ///
 /// # Errors
 /// `body`.
@@ -289,14 +290,15 @@ fn digest(written: Option<String>) -> Box<str> {
     digest.strip_prefix("sha256:").map(Into::into).unwrap_or(digest)
 }
 
-/// Whose a model is, as Ollama's `/v1/models` says it (`openai/openai.go`): the namespace, `library` where none stands.
+/// Returns whose a model is, as Ollama's `/v1/models` says it (`openai/openai.go`): the namespace, or `library` where
+/// there is none.
 fn namespace(name: &ModelName) -> &str {
     let mut parts = name.as_str().rsplit('/');
     parts.next();
     parts.next().unwrap_or("library")
 }
 
-/// Seconds since 1970 of an RFC 3339 date with an offset.
+/// Returns the seconds since 1970 of an RFC 3339 date with an offset.
 fn unix_seconds(written: &str) -> Option<i64> {
     unix_ms(written).map(|ms| ms.div_euclid(1_000))
 }

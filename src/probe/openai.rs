@@ -32,7 +32,7 @@ pub struct Has {
 }
 
 impl Default for Has {
-    /// Each is to be tried.
+    /// Returns routes of which each is still to be tried.
     fn default() -> Has {
         Has { health: true, slots: true, metrics: true }
     }
@@ -73,8 +73,8 @@ async fn answered(client: &Client, base: &str, path: &str) -> Result<Option<Vec<
     Ok((said.status == 200).then_some(said.body))
 }
 
-/// A number that differs from an earlier one where the server generated something in between. The inner `None`: not to be
-/// told from now; the outer: this server never tells.
+/// Returns a number that differs from an earlier one where the server generated something in between. The inner `None`:
+/// not to be told from now; the outer: this server never tells.
 pub async fn progress(client: &Client, base: &str) -> Option<Option<u64>> {
     let metrics = answered(client, base, METRICS).await.ok()?.and_then(|body| load::metrics(&body));
     if let Some(progress) = metrics.and_then(|load| load.progress) {
@@ -84,8 +84,8 @@ pub async fn progress(client: &Client, base: &str) -> Option<Option<u64>> {
     slots.map(|load| load.progress)
 }
 
-/// The model to ask for a token: the first listed, on servers that are known to hold what they list. LocalAI and others list
-/// models that they would have to load, and have no mark to tell these from loaded ones.
+/// Returns the model to ask for a token: the first listed, on servers that are known to hold what they list. LocalAI
+/// and others list models that they would have to load, and have no mark to tell these from loaded ones.
 ///
 /// # Errors
 /// As [`Client::body`].
@@ -124,7 +124,7 @@ pub struct Ways {
 pub const WAYS: u32 = 4;
 
 impl Ways {
-    /// The way of the next check, and whether as a stream; those after it are for where it is refused.
+    /// Returns the way of the next check, and whether as a stream; those after it are for where it is refused.
     fn order(self) -> ([Way; 3], bool) {
         let (first, second) = match self.turn % 2 {
             0 => (Way::Completions, Way::Chat),
@@ -146,12 +146,12 @@ impl Ways {
         Ways { turn: self.turn.wrapping_add(1), ..self }
     }
 
-    /// The same, where it is asked in the plainest way.
+    /// Returns the same for a check that asks in the plainest way.
     pub fn at_first(self) -> Ways {
         Ways { turn: 0, ..self }
     }
 
-    /// How many checks went before.
+    /// Returns how many checks were made so far.
     pub fn turns(self) -> u32 {
         self.turn
     }
@@ -242,7 +242,7 @@ struct Entry {
     owned_by: Option<String>,
 }
 
-/// The models of an answer to `/v1/models`.
+/// Returns the models of an answer to `/v1/models`.
 ///
 /// # Errors
 /// `body`.

@@ -81,7 +81,7 @@ pub struct Ask {
 /// What there is to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pick {
-    /// This.
+    /// This check.
     Ask(Ask),
     /// Nothing is loaded, or what failed is no longer.
     Nothing,
@@ -113,8 +113,8 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Takes a look in and says what to ask. `suspect` is the model whose check failed: until it passes it is asked alone,
-    /// idle or not, because another model's answer would say nothing of it.
+    /// Takes in a look and returns what to ask. `suspect` is the model whose check failed: until it passes it is asked
+    /// alone, idle or not, because another model's answer would say nothing of it.
     pub fn pick(&mut self, look: Look<'_>, suspect: Option<&ModelName>, bounds: Bounds) -> Pick {
         self.observe(look);
         if let Some(suspect) = suspect {
@@ -193,7 +193,8 @@ impl Rotation {
         })
     }
 
-    /// Whether a model may be loaded that was asked less than `turns` times: none is known, or one of those known was.
+    /// Returns whether a model may be loaded that was asked less than `turns` times: none is known, or one of those
+    /// known was.
     pub fn may_have_new(&self, turns: u32) -> bool {
         self.known.is_empty() || self.known.values().any(|known| !known.embeds && known.turn < turns)
     }
@@ -229,13 +230,13 @@ impl Rotation {
 }
 
 impl Ask {
-    /// The same, asked as the first time: after a failure the plainest way says most.
+    /// Returns the same check, asked as the first time: after a failure the plainest way says most.
     #[must_use]
     pub fn at_first(self) -> Ask {
         Ask { turn: 0, ..self }
     }
 
-    /// The expiry this check explains where it takes that long, server milliseconds.
+    /// Returns the expiry this check explains where it takes that long, server milliseconds.
     fn ends_by(&self, took: Duration) -> i64 {
         let keep_alive_ms = self.keep_alive_s.saturating_mul(1_000);
         self.server_ms.saturating_add(millis(took)).saturating_add(keep_alive_ms).saturating_add(SLACK_MS)

@@ -28,7 +28,7 @@ pub struct Schedule {
 }
 
 impl Default for Schedule {
-    /// The defaults of `INTERFACE.md`.
+    /// Returns the defaults of `docs/configuration.md`.
     fn default() -> Schedule {
         Schedule {
             interval: Duration::from_secs(5),
@@ -43,17 +43,17 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// How long one probe may take, all its requests together.
+    /// Returns how long one probe may take, all its requests together.
     pub fn timeout(&self) -> Duration {
         self.interval.min(TIMEOUT_MAX)
     }
 
-    /// The pause before the next probe; `chance` is uniform over 0 to 1.
+    /// Returns the pause before the next probe; `chance` is uniform over 0 to 1.
     pub fn pause(&self, failing: bool, chance: f64) -> Duration {
         vary(if failing { self.fast_interval.min(self.interval) } else { self.interval }, chance)
     }
 
-    /// The pause before the next deep check; `chance` is uniform over 0 to 1.
+    /// Returns the pause before the next deep check; `chance` is uniform over 0 to 1.
     pub fn deep_pause(&self, soon: bool, chance: f64) -> Duration {
         // Never longer than `fast_interval` in doubt: the time to detect a dead server is reckoned from it.
         if soon { self.fast_interval.min(self.deep_interval) } else { vary(self.deep_interval, chance) }

@@ -23,6 +23,7 @@ use crate::time::clock::Clock;
 use crate::{nginx, spop};
 use loops::write_uses;
 use ports::Ports;
+use secrecy::ExposeSecret as _;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::Path;
@@ -177,7 +178,7 @@ impl Wiring {
             (sharing, Mutex::new(Some(lines)))
         };
         let (sharing, lines) = shared.as_ref().map(sharing).unzip();
-        let receipts = Receipts::new(secret_of(&settings.secret_file), replica(settings));
+        let receipts = Receipts::new(secret_of(&settings.secret_file).expose_secret(), replica(settings));
         let recent = Arc::<Recent>::default();
         let gate = Arc::new(Gate::new(GateParts {
             recent: recent.clone(),
@@ -301,10 +302,10 @@ pub fn key_file(settings: &Settings) -> KeyFile {
 }
 
 /// The key of receipts. A daemon that cannot keep one still serves: its receipts die with it, and so do its slots.
-fn secret_of(path: &Path) -> [u8; 32] {
+fn secret_of(path: &Path) -> secret::ReceiptKey {
     secret::load_or_make(path).unwrap_or_else(|error| {
         tracing::error!(file = %path.display(), %error, "no lasting key of receipts; this run uses one of its own");
-        rand::random()
+        secret::ReceiptKey::init_with_mut(|key| rand::fill(&mut key[..]))
     })
 }
 

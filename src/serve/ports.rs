@@ -3,12 +3,9 @@
 use super::{ServeFault, Wiring};
 use crate::config::Settings;
 use crate::metrics::Port;
-use crate::net::listen::{self, Address, Bound};
+use crate::net::listen::{self, Address, Bound, SOCKET_MODE};
 use crate::{admin, agent_check, nginx, settle, spop};
 use tokio::sync::watch;
-
-/// Mode of unix sockets that a proxy connects to: owner and group.
-const SOCKET_MODE: u32 = 0o660;
 
 /// The listeners, all bound before any serves: a daemon that is half up would be worse than one that says what is wrong.
 pub(super) struct Ports {

@@ -1,14 +1,15 @@
-//! One usage line (`INTERFACE.md`): an optional syslog header, then one JSON object.
+//! One usage line: an optional syslog header, then one JSON object.
 
 use nom::IResult;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_till, take_while_m_n};
-use nom::combinator::opt;
+use nom::combinator::{opt, value};
 use nom::sequence::delimited;
 use serde_json::{Map, Value};
 
-/// What herdgate reads of a line. Values that a proxy does not have are absent, `-` or empty, and are empty here; so are
-/// numbers that are none. Of nginx's lists the last attempt of the last hop counts: the one at the model server.
+/// What herdgate reads of a usage line. Values that a proxy does not have are absent, `-` or empty there, and empty
+/// here; so are numbers that are none. Of nginx's lists the last attempt of the last hop counts: the one at the model
+/// server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UsageLine {
     /// The proxy's own identifier of the request.
@@ -52,10 +53,10 @@ pub struct UsageLine {
     pub failed: bool,
 }
 
-/// Reads a datagram.
+/// Reads a usage line from a datagram.
 ///
 /// # Errors
-/// A fixed word for what is wrong; never a part of the line.
+/// A fixed word for what is wrong, and never a part of the line.
 pub fn parse(datagram: &[u8]) -> Result<UsageLine, &'static str> {
     let (json, _) = opt(syslog_header).parse(datagram).map_err(|_| "header")?;
     let fields: Map<String, Value> = serde_json::from_slice(json.trim_ascii()).map_err(|_| "json")?;
@@ -91,17 +92,19 @@ pub fn parse(datagram: &[u8]) -> Result<UsageLine, &'static str> {
     })
 }
 
-/// nginx's lists: ` : ` separates hops, `, ` the attempts of one (ngx_http_upstream_module, `$upstream_addr`).
+/// Returns the last hop of one of nginx's lists: ` : ` separates hops, `, ` the attempts of one
+/// (ngx_http_upstream_module, `$upstream_addr`).
 fn last_hop(list: &str) -> &str {
     list.rsplit(" : ").next().unwrap_or_default()
 }
 
-/// The last attempt of the last hop.
+/// Returns the last attempt of the last hop.
 fn last(list: &str) -> &str {
     last_hop(list).rsplit(", ").next().unwrap_or_default()
 }
 
-/// HAProxy says how often it tried again (`%rc`, with a `+` where it was another server), nginx whom it tried.
+/// Returns how many servers were tried. HAProxy says how often it tried again (`%rc`, with a `+` where it was another
+/// server), nginx whom it tried.
 fn attempts(text: &str) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -112,7 +115,7 @@ fn attempts(text: &str) -> Option<u64> {
     }
 }
 
-/// HAProxy writes whole milliseconds, nginx seconds with a point.
+/// Reads a duration: HAProxy writes whole milliseconds, nginx seconds with a point.
 fn milliseconds(text: &str) -> Option<u64> {
     let Some((seconds, thousandths)) = text.split_once('.') else { return text.parse().ok() };
     if thousandths.len() != 3 {
@@ -121,15 +124,13 @@ fn milliseconds(text: &str) -> Option<u64> {
     seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(thousandths.parse::<u16>().ok()?.into())
 }
 
-/// `<PRI>TIMESTAMP HOST TAG: ` (RFC 3164) as HAProxy and nginx write it, up to the object.
-fn syslog_header(datagram: &[u8]) -> IResult<&[u8], &[u8]> {
+/// Skips `<PRI>TIMESTAMP HOST TAG: ` (RFC 3164), as HAProxy and nginx write it, up to the object.
+fn syslog_header(datagram: &[u8]) -> IResult<&[u8], ()> {
     let priority = delimited(tag(&b"<"[..]), take_while_m_n(1, 3, |byte: u8| byte.is_ascii_digit()), tag(&b">"[..]));
-    let (rest, priority) =
-        (priority, take_till(|byte| byte == b'{')).parse(datagram).map(|(rest, (found, _))| (rest, found))?;
-    Ok((rest, priority))
+    value((), (priority, take_till(|byte| byte == b'{'))).parse(datagram)
 }
 
-/// nginx quotes everything, HAProxy may write numbers bare.
+/// Returns a member as text: nginx quotes everything, HAProxy may write numbers bare.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -49,7 +49,7 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<Socket> {
     }
 }
 
-/// Takes lines in until `stop`.
+/// Receives usage lines until `stop`.
 pub async fn serve(socket: Socket, gate: Arc<Gate>, traffic: Traffic, stop: CancellationToken) {
     let mut buffer = vec![0; LINE_MAX];
     loop {

@@ -3,7 +3,7 @@
 use super::line::UsageLine;
 use crate::ledger::tokens::charge::Observed;
 
-/// Reads a line.
+/// Returns what a line says of the request's use.
 pub fn observed(line: &UsageLine) -> Observed {
     Observed {
         server: line.server.as_str().into(),

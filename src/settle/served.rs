@@ -6,7 +6,7 @@
 use super::line::UsageLine;
 use crate::decision::fleet::Served;
 
-/// Judges a line.
+/// Returns how the line says that the request went at its server.
 pub fn served(line: &UsageLine) -> Option<Served> {
     let status = line.status?;
     // A stream of no content, and no word of what was used.

@@ -1,7 +1,8 @@
 //! The shared store as `[ledger]` names it: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, where a password is never
 //! shown, and what holds while it is away.
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError};
+use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 
 /// What becomes of decisions while the store is away.
@@ -9,37 +10,42 @@ use std::fmt;
 pub enum OnStoreDown {
     /// Each herdgate grants its share of each limit.
     Local,
-    /// All is granted that is limited only by numbers.
+    /// Every request is granted that only a numeric limit could refuse.
     Allow,
-    /// What is metered is refused.
+    /// Every request that has a limit is refused.
     Deny,
 }
 
-/// A store's address.
+/// A store's address. The password is wiped from memory when the address is dropped.
 #[derive(Clone)]
 pub struct StoreAddress {
-    info: ConnectionInfo,
+    host: String,
+    port: u16,
+    database: i64,
+    user: Option<String>,
+    password: Option<SecretString>,
     /// As it may be shown.
     shown: String,
 }
 
-/// Why an address is none: what is wrong, and what to write instead. Never holds what was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why an address cannot be used, and what to write instead. Never holds what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the address {what}")]
 pub struct StoreAddressFault {
-    /// "… is wrong".
+    /// What is wrong, as the end of a sentence that begins with the setting's name.
     pub what: &'static str,
-    /// A correction.
+    /// What to write instead.
     pub hint: Option<&'static str>,
 }
 
-/// What to write.
+/// The hint for most faults.
 const FORM: &str = "write \"redis://HOST:PORT/DATABASE\"";
 
 impl StoreAddress {
     /// Reads an address.
     ///
     /// # Errors
-    /// [`StoreAddressFault`] where it is none.
+    /// [`StoreAddressFault`] where the text is not a usable address.
     pub fn parse(written: &str) -> Result<StoreAddress, StoreAddressFault> {
         let fault = |what, hint| Err(StoreAddressFault { what, hint });
         if written.starts_with("rediss://") {
@@ -67,14 +73,34 @@ impl StoreAddress {
         }
         let Ok(info) = written.into_connection_info() else { return fault("is not a store's address", Some(FORM)) };
         let ConnectionAddr::Tcp(host, port) = info.addr() else { return fault("is not a store's address", Some(FORM)) };
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let shown = format!("redis://{host}:{port}/{}", info.redis_settings().db());
-        Ok(StoreAddress { info, shown })
+        let settings = info.redis_settings();
+        let shown_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        Ok(StoreAddress {
+            host: host.clone(),
+            port: *port,
+            database: settings.db(),
+            user: settings.username().map(str::to_owned),
+            password: settings.password().map(SecretString::from),
+            shown: format!("redis://{shown_host}:{port}/{}", settings.db()),
+        })
     }
 
-    /// What the client connects with.
-    pub fn info(&self) -> &ConnectionInfo {
-        &self.info
+    /// Returns a client of the store. It holds a copy of the password that nobody wipes, so it should not live for longer
+    /// than connecting takes.
+    ///
+    /// # Errors
+    /// What the client has against the address.
+    pub fn client(&self) -> Result<Client, RedisError> {
+        // Without telling the store which library this is: that is a command which its user need not be allowed.
+        let mut settings = RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
+        if let Some(user) = &self.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password.expose_secret());
+        }
+        let address = ConnectionAddr::Tcp(self.host.clone(), self.port);
+        Client::open(address.into_connection_info()?.set_redis_settings(settings))
     }
 }
 
@@ -92,11 +118,9 @@ impl fmt::Debug for StoreAddress {
 
 impl PartialEq for StoreAddress {
     fn eq(&self, other: &StoreAddress) -> bool {
-        let settings = |address: &StoreAddress| {
-            let settings = address.info.redis_settings();
-            (settings.username().map(str::to_owned), settings.password().map(str::to_owned))
-        };
-        self.shown == other.shown && settings(self) == settings(other)
+        let password = self.password.as_ref().map(SecretString::expose_secret);
+        let other_password = other.password.as_ref().map(SecretString::expose_secret);
+        self.shown == other.shown && self.user == other.user && password == other_password
     }
 }
 

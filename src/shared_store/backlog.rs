@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Most ends kept: some minutes of a busy proxy. Past it the oldest is given up, and its request stays charged as reserved.
 const ENDS_MAX: usize = 50_000;
 
-/// Tries of an end that the store cannot make sense of.
+/// How often an end is tried that the store cannot make sense of.
 const TRIES: u8 = 3;
 
 /// What a request used.
@@ -20,11 +20,11 @@ pub struct Settlement {
     pub terms: Terms,
     /// What it is charged, in thousandths of a token.
     pub used: u64,
-    /// How that is known.
+    /// How well that is known.
     pub evidence: Evidence,
-    /// The herdgate that granted it, where that was another: it is told.
+    /// The herdgate that granted the request, where that was another one: the store tells it.
     pub granted_by: Option<u64>,
-    /// The calendar.
+    /// The calendar as this herdgate has it.
     pub today: Today,
 }
 
@@ -37,7 +37,7 @@ pub struct Release {
     pub terms: Terms,
 }
 
-/// An end.
+/// How a request ended, as the store is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Settle(Settlement),
@@ -52,20 +52,20 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// After a try that the store could make no sense of; `None` where it was the last.
+    /// Counts a try that the store could make no sense of. Returns `None` where it was the last.
     pub fn again(self) -> Option<Waiting> {
         (self.tries + 1 < TRIES).then(|| Waiting { tries: self.tries + 1, ..self })
     }
 }
 
-/// The queue.
+/// The ends that wait to be delivered.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     ends: Mutex<VecDeque<Waiting>>,
 }
 
 impl Backlog {
-    /// Adds one. False where the oldest was given up for it.
+    /// Adds an end. Returns false where the oldest was given up to make room.
     pub fn push(&self, end: End) -> bool {
         let mut ends = self.lock();
         ends.push_back(Waiting { end, tries: 0 });
@@ -76,7 +76,7 @@ impl Backlog {
         has_room
     }
 
-    /// Puts one back that was not delivered, before all others; false where there is no room.
+    /// Puts an end that was not delivered back in front of all others. Returns false where there is no room.
     pub fn put_back(&self, waiting: Waiting) -> bool {
         let mut ends = self.lock();
         let has_room = ends.len() < ENDS_MAX;
@@ -86,14 +86,14 @@ impl Backlog {
         has_room
     }
 
-    /// Takes the oldest.
+    /// Takes up to `count` of the oldest ends.
     pub fn take(&self, count: usize) -> Vec<Waiting> {
         let mut ends = self.lock();
         let count = count.min(ends.len());
         ends.drain(..count).collect()
     }
 
-    /// How many wait.
+    /// Returns how many ends wait.
     pub fn len(&self) -> usize {
         self.lock().len()
     }

@@ -16,15 +16,15 @@ const PAUSE_MAX_NS: u64 = 1_000_000_000;
 /// Whether the store is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It is.
+    /// Decisions ask it.
     Closed,
-    /// It is not.
+    /// Decisions do not ask it.
     Open,
-    /// It is, and the next failure opens the breaker.
+    /// Decisions ask it, and the next failure opens the breaker.
     Trial,
 }
 
-/// Counts failures.
+/// Counts failures in a row, and says whether the store is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Breaker {
     phase: Phase,
@@ -34,24 +34,24 @@ pub struct Breaker {
 }
 
 impl Default for Breaker {
-    /// Open, and due for its first trial: nothing is known of the store yet.
+    /// Returns a breaker that is open and due for its first trial, because nothing is known of the store yet.
     fn default() -> Breaker {
         Breaker { phase: Phase::Open, in_a_row: 0, trials: 0, next_trial_ns: 0 }
     }
 }
 
 impl Breaker {
-    /// Whether the store is asked.
+    /// Returns whether the store is asked.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether a decision may ask.
+    /// Returns whether a decision may ask.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
 
-    /// A call went well.
+    /// Notes a call that went well.
     pub fn succeeded(&mut self) {
         match self.phase {
             // From before it opened.
@@ -66,7 +66,7 @@ impl Breaker {
         }
     }
 
-    /// A call failed. True where that has opened it.
+    /// Notes a call that failed. Returns whether that opened the breaker.
     pub fn failed(&mut self, now_ns: u64, jitter: u64) -> bool {
         match self.phase {
             Phase::Open => return false,
@@ -84,23 +84,24 @@ impl Breaker {
         true
     }
 
-    /// Whether a trial is due.
+    /// Returns whether a trial is due.
     pub fn is_due(&self, now_ns: u64) -> bool {
         self.phase == Phase::Open && now_ns >= self.next_trial_ns
     }
 
-    /// The trial ended: the store takes writes, or it does not.
+    /// Notes how a trial ended: `well` where the store takes writes.
     pub fn tried(&mut self, well: bool, now_ns: u64, jitter: u64) {
         if self.phase != Phase::Open {
             return;
         }
-        match well {
-            true => (self.phase, self.in_a_row) = (Phase::Trial, 0),
-            false => self.put_off(now_ns, jitter),
+        if well {
+            (self.phase, self.in_a_row) = (Phase::Trial, 0);
+        } else {
+            self.put_off(now_ns, jitter);
         }
     }
 
-    /// `jitter` is any random number: herdgates do not try in step.
+    /// Sets the next trial. `jitter` is any random number, so that several herdgates do not try in step.
     fn put_off(&mut self, now_ns: u64, jitter: u64) {
         let pause_ns = PAUSE_NS.saturating_mul(1 << self.trials.min(16)).min(PAUSE_MAX_NS);
         self.trials = self.trials.saturating_add(1);

@@ -10,7 +10,8 @@ use crate::ledger::calendar::Today;
 use crate::ledger::gcra;
 use crate::shared_store::fraction::Share;
 
-/// The holders of a claim. `None` where there are more than the scripts take: the caller must refuse.
+/// Writes the holders of a claim for the scripts. Returns `None` where there are more than they take: the caller must
+/// refuse.
 pub fn terms_of(accounts: &Accounts<'_>) -> Option<Terms> {
     let entries: Vec<Entry<'_>> = accounts.iter().map(entry).collect();
     Terms::of(&entries)
@@ -36,7 +37,8 @@ fn budget(terms: &limits::Terms, window: Window) -> Option<Budget> {
     terms.budgets.iter().find(|budget| budget.window == window).copied()
 }
 
-/// What of a claim is more than a whole limit, in earnest or of a shadow: no store has to be asked for that.
+/// Returns the first limit that a claim could never fit into, among enforced limits or among those of shadow plans. The
+/// store need not be asked for that.
 pub fn never_fits(accounts: &Accounts<'_>, need: u64, shadow: bool) -> Option<Excess> {
     accounts.iter().filter(|account| account.terms.shadow == shadow).find_map(|account| {
         let of_bucket = account.terms.tokens.map(|quota| (Bucket::capacity(quota), quota.burst.get()));
@@ -48,7 +50,7 @@ pub fn never_fits(accounts: &Accounts<'_>, need: u64, shadow: bool) -> Option<Ex
     })
 }
 
-/// The tightest limits, as the store answered them.
+/// Returns the tightest limits by what the store answered.
 pub fn standings_of(accounts: &Accounts<'_>, stands: &[Stand], today: Today) -> Standings {
     let mut standings = Standings::default();
     for (account, stand) in accounts.iter().zip(stands) {
@@ -65,7 +67,8 @@ pub fn standings_of(accounts: &Accounts<'_>, stands: &[Stand], today: Today) -> 
     standings
 }
 
-/// The limit that refused a claim, or would have but for its shadow; `None` where none was over.
+/// Returns the limit that refused a claim, or that would have refused it if it were enforced; `None` where no limit was
+/// exceeded.
 pub fn excess_of(
     accounts: &Accounts<'_>,
     stands: &[Stand],
@@ -124,7 +127,7 @@ fn of_budget(budget: Budget, stand: &Stand, today: Today) -> Standing {
     Standing { limit: budget.most.get(), remaining, reset_ns: today.left_ns(budget.window) }
 }
 
-/// The terms of each holder of a claim, divided.
+/// Returns this herdgate's part of each holder's terms.
 pub fn shares_of(accounts: &Accounts<'_>, share: Share) -> Vec<limits::Terms> {
     let divided = |terms: &limits::Terms| limits::Terms {
         requests: terms.requests.iter().map(|quota| share.of_quota(*quota)).collect(),

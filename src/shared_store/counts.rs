@@ -22,7 +22,7 @@ pub enum Operation {
     Find,
     /// Looking for what has expired, and for what others have settled.
     Sweep,
-    /// Telling and hearing what is on its way.
+    /// Telling and hearing what is in flight.
     Exchange,
     /// Finding out whether it takes writes.
     Beat,
@@ -40,7 +40,7 @@ impl Operation {
         Operation::Beat,
     ];
 
-    /// The label.
+    /// Returns the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Admit => "admit",
@@ -55,11 +55,12 @@ impl Operation {
 }
 
 /// Why the store did not answer, or not with what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{}", self.as_str())]
 pub enum Trouble {
     /// It was not asked: the breaker is open.
     Open,
-    /// It was not asked: too many calls are on their way.
+    /// It was not asked: too many calls are waiting for it.
     Busy,
     /// No answer within the deadline. Whether it was carried out is not known.
     Timeout,
@@ -97,7 +98,7 @@ impl Trouble {
         Trouble::Nonsense,
     ];
 
-    /// The label.
+    /// Returns the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Trouble::Open => "open",
@@ -114,7 +115,7 @@ impl Trouble {
         }
     }
 
-    /// Whether another connection may help: a name may lead to another server after a failover.
+    /// Returns whether another connection may help: a name may lead to another server after a failover.
     pub(super) fn wants_reconnect(self) -> bool {
         !matches!(self, Trouble::Open | Trouble::Busy | Trouble::Timeout | Trouble::Full | Trouble::Nonsense)
     }
@@ -124,10 +125,10 @@ impl Trouble {
 const BOUNDS_NS: [u64; 9] =
     [100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000];
 
-/// Well, and each kind of trouble.
+/// One for success, and one for each kind of trouble.
 const OUTCOMES: usize = 1 + Trouble::ALL.len();
 
-/// All counts.
+/// What is counted of one store.
 #[derive(Debug, Default)]
 pub struct Counts {
     calls: [[AtomicU64; OUTCOMES]; Operation::ALL.len()],
@@ -165,17 +166,17 @@ impl Counts {
         self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Calls of an operation that went well, or met this trouble.
+    /// Returns how many calls of an operation went well, or met this trouble.
     pub fn calls(&self, operation: Operation, trouble: Option<Trouble>) -> u64 {
         load(&self.calls[operation as usize][trouble.map_or(0, |trouble| 1 + trouble as usize)])
     }
 
-    /// How often the breaker opened.
+    /// Returns how often the breaker opened.
     pub fn times_opened(&self) -> u64 {
         load(&self.opened)
     }
 
-    /// Ends that could not be delivered and were given up.
+    /// Returns how many ends could not be delivered and were given up.
     pub fn times_lost(&self) -> u64 {
         load(&self.lost)
     }

@@ -5,10 +5,10 @@ use crate::decision::fleet::choose::Load;
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// Most servers and models that one herdgate tells of.
+/// Most pairs of server and model that one herdgate tells of.
 const LANES_MAX: usize = 4096;
 
-/// Requests on their way to one server for one model.
+/// Requests in flight to one server for one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lane {
     /// The server: hash of its name.
@@ -19,7 +19,7 @@ pub struct Lane {
     pub count: u32,
 }
 
-/// What all others have on its way, summed.
+/// What all other herdgates together have in flight.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Elsewhere {
     by_pair: HashMap<(u64, u64), u32>,
@@ -27,7 +27,7 @@ pub struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// Sums what others told. What cannot be read is passed over: a newer herdgate may write more.
+    /// Sums what the others told. Entries that cannot be read are skipped, because a newer herdgate may write more.
     pub(super) fn read(told: &[String]) -> Elsewhere {
         let mut all = Elsewhere::default();
         for lane in told.iter().flat_map(|text| text.split(' ').take(LANES_MAX)).filter_map(read_lane) {
@@ -50,7 +50,7 @@ impl Load for Elsewhere {
     }
 }
 
-/// What one herdgate tells.
+/// Writes what one herdgate tells the others.
 pub(super) fn write(lanes: &[Lane]) -> String {
     let mut text = String::new();
     for lane in lanes.iter().filter(|lane| lane.count > 0).take(LANES_MAX) {

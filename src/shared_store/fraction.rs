@@ -8,19 +8,20 @@ use std::num::{NonZeroU32, NonZeroU64};
 pub struct Share(pub NonZeroU32);
 
 impl Share {
-    /// Its share of a rate: as many in so many times the period, and of what may come at once its part, at least one.
+    /// Returns its share of a rate: the same count in a period that is longer by the number of herdgates, and its part
+    /// of the burst, at least one.
     pub fn of_quota(self, quota: Quota) -> Quota {
         let replicas = NonZeroU64::from(self.0);
         let burst = NonZeroU64::new(quota.burst.get() / replicas).unwrap_or(NonZeroU64::MIN);
         Quota { period_ns: quota.period_ns.saturating_mul(replicas), burst, ..quota }
     }
 
-    /// Its share of a number of places, at least one.
+    /// Returns its share of a number of places, at least one.
     pub fn of_count(self, count: u32) -> u32 {
         (count / self.0).max(1)
     }
 
-    /// Its share of an amount, at least one.
+    /// Returns its share of an amount, at least one.
     pub fn of_amount(self, amount: NonZeroU64) -> NonZeroU64 {
         NonZeroU64::new(amount.get() / NonZeroU64::from(self.0)).unwrap_or(NonZeroU64::MIN)
     }

@@ -25,26 +25,26 @@ const LEASE_MAX: Duration = Duration::from_secs(25 * 3_600);
 /// A claim, for the store.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
-    /// What is to be held. Another herdgate that gets the usage line reads it.
+    /// What is to be reserved. Another herdgate that gets the usage line reads it.
     pub reservation: &'a Reservation,
-    /// The holders, with their terms. That each could ever hold so much is the caller's to know.
+    /// The holders, with their terms. The caller has made sure that each could ever hold so much.
     pub terms: &'a Terms,
     /// How long it may stay open: at most 25 h.
     pub lease: Duration,
-    /// The calendar.
+    /// The calendar as this herdgate has it.
     pub today: Today,
 }
 
-/// What became of an end.
+/// What the store made of an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It was charged: there is a row to write.
+    /// It was charged: the caller has a row to write.
     Settled(Option<Box<Reservation>>),
-    /// It was charged before by lesser evidence, and now by better: the row is to be replaced.
+    /// It had been charged by weaker evidence and is charged by better now: the caller has a row to replace.
     Corrected(Option<Box<Reservation>>),
-    /// It was ended before, by evidence as good.
+    /// It had ended before, by evidence as good.
     Nothing,
-    /// The store does not know it, and nobody to charge was named.
+    /// The store does not know it, and the call named nobody to charge.
     Unknown,
 }
 
@@ -65,12 +65,12 @@ pub struct SharedLedger {
     pub(super) backlog: Backlog,
     pub(super) wake: Notify,
     pub(super) elsewhere: ArcSwap<Elsewhere>,
-    /// This herdgate among the others.
+    /// The number of this herdgate among the others.
     pub(super) replica: u64,
 }
 
 impl SharedLedger {
-    /// The books in this store; `replica` is a number that no other herdgate has. Nothing is connected before
+    /// Returns the books in this store; `replica` is a number that no other herdgate has. Nothing is connected before
     /// [`SharedLedger::tend`] runs, and the store counts as away until then. `None` where the address cannot be used.
     pub fn new(address: StoreAddress, pace: Pace, clock: Clock, replica: u64) -> Option<SharedLedger> {
         Some(SharedLedger {
@@ -82,22 +82,22 @@ impl SharedLedger {
         })
     }
 
-    /// Whether decisions ask the store. Where not, they are the affair of `[ledger] on_store_down`.
+    /// Returns whether decisions ask the store. Where they do not, `[ledger] on_store_down` says what becomes of them.
     pub fn is_up(&self) -> bool {
         self.link.is_up()
     }
 
-    /// What is counted of the store.
+    /// Returns the counters of the store.
     pub fn counts(&self) -> Arc<Counts> {
         self.link.counts.clone()
     }
 
-    /// What the others have on its way; nothing where the store is away.
+    /// Returns what the other herdgates have in flight; nothing while the store is away.
     pub fn elsewhere(&self) -> Arc<Elsewhere> {
         self.elsewhere.load_full()
     }
 
-    /// Takes all limits of a claim or none. To be asked again with the same id after a timeout changes nothing.
+    /// Takes all limits of a claim or none. Asking again with the same id, after a timeout, changes nothing.
     ///
     /// # Errors
     /// [`Trouble`] where the store did not answer in time. Then the claim may be taken there: whoever grants it all the same
@@ -106,7 +106,7 @@ impl SharedLedger {
         self.admit_at(ask).await.map(|(admitted, _)| admitted)
     }
 
-    /// The same, with the store's time in microseconds since 1970.
+    /// Does the same as [`SharedLedger::admit`], and returns the store's time in microseconds since 1970 with it.
     ///
     /// # Errors
     /// As [`SharedLedger::admit`].
@@ -210,7 +210,7 @@ impl SharedLedger {
         Err(Trouble::Nonsense)
     }
 
-    /// The reservation of a decision, whoever granted it; `None` where the store has none.
+    /// Returns the reservation of a decision, whoever granted it; `None` where the store has none.
     ///
     /// # Errors
     /// [`Trouble`] where the store did not answer.
@@ -228,7 +228,7 @@ impl SharedLedger {
         Ok(Some(Found { open: state == "open", terms: Terms::of_scopes(scopes), reservation }))
     }
 
-    /// The decision that the proxy knows by this identifier, hashed, within ten minutes of it.
+    /// Returns the decision that the proxy knows by this identifier, hashed, within ten minutes of it.
     ///
     /// # Errors
     /// [`Trouble`] where the store did not answer.
@@ -239,7 +239,7 @@ impl SharedLedger {
         Ok(id.as_deref().and_then(keyspace::read_id))
     }
 
-    /// The decisions that have expired, at most `count`: nobody said how they ended.
+    /// Returns the decisions that have expired, at most `count`: nobody said how they ended.
     ///
     /// # Errors
     /// [`Trouble`] where the store did not answer.
@@ -251,7 +251,7 @@ impl SharedLedger {
         Ok(ids.iter().filter_map(|id| keyspace::read_id(id)).collect())
     }
 
-    /// Forgets that a decision is due whose reservation is gone.
+    /// Removes a decision from those that expire where its reservation is gone.
     pub(super) async fn forget(&self, id: u128) -> Result<(), Trouble> {
         let call = async |connection: &mut _| {
             redis::cmd("ZREM").arg(keyspace::EXPIRY).arg(keyspace::id(id)).query_async(connection).await
@@ -259,7 +259,8 @@ impl SharedLedger {
         self.link.call(Operation::Sweep, call).await
     }
 
-    /// Decisions of this herdgate that others have ended since the last call, at most `count`.
+    /// Returns the decisions of this herdgate that others have ended and that were not yet removed by
+    /// [`SharedLedger::noted`], at most `count`.
     ///
     /// # Errors
     /// [`Trouble`] where the store did not answer.
@@ -277,8 +278,8 @@ impl SharedLedger {
         self.taken_from_here(keyspace::notices(self.replica), &ids).await
     }
 
-    /// What stands in a list of this herdgate's. It stays there until it is handled: an answer that comes too late would
-    /// otherwise take it with it.
+    /// Returns the first `count` entries of a list of this herdgate. They stay there until they are handled: an answer
+    /// that comes too late would otherwise take it with it.
     async fn left_here(&self, key: String, count: usize) -> Result<Vec<String>, Trouble> {
         let last = count.saturating_sub(1);
         let call = async |connection: &mut _| {
@@ -287,7 +288,8 @@ impl SharedLedger {
         self.link.call(Operation::Sweep, call).await
     }
 
-    /// By value and not by number, because a call that is late may be carried out after the next one.
+    /// Removes entries from a list of this herdgate: by value and not by number, because a call that is late may be
+    /// carried out after the next one.
     async fn taken_from_here(&self, key: String, values: &[String]) -> Result<(), Trouble> {
         if values.is_empty() {
             return Ok(());
@@ -312,7 +314,7 @@ impl SharedLedger {
         self.link.call(Operation::Settle, call).await.map(drop)
     }
 
-    /// The usage lines left here for this herdgate, at most `count`.
+    /// Returns the usage lines left here for this herdgate, at most `count`.
     ///
     /// # Errors
     /// As [`SharedLedger::notices`].
@@ -328,7 +330,7 @@ impl SharedLedger {
         self.taken_from_here(keyspace::lines(self.replica), lines).await
     }
 
-    /// Tells the others what is on its way from here, and hears what is from there.
+    /// Tells the others what is in flight from here, and hears what is in flight from them.
     ///
     /// # Errors
     /// [`Trouble`] where the store did not answer; what the others have is then taken for nothing.

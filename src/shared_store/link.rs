@@ -1,6 +1,6 @@
 //! The way to the store: one connection for all calls, a deadline on each, and the breaker before them.
 //!
-//! Whoever asks never connects, and never waits longer than the deadline: where there is no connection the answer is trouble at
+//! Whoever asks never connects, and never waits longer than the deadline: without a connection the answer is trouble at
 //! once. Connecting and trying is the affair of one task ([`Link::mend`]).
 
 use super::breaker::{Breaker, Phase};
@@ -10,16 +10,16 @@ use super::scripts::Scripts;
 use crate::shared_store::address::StoreAddress;
 use crate::time::clock::Clock;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Most calls on their way at once: what a store that has just stopped can make us hold.
+/// Most calls at once: bounds what a store that has just stopped can make this process hold.
 const CALLS_MAX: usize = 512;
 
-/// How long things may take.
+/// How long calls and connecting may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// A call: what a decision may lose to a store that hangs.
@@ -38,9 +38,8 @@ impl Default for Pace {
 pub struct Link {
     /// The scripts.
     pub scripts: Scripts,
-    /// What is counted.
+    /// The counters.
     pub counts: Arc<Counts>,
-    client: Client,
     address: StoreAddress,
     pace: Pace,
     clock: Clock,
@@ -57,13 +56,12 @@ struct State {
 }
 
 impl Link {
-    /// The way to this store; nothing is connected yet. `None` where the address cannot be used.
+    /// Returns a link to this store that is not connected yet; `None` where the address cannot be used.
     pub fn new(address: StoreAddress, pace: Pace, clock: Clock) -> Option<Link> {
-        let client = Client::open(address.info().clone()).ok()?;
+        address.client().ok()?;
         Some(Link {
             scripts: Scripts::default(),
             counts: Arc::default(),
-            client,
             address,
             pace,
             clock,
@@ -72,7 +70,7 @@ impl Link {
         })
     }
 
-    /// Whether decisions ask the store.
+    /// Returns whether decisions ask the store.
     pub fn is_up(&self) -> bool {
         !self.lock().breaker.is_open()
     }
@@ -113,7 +111,7 @@ impl Link {
         }
     }
 
-    /// The connection, where calls may use it.
+    /// Returns the connection where calls may use it, and its generation.
     fn way(&self) -> Result<(MultiplexedConnection, u64), Trouble> {
         let state = self.lock();
         if state.breaker.is_open() {
@@ -145,7 +143,7 @@ impl Link {
         }
     }
 
-    /// Connects and tries the store where that is due. Called again and again by one task.
+    /// Connects and tries the store where that is due. One task calls it again and again.
     pub async fn mend(&self) {
         let now_ns = self.clock.mono_ns();
         let (is_due, was_open) = {
@@ -186,7 +184,8 @@ impl Link {
     async fn connect(&self) -> Result<MultiplexedConnection, Trouble> {
         // The deadlines are ours, around all of it.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
+        let client = self.address.client().map_err(|error| trouble(&error))?;
+        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = connected.map_err(|error| trouble(&error))?;
         let beat = self.scripts.beat.key(keyspace::BEAT).invoke_async::<u8>(&mut connection).await;
         beat.map_err(|error| trouble(&error))?;
@@ -199,7 +198,7 @@ impl Link {
     }
 }
 
-/// Which trouble an error is. Its text is not kept: it may show what was sent.
+/// Returns which trouble an error is. The error's text is dropped, because it may show what was sent.
 fn trouble(error: &RedisError) -> Trouble {
     if error.is_timeout() {
         return Trouble::Timeout;

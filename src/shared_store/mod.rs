@@ -12,6 +12,7 @@
 //! Names of holders reach the store as hashes, and nothing a caller wrote reaches it at all but what the reservation names
 //! for the ledger's row: the caller, its user and team, the model. Address and password of the store are never shown.
 
+pub mod acl;
 pub mod address;
 mod backlog;
 mod breaker;

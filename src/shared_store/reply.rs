@@ -30,13 +30,13 @@ pub struct Stand {
     pub debt: u64,
     /// Nanoseconds until the bucket is full again.
     pub full_in_ns: u64,
-    /// Held for requests on their way, in thousandths of a token.
+    /// Reserved for requests in flight, in thousandths of a token.
     pub held: u64,
     /// Charged this day, in thousandths of a token.
     pub day: u64,
     /// Charged this month, likewise.
     pub month: u64,
-    /// Requests on their way.
+    /// Requests in flight.
     pub open: u64,
 }
 
@@ -47,7 +47,7 @@ pub struct Over {
     pub entry: usize,
     /// Which of its limits.
     pub which: Which,
-    /// Nanoseconds until there is room; `None` where requests on their way must end first.
+    /// Nanoseconds until there is room; `None` where requests in flight must end first.
     pub retry_ns: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ pub struct Over {
 pub enum Which {
     /// A request rate, by its position.
     Requests(u8),
-    /// The requests on their way.
+    /// The requests in flight at once.
     Concurrency,
     /// The token rate.
     Tokens,
@@ -66,7 +66,8 @@ pub enum Which {
     Month,
 }
 
-/// Reads an answer: what became of the claim, and the store's time in microseconds since 1970. `None` where it makes no sense.
+/// Reads an answer: what became of the claim, and the store's time in microseconds since 1970. Returns `None` where it
+/// makes no sense.
 pub fn read(text: &str) -> Option<(Admitted, u64)> {
     let mut words = text.split(' ');
     let kind = words.next()?;

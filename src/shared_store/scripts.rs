@@ -14,7 +14,7 @@ pub struct Scripts {
     pub due: Script,
     /// Leaves a usage line for another.
     pub forward: Script,
-    /// Tells and hears what is on its way.
+    /// Tells and hears what is in flight.
     pub exchange: Script,
     /// Finds out whether the store takes writes.
     pub beat: Script,

@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How often it is looked whether the store is to be tried.
+/// How often the task looks whether the store is to be tried.
 const MEND_EVERY: Duration = Duration::from_millis(20);
 
 /// How often the others are told.
 const EXCHANGE_EVERY: Duration = Duration::from_millis(200);
 
-/// How often what has expired is looked for.
+/// How often the task looks for what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Ends delivered at once.
@@ -30,19 +30,19 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What the shared books need of the herdgate they serve.
 pub trait Replica: Send + Sync + 'static {
-    /// What is on its way from here.
+    /// Returns what is in flight from here.
     fn lanes(&self) -> Vec<Lane>;
 
-    /// The calendar.
+    /// Returns the calendar.
     fn today(&self) -> Today;
 
-    /// Another herdgate ended this decision, or time did: its slot is free.
+    /// Takes note that another herdgate, or time, ended this decision: its slot is free.
     fn ended(&self, id: u128);
 
-    /// Another herdgate got a usage line that only this one can settle, and left it here, as it was forwarded.
+    /// Takes a usage line that another herdgate received and that only this one can settle.
     fn line(&self, line: &str);
 
-    /// A settlement was delivered.
+    /// Takes note that a settlement was delivered.
     fn delivered(&self, settlement: &Settlement, ended: &Ended);
 
     /// A reservation expired without a line and was charged as it stood; this herdgate is to write its row.
@@ -70,10 +70,11 @@ impl SharedLedger {
     }
 
     async fn tell(&self, replica: &dyn Replica) {
-        match self.link.is_up() {
+        if self.link.is_up() {
             // Trouble is counted, and what the others have is then nothing.
-            true => drop(self.exchange(&replica.lanes()).await),
-            false => self.elsewhere.store(Arc::new(Elsewhere::default())),
+            let _ = self.exchange(&replica.lanes()).await;
+        } else {
+            self.elsewhere.store(Arc::new(Elsewhere::default()));
         }
     }
 

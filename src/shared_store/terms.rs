@@ -19,11 +19,11 @@ const RATES_MAX: usize = 5;
 /// One holder: whose books, and what they are held to.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    /// Whose.
+    /// Whose limits they are.
     pub scope: Scope,
     /// Request rates, at most five.
     pub requests: &'a [Quota],
-    /// Requests on their way at once.
+    /// Requests in flight at once.
     pub concurrency: Option<u32>,
     /// Tokens in a period, and at once.
     pub tokens: Option<Quota>,
@@ -31,7 +31,7 @@ pub struct Entry<'a> {
     pub day_most: Option<u64>,
     /// Most in a calendar month, in thousandths of a token.
     pub month_most: Option<u64>,
-    /// Whether being over is only told.
+    /// Whether a limit that is exceeded is only reported.
     pub shadow: bool,
     /// Whether what is charged by day and month is kept where no budget limits it.
     pub keeps: bool,
@@ -51,14 +51,14 @@ pub struct Today {
 }
 
 impl Today {
-    /// The four arguments of a script.
+    /// Returns the calendar as four arguments of a script.
     pub(super) fn arguments(&self) -> [i64; 4] {
         let us = |ms: i64| ms.clamp(0, 4_102_444_800_000).saturating_mul(1000);
         [self.day.into(), us(self.day_ends_ms), self.month.into(), us(self.month_ends_ms)]
     }
 }
 
-/// The holders of one claim, written.
+/// The holders of one claim, as the scripts read them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Terms {
     /// Their scopes.
@@ -68,7 +68,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Writes the holders. `None` where there are more than the scripts take: the caller must refuse.
+    /// Writes the holders. Returns `None` where there are more than the scripts take: the caller must refuse.
     pub fn of(entries: &[Entry<'_>]) -> Option<Terms> {
         if entries.len() > ENTRIES_MAX || entries.iter().any(|entry| entry.requests.len() > RATES_MAX) {
             return None;
@@ -82,18 +82,18 @@ impl Terms {
         Some(terms)
     }
 
-    /// Holders of whom nothing but the scopes is known.
+    /// Returns holders of whom nothing but the scopes is known.
     pub fn of_scopes(scopes: Vec<Scope>) -> Terms {
         Terms { scopes, text: String::new() }
     }
 
-    /// The scopes, written.
+    /// Returns the scopes as the scripts read them.
     pub(super) fn scopes_text(&self) -> String {
         self.scopes.iter().map(|scope| keyspace::id(scope.0)).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// Scopes as a script answered them.
+/// Reads the scopes in a script's answer.
 pub(super) fn read_scopes(text: &str) -> Option<Vec<Scope>> {
     text.split_ascii_whitespace().map(|scope| keyspace::read_id(scope).map(Scope)).collect()
 }
@@ -144,7 +144,7 @@ fn write_entry(text: &mut String, entry: &Entry<'_>) -> std::fmt::Result {
     Ok(())
 }
 
-/// Nanoseconds a request costs, as in the memory books' GCRA.
+/// Returns the nanoseconds that a request costs in the GCRA, as the books in memory have it.
 fn interval_ns(quota: Quota) -> u128 {
     u128::from(quota.period_ns.get().div_ceil(quota.count.get()))
 }

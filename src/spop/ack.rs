@@ -63,7 +63,7 @@ pub struct Actions<'a> {
 }
 
 impl<'a> Actions<'a> {
-    /// The actions of `payload`.
+    /// Returns the actions of `payload`.
     pub fn new(payload: &'a [u8]) -> Actions<'a> {
         Actions { rest: Reader::new(payload) }
     }
@@ -119,11 +119,13 @@ impl AckWriter<'_> {
 }
 
 /// Why an ACK was not written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AckError {
     /// It would have no action: HAProxy 3.1.0 waits for ever on an empty ACK.
+    #[error("an ACK without actions")]
     Empty,
     /// It would be longer than the frame size agreed on, and HAProxy would end the connection.
+    #[error("an ACK of {len} bytes, more than the frame size agreed on")]
     TooBig {
         /// Its length in bytes, the length field not counted.
         len: usize,

@@ -6,19 +6,19 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is left.
+/// The bytes that are left.
 #[derive(Debug)]
 pub struct Budget {
     left: AtomicUsize,
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// Returns a budget of so many bytes.
     pub fn new(bytes: usize) -> Budget {
         Budget { left: AtomicUsize::new(bytes) }
     }
 
-    /// Nothing yet, of this budget.
+    /// Returns a share of this budget that holds nothing yet.
     pub fn charge(&self) -> Charge<'_> {
         Charge { budget: self, bytes: 0 }
     }
@@ -32,7 +32,7 @@ pub struct Charge<'b> {
 }
 
 impl Charge<'_> {
-    /// Holds `bytes` instead of what it held; false, and nothing changed, where the budget has not that many left.
+    /// Holds `bytes` instead of what it held. Returns false, and changes nothing, where the budget has fewer left.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
         if bytes > self.bytes {

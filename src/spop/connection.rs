@@ -297,8 +297,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         Ok(())
     }
 
-    /// Room for a frame of `needed` bytes: twice what has arrived, so that memory follows bytes and not promises. False where
-    /// all connections together hold as much as they may.
+    /// Makes room for a frame of `needed` bytes: twice what has arrived, so that memory follows bytes and not promises.
+    /// Returns false where all connections together hold as much as they may.
     fn make_room(&mut self, needed: usize) -> bool {
         if self.input.len() == self.input.capacity() {
             let room = self.input.len().saturating_mul(2).min(needed).max(IDLE_BYTES);
@@ -310,12 +310,12 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         true
     }
 
-    /// Whether something about this connection changes with time alone.
+    /// Returns whether something about this connection changes with time alone.
     fn needs_ticks(&self) -> bool {
         !self.input.is_empty() || self.input.capacity() > IDLE_BYTES || self.output.capacity() > IDLE_BYTES
     }
 
-    /// Lets large buffers go when nothing happened since the last tick; false where a frame has stalled.
+    /// Frees large buffers when nothing happened since the last tick. Returns false where a frame has stalled.
     fn tick(&mut self) -> bool {
         if self.progress {
             self.progress = false;

@@ -35,7 +35,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of a type number.
+    /// Returns the kind of a type number.
     pub const fn from_number(number: u8) -> Kind {
         match number {
             0 => Kind::Unset,
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// The type number.
+    /// Returns the type number.
     pub const fn number(self) -> u8 {
         match self {
             Kind::Unset => 0,
@@ -72,12 +72,12 @@ impl Flags {
     /// A whole frame, nothing more to come. HAProxy demands it on every agent frame, and its check demands it alone.
     pub const FIN: Flags = Flags(1);
 
-    /// Whether this is the last (or only) part of its frame.
+    /// Returns whether this is the last (or only) part of its frame.
     pub const fn fin(self) -> bool {
         self.0 & 1 != 0
     }
 
-    /// Whether HAProxy has given this frame up.
+    /// Returns whether HAProxy has given this frame up.
     pub const fn abort(self) -> bool {
         self.0 & 2 != 0
     }
@@ -97,7 +97,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header of a HELLO or DISCONNECT, whose identifiers are zero.
+    /// Returns the header of a HELLO or DISCONNECT, whose identifiers are zero.
     pub const fn of_connection(kind: Kind) -> Header {
         Header { kind, flags: Flags::FIN, stream: 0, frame: 0 }
     }
@@ -113,9 +113,10 @@ pub struct Frame<'a> {
 }
 
 /// Bytes that are no frame. Ends the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The length is above what was agreed on.
+    #[error("a frame of {len} bytes, where {max} are the most")]
     TooBig {
         /// The length announced.
         len: u32,
@@ -123,25 +124,15 @@ pub enum FrameError {
         max: u32,
     },
     /// The length cannot hold a header; zero included.
+    #[error("a frame of {len} bytes, where {FRAME_MIN} are the least")]
     TooShort {
         /// The length announced.
         len: u32,
     },
     /// The identifiers cannot be read.
+    #[error("frame header: {0}")]
     Header(WireError),
 }
-
-impl std::fmt::Display for FrameError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            FrameError::TooBig { len, max } => write!(f, "a frame of {len} bytes, where {max} are the most"),
-            FrameError::TooShort { len } => write!(f, "a frame of {len} bytes, where {FRAME_MIN} are the least"),
-            FrameError::Header(error) => write!(f, "frame header: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for FrameError {}
 
 /// The beginning of a byte stream.
 pub enum Split<'a> {
@@ -188,7 +179,7 @@ fn parse(bytes: &[u8]) -> Result<Frame<'_>, WireError> {
     Ok(Frame { header: Header { kind, flags, stream, frame }, payload: reader.rest() })
 }
 
-/// Appends a frame whose payload `payload` appends, and answers its length, the length field not counted.
+/// Appends a frame whose payload `payload` appends. Returns the frame's length, the length field not counted.
 pub fn write(out: &mut Vec<u8>, header: Header, payload: impl FnOnce(&mut Vec<u8>)) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; LENGTH_BYTES]);

@@ -61,7 +61,7 @@ impl<'a> HaproxyHello<'a> {
         })
     }
 
-    /// Appends it as a frame, as HAProxy would.
+    /// Appends the HELLO as a frame, as HAProxy would.
     pub fn write(&self, out: &mut Vec<u8>) {
         write(out, Header::of_connection(Kind::HaproxyHello), |out| {
             put_pair(out, b"supported-versions", Value::String(self.versions));
@@ -76,9 +76,9 @@ impl<'a> HaproxyHello<'a> {
         });
     }
 
-    /// What holds for the connection. HAProxy's own frame size is kept, because 3.1.0 ignores a lower one and later
-    /// versions fail the request instead of sending less; only above `cap` (bytes) is it lowered, to bound our memory.
-    /// The error is the status to disconnect with.
+    /// Returns what holds for the connection. HAProxy's own frame size is kept, because 3.1.0 ignores a lower one and
+    /// later versions fail the request instead of sending less; only above `cap` (bytes) is it lowered, to bound our
+    /// memory. The error is the status to disconnect with.
     pub fn agree(&self, cap: u32) -> Result<Agreed, Status> {
         if !list(self.versions).any(is_version_2) {
             return Err(Status::BadVersion);
@@ -143,7 +143,7 @@ impl<'a> AgentHello<'a> {
         })
     }
 
-    /// Appends it as a frame.
+    /// Appends the HELLO as a frame.
     pub fn write(&self, out: &mut Vec<u8>) {
         write(out, Header::of_connection(Kind::AgentHello), |out| {
             put_pair(out, b"version", Value::String(self.version));
@@ -153,12 +153,12 @@ impl<'a> AgentHello<'a> {
     }
 }
 
-/// The entries of a comma-separated list, without the spaces around them.
+/// Returns the entries of a comma-separated list, without the spaces around them.
 fn list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Whether a version is of major 2: such a HAProxy speaks 2.0 as well.
+/// Returns whether a version is of major 2: such a HAProxy speaks 2.0 as well.
 fn is_version_2(version: &[u8]) -> bool {
     version
         .strip_prefix(b"2.")

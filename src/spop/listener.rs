@@ -18,7 +18,7 @@ pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken, limit
     serve_with(bound, gate, metrics, stop, limits).await;
 }
 
-/// As [`serve`], with any answerer.
+/// Serves like [`serve`], with any answerer.
 pub async fn serve_with<A: Answerer>(
     bound: Bound,
     answerer: Arc<A>,

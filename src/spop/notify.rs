@@ -41,7 +41,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Its arguments, in order. Names may be empty, and may occur more than once.
+    /// Returns the message's arguments, in order. Names may be empty, and may occur more than once.
     pub fn arguments(&self) -> Arguments<'a> {
         self.arguments
     }

@@ -95,26 +95,33 @@ pub struct Ticket {
 }
 
 /// Why a conversation was ended by us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Bytes that are no frame.
+    #[error(transparent)]
     Framing(FrameError),
     /// A frame of a kind that may not come at this point, or never from HAProxy.
+    #[error("a frame of type {} out of place", .0.number())]
     OutOfPlace(Kind),
     /// A HELLO with a stream-id or frame-id.
+    #[error("a HELLO with a stream-id or frame-id")]
     HelloIdentifiers,
     /// A frame without FIN, or the continuation of one.
+    #[error("a fragment, which was not announced")]
     Fragment,
     /// A HELLO that cannot be agreed to.
+    #[error("HELLO: {}", .0.as_str())]
     Hello(Status),
     /// The peer stopped in the middle of a frame, or did not say HELLO.
+    #[error("nothing, where a frame was due")]
     Silent,
     /// All peers together hold as much memory as they may.
+    #[error("begun frames hold as much memory as they may")]
     Overload,
 }
 
 impl Fault {
-    /// What the peer is told.
+    /// Returns what the peer is told.
     pub fn status(self) -> Status {
         match self {
             Fault::Framing(FrameError::TooBig { .. }) => Status::TooBig,
@@ -127,24 +134,9 @@ impl Fault {
     }
 }
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Fault::Framing(error) => error.fmt(f),
-            Fault::OutOfPlace(kind) => write!(f, "a frame of type {} out of place", kind.number()),
-            Fault::HelloIdentifiers => f.write_str("a HELLO with a stream-id or frame-id"),
-            Fault::Fragment => f.write_str("a fragment, which was not announced"),
-            Fault::Hello(status) => write!(f, "HELLO: {}", status.as_str()),
-            Fault::Silent => f.write_str("nothing, where a frame was due"),
-            Fault::Overload => f.write_str("begun frames hold as much memory as they may"),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
 /// An answer that was not appended, and the permission to try again.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
 pub struct Unsent {
     /// The NOTIFY that still waits.
     pub ticket: Ticket,
@@ -153,17 +145,17 @@ pub struct Unsent {
 }
 
 impl Session {
-    /// A session that agrees to frames of at most `cap` bytes (at least 256).
+    /// Returns a session that agrees to frames of at most `cap` bytes (at least 256).
     pub fn new(cap: u32) -> Session {
         Session { state: State::AwaitingHello, cap: cap.max(FRAME_SIZE_MIN) }
     }
 
-    /// Whether HELLO has been exchanged and nothing ended the conversation since.
+    /// Returns whether HELLO has been exchanged and nothing ended the conversation since.
     pub fn is_running(&self) -> bool {
         matches!(self.state, State::Running(_))
     }
 
-    /// Whether the conversation is over.
+    /// Returns whether the conversation is over.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }

@@ -57,12 +57,12 @@ impl Status {
         Status::Unknown,
     ];
 
-    /// The number on the wire.
+    /// Returns the number on the wire.
     pub const fn code(self) -> u32 {
         self as u32
     }
 
-    /// A few words for people; sent beside the number.
+    /// Returns a few words for people, which are sent beside the number.
     pub const fn as_str(self) -> &'static str {
         match self {
             Status::Normal => "normal",

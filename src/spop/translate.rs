@@ -25,39 +25,30 @@ const MESSAGE: &[u8] = b"request";
 const RETRY_ALONE_MAX_S: u64 = 60;
 
 /// Why a question cannot be put. Names the argument and never its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The payload cannot be read.
+    #[error("NOTIFY payload: {0}")]
     Unreadable(WireError),
     /// No message `request`.
+    #[error("no message `request`")]
     NoRequest,
     /// More than one message `request`.
+    #[error("more than one message `request`")]
     SeveralRequests,
     /// An argument that must be there is absent, null or empty.
+    #[error("argument `{0}` is missing")]
     Missing(&'static str),
     /// An argument given twice.
+    #[error("argument `{0}` is given twice")]
     Repeated(&'static str),
     /// An argument of a type it cannot have, or a negative count.
+    #[error("argument `{0}` has a wrong type")]
     WrongType(&'static str),
     /// A header value whose count says there is none.
+    #[error("argument `{0}` contradicts its count")]
     Contradiction(&'static str),
 }
-
-impl std::fmt::Display for Malformed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Malformed::Unreadable(error) => write!(f, "NOTIFY payload: {error}"),
-            Malformed::NoRequest => f.write_str("no message `request`"),
-            Malformed::SeveralRequests => f.write_str("more than one message `request`"),
-            Malformed::Missing(name) => write!(f, "argument `{name}` is missing"),
-            Malformed::Repeated(name) => write!(f, "argument `{name}` is given twice"),
-            Malformed::WrongType(name) => write!(f, "argument `{name}` has a wrong type"),
-            Malformed::Contradiction(name) => write!(f, "argument `{name}` contradicts its count"),
-        }
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 /// The arguments herdgate knows; any other is passed over, unnamed ones included. `Some(Null)` is a fetch that failed.
 #[derive(Default)]
@@ -113,7 +104,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// What a NOTIFY asks. Messages of other names are passed over: one ACK answers all of them.
+/// Reads what a NOTIFY asks. Messages of other names are ignored: one ACK answers all of them.
 pub fn inquiry(messages: Messages<'_>) -> Result<Inquiry<'_>, Malformed> {
     let mut requests = messages.filter(|message| message.name == MESSAGE);
     let request = requests.next().ok_or(Malformed::NoRequest)?;
@@ -157,7 +148,7 @@ fn number(value: Option<Value<'_>>, name: &'static str) -> Result<Option<u64>, M
     }
 }
 
-/// Null where the client came over a unix socket.
+/// Returns the client's address, which is null where it came over a unix socket.
 fn address(value: Option<Value<'_>>, name: &'static str) -> Result<Option<IpAddr>, Malformed> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -165,7 +156,8 @@ fn address(value: Option<Value<'_>>, name: &'static str) -> Result<Option<IpAddr
     }
 }
 
-/// A header that may stand once. Its count is required with it, because without it a second one would go unseen.
+/// Reads a header that may stand once. Its count is required with it, because without it a second one would go
+/// unseen.
 fn field<'a>(value: Option<Value<'a>>, count: Option<Value<'_>>, name: &'static str) -> Result<Field<'a>, Malformed> {
     let count = number(count, name)?;
     let value = text(value, name)?;
@@ -177,7 +169,7 @@ fn field<'a>(value: Option<Value<'a>>, count: Option<Value<'_>>, name: &'static 
     }
 }
 
-/// The body, null and empty alike. Sizes are required with it, or a prefix could pass for the whole.
+/// Reads the body, null and empty alike. Sizes are required with it, or a prefix could pass for the whole.
 fn body<'a>(
     body: Option<Value<'a>>,
     len: Option<Value<'_>>,
@@ -227,7 +219,7 @@ fn put_grant(ack: &mut AckWriter<'_>, grant: &Grant<'_>) {
     put_tokens(ack, grant.tokens);
 }
 
-/// Where the caller stands with its tightest request limit.
+/// Sets where the caller stands with its tightest request limit.
 fn put_requests(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
     let Some(standing) = standing else { return };
     put_number(ack, variable!("limit_requests"), standing.limit);
@@ -235,7 +227,7 @@ fn put_requests(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
     put_text(ack, variable!("reset_requests"), Reset::new(standing.reset_ns).as_str());
 }
 
-/// Where the caller stands with its tightest token limit.
+/// Sets where the caller stands with its tightest token limit.
 fn put_tokens(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
     let Some(standing) = standing else { return };
     put_number(ack, variable!("limit_tokens"), standing.limit);
@@ -276,7 +268,7 @@ fn put_signed(ack: &mut AckWriter<'_>, name: Variable<'_>, number: i32) {
     ack.set(Scope::Transaction, name, Value::Int64(number.into()));
 }
 
-/// HAProxy's integers are signed.
+/// Sets a number. HAProxy's integers are signed, so a larger one becomes the largest of them.
 fn put_number(ack: &mut AckWriter<'_>, name: Variable<'_>, number: u64) {
     ack.set(Scope::Transaction, name, Value::Int64(i64::try_from(number).unwrap_or(i64::MAX)));
 }

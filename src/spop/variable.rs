@@ -12,7 +12,7 @@ const BEFORE: &str = "txn.herdgate.";
 pub struct Variable<'a>(&'a str);
 
 impl<'a> Variable<'a> {
-    /// The name, if HAProxy takes it.
+    /// Returns a variable of this name; `None` where HAProxy would not take it.
     pub const fn new(name: &'a str) -> Option<Variable<'a>> {
         let bytes = name.as_bytes();
         if bytes.is_empty() || bytes.len() + BEFORE.len() > JOINED_MAX {
@@ -28,13 +28,13 @@ impl<'a> Variable<'a> {
         Some(Variable(name))
     }
 
-    /// The name.
+    /// Returns the name.
     pub const fn as_str(self) -> &'a str {
         self.0
     }
 }
 
-/// A [`Variable`] out of a literal; a name HAProxy would not take does not compile.
+/// Makes a [`Variable`] of a literal; a name that HAProxy would not take does not compile.
 #[macro_export]
 macro_rules! variable {
     ($name:literal) => {

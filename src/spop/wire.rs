@@ -9,39 +9,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const VARINT_MAX: usize = 10;
 
 /// Why bytes inside a frame cannot be read. None of these comes from a working HAProxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A value points past the end of the frame.
+    #[error("a value runs past the end of the frame")]
     Truncated,
     /// A varint of more than [`VARINT_MAX`] bytes.
+    #[error("a variable-length integer of more than 10 bytes")]
     VarintTooLong,
     /// A varint above 2^64 - 1.
+    #[error("a variable-length integer above 64 bits")]
     VarintOverflow,
     /// A type number that the protocol does not define.
+    #[error("unknown data type {0}")]
     UnknownType(u8),
     /// An integer outside the range of its own type.
+    #[error("an integer outside the range of its type")]
     OutOfRange,
     /// An action that is neither set-var nor unset-var, or has another number of arguments.
+    #[error("an unknown action")]
     UnknownAction,
     /// A variable scope that the protocol does not define.
+    #[error("unknown variable scope {0}")]
     UnknownScope(u8),
 }
-
-impl std::fmt::Display for WireError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            WireError::Truncated => f.write_str("a value runs past the end of the frame"),
-            WireError::VarintTooLong => f.write_str("a variable-length integer of more than 10 bytes"),
-            WireError::VarintOverflow => f.write_str("a variable-length integer above 64 bits"),
-            WireError::UnknownType(number) => write!(f, "unknown data type {number}"),
-            WireError::OutOfRange => f.write_str("an integer outside the range of its type"),
-            WireError::UnknownAction => f.write_str("an unknown action"),
-            WireError::UnknownScope(number) => write!(f, "unknown variable scope {number}"),
-        }
-    }
-}
-
-impl std::error::Error for WireError {}
 
 /// One typed value; text borrows from the frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +60,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The bytes of a string or binary.
+    /// Returns the bytes of a string or binary.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {
             Value::String(bytes) | Value::Binary(bytes) => Some(bytes),
@@ -77,7 +68,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value of an integer of any kind that is not negative.
+    /// Returns the value of an integer of any kind that is not negative.
     pub fn unsigned(self) -> Option<u64> {
         match self {
             Value::Int32(value) => u64::try_from(value).ok(),
@@ -88,7 +79,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The address of an ipv4 or ipv6.
+    /// Returns the address of an ipv4 or ipv6.
     pub fn address(self) -> Option<IpAddr> {
         match self {
             Value::Ipv4(address) => Some(IpAddr::V4(address)),
@@ -99,7 +90,7 @@ impl<'a> Value<'a> {
 }
 
 impl std::fmt::Debug for Value<'_> {
-    /// Never shows text: an argument may be a credential or a prompt.
+    /// Shows kinds and lengths and never text: an argument may be a credential or a prompt.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Value::Null => f.write_str("Null"),
@@ -139,29 +130,29 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader at the start of `bytes`.
+    /// Returns a reader at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    /// What has not been read yet.
+    /// Returns what has not been read yet.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Whether everything has been read.
+    /// Returns whether everything has been read.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// One byte.
+    /// Reads one byte.
     pub fn byte(&mut self) -> Result<u8, WireError> {
         let (&first, rest) = self.rest.split_first().ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(first)
     }
 
-    /// The next `len` bytes.
+    /// Reads the next `len` bytes.
     pub fn take(&mut self, len: u64) -> Result<&'a [u8], WireError> {
         let len = usize::try_from(len).map_err(|_| WireError::Truncated)?;
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
@@ -169,15 +160,15 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// The next `N` bytes as an array.
+    /// Reads the next `N` bytes as an array.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(*taken)
     }
 
-    /// A variable-length integer ("peers" encoding): one byte below 240, else the low nibble and groups of seven bits, each
-    /// carrying an offset so that no number has two spellings.
+    /// Reads a variable-length integer ("peers" encoding): one byte below 240, else the low nibble and groups of
+    /// seven bits, each carrying an offset so that no number has two spellings.
     pub fn varint(&mut self) -> Result<u64, WireError> {
         let mut value = u64::from(self.byte()?);
         if value < 240 {
@@ -199,13 +190,13 @@ impl<'a> Reader<'a> {
         Err(WireError::VarintTooLong)
     }
 
-    /// A byte string: its length as a varint, then its bytes. May be empty.
+    /// Reads a byte string, which may be empty: its length as a varint, then its bytes.
     pub fn string(&mut self) -> Result<&'a [u8], WireError> {
         let len = self.varint()?;
         self.take(len)
     }
 
-    /// A typed value. Reserved flag bits are passed over.
+    /// Reads a typed value. Reserved flag bits are ignored.
     pub fn value(&mut self) -> Result<Value<'a>, WireError> {
         let head = self.byte()?;
         Ok(match head & 0x0f {
@@ -223,7 +214,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A name and its value, as HELLO, DISCONNECT and the arguments of a message list them.
+    /// Reads a name and its value, as HELLO, DISCONNECT and the arguments of a message list them.
     pub fn pair(&mut self) -> Result<(&'a [u8], Value<'a>), WireError> {
         Ok((self.string()?, self.value()?))
     }

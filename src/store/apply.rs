@@ -50,7 +50,8 @@ fn close(transaction: &Transaction<'_>, id: u128) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The first row of an id says who, when and in which books; a later one with better evidence says how much.
+/// Writes a record. The first row of an id says who, when and in which books; a later one with better evidence says how
+/// much.
 fn settle(transaction: &Transaction<'_>, record: &Record, changes: &mut Changes) -> rusqlite::Result<()> {
     let id = record.reservation.id;
     let charge = whole(record.charge(), CHARGE_MAX);
@@ -106,7 +107,7 @@ fn insert(transaction: &Transaction<'_>, record: &Record, charge: i64, scopes: &
     Ok(())
 }
 
-/// What the better evidence does not know stays as it was.
+/// Replaces the figures of a row. What the better evidence does not know stays as it was.
 fn correct(transaction: &Transaction<'_>, record: &Record, charge: i64) -> rusqlite::Result<()> {
     let mut update = transaction.prepare_cached(
         "UPDATE record SET server = CASE ?2 WHEN '' THEN server ELSE ?2 END, evidence = ?3, tokens_in = ?4,
@@ -132,7 +133,7 @@ fn charge_to(scopes: &[Scope], day: i32, change: i64, changes: &mut Changes) {
     }
 }
 
-/// Added here and not in SQL, where a sum that is too large becomes a floating-point number.
+/// Adds `change` to what a scope spent on a day. The sum is made here and not in SQL, where a sum that is too large becomes a floating-point number.
 fn spend(transaction: &Transaction<'_>, scope: Scope, day: i32, change: i64) -> rusqlite::Result<()> {
     if change == 0 {
         return Ok(());
@@ -151,17 +152,17 @@ fn spend(transaction: &Transaction<'_>, scope: Scope, day: i32, change: i64) -> 
     Ok(())
 }
 
-/// An id or a scope as it is stored.
+/// Returns an id or a scope as it is stored.
 pub(super) fn key(number: u128) -> [u8; 16] {
     number.to_be_bytes()
 }
 
-/// A number as SQLite has them.
+/// Returns a number as SQLite has them.
 pub(super) fn whole(number: u64, most: u64) -> i64 {
     i64::try_from(number.min(most)).unwrap_or(i64::MAX)
 }
 
-/// Each identity once: whoever is named twice is charged once.
+/// Returns each identity once, so that whoever is named twice is charged once.
 fn deduplicated(scopes: &Scopes) -> Vec<Scope> {
     let mut each: Vec<Scope> = Vec::new();
     for scope in scopes.iter() {
@@ -172,12 +173,12 @@ fn deduplicated(scopes: &Scopes) -> Vec<Scope> {
     each
 }
 
-/// Scopes side by side, 16 bytes each.
+/// Writes scopes side by side, 16 bytes each.
 pub(super) fn packed(scopes: &[Scope]) -> Vec<u8> {
     scopes.iter().flat_map(|scope| key(scope.0)).collect()
 }
 
-/// The inverse of [`packed`].
+/// Reads what [`packed`] wrote.
 pub(super) fn unpacked(bytes: &[u8]) -> Vec<Scope> {
     bytes.as_chunks().0.iter().map(|scope| Scope(u128::from_be_bytes(*scope))).collect()
 }

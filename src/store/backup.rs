@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Copies the ledger at `path` to `copy`, which must not be there; answers its size in bytes. The copy has mode 0600 and
+/// Copies the ledger at `path` to `copy`, which must not exist. Returns the copy's size in bytes. It has mode 0600 and
 /// was checked. It is written under another name until then, so that a copy that is there is a good one.
 ///
 /// # Errors

@@ -5,19 +5,26 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Why a file was not opened. Each says what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreFault {
     /// Another process has it.
+    #[error("the ledger {} is in use by another herdgate; stop it, or give each its own [ledger] path", .0.display())]
     InUse(PathBuf),
     /// It is no file of ours.
+    #[error("{} is a database, but not herdgate's ledger; name another file in [ledger] path", .0.display())]
     Foreign(PathBuf),
     /// It was written by a version that knows more than this one.
+    #[error("the ledger {} was written by a newer herdgate (schema {}); run that one, or restore a backup of before", .0.display(), .1)]
     Newer(PathBuf, i64),
     /// It does not hold together.
+    #[error("the ledger {} is damaged ({}); restore a backup, or set [ledger] on_damage = \"fresh\", which moves it aside and \
+        begins anew", .0.display(), .1)]
     Damaged(PathBuf, String),
     /// It is not there.
+    #[error("there is no ledger {}; the daemon makes it", .0.display())]
     Absent(PathBuf),
     /// The system, or SQLite, refused something.
+    #[error("the ledger {}: {what}", .path.display())]
     System {
         /// The file.
         path: PathBuf,
@@ -31,7 +38,7 @@ impl StoreFault {
         StoreFault::System { path: path.to_owned(), what: format!("{doing}: {said}") }
     }
 
-    /// What SQLite said while the file was opened or read.
+    /// Returns what SQLite said while the file was opened or read.
     pub(super) fn of(path: &Path, doing: &str, error: &rusqlite::Error) -> StoreFault {
         // Our statements are sound: one that SQLite takes for wrong does not fit what the file says of itself.
         let does_not_fit = error.sqlite_error_code() == Some(ErrorCode::Unknown);
@@ -43,41 +50,9 @@ impl StoreFault {
     }
 }
 
-impl fmt::Display for StoreFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreFault::InUse(path) => write!(
-                f,
-                "the ledger {} is in use by another herdgate; stop it, or give each its own [ledger] path",
-                path.display()
-            ),
-            StoreFault::Foreign(path) => write!(
-                f,
-                "{} is a database, but not herdgate's ledger; name another file in [ledger] path",
-                path.display()
-            ),
-            StoreFault::Newer(path, version) => write!(
-                f,
-                "the ledger {} was written by a newer herdgate (schema {version}); run that one, or restore a backup \
-                 of before",
-                path.display()
-            ),
-            StoreFault::Damaged(path, what) => write!(
-                f,
-                "the ledger {} is damaged ({what}); restore a backup, or set [ledger] on_damage = \"fresh\", which \
-                 moves it aside and begins anew",
-                path.display()
-            ),
-            StoreFault::Absent(path) => write!(f, "there is no ledger {}; the daemon makes it", path.display()),
-            StoreFault::System { path, what } => write!(f, "the ledger {}: {what}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for StoreFault {}
-
 /// What a write failed with: a closed set, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{}", self.as_str())]
 pub enum Fault {
     /// There is no room.
     Full,
@@ -95,7 +70,7 @@ impl Fault {
     /// Every kind.
     pub const ALL: [Fault; 5] = [Fault::Full, Fault::Io, Fault::Busy, Fault::Damaged, Fault::Other];
 
-    /// The label.
+    /// Returns the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Fault::Full => "full",
@@ -106,7 +81,7 @@ impl Fault {
         }
     }
 
-    /// SQLite's result code (sqlite.org/rescode.html) as one of these.
+    /// Returns SQLite's result code (sqlite.org/rescode.html) as one of these.
     pub(super) fn of(error: &rusqlite::Error) -> Fault {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Fault::Full,

@@ -9,13 +9,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long one waits for another process that holds SQLite's lock: a reader that just closes, a person's shell.
+/// How long to wait for another process that holds SQLite's lock: a reader that just closes, a person's shell.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// Largest that the write-ahead log stays after it was written back, in bytes.
 const WAL_KEPT: i64 = 16 << 20;
 
-/// Opens it for writing; where it is not there, it is made with mode 0600, which SQLite gives its other files too.
+/// Opens the file for writing. A missing one is made with mode 0600, which SQLite gives its other files too.
 pub(super) fn writable(path: &Path, vfs: Option<&str>) -> Result<Connection, StoreFault> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -48,13 +48,13 @@ pub(super) fn writable(path: &Path, vfs: Option<&str>) -> Result<Connection, Sto
     Ok(connection)
 }
 
-/// Makes lasting that a file is in its folder.
+/// Makes a file's entry in its folder durable.
 pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
-/// Opens it for reading, also while a daemon writes it.
+/// Opens the file for reading, even while a daemon writes it.
 pub(super) fn readable(path: &Path) -> Result<Connection, StoreFault> {
     match std::fs::metadata(path) {
         Ok(_) => {}
@@ -65,18 +65,18 @@ pub(super) fn readable(path: &Path) -> Result<Connection, StoreFault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
     connection.busy_timeout(BUSY).map_err(fault)?;
-    match schema::is_empty(&connection).map_err(fault)? {
+    if schema::is_empty(&connection).map_err(fault)? {
         // It is just being made.
-        true => Err(StoreFault::Absent(path.to_owned())),
-        false => schema::check(&connection, path).map(|()| connection),
+        return Err(StoreFault::Absent(path.to_owned()));
     }
+    schema::check(&connection, path).map(|()| connection)
 }
 
 /// Largest file that is checked as a whole at the start, in bytes: that takes about 3 ms for each MB.
 const CHECKED_WHOLE_MAX: u64 = 256 << 20;
 
-/// What is wrong with a file that is to be written, if anything. Of a large one, only what decisions need is looked at:
-/// the daemon must not be away for long, and damage among the rows shows when they are written.
+/// Returns what is wrong with a file that is to be written, if anything. Of a large one, only what decisions need is
+/// looked at: the daemon must not be away for long, and damage among the rows shows when they are written.
 pub(super) fn damage_at_start(connection: &Connection, path: &Path) -> Option<String> {
     match std::fs::metadata(path) {
         Ok(file) if file.len() > CHECKED_WHOLE_MAX => {
@@ -86,7 +86,7 @@ pub(super) fn damage_at_start(connection: &Connection, path: &Path) -> Option<St
     }
 }
 
-/// What is wrong with the file, if anything (sqlite.org, "PRAGMA quick_check").
+/// Returns what is wrong with the file, if anything (sqlite.org, "PRAGMA quick_check").
 pub(super) fn damage(connection: &Connection) -> Option<String> {
     check(connection, "1")
 }

@@ -11,13 +11,13 @@ use std::path::Path;
 /// A request, as the file has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// It is on its way, or its line was lost.
+    /// The request is in flight, or its line was lost.
     Open(Box<Reservation>),
-    /// It has ended.
+    /// The request has ended.
     Settled(Box<Row>),
 }
 
-/// What a request came to.
+/// What a request used and was charged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// When it was granted, in milliseconds since 1970.
@@ -56,8 +56,8 @@ pub struct Row {
     pub ms: Option<u64>,
 }
 
-/// What is known of a request, from a file that a daemon may be writing. Reads the disk, so not for where decisions are
-/// taken.
+/// Returns what is known of a request, from a file that a daemon may be writing. Reads the disk, so not for where
+/// decisions are taken.
 ///
 /// # Errors
 /// Where the file cannot be read.

@@ -20,7 +20,7 @@ const PART: i64 = 20_000;
 pub struct Forgotten {
     /// Rows that named the user.
     pub records: u64,
-    /// Requests of the user that are on their way: they are written down when they end, with the name.
+    /// Requests of the user in flight: they are written down when they end, with the name.
     pub open: u64,
     /// Days of the user's own books.
     pub books: u64,
@@ -63,7 +63,7 @@ impl Forgetting {
         Forgetting { names, told: wish.told, upto: 0, personal: BTreeSet::new(), forgotten: Forgotten::default() }
     }
 
-    /// A part of the rows; after the last one, what is on its way and the books. Answers whether that was all.
+    /// Changes a part of the rows; after the last one, requests in flight and the books. Returns whether that was all.
     pub(super) fn step(&mut self, connection: &mut Connection) -> rusqlite::Result<bool> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let last: i64 = transaction.query_row("SELECT coalesce(max(rowid), 0) FROM record", [], |row| row.get(0))?;
@@ -141,19 +141,20 @@ impl Forgetting {
         Ok(changes.len() as u64)
     }
 
-    /// Tells who waits that it is done.
+    /// Tells whoever waits that it is done.
     pub(super) fn end(self) {
         // Whoever left does not need to know.
         let _ = self.told.send(Ok(self.forgotten));
     }
 
-    /// Tells who waits that it cannot be done.
+    /// Tells whoever waits that it cannot be done.
     pub(super) fn fail(self, what: Option<String>) {
         let _ = self.told.send(Err(what.unwrap_or_else(|| "the ledger cannot be written".to_owned())));
     }
 }
 
-/// The books of the user among those of a row: a key's user has them beside the key's, a token's user in its place.
+/// Returns the books of the user among those of a row: a key's user has them beside the key's, a token's user in its
+/// place.
 fn personal(caller: &str, user: &str, scopes: &[Scope]) -> Option<Scope> {
     let of_key = Scope::of("key", caller.as_bytes());
     let candidates = [Scope::of_user(of_key, user.as_bytes()), user_scope(caller, user)];

@@ -31,49 +31,50 @@ impl Health {
         Health { queue, ..Health::default() }
     }
 
-    /// Messages that wait to be written.
+    /// Returns how many messages wait to be written.
     pub fn pending(&self) -> u64 {
         self.queue.counts().pending
     }
 
-    /// Messages that are on disk.
+    /// Returns how many messages are on disk.
     pub fn written(&self) -> u64 {
         load(&self.written)
     }
 
-    /// Transactions they took.
+    /// Returns how many transactions they took.
     pub fn commits(&self) -> u64 {
         load(&self.commits)
     }
 
-    /// Grants that were not written down because too much waited: after a crash they would be unknown.
+    /// Returns how many grants were not written down because too much waited: after a crash they would be unknown.
     pub fn dropped_grants(&self) -> u64 {
         self.queue.counts().dropped_grants
     }
 
-    /// Ends of requests that were not written down because too much waited: what was used is lost with this process.
+    /// Returns how many ends of requests were not written down because too much waited: what was used is lost with this
+    /// process.
     pub fn dropped_ends(&self) -> u64 {
         self.queue.counts().dropped_ends
     }
 
-    /// Tries that failed with `fault`.
+    /// Returns how many tries failed with `fault`.
     pub fn faults(&self, fault: Fault) -> u64 {
         self.faults.get(fault as usize).map_or(0, load)
     }
 
-    /// What fails now.
+    /// Returns what fails now; `None` where nothing does.
     pub fn failing(&self) -> Option<Failing> {
         self.lock().clone()
     }
 
-    /// A transaction of so many messages is on disk. Answers what had failed until then.
+    /// Notes that a transaction of so many messages is on disk. Returns what had failed until then.
     pub(super) fn wrote(&self, messages: usize) -> Option<Failing> {
         self.written.fetch_add(messages as u64, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.lock().take()
     }
 
-    /// A try failed. Answers whether the one before had not.
+    /// Notes that a try failed. Returns whether the one before had not.
     pub(super) fn failed(&self, fault: Fault, what: String, now_unix_ms: i64) -> bool {
         if let Some(count) = self.faults.get(fault as usize) {
             count.fetch_add(1, Ordering::Relaxed);

@@ -19,7 +19,7 @@ pub(super) fn take(path: &Path) -> Result<File, StoreFault> {
     }
 }
 
-/// A file beside this one: its name with an addition.
+/// Returns a file beside this one: its name with an addition.
 pub(super) fn beside(path: &Path, addition: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(addition);

@@ -53,7 +53,7 @@ pub struct Options {
     pub keep_days: u32,
     /// Whether a damaged file is moved aside, and a fresh one begun.
     pub fresh_on_damage: bool,
-    /// For what is too old, and since when something fails.
+    /// The clock: for what is too old, and for since when something fails.
     pub clock: Clock,
     /// Where days begin.
     pub zone: TimeZone,
@@ -70,7 +70,7 @@ pub struct Store {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Longest a store that is dropped takes to write what waits.
+/// Longest time that a dropped store takes to write what waits.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 impl Journal for Store {
@@ -88,7 +88,7 @@ impl Journal for Store {
 }
 
 impl Store {
-    /// Opens the file, or makes it; answers what it remembers.
+    /// Opens the file, or makes it. Returns what it remembers.
     ///
     /// # Errors
     /// [`StoreFault`], which names the file and says what to do.
@@ -107,12 +107,12 @@ impl Store {
         Ok((Store { path: path.to_owned(), queue, health, writer: Mutex::new(Some(thread)) }, restored))
     }
 
-    /// Waits until all that was said before is on disk. False where that did not come about within `longest`.
+    /// Waits until every message sent before is on disk. Returns false where that took longer than `longest`.
     pub fn flush(&self, longest: Duration) -> bool {
         self.queue.flush(longest)
     }
 
-    /// What is known of a request. Reads the disk, so not for where decisions are taken.
+    /// Returns what is known of a request. Reads the disk, so not for where decisions are taken.
     ///
     /// # Errors
     /// Where the file cannot be read.
@@ -128,12 +128,12 @@ impl Store {
         self.queue.forget(user)
     }
 
-    /// How it does.
+    /// Returns how the store fares.
     pub fn health(&self) -> Arc<Health> {
         self.health.clone()
     }
 
-    /// Writes what waits, for at most `longest`, and closes the file. Answers how many messages were not written.
+    /// Writes what waits, for at most `longest`, and closes the file. Returns how many messages were not written.
     pub fn close(&self, longest: Duration) -> u64 {
         self.queue.flush(longest);
         self.queue.stop();

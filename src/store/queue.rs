@@ -27,16 +27,16 @@ const ROOM_KEPT: usize = 4_096;
 /// How long the writer sleeps where nothing comes: what it does beside writing (retention) goes on then.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
-/// What is said of a request.
+/// A message about a request.
 #[derive(Debug, Clone)]
 // Most are large: a grant and its end. Boxes would be one allocation more for each of them.
 #[allow(clippy::large_enum_variant)]
 pub(super) enum Message {
-    /// It was granted.
+    /// The request was granted.
     Opened(Reservation),
-    /// It came to this.
+    /// The request used this.
     Settled(Record),
-    /// It used nothing.
+    /// The request used nothing.
     Released(u128),
 }
 
@@ -73,7 +73,7 @@ struct Inner {
 }
 
 impl Queue {
-    /// Takes a message in, or drops and counts it. Never waits for the disk.
+    /// Adds a message, or drops and counts it. Never waits for the disk.
     pub(super) fn push(&self, message: Message) {
         let mut inner = self.lock();
         let is_grant = matches!(message, Message::Opened(_));
@@ -115,12 +115,12 @@ impl Queue {
         inner.stopping
     }
 
-    /// Waits for `longest`, or until the store is closed. Answers whether that is so.
+    /// Waits for `longest`, or until the store is closed. Returns whether it is closed.
     pub(super) fn pause(&self, longest: Duration) -> bool {
         self.wait(self.lock(), longest, |inner| !inner.stopping).stopping
     }
 
-    /// So many messages are on disk.
+    /// Takes note that so many messages are on disk.
     pub(super) fn done(&self, messages: usize) {
         let mut inner = self.lock();
         inner.done = inner.done.saturating_add(messages as u64);
@@ -129,7 +129,7 @@ impl Queue {
         self.drained.notify_all();
     }
 
-    /// Waits until all that was taken in before is done with.
+    /// Waits until every message added before has been handled.
     pub(super) fn flush(&self, longest: Duration) -> bool {
         let mut inner = self.lock();
         let target = inner.taken_in;
@@ -145,7 +145,7 @@ impl Queue {
         inner.done >= target
     }
 
-    /// Has the writer forget a user, and waits for it.
+    /// Asks the writer to forget a user, and waits for it.
     pub(super) fn forget(&self, user: &str) -> Result<Forgotten, String> {
         let (told, hears) = mpsc::channel();
         let mut inner = self.lock();
@@ -161,18 +161,18 @@ impl Queue {
         hears.recv().unwrap_or_else(|_| Err("the ledger was closed meanwhile".to_owned()))
     }
 
-    /// The user to forget, where somebody wishes that.
+    /// Returns the user to forget, where somebody wishes that.
     pub(super) fn wish(&self) -> Option<Wish> {
         self.lock().wish.take()
     }
 
-    /// Has the writer end after a last try.
+    /// Asks the writer to end after a last try.
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
         self.filled.notify_all();
     }
 
-    /// The writer has ended: nothing is taken in any more, nobody waits.
+    /// Takes note that the writer has ended: no message is added any more, and nobody waits.
     pub(super) fn end(&self) {
         let mut inner = self.lock();
         inner.ended = true;

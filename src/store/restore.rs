@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Most requests on their way that are remembered, the newest: as many as the books hold.
+/// Most requests in flight that are remembered, the newest: as many as the books hold.
 pub const OPEN_MAX: usize = crate::ledger::slots::SLOTS_MAX;
 
 /// How long ago a request was settled "lately", in milliseconds: its line may come again for so long.
@@ -21,7 +21,7 @@ pub const LATELY_MAX: usize = 65_536;
 /// What was known when herdgate ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// Requests that were on their way, oldest first.
+    /// Requests that were in flight, oldest first.
     pub open: Vec<Reservation>,
     /// What each identity was charged on each of the last [`super::SPENT_DAYS`] days: this month and the one before.
     pub spent: Vec<Spent>,
@@ -103,12 +103,12 @@ fn read(connection: &Connection, options: &Options) -> rusqlite::Result<Restored
     Ok(restored)
 }
 
-/// A class by its number; one that this version does not know is the weakest.
+/// Returns a class by its number; one that this version does not know is the weakest.
 pub(super) fn evidence(number: i64) -> Evidence {
     Evidence::ALL.into_iter().find(|evidence| *evidence as i64 == number).unwrap_or(Evidence::Reserved)
 }
 
-/// Moves the file and what belongs to it; answers its new name.
+/// Moves the file and what belongs to it. Returns its new name.
 fn move_aside(path: &Path, now_unix_ms: i64) -> io::Result<PathBuf> {
     let stamp: String = date::format(now_unix_ms).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let mut aside = lock::beside(path, &format!(".damaged-{stamp}"));

@@ -44,10 +44,8 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
 
 /// Refuses a file that has tables which are not ours. Changes nothing: it may be somebody else's.
 pub(super) fn check_where_made(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
-    match is_empty(connection).map_err(|error| StoreFault::of(path, "reading its header", &error))? {
-        true => Ok(()),
-        false => check(connection, path),
-    }
+    let empty = is_empty(connection).map_err(|error| StoreFault::of(path, "reading its header", &error))?;
+    if empty { Ok(()) } else { check(connection, path) }
 }
 
 /// Refuses a file that is not ours, or newer than this version.
@@ -64,7 +62,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreFau
     }
 }
 
-/// Whether it has no tables at all.
+/// Returns whether it has no tables at all.
 pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }

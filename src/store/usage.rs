@@ -63,7 +63,7 @@ pub struct Selection {
 /// One line of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Line {
-    /// Whose it is; empty for those without. A day is a number, days since 1970.
+    /// Whose line it is; empty for requests that have none. A day is a number, days since 1970.
     pub of: String,
     /// Requests.
     pub requests: u64,
@@ -77,7 +77,7 @@ pub struct Line {
     pub charge_by: [u64; Evidence::ALL.len()],
 }
 
-/// Sums by `by`: days in their order, all else by charge, the largest first.
+/// Sums requests by `by`: days in their order, all else by charge, the largest first.
 ///
 /// # Errors
 /// Where the file cannot be read.

@@ -76,13 +76,12 @@ impl Writer {
     pub(super) fn run(mut self) {
         let _ending = Ending(self.queue.clone());
         loop {
-            let stopping = match self.batch.is_empty() {
-                true => self.queue.take(&mut self.batch, self.forgetting.is_some()),
-                false => {
-                    let longest = self.patience;
-                    self.patience = (longest * 2).min(PATIENCE_MAX);
-                    self.queue.pause(longest)
-                }
+            let stopping = if self.batch.is_empty() {
+                self.queue.take(&mut self.batch, self.forgetting.is_some())
+            } else {
+                let longest = self.patience;
+                self.patience = (longest * 2).min(PATIENCE_MAX);
+                self.queue.pause(longest)
             };
             let nothing_left = self.batch.is_empty();
             let well = nothing_left || self.write();
@@ -120,7 +119,7 @@ impl Writer {
         written.is_some()
     }
 
-    /// Once for as long as it lasts.
+    /// Warns once for as long as it lasts.
     fn tell_of_drops(&mut self) {
         let counts = self.queue.counts();
         if counts.pending >= GRANTS_MAX && !std::mem::replace(&mut self.told_of_drops, true) {

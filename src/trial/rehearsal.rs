@@ -66,7 +66,7 @@ impl Rehearsal {
         state.publish_fleet(Arc::new(fleet));
         state.change_blocks(|_| Some(blocks));
         // Receipts never leave this process.
-        let receipts = Receipts::new(rand::random(), 1);
+        let receipts = Receipts::new(rand::random::<[u8; 32]>(), 1);
         let gate = Gate::new(GateParts {
             recent: Arc::new(Recent::holding(0)),
             time_zone: config.settings.ledger.time_zone.clone(),

@@ -5,7 +5,13 @@ use super::{HAPROXY, NGINX};
 use crate::harness::client::{Request, Response, send};
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::stack::{Front, Stack};
-use sha2::Digest;
+use herdgate::decision::caller::keyset::Pepper;
+use herdgate::files::secret::ReceiptKey;
+use herdgate::gate::receipt::Receipts;
+use herdgate::keys::Secret;
+use herdgate::shared_store::address::StoreAddress;
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
 use std::net::UdpSocket;
 use std::path::Path;
 
@@ -222,4 +228,28 @@ fn nothing_secret_is_written_anywhere_behind_real_haproxy() {
 #[test]
 fn nothing_secret_is_written_anywhere_behind_real_nginx() {
     nothing_secret_is_written_anywhere(NGINX);
+}
+
+#[test]
+fn what_holds_a_secret_wipes_it_when_dropped_and_never_shows_it() {
+    fn wipes<T: zeroize::ZeroizeOnDrop>() {}
+    wipes::<ReceiptKey>(); // the receipts' key, as read from its file
+    wipes::<Sha256>(); // the same and the pepper, as they are used: HMAC keeps its key as two states of SHA-256
+    wipes::<SecretString>(); // the shared store's password
+    wipes::<zeroize::Zeroizing<String>>(); // an API key while it is made
+
+    let word = "hunter2.hunter2.hunter2.hunter2."; // 32 bytes
+    let bytes: [u8; 32] = word.as_bytes().try_into().unwrap();
+    let debug_of_bytes = "104, 117, 110, 116, 101, 114, 50";
+    let shown = [
+        format!("{:?}", ReceiptKey::new(Box::new(bytes))),
+        format!("{:?}", Receipts::new(bytes, 1)),
+        format!("{:?}", Pepper::new(&bytes)),
+        format!("{:?}", Secret::imported(word, true).unwrap()),
+        format!("{:?}", StoreAddress::parse(&format!("redis://herdgate:{word}@127.0.0.1")).unwrap()),
+        StoreAddress::parse(&format!("redis://:{word}@127.0.0.1")).unwrap().to_string(),
+    ];
+    for shown in shown {
+        assert!(!shown.contains("hunter2") && !shown.contains(debug_of_bytes), "{shown}");
+    }
 }

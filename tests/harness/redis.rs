@@ -1,12 +1,20 @@
-//! A real Redis (Debian's `redis-server`) on a free loopback port, which keeps nothing on disk.
+//! A real Redis (Debian's `redis-server`) on a free loopback port, which keeps nothing on disk. herdgate is a user of it with the
+//! permissions that are documented and no others; the tests look into it as its administrator.
 
 use super::deadline::wait_until;
 use super::process::Process;
 use super::scratch::Scratch;
 use super::{Fault, port};
+use herdgate::shared_store::acl;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
+
+/// The administrator's password.
+const ADMINISTRATOR: &str = "administrator";
+
+/// The database that is used: not the first, so that choosing one is tried too.
+const DATABASE: u8 = 3;
 
 /// A running server.
 #[derive(Debug)]
@@ -34,7 +42,7 @@ impl Redis {
 
     /// Its address as herdgate's configuration has it.
     pub fn url(&self) -> String {
-        format!("redis://{}/0", self.address)
+        url(self.address)
     }
 
     /// The process.
@@ -42,9 +50,14 @@ impl Redis {
         &mut self.process
     }
 
-    /// Runs one command over a connection of its own.
+    /// Runs one command as the administrator, over a connection of its own.
     pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> Result<T, Fault> {
         command(self.address, words)
+    }
+
+    /// How often herdgate asked for what it may not do.
+    pub fn denials(&self) -> Result<usize, Fault> {
+        self.command::<Vec<redis::Value>>(&["ACL", "LOG"]).map(|entries| entries.len())
     }
 
     /// Every key and all it holds, in order, but for keys that come and go by time alone. Not by `DUMP`, whose order of a
@@ -72,10 +85,16 @@ impl Redis {
     }
 }
 
+/// A server's address as herdgate's configuration has it.
+pub fn url(address: SocketAddr) -> String {
+    format!("redis://herdgate:herdgate@{address}/{DATABASE}")
+}
+
 fn start(address: SocketAddr, folder: &std::path::Path) -> Result<Process, Fault> {
     let mut command = Command::new("redis-server");
     let port = address.port().to_string();
     command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]).arg(folder);
+    command.args(["--requirepass", ADMINISTRATOR, "--user", "herdgate", "on", ">herdgate"]).args(acl::rules());
     command.args(["--enable-debug-command", "local", "--loglevel", "warning"]);
     let mut process = Process::start("redis-server", command, &folder.join("redis.log"))?;
     process.wait_until_ready(Duration::from_secs(15), |_| {
@@ -84,10 +103,10 @@ fn start(address: SocketAddr, folder: &std::path::Path) -> Result<Process, Fault
     Ok(process)
 }
 
-/// Runs one command over a connection of its own.
+/// Runs one command as the administrator, over a connection of its own.
 pub fn command<T: redis::FromRedisValue>(address: SocketAddr, words: &[&str]) -> Result<T, Fault> {
     let fault = |error: redis::RedisError| format!("redis {words:?}: {error}");
-    let client = redis::Client::open(format!("redis://{address}/")).map_err(fault)?;
+    let client = redis::Client::open(format!("redis://:{ADMINISTRATOR}@{address}/{DATABASE}")).map_err(fault)?;
     let mut connection = client.get_connection_with_timeout(Duration::from_secs(5)).map_err(fault)?;
     connection.set_read_timeout(Some(Duration::from_secs(10))).map_err(fault)?;
     let mut command = redis::cmd(words[0]);

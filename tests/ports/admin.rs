@@ -1,7 +1,7 @@
 //! The metrics port and the control socket over real sockets.
 
 use crate::wire::{self, Client, ask};
-use herdgate::admin::{Admin, CONTROL_MODE, serve};
+use herdgate::admin::{Admin, serve};
 use herdgate::decision::caller::token::{Fetched, Issuer, Loaded, Ring};
 use herdgate::decision::fleet::track::{Depth, ServerTrack};
 use herdgate::decision::fleet::{Failure, FleetView, Inventory, Model};
@@ -12,7 +12,7 @@ use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
 use herdgate::gate::{Gate, GateParts};
 use herdgate::metrics::{Frame, Metrics, Outcome, Port};
-use herdgate::net::listen::{Address, bind};
+use herdgate::net::listen::{Address, SOCKET_MODE, bind};
 use herdgate::time::clock::Clock;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -381,19 +381,19 @@ async fn the_control_socket_is_for_its_group_and_replaces_only_a_dead_one() {
     let address = Address::Unix(path.clone());
     // Left behind by a process that was killed: dropping a std listener keeps the file.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let bound = bind(&address, CONTROL_MODE).unwrap();
+    let bound = bind(&address, SOCKET_MODE).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(bound, running.admin.clone(), Port::Control, stop.clone()));
     assert!(over_unix(&path).await.unwrap().starts_with("HTTP/1.1 200"));
-    let occupied = bind(&address, CONTROL_MODE).err().expect("a second daemon takes the socket over");
+    let occupied = bind(&address, SOCKET_MODE).err().expect("a second daemon takes the socket over");
     assert_eq!(occupied.kind(), std::io::ErrorKind::AddrInUse);
     assert!(over_unix(&path).await.unwrap().starts_with("HTTP/1.1 200"), "the first lost its socket");
     stop.cancel();
     serving.await.unwrap();
     assert!(!path.exists(), "the socket stays behind");
     std::fs::write(&path, "a file").unwrap();
-    assert!(bind(&address, CONTROL_MODE).is_err(), "a file was taken for a socket");
+    assert!(bind(&address, SOCKET_MODE).is_err(), "a file was taken for a socket");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
     std::fs::remove_dir_all(&folder).unwrap();
 }

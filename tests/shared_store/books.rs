@@ -11,14 +11,15 @@ use std::time::Duration;
 
 const MINUTE: u64 = 60_000;
 
-/// Runs `test` on an empty store with two clients.
-fn with_store<F: Future<Output = ()>>(test: impl FnOnce(Redis, Client, Client) -> F) {
+/// Runs `test` on an empty store with two clients, who never ask for more than the documented permissions.
+fn with_store(test: impl AsyncFnOnce(&Redis, Client, Client)) {
     let scratch = Scratch::new().unwrap();
     let redis = Redis::start(&scratch).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (a, b) = (Client::patient(redis.address, 1).await, Client::patient(redis.address, 2).await);
-        test(redis, a, b).await;
+        test(&redis, a, b).await;
+        assert_eq!(redis.denials(), Ok(0));
     });
 }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used)] // a test may fail
 
+use super::harness::redis;
 use herdgate::decision::plan::limits::{Cost, Quota, Scope, Scopes};
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
@@ -74,7 +75,7 @@ impl Client {
 
     /// A client that tries to connect.
     pub fn new(address: SocketAddr, replica: u64, pace: Pace) -> Client {
-        let address = StoreAddress::parse(&format!("redis://{address}/0")).unwrap();
+        let address = StoreAddress::parse(&redis::url(address)).unwrap();
         let ledger = Arc::new(SharedLedger::new(address, pace, Clock::new(), replica).unwrap());
         let (told, stop) = (Arc::new(Told::default()), CancellationToken::new());
         tokio::spawn(ledger.clone().tend(told.clone(), stop.clone()));

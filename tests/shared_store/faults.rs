@@ -301,7 +301,7 @@ fn a_store_that_takes_no_writes_is_given_up_and_taken_up_again() {
     let cases: [(&[&str], &[&str], Trouble); 4] = [
         (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"], Trouble::Full),
         (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], Trouble::ReadOnly),
-        (&["ACL", "SETUSER", "default", "-evalsha"], &["ACL", "SETUSER", "default", "+evalsha"], Trouble::Denied),
+        (&["ACL", "SETUSER", "herdgate", "-evalsha"], &["ACL", "SETUSER", "herdgate", "+evalsha"], Trouble::Denied),
         (
             &["CONFIG", "SET", "min-replicas-to-write", "1"],
             &["CONFIG", "SET", "min-replicas-to-write", "0"],

@@ -12,12 +12,14 @@
 //! kinds are looked up.
 
 use crate::decision::plan::limits::Scope;
+use foldhash::fast::RandomState;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher;
 use std::num::NonZeroI64;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// The SHA-256 of a secret, or its HMAC under the pepper.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,21 +53,20 @@ impl Digest {
     }
 }
 
-/// The key of the HMAC by which secrets are stored (`[keys] pepper_file`).
+/// The key of the HMAC by which secrets are stored (`[keys] pepper_file`). Wipes itself when dropped.
 #[derive(Clone)]
 pub struct Pepper(Hmac<Sha256>);
 
 impl Pepper {
     /// Creates a pepper from these bytes.
     pub fn new(bytes: &[u8]) -> Pepper {
-        // A key longer than a block is replaced by its digest, a shorter one is padded with zeroes (RFC 2104 section
-        // 2).
-        let mut block = [0; 64];
+        // A key longer than a block is its digest, a shorter one padded with zeroes (RFC 2104 section 2).
+        let mut block = Zeroizing::new([0; 64]);
         match block.get_mut(..bytes.len()) {
             Some(head) => head.copy_from_slice(bytes),
             None => block[..32].copy_from_slice(&Sha256::digest(bytes)),
         }
-        Pepper(<Hmac<Sha256> as KeyInit>::new(&block.into()))
+        Pepper(<Hmac<Sha256> as KeyInit>::new((&*block).into()))
     }
 
     /// Returns the HMAC-SHA-256 of a secret.
@@ -212,7 +213,7 @@ pub struct Raised {
 #[derive(Debug, Clone, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
-    by_digest: HashMap<Digest, u32, BuildHasherDefault<DigestHasher>>,
+    by_digest: HashMap<Digest, u32, RandomState>,
     plans: Vec<Arc<str>>,
     teams: Vec<Arc<str>>,
     /// Kept apart from the keys, of which there may be very many, because few have a temporary plan at once.
@@ -225,7 +226,7 @@ impl KeySet {
     pub fn with_capacity(capacity: usize) -> KeySet {
         KeySet {
             keys: Vec::with_capacity(capacity),
-            by_digest: HashMap::with_capacity_and_hasher(capacity, BuildHasherDefault::default()),
+            by_digest: HashMap::with_capacity_and_hasher(capacity, RandomState::default()),
             plans: Vec::new(),
             teams: Vec::new(),
             raised: HashMap::new(),
@@ -362,22 +363,4 @@ fn intern(names: &mut Vec<Arc<str>>, name: &str) -> Option<u16> {
     let position = u16::try_from(names.len()).ok()?;
     names.push(name.into());
     Some(position)
-}
-
-/// A hasher that uses the first eight bytes of a digest as its hash: SHA-256 output needs no further mixing.
-#[derive(Default)]
-pub struct DigestHasher(u64);
-
-impl Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
 }

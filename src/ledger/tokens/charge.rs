@@ -1,4 +1,4 @@
-//! What a request is charged, from the best evidence there is of what it used. Pure: the table of `DESIGN.md`, Ledger.
+//! What a request is charged, from the best evidence there is of what it used. Pure.
 //!
 //! | what the line says | charged |
 //! |---|---|
