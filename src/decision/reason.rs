@@ -98,78 +98,41 @@ pub enum Reason {
     QueueTimeout,
 }
 
-/// The public code of a refusal (`DESIGN.md`, Answers).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// 401
-    InvalidApiKey,
-    /// 404
-    ModelNotFound,
-    /// 404
-    UnknownRoute,
-    /// 403
-    NotPermitted,
-    /// 400
-    ExceedsLimit,
-    /// 400
-    InvalidBody,
-    /// 400
-    AmbiguousBody,
-    /// 413
-    BodyNotVisible,
-    /// 415
-    UnsupportedEncoding,
-    /// 429
-    RateLimitExceeded,
-    /// 429
-    QuotaExceeded,
-    /// 429
-    ConcurrencyExceeded,
-    /// 503
-    NoServer,
-    /// 503
-    Overloaded,
+closed_enum! {
+    /// The public code of a refusal.
+    pub enum Code {
+        /// 401
+        InvalidApiKey = "invalid_api_key",
+        /// 404
+        ModelNotFound = "model_not_found",
+        /// 404
+        UnknownRoute = "unknown_route",
+        /// 403
+        NotPermitted = "not_permitted",
+        /// 400
+        ExceedsLimit = "exceeds_limit",
+        /// 400
+        InvalidBody = "invalid_body",
+        /// 400
+        AmbiguousBody = "ambiguous_body",
+        /// 413
+        BodyNotVisible = "body_not_visible",
+        /// 415
+        UnsupportedEncoding = "unsupported_encoding",
+        /// 429
+        RateLimitExceeded = "rate_limit_exceeded",
+        /// 429
+        QuotaExceeded = "quota_exceeded",
+        /// 429
+        ConcurrencyExceeded = "concurrency_exceeded",
+        /// 503
+        NoServer = "no_server",
+        /// 503
+        Overloaded = "overloaded",
+    }
 }
 
 impl Code {
-    /// Every code, for metrics and tests.
-    pub const ALL: [Code; 14] = [
-        Code::InvalidApiKey,
-        Code::ModelNotFound,
-        Code::UnknownRoute,
-        Code::NotPermitted,
-        Code::ExceedsLimit,
-        Code::InvalidBody,
-        Code::AmbiguousBody,
-        Code::BodyNotVisible,
-        Code::UnsupportedEncoding,
-        Code::RateLimitExceeded,
-        Code::QuotaExceeded,
-        Code::ConcurrencyExceeded,
-        Code::NoServer,
-        Code::Overloaded,
-    ];
-
-    /// The name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Code::InvalidApiKey => "invalid_api_key",
-            Code::ModelNotFound => "model_not_found",
-            Code::UnknownRoute => "unknown_route",
-            Code::NotPermitted => "not_permitted",
-            Code::ExceedsLimit => "exceeds_limit",
-            Code::InvalidBody => "invalid_body",
-            Code::AmbiguousBody => "ambiguous_body",
-            Code::BodyNotVisible => "body_not_visible",
-            Code::UnsupportedEncoding => "unsupported_encoding",
-            Code::RateLimitExceeded => "rate_limit_exceeded",
-            Code::QuotaExceeded => "quota_exceeded",
-            Code::ConcurrencyExceeded => "concurrency_exceeded",
-            Code::NoServer => "no_server",
-            Code::Overloaded => "overloaded",
-        }
-    }
-
     /// The HTTP status (RFC 9110 section 15, RFC 6585 for 429).
     pub fn status(self) -> u16 {
         match self {

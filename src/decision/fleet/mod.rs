@@ -11,54 +11,29 @@ use crate::decision::request::name::ModelName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The state of one server. What takes requests is said by [`ServerState::is_live`] and nowhere else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ServerState {
-    /// Not yet probed to an end: takes no requests, and is not reported down either.
-    Unknown,
-    /// Takes requests.
-    Up,
-    /// Takes requests, which will wait: it said that it is full, or was seen to work while a deep check waited.
-    Busy,
-    /// Takes requests, although a deep check failed: not often enough yet to prove that it cannot generate.
-    Degraded,
-    /// Real requests failed there: takes them only where no other server has the model.
-    Cooldown,
-    /// After that: takes one at a time, to see whether it works again.
-    Trial,
-    /// An operator wants it empty: takes no new requests, and those on their way end.
-    Draining,
-    /// Takes none.
-    Down,
+closed_enum! {
+    /// The state of one server. What takes requests is said by [`ServerState::is_live`] and nowhere else.
+    pub enum ServerState {
+        /// Not yet probed to an end: takes no requests, and is not reported down either.
+        Unknown = "unknown",
+        /// Takes requests.
+        Up = "up",
+        /// Takes requests, which will wait: it said that it is full, or was seen to work while a deep check waited.
+        Busy = "busy",
+        /// Takes requests, although a deep check failed: not often enough yet to prove that it cannot generate.
+        Degraded = "degraded",
+        /// Real requests failed there: takes them only where no other server has the model.
+        Cooldown = "cooldown",
+        /// After that: takes one at a time, to see whether it works again.
+        Trial = "trial",
+        /// An operator wants it empty: takes no new requests, and those on their way end.
+        Draining = "draining",
+        /// Takes none.
+        Down = "down",
+    }
 }
 
 impl ServerState {
-    /// Every state, for metrics.
-    pub const ALL: [ServerState; 8] = [
-        ServerState::Unknown,
-        ServerState::Up,
-        ServerState::Busy,
-        ServerState::Degraded,
-        ServerState::Cooldown,
-        ServerState::Trial,
-        ServerState::Draining,
-        ServerState::Down,
-    ];
-
-    /// The name in logs, metrics and `/status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ServerState::Unknown => "unknown",
-            ServerState::Up => "up",
-            ServerState::Busy => "busy",
-            ServerState::Degraded => "degraded",
-            ServerState::Cooldown => "cooldown",
-            ServerState::Trial => "trial",
-            ServerState::Draining => "draining",
-            ServerState::Down => "down",
-        }
-    }
-
     /// Whether a server in this state takes requests.
     pub fn is_live(self) -> bool {
         match self {
