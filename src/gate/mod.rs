@@ -44,7 +44,7 @@ use crate::ledger::reservation::{Evidence, Name, Record, Reservation, Written};
 use crate::ledger::tokens::charge::Observed;
 use crate::mailbox::calibrations::Calibrations;
 use crate::mailbox::wanted::Wanted;
-use crate::metrics::{Metrics, Outcome, Port};
+use crate::metrics::{Metrics, Outcome, Port, Settled};
 use crate::net::log_throttle::Complaints;
 use crate::time::clock::Clock;
 use arc_swap::ArcSwapOption;
@@ -136,51 +136,6 @@ impl Id {
     /// The 32 hex digits.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.digits).unwrap_or("")
-    }
-}
-
-/// What a usage line came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Settled {
-    /// It released its slot.
-    Released,
-    /// Its request was charged already, without a line, and is charged otherwise now.
-    Corrected,
-    /// It released the slot of a request whose verdict never arrived at the proxy.
-    Unheard,
-    /// Nothing was open: a refusal's line, one that came again, or one of before a restart.
-    Nothing,
-    /// It carries a receipt that we did not write.
-    Forged,
-    /// It carries a receipt of another herdgate.
-    Foreign,
-    /// It is no usage line.
-    Malformed,
-}
-
-impl Settled {
-    /// Every kind, for metrics.
-    pub const ALL: [Settled; 7] = [
-        Settled::Released,
-        Settled::Corrected,
-        Settled::Unheard,
-        Settled::Nothing,
-        Settled::Forged,
-        Settled::Foreign,
-        Settled::Malformed,
-    ];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Settled::Released => "released",
-            Settled::Corrected => "corrected",
-            Settled::Unheard => "unheard",
-            Settled::Nothing => "nothing",
-            Settled::Forged => "forged",
-            Settled::Foreign => "foreign",
-            Settled::Malformed => "malformed",
-        }
     }
 }
 

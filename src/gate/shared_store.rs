@@ -106,7 +106,7 @@ impl Sharing {
 impl Gate {
     /// Shares limits from now on. Once.
     pub fn share(&self, sharing: Sharing) {
-        self.metrics.share_store(sharing.ledger.counts());
+        self.metrics.show_shared_store(sharing.ledger.counts());
         // Twice is a fault of the wiring, and keeps the first.
         let _ = self.sharing.set(sharing);
     }

@@ -5,7 +5,7 @@
 //! permitted addresses are asked (`address`).
 
 use super::address::Resolver;
-use super::fault::FetchFault;
+use crate::metrics::FetchFault;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Client, Proxy, Response, Url, redirect};
 use serde::Deserialize;

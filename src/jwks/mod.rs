@@ -9,13 +9,12 @@ mod address;
 mod fault;
 mod fetch;
 
-pub use fault::FetchFault;
 pub use fetch::{Fetcher, Source};
 
 use crate::decision::caller::token::{Fetched, Loaded, Ring};
 use crate::gate::state::State;
 use crate::mailbox::wanted::{Desk, Wanted};
-use crate::metrics::Metrics;
+use crate::metrics::{FetchFault, Metrics};
 use crate::time::clock::{Clock, timer};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;

@@ -234,7 +234,7 @@ impl Wiring {
             unreadable = restored.unreadable,
             "the ledger is open"
         );
-        self.metrics.tell_of_store(store.health());
+        self.metrics.show_ledger_file(store.health());
         self.admin.ask_keeper(store.clone());
         let spent = restored.spent.iter().map(|spent| (spent.scope, spent.day, spent.charge));
         self.gate.keep_in(store.clone(), restored.open, spent, restored.settled_lately.into_iter());

@@ -7,11 +7,9 @@
 
 mod hall;
 mod room;
-mod waited;
 
 pub use hall::{Hall, Left, Outcome, Seat};
 pub use room::{Entered, Room, Waiter};
-pub use waited::Waited;
 
 use super::{Gate, Id, outcome_of, whole_s};
 use crate::decision::moment::Moment;
@@ -22,7 +20,7 @@ use crate::decision::view::View;
 use crate::gate::receipt::{Claimed, GrantReceipt};
 use crate::ledger::hold::{Freed, Held};
 use crate::ledger::reservation::Reservation;
-use crate::metrics::{Outcome as Counted, Port};
+use crate::metrics::{Outcome as Counted, Port, Waited};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
