@@ -7,7 +7,8 @@
 /// - `COUNT`: how many there are, for arrays with one place for each,
 /// - `WORDS`: every word, in the same order,
 /// - `index()`: a value's position in `ALL`, below `COUNT`, so that such an array can be indexed with it,
-/// - `as_str()`: its word.
+/// - `as_str()`: its word,
+/// - `parse()`: the value of a word.
 ///
 /// A value that is added stands in all of them: none can be forgotten.
 macro_rules! closed_enum {
@@ -46,6 +47,11 @@ macro_rules! closed_enum {
                     $( $name::$variant => $word, )+
                 }
             }
+
+            /// Returns the value that this word means.
+            pub fn parse(word: &str) -> Option<$name> {
+                Self::ALL.into_iter().find(|value| value.as_str() == word)
+            }
         }
     };
 }
@@ -69,6 +75,8 @@ mod tests {
         assert_eq!(Size::WORDS, ["small", "in between", "large"]);
         assert_eq!(Size::ALL.map(Size::as_str), Size::WORDS);
         assert_eq!(Size::ALL.map(Size::index), [0, 1, 2]);
+        assert_eq!(Size::WORDS.map(Size::parse), Size::ALL.map(Some));
+        assert_eq!(Size::parse("Small"), None);
         assert!(Size::Small < Size::Large);
     }
 }

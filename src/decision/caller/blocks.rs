@@ -10,29 +10,18 @@ pub const BLOCKS_MAX: usize = 10_000;
 /// Longest block, in seconds: what is to last longer is a matter of the key file.
 pub const BLOCK_MAX_S: u64 = 30 * 86_400;
 
-/// Who is shut out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Every secret of a key's name.
-    Key,
-    /// A user on whose behalf keys ask, whatever the key.
-    User,
+closed_enum! {
+    /// Who is shut out.
+    #[derive(PartialOrd, Ord)]
+    pub enum Kind {
+        /// Every secret of a key's name.
+        Key = "key",
+        /// A user on whose behalf keys ask, whatever the key.
+        User = "user",
+    }
 }
 
 impl Kind {
-    /// The word on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Key => "key",
-            Kind::User => "user",
-        }
-    }
-
-    /// The kind that this word means.
-    pub fn parse(word: &str) -> Option<Kind> {
-        [Kind::Key, Kind::User].into_iter().find(|kind| kind.as_str() == word)
-    }
-
     /// What `name` is looked up by. Of users, the name is as [`super::on_behalf::Name`] writes it.
     fn scope(self, name: &[u8]) -> Scope {
         match self {

@@ -127,26 +127,17 @@ pub enum Served {
     Badly(&'static str),
 }
 
-/// How willingly a live server is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Preference {
-    /// As any.
-    #[default]
-    Sound,
-    /// While nothing is on its way there; see [`crate::decision::fleet::breaker`].
-    OneAtATime,
-    /// Where no other has the model.
-    Last,
-}
-
-impl Preference {
-    /// The name in `/status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Preference::Sound => "sound",
-            Preference::OneAtATime => "one_at_a_time",
-            Preference::Last => "last",
-        }
+closed_enum! {
+    /// How willingly a live server is chosen.
+    #[derive(Default)]
+    pub enum Preference {
+        /// As any.
+        #[default]
+        Sound = "sound",
+        /// While nothing is on its way there; see [`crate::decision::fleet::breaker`].
+        OneAtATime = "one_at_a_time",
+        /// Where no other has the model.
+        Last = "last",
     }
 }
 
