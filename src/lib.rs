@@ -1,5 +1,8 @@
 //! herdgate decides; HAProxy or nginx carries.
 
+#[macro_use]
+mod closed_enum;
+
 pub mod admin;
 pub mod agent_check;
 pub mod cli;

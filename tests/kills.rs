@@ -91,7 +91,7 @@ fn what_was_settled_survives_kills_and_what_was_on_its_way_is_charged() {
     let answered = answered.into_inner().unwrap();
     let asked = asked.into_inner();
     wait_until("nothing to be on its way", Duration::from_secs(30), || {
-        herdgate.metric("herdgate_slots_open") == Some(0) && herdgate.metric("herdgate_tokens_reserved") == Some(0)
+        herdgate.metric("herdgate_slots_open") == Some(0) && herdgate.metric("herdgate_llm_tokens_reserved") == Some(0)
     })
     .unwrap();
     // Rows are written within milliseconds; the last may be those of the expiry just seen.

@@ -3,6 +3,7 @@
 //! mode says who may.
 
 pub mod control;
+mod scrape;
 
 use crate::decision::caller::blocks::Block;
 use crate::decision::caller::token::Issuer;
@@ -26,7 +27,7 @@ use crate::time::clock::Clock;
 use crate::time::date;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -36,7 +37,6 @@ use tokio_util::sync::CancellationToken;
 /// Most connections at once: scrapers, probes and people.
 const CONNECTIONS_MAX: usize = 64;
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -166,7 +166,7 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
                         let said = control::obey(&admin.state, &admin.clock, &path, request.into_body()).await;
                         return plain(StatusCode::from_u16(said.0).unwrap_or_default(), TEXT, said.1);
                     }
-                    answer(&admin, request.method(), &path)
+                    answer(&admin, request.method(), &path, request.headers())
                 }
             })
             .await;
@@ -175,12 +175,12 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
     .await;
 }
 
-fn answer(admin: &Admin, method: &Method, path: &str) -> Answer {
-    let route: fn(&Admin, &View) -> Answer = match path {
-        "/metrics" => metrics,
-        "/status" => status,
-        "/livez" => |_, _| plain(StatusCode::OK, TEXT, "alive\n"),
-        "/readyz" => |admin, view| match admin.readiness(view) {
+fn answer(admin: &Admin, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
+    let route: fn(&Admin, &View, &HeaderMap) -> Answer = match path {
+        "/metrics" => scrape::answer,
+        "/status" => |admin, view, _| status(admin, view),
+        "/livez" => |_, _, _| plain(StatusCode::OK, TEXT, "alive\n"),
+        "/readyz" => |admin, view, _| match admin.readiness(view) {
             Ok(()) => plain(StatusCode::OK, TEXT, "ready\n"),
             Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
         },
@@ -191,7 +191,7 @@ fn answer(admin: &Admin, method: &Method, path: &str) -> Answer {
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
-    route(admin, &admin.state.view())
+    route(admin, &admin.state.view(), headers)
 }
 
 /// `GET /decisions/ID`, on the control socket alone: callers and paths are not for whoever may read the metrics.
@@ -247,13 +247,6 @@ fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     answer
 }
 
-fn metrics(admin: &Admin, view: &View) -> Answer {
-    match admin.metrics.render(view) {
-        Ok(text) => plain(StatusCode::OK, OPENMETRICS, text),
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-    }
-}
-
 fn status(admin: &Admin, view: &View) -> Answer {
     let now = admin.clock.now();
     let status = Status {
@@ -266,7 +259,7 @@ fn status(admin: &Admin, view: &View) -> Answer {
         servers: view.policy.servers.iter().map(|server| ServerStatus::new(view, server)).collect(),
         plans: view.policy.plans.iter().map(PlanStatus::new).collect(),
         blocks: view.blocks.list(now).into_iter().map(BlockStatus::new).collect(),
-        ledger: admin.metrics.store(),
+        ledger: admin.metrics.ledger_file(),
         models: admin.gate.as_ref().map(|gate| learned(gate, view)).unwrap_or_default(),
         issuers: view.policy.issuers.iter().map(|issuer| IssuerStatus::new(view, issuer, admin.clock.now())).collect(),
     };

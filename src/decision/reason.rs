@@ -99,79 +99,42 @@ pub enum Reason {
     QueueTimeout,
 }
 
-/// The public code of a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// Status 401.
-    InvalidApiKey,
-    /// Status 404.
-    ModelNotFound,
-    /// Status 404.
-    UnknownRoute,
-    /// Status 403.
-    NotPermitted,
-    /// Status 400.
-    ExceedsLimit,
-    /// Status 400.
-    InvalidBody,
-    /// Status 400.
-    AmbiguousBody,
-    /// Status 413.
-    BodyNotVisible,
-    /// Status 415.
-    UnsupportedEncoding,
-    /// Status 429.
-    RateLimitExceeded,
-    /// Status 429.
-    QuotaExceeded,
-    /// Status 429.
-    ConcurrencyExceeded,
-    /// Status 503.
-    NoServer,
-    /// Status 503.
-    Overloaded,
+closed_enum! {
+    /// The public code of a refusal.
+    pub enum Code {
+        /// Status 401.
+        InvalidApiKey = "invalid_api_key",
+        /// Status 404.
+        ModelNotFound = "model_not_found",
+        /// Status 404.
+        UnknownRoute = "unknown_route",
+        /// Status 403.
+        NotPermitted = "not_permitted",
+        /// Status 400.
+        ExceedsLimit = "exceeds_limit",
+        /// Status 400.
+        InvalidBody = "invalid_body",
+        /// Status 400.
+        AmbiguousBody = "ambiguous_body",
+        /// Status 413.
+        BodyNotVisible = "body_not_visible",
+        /// Status 415.
+        UnsupportedEncoding = "unsupported_encoding",
+        /// Status 429.
+        RateLimitExceeded = "rate_limit_exceeded",
+        /// Status 429.
+        QuotaExceeded = "quota_exceeded",
+        /// Status 429.
+        ConcurrencyExceeded = "concurrency_exceeded",
+        /// Status 503.
+        NoServer = "no_server",
+        /// Status 503.
+        Overloaded = "overloaded",
+    }
 }
 
 impl Code {
-    /// Every code, for metrics and tests.
-    pub const ALL: [Code; 14] = [
-        Code::InvalidApiKey,
-        Code::ModelNotFound,
-        Code::UnknownRoute,
-        Code::NotPermitted,
-        Code::ExceedsLimit,
-        Code::InvalidBody,
-        Code::AmbiguousBody,
-        Code::BodyNotVisible,
-        Code::UnsupportedEncoding,
-        Code::RateLimitExceeded,
-        Code::QuotaExceeded,
-        Code::ConcurrencyExceeded,
-        Code::NoServer,
-        Code::Overloaded,
-    ];
-
-    /// Returns the name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Code::InvalidApiKey => "invalid_api_key",
-            Code::ModelNotFound => "model_not_found",
-            Code::UnknownRoute => "unknown_route",
-            Code::NotPermitted => "not_permitted",
-            Code::ExceedsLimit => "exceeds_limit",
-            Code::InvalidBody => "invalid_body",
-            Code::AmbiguousBody => "ambiguous_body",
-            Code::BodyNotVisible => "body_not_visible",
-            Code::UnsupportedEncoding => "unsupported_encoding",
-            Code::RateLimitExceeded => "rate_limit_exceeded",
-            Code::QuotaExceeded => "quota_exceeded",
-            Code::ConcurrencyExceeded => "concurrency_exceeded",
-            Code::NoServer => "no_server",
-            Code::Overloaded => "overloaded",
-        }
-    }
-
-    /// Returns the HTTP status (RFC 9110 section 15, RFC 6585 for 429).
+    /// The HTTP status (RFC 9110 section 15, RFC 6585 for 429).
     pub fn status(self) -> u16 {
         match self {
             Code::InvalidApiKey => 401,

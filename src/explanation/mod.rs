@@ -15,28 +15,30 @@ pub use why::why;
 use crate::decision::reason::{Code, Reason};
 use serde::Serialize;
 
-/// The steps of a decision, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// Whether the question can be put, and whether its network may ask now.
-    Question,
-    /// Method and path against the table.
-    Route,
-    /// Who is calling.
-    Caller,
-    /// Whether the plan permits what the endpoint is for.
-    Plan,
-    /// Whether the body is there and can be read in one way only.
-    Body,
-    /// Which model is meant, whether it exists, and whether the plan permits it.
-    Model,
-    /// Whether the plan permits the options asked for.
-    Options,
-    /// Rates and concurrency.
-    Limits,
-    /// Which server takes it.
-    Server,
+closed_enum! {
+    /// The steps of a decision, in their order.
+    #[derive(PartialOrd, Ord, Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Step {
+        /// Whether the question can be put, and whether its network may ask now.
+        Question = "question",
+        /// Method and path against the table.
+        Route = "route",
+        /// Who is calling.
+        Caller = "caller",
+        /// Whether the plan permits what the endpoint is for.
+        Plan = "plan",
+        /// Whether the body is there and can be read in one way only.
+        Body = "body",
+        /// Which model is meant, whether it exists, and whether the plan permits it.
+        Model = "model",
+        /// Whether the plan permits the options asked for.
+        Options = "options",
+        /// Rates and concurrency.
+        Limits = "limits",
+        /// Which server takes it.
+        Server = "server",
+    }
 }
 
 impl Step {
@@ -64,21 +66,6 @@ impl Step {
                 Code::NoServer => Step::Server,
                 Code::Overloaded => Step::Question,
             },
-        }
-    }
-
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Step::Question => "question",
-            Step::Route => "route",
-            Step::Caller => "caller",
-            Step::Plan => "plan",
-            Step::Body => "body",
-            Step::Model => "model",
-            Step::Options => "options",
-            Step::Limits => "limits",
-            Step::Server => "server",
         }
     }
 }

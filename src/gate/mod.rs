@@ -16,7 +16,6 @@ pub mod wait;
 
 pub use case::{DEADLINE_NS, Decided, Question};
 pub use id::{DecisionId, Ticket};
-pub use settle::Settled;
 pub use shared_store::{ForeignLine, Sharing};
 
 use crate::decision::plan::limits::{Quota, Scope};
@@ -162,7 +161,7 @@ impl Gate {
         ledger.set_zone(time_zone);
         let Inheritance { open, charged, settled } = inheritance;
         if let Some(sharing) = &sharing {
-            metrics.share_store(sharing.counts());
+            metrics.show_shared_store(sharing.counts());
         }
         let gate = Gate {
             tokens: TokenMemory::new(metrics.clone()),

@@ -10,52 +10,8 @@ use crate::ledger::books::Ended;
 use crate::ledger::memory::Standing;
 use crate::ledger::reservation::{Name, Record, Reservation, Written};
 use crate::ledger::tokens::charge::Observed;
+use crate::metrics::Settled;
 use std::sync::atomic::Ordering;
-
-/// What a usage line came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Settled {
-    /// It released its slot.
-    Released,
-    /// Its request was charged already, without a line, and is charged otherwise now.
-    Corrected,
-    /// It released the slot of a request whose verdict never arrived at the proxy.
-    Unheard,
-    /// Nothing was open: a refusal's line, one that came again, or one of before a restart.
-    Nothing,
-    /// It carries a receipt that we did not write.
-    Forged,
-    /// It carries a receipt of another herdgate.
-    Foreign,
-    /// It is no usage line.
-    Malformed,
-}
-
-impl Settled {
-    /// Every kind, for metrics.
-    pub const ALL: [Settled; 7] = [
-        Settled::Released,
-        Settled::Corrected,
-        Settled::Unheard,
-        Settled::Nothing,
-        Settled::Forged,
-        Settled::Foreign,
-        Settled::Malformed,
-    ];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Settled::Released => "released",
-            Settled::Corrected => "corrected",
-            Settled::Unheard => "unheard",
-            Settled::Nothing => "nothing",
-            Settled::Forged => "forged",
-            Settled::Foreign => "foreign",
-            Settled::Malformed => "malformed",
-        }
-    }
-}
 
 impl Gate {
     /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty,

@@ -5,7 +5,8 @@
 //! permitted addresses are asked (`address`).
 
 use super::address::Resolver;
-use super::fault::{FetchError, FetchFault};
+use super::fault::FetchError;
+use crate::metrics::FetchFault;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Client, Proxy, Response, Url, redirect};
 use serde::Deserialize;

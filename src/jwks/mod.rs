@@ -9,7 +9,7 @@ mod address;
 mod fault;
 mod fetch;
 
-pub use fault::{FetchError, FetchFault};
+pub use fault::FetchError;
 pub use fetch::{Fetcher, Source};
 
 use crate::decision::caller::token::{Fetched, Loaded, Ring};

@@ -59,32 +59,19 @@ impl Reservation {
     }
 }
 
-/// How what a request used is known, the better the later. The numbers are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Evidence {
-    /// Not at all: no line came. The reservation is charged.
-    Reserved = 0,
-    /// From bytes, or from the time it took.
-    Estimated = 1,
-    /// By counting the stream's units.
-    Counted = 2,
-    /// The server said so, or the request never reached one.
-    Exact = 3,
-}
-
-impl Evidence {
-    /// Every class.
-    pub const ALL: [Evidence; 4] = [Evidence::Reserved, Evidence::Estimated, Evidence::Counted, Evidence::Exact];
-
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Evidence::Reserved => "reserved",
-            Evidence::Estimated => "estimated",
-            Evidence::Counted => "counted",
-            Evidence::Exact => "exact",
-        }
+closed_enum! {
+    /// How what a request used is known, the better the later. The positions are stored: a word is added at the end, or not at all.
+    #[derive(PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Evidence {
+        /// Not at all: no line came. The reservation is charged.
+        Reserved = "reserved",
+        /// From bytes, or from the time it took.
+        Estimated = "estimated",
+        /// By counting the stream's units.
+        Counted = "counted",
+        /// The server said so, or the request never reached one.
+        Exact = "exact",
     }
 }
 

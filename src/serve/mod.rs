@@ -278,7 +278,7 @@ fn open_store(
         unreadable = restored.unreadable,
         "the ledger is open"
     );
-    metrics.tell_of_store(store.health());
+    metrics.show_ledger_file(store.health());
     let charged = restored.spent.iter().map(|spent| (spent.scope, spent.day, spent.charge)).collect();
     let inheritance = Inheritance { open: restored.open, charged, settled: restored.settled_lately };
     Ok(Some((Arc::new(store), inheritance)))

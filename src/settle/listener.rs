@@ -4,8 +4,9 @@
 use super::line;
 use super::observed::observed;
 use super::served::served;
-use crate::gate::{Gate, Settled};
+use crate::gate::Gate;
 use crate::mailbox::traffic::Traffic;
+use crate::metrics::Settled;
 use crate::net::listen::{Address, place_unix_socket};
 use std::io;
 use std::sync::Arc;

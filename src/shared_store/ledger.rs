@@ -1,13 +1,13 @@
 //! The shared books, as decisions and usage lines use them.
 
 use super::backlog::{Backlog, End, Release, Settlement, Waiting};
-use super::counts::{Counts, Operation, Trouble};
 use super::elsewhere::{self, Elsewhere, Lane};
 use super::keyspace;
 use super::link::{Link, Pace};
 use super::reply::{self, Admitted};
 use super::terms::{AMOUNT_MAX, Terms, Today, read_scopes};
 use crate::ledger::reservation::{Evidence, Reservation};
+use crate::metrics::shared_store::{Counts, Operation, Trouble};
 use crate::shared_store::address::StoreAddress;
 use crate::time::clock::Clock;
 use arc_swap::ArcSwap;

@@ -4,9 +4,9 @@
 //! once. Connecting and trying is the affair of one task ([`Link::mend`]).
 
 use super::breaker::{Breaker, Phase};
-use super::counts::{Counts, Operation, Trouble};
 use super::keyspace;
 use super::scripts::Scripts;
+use crate::metrics::shared_store::{Counts, Operation, Trouble};
 use crate::shared_store::address::StoreAddress;
 use crate::time::clock::Clock;
 use redis::aio::MultiplexedConnection;
@@ -31,6 +31,13 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Pace {
         Pace { deadline: Duration::from_millis(30), connecting: Duration::from_millis(500) }
+    }
+}
+
+impl Trouble {
+    /// Whether another connection may help: a name may lead to another server after a failover.
+    fn wants_reconnect(self) -> bool {
+        !matches!(self, Trouble::Open | Trouble::Busy | Trouble::Timeout | Trouble::Full | Trouble::Nonsense)
     }
 }
 

@@ -2,11 +2,11 @@
 //! its way. One task; none of it is ever waited for by a decision.
 
 use super::backlog::{End, Settlement};
-use super::counts::Trouble;
 use super::elsewhere::{Elsewhere, Lane};
 use super::ledger::{Ended, SharedLedger};
 use super::terms::Today;
 use crate::ledger::reservation::{Evidence, Reservation};
+use crate::metrics::shared_store::Trouble;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;

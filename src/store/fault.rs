@@ -1,5 +1,6 @@
 //! What can be wrong with the file: when it is opened, and while it is written.
 
+use crate::metrics::ledger_file::Fault;
 use rusqlite::ErrorCode;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -50,37 +51,7 @@ impl StoreFault {
     }
 }
 
-/// What a write failed with: a closed set, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("{}", self.as_str())]
-pub enum Fault {
-    /// There is no room.
-    Full,
-    /// The system could not read or write.
-    Io,
-    /// Another process holds the file's lock.
-    Busy,
-    /// The file does not hold together any more.
-    Damaged,
-    /// Anything else.
-    Other,
-}
-
 impl Fault {
-    /// Every kind.
-    pub const ALL: [Fault; 5] = [Fault::Full, Fault::Io, Fault::Busy, Fault::Damaged, Fault::Other];
-
-    /// Returns the label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fault::Full => "full",
-            Fault::Io => "io",
-            Fault::Busy => "busy",
-            Fault::Damaged => "damaged",
-            Fault::Other => "other",
-        }
-    }
-
     /// Returns SQLite's result code (sqlite.org/rescode.html) as one of these.
     pub(super) fn of(error: &rusqlite::Error) -> Fault {
         match error.sqlite_error_code() {

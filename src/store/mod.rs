@@ -17,7 +17,6 @@ mod fault;
 mod file;
 mod find;
 mod forget;
-mod health;
 mod lock;
 mod queue;
 mod restore;
@@ -26,11 +25,11 @@ mod schema;
 mod usage;
 mod writer;
 
+pub use crate::metrics::ledger_file::{Failing, Fault, Health};
 pub use backup::backup;
-pub use fault::{Fault, StoreFault};
+pub use fault::StoreFault;
 pub use find::{Found, Row, find};
 pub use forget::Forgotten;
-pub use health::{Failing, Health};
 pub use restore::{LATELY_MAX, LATELY_MS, OPEN_MAX, Restored, Spent};
 pub use retention::SPENT_DAYS;
 pub use usage::{By, LINES_MAX, Line, Selection, report};
@@ -95,8 +94,8 @@ impl Store {
     pub fn open(path: &Path, options: Options) -> Result<(Store, Restored), StoreFault> {
         let lock = lock::take(path)?;
         let (connection, restored) = restore::open(path, &options)?;
-        let queue = Arc::new(Queue::default());
-        let health = Arc::new(Health::of(queue.clone()));
+        let health = Arc::new(Health::default());
+        let queue = Arc::new(Queue::new(health.clone()));
         let writer = writer::Writer::new(path, options, connection, queue.clone(), health.clone());
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
             // Held as long as anything is written.
@@ -142,7 +141,7 @@ impl Store {
             // A writer that panicked has said so on its way.
             let _ = thread.join();
         }
-        self.queue.counts().pending
+        self.queue.pending()
     }
 }
 

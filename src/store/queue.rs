@@ -2,8 +2,9 @@
 
 use super::forget::{Forgotten, Wish};
 use crate::ledger::reservation::{Record, Reservation};
+use crate::metrics::ledger_file::Health;
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 /// Most messages that wait, in the queue and in the writer's hand: about 32 MB, reached only while nothing can be written.
@@ -40,16 +41,10 @@ pub(super) enum Message {
     Released(u128),
 }
 
-/// How full it is, and what was dropped.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
-    pub(super) pending: u64,
-    pub(super) dropped_grants: u64,
-    pub(super) dropped_ends: u64,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Queue {
+    /// Told under the lock, so that what it shows was so at one moment.
+    health: Arc<Health>,
     inner: Mutex<Inner>,
     /// Something is there to be done.
     filled: Condvar,
@@ -60,7 +55,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<Message>,
-    counts: Counts,
+    /// Messages that wait, those in the writer's hand included.
+    pending: u64,
     /// Messages ever taken in, and those of them that are done with.
     taken_in: u64,
     done: u64,
@@ -73,18 +69,22 @@ struct Inner {
 }
 
 impl Queue {
-    /// Adds a message, or drops and counts it. Never waits for the disk.
+    /// An empty queue that tells how full it is, and what was dropped.
+    pub(super) fn new(health: Arc<Health>) -> Queue {
+        Queue { health, ..Queue::default() }
+    }
+
+    /// Takes a message in, or drops and counts it. Never waits for the disk.
     pub(super) fn push(&self, message: Message) {
         let mut inner = self.lock();
         let is_grant = matches!(message, Message::Opened(_));
-        if inner.ended || inner.counts.pending >= if is_grant { GRANTS_MAX } else { WAITING_MAX } {
-            let counts = &mut inner.counts;
-            let dropped = if is_grant { &mut counts.dropped_grants } else { &mut counts.dropped_ends };
-            *dropped = dropped.saturating_add(1);
+        if inner.ended || inner.pending >= if is_grant { GRANTS_MAX } else { WAITING_MAX } {
+            self.health.dropped(is_grant);
             return;
         }
         inner.waiting.push_back(message);
-        inner.counts.pending = inner.counts.pending.saturating_add(1);
+        inner.pending = inner.pending.saturating_add(1);
+        self.health.set_pending(inner.pending);
         inner.taken_in = inner.taken_in.saturating_add(1);
         let wakes = matches!(inner.waiting.len(), 1 | GATHERED);
         drop(inner);
@@ -124,7 +124,8 @@ impl Queue {
     pub(super) fn done(&self, messages: usize) {
         let mut inner = self.lock();
         inner.done = inner.done.saturating_add(messages as u64);
-        inner.counts.pending = inner.counts.pending.saturating_sub(messages as u64);
+        inner.pending = inner.pending.saturating_sub(messages as u64);
+        self.health.set_pending(inner.pending);
         drop(inner);
         self.drained.notify_all();
     }
@@ -181,8 +182,9 @@ impl Queue {
         self.drained.notify_all();
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        self.lock().counts
+    /// Messages that wait.
+    pub(super) fn pending(&self) -> u64 {
+        self.lock().pending
     }
 
     fn wait<'q>(

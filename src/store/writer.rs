@@ -1,11 +1,11 @@
 //! The one thread that writes: takes what has gathered, writes it in one transaction, and tries again where that fails.
 
-use super::fault::{Fault, StoreFault};
+use super::fault::StoreFault;
 use super::forget::Forgetting;
-use super::health::Health;
 use super::queue::{GRANTS_MAX, Message, Queue};
 use super::retention::Retention;
 use super::{Options, apply, file};
+use crate::metrics::ledger_file::{Fault, Health};
 use rusqlite::Connection;
 use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
@@ -107,10 +107,10 @@ impl Writer {
             self.queue.done(messages);
             if failed_before.is_some() {
                 self.told_of_drops = false;
-                let counts = self.queue.counts();
+                let health = &self.health;
                 tracing::info!(
-                    file = %self.path.display(), waiting = counts.pending, dropped_grants = counts.dropped_grants,
-                    dropped_ends = counts.dropped_ends, "the ledger is written again"
+                    file = %self.path.display(), waiting = health.pending(), dropped_grants = health.dropped_grants(),
+                    dropped_ends = health.dropped_ends(), "the ledger is written again"
                 );
             }
         } else {
@@ -121,10 +121,10 @@ impl Writer {
 
     /// Warns once for as long as it lasts.
     fn tell_of_drops(&mut self) {
-        let counts = self.queue.counts();
-        if counts.pending >= GRANTS_MAX && !std::mem::replace(&mut self.told_of_drops, true) {
+        let waiting = self.queue.pending();
+        if waiting >= GRANTS_MAX && !std::mem::replace(&mut self.told_of_drops, true) {
             tracing::error!(
-                waiting = counts.pending,
+                waiting,
                 "too much waits for the ledger's file: grants, then ends of requests are not written"
             );
         }

@@ -62,9 +62,8 @@ pub fn reported(status: &str, now: Moment) -> Option<(FleetView, Blocks)> {
         expected.insert(ModelName::canonical(&odd.model), &odd.expected);
     }
     let server = |server: &Server| {
-        let state = ServerState::ALL.into_iter().find(|state| state.as_str() == server.state)?;
-        let preferences = [Preference::Sound, Preference::OneAtATime, Preference::Last];
-        let preference = preferences.into_iter().find(|preference| preference.as_str() == server.preference)?;
+        let state = ServerState::parse(&server.state)?;
+        let preference = Preference::parse(&server.preference)?;
         let models = server.models.iter().map(|name| {
             let canonical = ModelName::canonical(name);
             let odd = server.quarantined.iter().find(|odd| ModelName::canonical(&odd.model) == canonical);

@@ -12,8 +12,8 @@ use crate::harness::nginx::Nginx;
 use crate::harness::scratch::Scratch;
 use crate::harness::stack::{Front, Proxy, Stack};
 use herdgate::decision::plan::limits::Scope;
-use herdgate::gate::Settled;
 use herdgate::gate::receipt::{Claimed, Receipts};
+use herdgate::metrics::Settled;
 use std::net::UdpSocket;
 use std::time::Duration;
 

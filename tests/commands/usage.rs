@@ -232,9 +232,11 @@ fn beside_a_daemon_it_reads_forgets_and_copies_what_the_daemon_writes() {
     let metrics =
         client::send(herdgate.ports.metrics, &Request::get("/metrics").header("Connection", "close")).unwrap();
     let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-    for line in
-        ["herdgate_store_pending 0\n", "herdgate_store_failing 0\n", "herdgate_store_faults_total{fault=\"full\"} 0\n"]
-    {
+    for line in [
+        "herdgate_ledger_file_pending 0\n",
+        "herdgate_ledger_file_failing 0\n",
+        "herdgate_ledger_file_faults_total{fault=\"full\"} 0\n",
+    ] {
         assert!(metrics.contains(line), "{metrics}");
     }
     let status: serde_json::Value = serde_json::from_str(&herdgate.run(&["status", "--json"]).unwrap()).unwrap();

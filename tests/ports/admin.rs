@@ -59,6 +59,11 @@ async fn get(address: SocketAddr, path: &str) -> wire::Said {
     ask(address, format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n").as_bytes()).await.unwrap()
 }
 
+async fn scrape(address: SocketAddr) -> wire::Said {
+    let request = "GET /metrics HTTP/1.1\r\nhost: h\r\naccept: application/openmetrics-text\r\n\r\n";
+    ask(address, request.as_bytes()).await.unwrap()
+}
+
 /// OpenMetrics text as series → value, held to the rules that scrapers hold it to.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let mut series = BTreeMap::new();
@@ -276,7 +281,7 @@ async fn what_is_recorded_is_what_is_scraped() {
     }
     running.metrics.connection_rejected(Port::Spop);
     running.metrics.config_reload(false);
-    let said = get(running.address, "/metrics").await;
+    let said = scrape(running.address).await;
     assert!(said.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
     let series = parse(said.text());
     let value = |name: &str| *series.get(name).unwrap_or_else(|| panic!("no {name} in {series:#?}"));
@@ -335,7 +340,7 @@ async fn ten_thousand_junk_requests_add_no_series() {
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
     tokio::spawn(herdgate::nginx::serve(bound, gate, stop));
-    let before = parse(get(running.address, "/metrics").await.text());
+    let before = parse(scrape(running.address).await.text());
     let mut client = Client::connect(http).await;
     for junk in 0..10_000 {
         let body = format!("{{\"model\":\"junk-{junk}\"}}");
@@ -351,7 +356,7 @@ async fn ten_thousand_junk_requests_add_no_series() {
             client = Client::connect(http).await;
         }
     }
-    let after = parse(get(running.address, "/metrics").await.text());
+    let after = parse(scrape(running.address).await.text());
     let names = |series: &BTreeMap<String, f64>| series.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&before), names(&after));
     assert_ne!(before, after, "nothing was counted at all");

@@ -10,9 +10,9 @@ use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::policy::{Plan, PlanIndex, Policy};
 use herdgate::gate::proven_tokens::TokenMemory;
 use herdgate::gate::state::State;
-use herdgate::jwks::{FetchFault, Office, Pace, Source, run};
+use herdgate::jwks::{Office, Pace, Source, run};
 use herdgate::mailbox::wanted::{ABSENT_NS, Wanted};
-use herdgate::metrics::Metrics;
+use herdgate::metrics::{FetchFault, Metrics, TextFormat};
 use herdgate::time::clock::Clock;
 use serde_json::json;
 use std::path::PathBuf;
@@ -158,7 +158,7 @@ async fn j9_whatever_an_issuer_answers_known_keys_keep_working() {
         let expected = if matches!(manner, Manner::Untrusted) { &either[..] } else { &either[..1] };
         check_fault(&issuer, &gatehouse, manner, expected).await;
     }
-    let text = gatehouse.metrics.render(&gatehouse.state.view()).unwrap();
+    let text = gatehouse.metrics.render(&gatehouse.state.view(), TextFormat::Classic).unwrap();
     for result in ["ok", "status", "timeout", "empty", "too_large", "redirect", "content_type", "duplicate_kid"] {
         let line = text.lines().find(|line| line.contains(&format!("jwks_fetches_total{{result=\"{result}\"}}")));
         assert!(line.is_some_and(|line| !line.ends_with(" 0")), "{result}: {line:?}");

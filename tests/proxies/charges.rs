@@ -82,7 +82,7 @@ fn two_thousand_mixed_requests_are_charged_what_they_used_through_real_haproxy()
     let (seen, refused) = (seen.into_inner().unwrap(), refused.into_inner().unwrap());
     println!("{} answers, refused {refused:?}", seen.len());
     wait_until("all to be settled", Duration::from_secs(20), || {
-        herdgate.metric("herdgate_slots_open") == Some(0) && herdgate.metric("herdgate_tokens_reserved") == Some(0)
+        herdgate.metric("herdgate_slots_open") == Some(0) && herdgate.metric("herdgate_llm_tokens_reserved") == Some(0)
     })
     .unwrap();
 

@@ -87,8 +87,8 @@ impl Site {
 
     /// Tokens charged so far by bytes, and for how many requests.
     fn charged(&self) -> (u64, u64) {
-        let by = |name: &str| self.metric(&format!("{name}_total{{evidence=\"estimated\"}}"));
-        (by("herdgate_tokens_out"), by("herdgate_settled"))
+        let tokens = self.metric("herdgate_llm_tokens_total{direction=\"output\",evidence=\"estimated\"}");
+        (tokens, self.metric("herdgate_settled_total{evidence=\"estimated\"}"))
     }
 
     /// Asks `count` times, a sixth of the streams left in the middle; answers what was charged and what was generated.

@@ -69,7 +69,7 @@ impl Pair {
         let pair = Pair { sides, redis, _fleet: fleet, _scratch: scratch };
         for side in &pair.sides {
             side.wait_for_service();
-            wait_until("the store is up", PATIENCE, || side.metric("herdgate_store_up") == Some(1)).unwrap();
+            wait_until("the store is up", PATIENCE, || side.metric("herdgate_shared_store_up") == Some(1)).unwrap();
         }
         pair
     }
@@ -155,7 +155,7 @@ fn two_herdgates_hold_to_one_limit_and_settle_each_others_requests() {
         assert_eq!(side.send(&stream(1, &pair.key("narrow"))).status, 200);
         assert!(side.metric("herdgate_usage_lines_total{result=\"foreign\"}").unwrap() >= 2, "lines came crossed");
         assert_eq!(side.metric("herdgate_slots_expired_total"), Some(0));
-        assert_eq!(side.metric("herdgate_store_lost_total"), Some(0));
+        assert_eq!(side.metric("herdgate_shared_store_lost_total"), Some(0));
     }
     pair.wait_until_nothing_is_open();
 }
@@ -211,7 +211,7 @@ fn decisions_go_on_by_shares_while_the_store_is_stopped_and_by_the_whole_limit_a
     for side in &pair.sides {
         // It may have been found out by the herdgate's own calls already.
         assert_eq!(side.send(&team).status, 200, "while it is found out");
-        wait_until("the store is given up", PATIENCE, || side.metric("herdgate_store_up") == Some(0)).unwrap();
+        wait_until("the store is given up", PATIENCE, || side.metric("herdgate_shared_store_up") == Some(0)).unwrap();
     }
     let away = median_ms(&pair.sides[0]);
     let mut granted = 1; // of the rarer key, before
@@ -222,8 +222,8 @@ fn decisions_go_on_by_shares_while_the_store_is_stopped_and_by_the_whole_limit_a
     }
     pair.redis.process().resume();
     for side in &pair.sides {
-        wait_until("the store is back", PATIENCE, || side.metric("herdgate_store_up") == Some(1)).unwrap();
-        wait_until("all is told", PATIENCE, || side.metric("herdgate_store_backlog") == Some(0)).unwrap();
+        wait_until("the store is back", PATIENCE, || side.metric("herdgate_shared_store_up") == Some(1)).unwrap();
+        wait_until("all is told", PATIENCE, || side.metric("herdgate_shared_store_backlog") == Some(0)).unwrap();
     }
     for _ in 0..4 {
         for side in &pair.sides {
@@ -239,8 +239,8 @@ fn decisions_go_on_by_shares_while_the_store_is_stopped_and_by_the_whole_limit_a
     let counted: Vec<u16> = pair.sides.iter().map(|side| side.send(&rare).status).collect();
     assert_eq!(counted, [200, 200], "another key is not concerned");
     for side in &pair.sides {
-        assert!(side.metric("herdgate_store_breaker_openings_total").unwrap() >= 1, "the fault never happened");
-        assert_eq!(side.metric("herdgate_store_lost_total"), Some(0));
+        assert!(side.metric("herdgate_shared_store_breaker_openings_total").unwrap() >= 1, "the fault never happened");
+        assert_eq!(side.metric("herdgate_shared_store_lost_total"), Some(0));
     }
     pair.wait_until_nothing_is_open();
 }

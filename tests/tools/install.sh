@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests and the demo need and this machine lacks: Debian's haproxy and nginx; and, unless
-# called with `proxies` (the demo needs no more), Debian's redis-server, HAProxy of Debian sid (sid.sh) and a Python environment with the stock
-# `openai` and `ollama` clients. Quick where all is there.
+# called with `proxies` (the demo needs no more), Debian's redis-server and prometheus (for promtool), HAProxy of Debian sid (sid.sh)
+# and a Python environment with the stock `openai` and `ollama` clients. Quick where all is there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/tools/root.sh
@@ -13,6 +13,7 @@ has haproxy || missing+=(haproxy)
 has nginx || missing+=(nginx-light)
 if [ "${1:-all}" = all ]; then
     has redis-server || missing+=(redis-server)
+    has promtool || missing+=(prometheus)
     if [ ! -x target/tools/sid/usr/sbin/haproxy ]; then
         has debootstrap || missing+=(debootstrap)
         [ -r /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
@@ -42,7 +43,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     for package in "${missing[@]}"; do
         service=${package%-light}
         case $service in
-        haproxy | nginx | redis-server)
+        haproxy | nginx | redis-server | prometheus)
             if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
                 as_root systemctl disable --quiet "$service"
             fi

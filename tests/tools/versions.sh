@@ -25,6 +25,7 @@ clients='from importlib.metadata import version; print("openai", version("openai
 show 'HAProxy of Debian' '^HAProxy version ' haproxy -v
 show 'HAProxy 3.1 or newer' '^HAProxy version (3\.[1-9]|3\.[1-9][0-9]|[4-9])' "${newer[@]}" -v
 show 'nginx of Debian' '^nginx version: ' nginx -v
+show 'promtool' '^promtool, version ' promtool --version
 show 'Python clients' '^openai .* ollama ' target/tools/venv/bin/python -c "$clients"
 show 'rustc' '^rustc ' rustc --version
 exit $failed

@@ -11,30 +11,19 @@ pub const BLOCKS_MAX: usize = 10_000;
 /// Longest block, in seconds: 30 days. A longer exclusion belongs in the key file.
 pub const BLOCK_MAX_S: u64 = 30 * 86_400;
 
-/// The kind of caller that is blocked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// A key, with every secret under its name.
-    Key,
-    /// A user on whose behalf keys ask, whatever the key.
-    User,
+closed_enum! {
+    /// The kind of caller that is blocked.
+    #[derive(PartialOrd, Ord)]
+    pub enum Kind {
+        /// A key, with every secret under its name.
+        Key = "key",
+        /// A user on whose behalf keys ask, whatever the key.
+        User = "user",
+    }
 }
 
 impl Kind {
-    /// Returns the word on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Key => "key",
-            Kind::User => "user",
-        }
-    }
-
-    /// Returns the kind that this word means.
-    pub fn parse(word: &str) -> Option<Kind> {
-        [Kind::Key, Kind::User].into_iter().find(|kind| kind.as_str() == word)
-    }
-
-    /// Returns the scope by which `name` is looked up. The name of a user is as [`super::on_behalf::Name`] writes it.
+    /// What `name` is looked up by. Of users, the name is as [`super::on_behalf::Name`] writes it.
     fn scope(self, name: &[u8]) -> Scope {
         match self {
             Kind::Key => Scope::of("key", name),

@@ -11,56 +11,31 @@ use crate::decision::request::name::ModelName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A server's state. [`ServerState::is_live`] alone says whether a server in a state takes requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ServerState {
-    /// No probe has finished yet: the server takes no requests, and is not reported down either.
-    Unknown,
-    /// The server takes requests.
-    Up,
-    /// The server takes requests, which will wait: it said that it is full, or was seen to work while a deep check
-    /// waited.
-    Busy,
-    /// The server takes requests although a deep check failed: not often enough yet to prove that it cannot generate.
-    Degraded,
-    /// Real requests failed at the server: it takes requests only if no other server has the model.
-    Cooldown,
-    /// The cooldown is over: the server takes one request at a time, to show whether it works again.
-    Trial,
-    /// An operator wants the server empty: it takes no new requests, and those in flight end.
-    Draining,
-    /// The server takes no requests.
-    Down,
+closed_enum! {
+    /// A server's state. [`ServerState::is_live`] alone says whether a server in a state takes requests.
+    pub enum ServerState {
+        /// No probe has finished yet: the server takes no requests, and is not reported down either.
+        Unknown = "unknown",
+        /// The server takes requests.
+        Up = "up",
+        /// The server takes requests, which will wait: it said that it is full, or was seen to work while a deep check
+        /// waited.
+        Busy = "busy",
+        /// The server takes requests although a deep check failed: not often enough yet to prove that it cannot generate.
+        Degraded = "degraded",
+        /// Real requests failed at the server: it takes requests only if no other server has the model.
+        Cooldown = "cooldown",
+        /// The cooldown is over: the server takes one request at a time, to show whether it works again.
+        Trial = "trial",
+        /// An operator wants the server empty: it takes no new requests, and those in flight end.
+        Draining = "draining",
+        /// The server takes no requests.
+        Down = "down",
+    }
 }
 
 impl ServerState {
-    /// Every state, for metrics.
-    pub const ALL: [ServerState; 8] = [
-        ServerState::Unknown,
-        ServerState::Up,
-        ServerState::Busy,
-        ServerState::Degraded,
-        ServerState::Cooldown,
-        ServerState::Trial,
-        ServerState::Draining,
-        ServerState::Down,
-    ];
-
-    /// Returns the name in logs, metrics and `/status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ServerState::Unknown => "unknown",
-            ServerState::Up => "up",
-            ServerState::Busy => "busy",
-            ServerState::Degraded => "degraded",
-            ServerState::Cooldown => "cooldown",
-            ServerState::Trial => "trial",
-            ServerState::Draining => "draining",
-            ServerState::Down => "down",
-        }
-    }
-
-    /// Returns whether a server in this state takes requests.
+    /// Whether a server in this state takes requests.
     pub fn is_live(self) -> bool {
         match self {
             ServerState::Up
@@ -153,26 +128,17 @@ pub enum Served {
     Badly(&'static str),
 }
 
-/// The preference among live servers for one of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Preference {
-    /// The server is chosen like any other.
-    #[default]
-    Sound,
-    /// The server is preferred while nothing is in flight there; see [`crate::decision::fleet::breaker`].
-    OneAtATime,
-    /// The server is chosen only if no other has the model.
-    Last,
-}
-
-impl Preference {
-    /// Returns the name in `/status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Preference::Sound => "sound",
-            Preference::OneAtATime => "one_at_a_time",
-            Preference::Last => "last",
-        }
+closed_enum! {
+    /// The preference among live servers for one of them.
+    #[derive(Default)]
+    pub enum Preference {
+        /// The server is chosen like any other.
+        #[default]
+        Sound = "sound",
+        /// The server is preferred while nothing is in flight there; see [`crate::decision::fleet::breaker`].
+        OneAtATime = "one_at_a_time",
+        /// The server is chosen only if no other has the model.
+        Last = "last",
     }
 }
 

@@ -37,69 +37,50 @@ impl Dialect {
     }
 }
 
-/// An endpoint that herdgate knows (Ollama `server/routes.go`). The set is closed, so it may be a metrics label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Endpoint {
-    /// `POST /api/generate`
-    Generate,
-    /// `POST /api/chat`
-    Chat,
-    /// `POST /api/embed`
-    Embed,
-    /// `POST /api/embeddings`
-    Embeddings,
-    /// `POST /v1/chat/completions`
-    V1ChatCompletions,
-    /// `POST /v1/completions`
-    V1Completions,
-    /// `POST /v1/embeddings`
-    V1Embeddings,
-    /// `POST /v1/responses`
-    V1Responses,
-    /// `POST /v1/messages`
-    V1Messages,
-    /// `POST /api/show`
-    Show,
-    /// `GET /`
-    Root,
-    /// `GET /api/tags`
-    Tags,
-    /// `GET /api/ps`
-    Ps,
-    /// `GET /api/version`
-    Version,
-    /// `GET /v1/models`
-    V1Models,
-    /// `GET /v1/models/{id}`
-    V1Model,
-    /// Pull, push, create, copy, delete, blobs, account and egress endpoints.
-    Admin,
+closed_enum! {
+    /// An endpoint that herdgate knows (Ollama `server/routes.go`). The set is closed, so it may be a metrics label.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Endpoint {
+        /// `POST /api/generate`
+        Generate = "generate",
+        /// `POST /api/chat`
+        Chat = "chat",
+        /// `POST /api/embed`
+        Embed = "embed",
+        /// `POST /api/embeddings`
+        Embeddings = "embeddings",
+        /// `POST /v1/chat/completions`
+        V1ChatCompletions = "v1_chat_completions",
+        /// `POST /v1/completions`
+        V1Completions = "v1_completions",
+        /// `POST /v1/embeddings`
+        V1Embeddings = "v1_embeddings",
+        /// `POST /v1/responses`
+        V1Responses = "v1_responses",
+        /// `POST /v1/messages`
+        V1Messages = "v1_messages",
+        /// `POST /api/show`
+        Show = "show",
+        /// `GET /`
+        Root = "root",
+        /// `GET /api/tags`
+        Tags = "tags",
+        /// `GET /api/ps`
+        Ps = "ps",
+        /// `GET /api/version`
+        Version = "version",
+        /// `GET /v1/models`
+        V1Models = "v1_models",
+        /// `GET /v1/models/{id}`
+        V1Model = "v1_model",
+        /// Pull, push, create, copy, delete, blobs, account and egress endpoints.
+        Admin = "admin",
+    }
 }
 
 impl Endpoint {
-    /// Every endpoint.
-    pub const ALL: [Endpoint; 17] = [
-        Endpoint::Generate,
-        Endpoint::Chat,
-        Endpoint::Embed,
-        Endpoint::Embeddings,
-        Endpoint::V1ChatCompletions,
-        Endpoint::V1Completions,
-        Endpoint::V1Embeddings,
-        Endpoint::V1Responses,
-        Endpoint::V1Messages,
-        Endpoint::Show,
-        Endpoint::Root,
-        Endpoint::Tags,
-        Endpoint::Ps,
-        Endpoint::Version,
-        Endpoint::V1Models,
-        Endpoint::V1Model,
-        Endpoint::Admin,
-    ];
-
-    /// Returns the purpose of the endpoint.
+    /// What it is for.
     pub fn class(self) -> Class {
         match self {
             Endpoint::Generate
@@ -125,28 +106,5 @@ impl Endpoint {
     /// Returns whether herdgate answers the endpoint itself instead of routing it to a server.
     pub fn is_answered_here(self) -> bool {
         self.class() == Class::Catalog && self != Endpoint::Show
-    }
-
-    /// Returns a short fixed name for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Endpoint::Generate => "generate",
-            Endpoint::Chat => "chat",
-            Endpoint::Embed => "embed",
-            Endpoint::Embeddings => "embeddings",
-            Endpoint::V1ChatCompletions => "v1_chat_completions",
-            Endpoint::V1Completions => "v1_completions",
-            Endpoint::V1Embeddings => "v1_embeddings",
-            Endpoint::V1Responses => "v1_responses",
-            Endpoint::V1Messages => "v1_messages",
-            Endpoint::Show => "show",
-            Endpoint::Root => "root",
-            Endpoint::Tags => "tags",
-            Endpoint::Ps => "ps",
-            Endpoint::Version => "version",
-            Endpoint::V1Models => "v1_models",
-            Endpoint::V1Model => "v1_model",
-            Endpoint::Admin => "admin",
-        }
     }
 }

@@ -7,11 +7,9 @@
 
 mod order;
 mod queue;
-mod waited;
 
 pub use order::{Entered, Order, QueueEntry};
 pub use queue::{Left, Outcome, WAITERS_MAX, WaitQueue, Waiter};
-pub use waited::Waited;
 
 use super::case::{Case, outcome_of};
 use super::id::{DecisionId, Ticket};
@@ -24,7 +22,7 @@ use crate::decision::view::View;
 use crate::gate::receipt::{Claimed, GrantReceipt};
 use crate::ledger::hold::{Freed, Held};
 use crate::ledger::reservation::Reservation;
-use crate::metrics::{Outcome as Counted, Port};
+use crate::metrics::{Outcome as Counted, Port, Waited};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 

@@ -142,25 +142,13 @@ pub struct Calibration {
     pub prompt: Option<(u64, u64)>,
 }
 
-/// Where exact figures came from that estimates were compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Witness {
-    /// A deep check.
-    Check,
-    /// A client's request.
-    Request,
-}
-
-impl Witness {
-    /// Both.
-    pub const ALL: [Witness; 2] = [Witness::Check, Witness::Request];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Witness::Check => "check",
-            Witness::Request => "request",
-        }
+closed_enum! {
+    /// Where exact figures came from that estimates were compared with.
+    pub enum Witness {
+        /// A deep check.
+        Check = "check",
+        /// A client's request.
+        Request = "request",
     }
 }
 

@@ -1,0 +1,188 @@
+//! The closed words that metrics are labelled with and that belong to no noun of the core: no client can add to them.
+
+use crate::decision::reason::Code;
+
+closed_enum! {
+    /// Which port a connection came in on.
+    pub enum Port {
+        /// SPOP
+        Spop = "spop",
+        /// nginx handoff, auth_request, catalog
+        Http = "http",
+        /// agent-check
+        AgentCheck = "agent_check",
+        /// metrics, status
+        Metrics = "metrics",
+        /// control socket
+        Control = "control",
+    }
+}
+
+impl Port {
+    /// The ports that decisions come in on.
+    pub(super) const INGRESSES: [Port; 2] = [Port::Spop, Port::Http];
+}
+
+/// How a decision went: the label pair `outcome`, `code`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Allowed.
+    Allow,
+    /// Answered by herdgate itself.
+    Answer,
+    /// Refused with this code.
+    Refuse(Code),
+}
+
+impl Outcome {
+    /// Number of pairs: allow, answer, and one for each code.
+    pub(super) const COUNT: usize = 2 + Code::COUNT;
+
+    /// The values of the label `outcome`.
+    pub(super) const WORDS: [&'static str; 3] = ["allow", "answer", "refuse"];
+
+    /// Returns every outcome, in the order of [`Outcome::index`].
+    pub(super) fn all() -> impl Iterator<Item = Outcome> {
+        [Outcome::Allow, Outcome::Answer].into_iter().chain(Code::ALL.into_iter().map(Outcome::Refuse))
+    }
+
+    /// Returns a position that is less than [`Outcome::COUNT`].
+    pub(super) fn index(self) -> usize {
+        match self {
+            Outcome::Allow => 0,
+            Outcome::Answer => 1,
+            Outcome::Refuse(code) => 2 + code.index(),
+        }
+    }
+
+    /// Returns the value of the label `outcome`.
+    pub(super) fn as_str(self) -> &'static str {
+        let [allow, answer, refuse] = Outcome::WORDS;
+        match self {
+            Outcome::Allow => allow,
+            Outcome::Answer => answer,
+            Outcome::Refuse(_) => refuse,
+        }
+    }
+
+    /// Returns the value of the label `code`.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Outcome::Allow | Outcome::Answer => NO_CODE,
+            Outcome::Refuse(code) => code.as_str(),
+        }
+    }
+}
+
+/// The label `code` of what was not refused.
+pub(super) const NO_CODE: &str = "none";
+
+closed_enum! {
+    /// SPOP frames, by kind.
+    pub enum Frame {
+        /// HAPROXY-HELLO received.
+        Hello = "hello",
+        /// NOTIFY received.
+        Notify = "notify",
+        /// ACK sent.
+        Ack = "ack",
+        /// HAPROXY-DISCONNECT received.
+        DisconnectReceived = "disconnect_received",
+        /// AGENT-DISCONNECT sent for a framing fault.
+        DisconnectSent = "disconnect_sent",
+    }
+}
+
+closed_enum! {
+    /// What the check of a JWT came to.
+    pub enum Proof {
+        /// It was proven before, and that still holds.
+        Remembered = "remembered",
+        /// Its signature was checked and its claims hold.
+        Proven = "proven",
+        /// It was refused.
+        Refused = "refused",
+    }
+}
+
+closed_enum! {
+    /// What a usage line came to.
+    pub enum Settled {
+        /// It released its slot.
+        Released = "released",
+        /// Its request was charged already, without a line, and is charged otherwise now.
+        Corrected = "corrected",
+        /// It released the slot of a request whose verdict never arrived at the proxy.
+        Unheard = "unheard",
+        /// Nothing was open: a refusal's line, one that came again, or one of before a restart.
+        Nothing = "nothing",
+        /// It carries a receipt that we did not write.
+        Forged = "forged",
+        /// It carries a receipt of another herdgate.
+        Foreign = "foreign",
+        /// It is no usage line.
+        Malformed = "malformed",
+    }
+}
+
+closed_enum! {
+    /// What waiting for a server came to.
+    pub enum Waited {
+        /// A server.
+        Served = "served",
+        /// Its time was over.
+        TimedOut = "timed_out",
+        /// The client left.
+        Left = "left",
+        /// There was no room to wait in.
+        TurnedAway = "turned_away",
+        /// No server has the model any more.
+        NoServer = "no_server",
+    }
+}
+
+closed_enum! {
+    /// Why a fetch of an issuer's key set failed.
+    #[derive(thiserror::Error)]
+    #[error("{}", self.as_str())]
+    pub enum FetchFault {
+        /// The certificates or the proxy of the configuration cannot be used.
+        Settings = "settings",
+        /// An address that no key set is fetched from.
+        Address = "address",
+        /// No connection, or no TLS.
+        Connect = "connect",
+        /// No whole answer in time.
+        Timeout = "timeout",
+        /// A redirect, which is not followed.
+        Redirect = "redirect",
+        /// A status other than 200.
+        Status = "status",
+        /// Something other than JSON.
+        ContentType = "content_type",
+        /// Too large.
+        TooLarge = "too_large",
+        /// The answer broke off.
+        Body = "body",
+        /// The discovery document is not the issuer's, or names no usable `jwks_uri`.
+        Discovery = "discovery",
+        /// No JWK set.
+        Malformed = "malformed",
+        /// Too many keys.
+        TooMany = "too_many",
+        /// The same `kid` twice.
+        DuplicateKid = "duplicate_kid",
+        /// No usable key.
+        Empty = "empty",
+    }
+}
+
+closed_enum! {
+    /// Which way LLM tokens go.
+    pub enum Direction {
+        /// Tokens of prompts.
+        Input = "input",
+        /// Tokens that were generated.
+        Output = "output",
+    }
+}
