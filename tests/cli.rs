@@ -88,11 +88,11 @@ fn check_says_what_it_counted() {
 fn check_tells_by_how_much_a_token_limit_can_be_passed() {
     const BOUNDED: &str = "max_output = 100\nleft_open = \"refuse\"\nmax_context = 4096\nconcurrency = 8\n";
     const AT_MOST: &str =
-        "passed by at most 32768 tokens (concurrency x max_context, if no server's own context is larger)";
-    const NO_BOUND: &str = "passed by no bounded amount; concurrency = 8 would help bound it";
+        "exceeded by at most 32768 tokens at worst (concurrency x max_context, if no server's own context is larger)";
+    const NO_BOUND: &str = "exceeded without bound by a burst; concurrency = 8 helps bound it";
     for (bounds, told, json) in [(BOUNDED, AT_MOST, "32768"), ("", NO_BOUND, "null")] {
         let site = Site::new("overshoot", &format!("{CONFIG}tokens = \"100k/min\"\n{bounds}"));
-        let out = format!("plan \"team\": token limits are {told}\nok: 1 server, 1 plan, 0 keys\n");
+        let out = format!("note: the token limits of plan \"team\" may be {told}\nok: 1 server, 1 plan, 0 keys\n");
         site.check("check", "", 0, &out, "");
         assert!(site.run("check --json").out.contains(&format!("\"overshoot\":{{\"team\":{json}}}")));
     }
@@ -100,7 +100,7 @@ fn check_tells_by_how_much_a_token_limit_can_be_passed() {
 
 #[test]
 fn check_warns_of_a_bound_that_a_request_can_leave_out() {
-    let warned = "warning: plan \"team\": a request that names no bound passes \"max_output\", and the server's default holds; say left_open = \"allow\", or \"refuse\"\n";
+    let warned = "warning: plan \"team\": \"max_output\" does not limit a request that names no output length; the server's own default does. Choose left_open = \"allow\" (it passes) or \"refuse\" (400: the client must say)\n";
     for (left_open, warned) in [("", warned), ("left_open = \"allow\"\n", ""), ("left_open = \"refuse\"\n", "")] {
         let site = Site::new("warns", &format!("{CONFIG}max_output = 4096\n{left_open}"));
         site.check("check", "", 0, &format!("{warned}ok: 1 server, 1 plan, 0 keys\n"), "");

@@ -132,7 +132,7 @@ fn each_step_says_what_it_found_and_the_last_one_why() {
             "plan     ok  plan \"team\" on inference endpoints\n",
             "body     ok  23 bytes\n",
             "model    ok  \"LLAMA3.2:3b\" is llama3.2:3b, on gpu1 (up), gpu2 (up); \"llama3.*\" of plan \"team\"\n",
-            "limits   ok  key 60 requests in 60 s (2 at once), 3 on their way; team unlimited\n",
+            "limits   ok  key 60 requests in 60 s (2 at once), 3 in flight; team unlimited\n",
             "server   ok  gpu1, else gpu2, out of gpu1 (up), gpu2 (up)\n",
             "allowed, to gpu1\n",
         ],

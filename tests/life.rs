@@ -109,8 +109,8 @@ fn what_became_of_a_request_is_told_with_its_decision_and_outlives_the_daemon() 
     let reserved = told["life"]["reserved"].as_f64().unwrap();
     assert!(reserved >= 200.0 && told["life"]["tokens_out"] == 200 && told["verdict"] == "allow", "{told}");
     let text = site.herdgate.run(&["explain", id]).unwrap();
-    let held = format!(" for ann (user -), chat, model {SHARED_MODEL}: held {reserved:?} tokens\n");
-    in_order(&text, &["allowed, to ", "granted 2", &held, "on its way, or its end was not reported yet\n"]);
+    let held = format!(" for ann (user -), chat, model {SHARED_MODEL}: reserved {reserved:?} tokens\n");
+    in_order(&text, &["allowed, to ", "granted 2", &held, "in flight, or its usage line has not come yet\n"]);
 
     settle(&site, "u1", &granted, 9);
     let told = site.wait_for_state(id, "settled");

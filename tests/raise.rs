@@ -138,22 +138,22 @@ fn a_key_over_its_budget_passes_while_it_is_raised_and_not_a_moment_longer() {
     let mut day = Day::of(CONFIG, &plain);
     let llama = "llama3.2:3b";
     for (step, (keys, at, key, model, used, code, told)) in [
-        (&plain, "01T10:00", "ann", llama, 950, "allow", "key 2 on their way, 1000 tokens a day"),
+        (&plain, "01T10:00", "ann", llama, 950, "allow", "key 2 in flight, 1000 tokens a day"),
         (&plain, "01T10:01", "ann", llama, 0, "quota_exceeded", "1000 tokens a day"),
         (&raised, "01T10:02", "ann", llama, 550, "allow", "key, raised to plan \"big\", 600 requests in 60 s"),
         (&raised, "01T10:02", "ann", llama, 0, "allow", "2000 tokens a day"),
         // What it may do is its own plan's still.
         (&raised, "01T10:03", "ann", "qwen3:8b", 0, "model_not_found", ""),
         // Others are held to theirs.
-        (&raised, "01T10:04", "bob", llama, 950, "allow", "key 2 on their way, 1000 tokens a day"),
-        (&raised, "01T10:05", "bob", llama, 0, "quota_exceeded", "key 2 on their way"),
+        (&raised, "01T10:04", "bob", llama, 950, "allow", "key 2 in flight, 1000 tokens a day"),
+        (&raised, "01T10:05", "bob", llama, 0, "quota_exceeded", "key 2 in flight"),
         (&raised, "01T11:59", "ann", llama, 0, "allow", "raised to plan \"big\""),
-        (&raised, "01T12:00", "ann", llama, 0, "quota_exceeded", "key 2 on their way, 1000 tokens a day"),
+        (&raised, "01T12:00", "ann", llama, 0, "quota_exceeded", "key 2 in flight, 1000 tokens a day"),
         (&plain, "01T12:01", "ann", llama, 0, "quota_exceeded", "1000 tokens a day"),
         (&raised, "01T11:00", "ann", llama, 450, "allow", "raised to plan \"big\""),
         // What was charged before counts in the other plan's limits too.
         (&raised, "01T11:01", "ann", llama, 0, "quota_exceeded", "raised to plan \"big\""),
-        (&raised, "02T00:00", "ann", llama, 0, "allow", "key 2 on their way, 1000 tokens a day"),
+        (&raised, "02T00:00", "ann", llama, 0, "allow", "key 2 in flight, 1000 tokens a day"),
     ]
     .into_iter()
     .enumerate()
@@ -171,7 +171,7 @@ fn raised_to_a_plan_that_is_not_configured_a_key_is_held_to_its_own() {
     write::raise(&site.file(), "ann", Some(&raise("gone", "2026-03-01T12:00:00Z"))).unwrap();
     let keys = site.keys();
     let (code, limits) = Day::of(CONFIG, &keys).ask(&keys, "01T10:00", "ann", "llama3.2:3b", 0);
-    assert!(code == "allow" && limits.starts_with("key 2 on their way, 1000 tokens"), "{code} {limits}");
+    assert!(code == "allow" && limits.starts_with("key 2 in flight, 1000 tokens"), "{code} {limits}");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn the_command_raises_lists_and_ends() {
         0,
         "key, raised to plan \"big\", 600",
     );
-    site.check("explain POST /api/chat --key bob -d {\"model\":\"llama3.2:3b\"}", 0, "ok  key 2 on their way");
+    site.check("explain POST /api/chat --key bob -d {\"model\":\"llama3.2:3b\"}", 0, "ok  key 2 in flight");
     // A raise stands in the place of the one before; a rotated secret is raised like the others.
     site.check("key raise ann --plan big --until 2999-01-01T00:00:00Z", 0, "until 2999-01-01T00:00:00Z");
     site.check("key rotate ann --grace 1h", 0, "");

@@ -160,7 +160,7 @@ fn one_requests_life_is_explained_long_after_the_daemon_forgot_it() {
     let day = date::format_day(today() - 1);
     let settled = [
         &*id(3),
-        "granted for webui (user zoe), chat, model llama3.1:8b: held 600.0 tokens",
+        "granted for webui (user zoe), chat, model llama3.1:8b: reserved 600.0 tokens",
         &format!(
             "settled 0 in, 600 out, charged 600.0 (reserved), in the budgets of {day}; by gpu1, status 200, 1234 ms"
         ),
@@ -168,8 +168,8 @@ fn one_requests_life_is_explained_long_after_the_daemon_forgot_it() {
     assert_eq!(explained(3), settled);
     let open = [
         &*id(0xa5),
-        "granted for webui (user yan), chat, model llama3.1:8b: held 600.0 tokens",
-        "on its way, or its end was not reported yet",
+        "granted for webui (user yan), chat, model llama3.1:8b: reserved 600.0 tokens",
+        "in flight, or its usage line has not come yet",
     ];
     assert_eq!(explained(0xa5), open);
     let json: serde_json::Value = serde_json::from_str(&site.run(&format!("explain --json {}", id(4))).out).unwrap();

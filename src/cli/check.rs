@@ -58,7 +58,7 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
         writeln!(out, "warning: {warning}")?;
     }
     for (plan, found) in bounds {
-        writeln!(out, "plan \"{plan}\": token limits are {}", told(found))?;
+        writeln!(out, "note: the token limits of plan \"{plan}\" may be {}", told(found))?;
     }
     writeln!(out, "ok: {}, {}, {}", count(servers, "server"), count(plans, "plan"), count(keys, "key"))?;
     Ok(())
@@ -125,8 +125,8 @@ fn warning(plan: &Plan) -> Option<String> {
     let Allowance { max_output, left_open, .. } = plan.allowance;
     (max_output.is_some() && left_open.is_none()).then(|| {
         format!(
-            "plan \"{}\": a request that names no bound passes \"max_output\", and the server's default holds; \
-             say left_open = \"allow\", or \"refuse\"",
+            "plan \"{}\": \"max_output\" does not limit a request that names no output length; the server's own default \
+             does. Choose left_open = \"allow\" (it passes) or \"refuse\" (400: the client must say)",
             plan.name
         )
     })

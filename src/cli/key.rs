@@ -215,7 +215,7 @@ fn show(secret: &Secret, entry: &Entry, print: bool, file: &KeyFile, out: &mut d
         // The key is made and shown; a closed standard error takes nothing from that.
         let _ = writeln!(
             io::stderr(),
-            "key \"{name}\" on plan \"{}\", {expires}. The secret above is shown this once; {} keeps its digest.",
+            "key \"{name}\" on plan \"{}\", {expires}. The secret above is shown only now; {} stores its SHA-256 digest.",
             entry.terms.plan,
             file.path.display()
         );

@@ -1,4 +1,4 @@
-//! One request's life, as the ledger's file has it: what it held, and what it came to.
+//! One request's life, as the ledger's file has it: what was reserved for it, and what it was charged.
 
 use crate::config::Config;
 use crate::store::{Found, Row, StoreFault, find};
@@ -69,9 +69,9 @@ pub(super) fn print(life: &Value, out: &mut dyn Write) -> io::Result<()> {
         other => other.to_string(),
     };
     let who = format!("{} (user {}), {}, model {}", text("caller"), text("user"), text("endpoint"), text("model"));
-    writeln!(out, "granted {} for {who}: held {} tokens", text("granted"), text("reserved"))?;
+    writeln!(out, "granted {} for {who}: reserved {} tokens", text("granted"), text("reserved"))?;
     if life["state"] == "open" {
-        return writeln!(out, "on its way, or its end was not reported yet");
+        return writeln!(out, "in flight, or its usage line has not come yet");
     }
     writeln!(
         out,

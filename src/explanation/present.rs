@@ -149,7 +149,7 @@ fn told_limits(view: &View, caller: Caller<'_>, endpoint: Option<Endpoint>) -> S
     let mut told = Vec::new();
     let mut holder = |who: &str, terms: &Terms| {
         let mut limits: Vec<String> = terms.requests.iter().map(|quota| told_quota(*quota, "requests")).collect();
-        limits.extend(terms.concurrency.map(|most| format!("{most} on their way")));
+        limits.extend(terms.concurrency.map(|most| format!("{most} in flight")));
         limits.extend(terms.tokens.map(|quota| told_quota(quota, "tokens")));
         limits
             .extend(terms.budgets.iter().map(|budget| format!("{} tokens a {}", budget.most, budget.window.as_str())));
@@ -176,7 +176,7 @@ fn told_limits(view: &View, caller: Caller<'_>, endpoint: Option<Endpoint>) -> S
         holder("all anonymous", &all.terms);
     }
     let bound = overshoot_of(&view.policy, &caller.held_to.terms, &caller.plan.allowance);
-    told.extend(bound.map(|found| format!("its token limits are {}", overshoot::told(found))));
+    told.extend(bound.map(|found| format!("its token limits may be {}", overshoot::told(found))));
     told.join("; ")
 }
 

@@ -12,25 +12,25 @@ pub fn why(reason: &Reason) -> &'static str {
         Reason::SeveralCredentials => "more than one credential, or one of them twice; none is chosen",
         Reason::MalformedCredential => "it cannot be a credential: wrong scheme, characters or length",
         Reason::UnknownKey => "no key has this secret",
-        Reason::ExpiredKey => "the key is past its end",
-        Reason::EarlyKey => "the key's beginning is still to come",
+        Reason::ExpiredKey => "the key has expired",
+        Reason::EarlyKey => "the key is not valid yet",
         Reason::RevokedKey => "the key was revoked",
         Reason::Token(fault) => token(*fault),
         Reason::FailedCredentials => {
             "too many credentials of this network have failed ([auth] failures); this one was not looked up"
         }
-        Reason::Blocked => "an operator has shut it out for a time (herdgate block --list)",
+        Reason::Blocked => "an operator has blocked it for a while (herdgate block --list)",
         Reason::OnBehalfNotPassed => "the key names its users by a header that the proxy does not pass on",
-        Reason::OnBehalfAmbiguous => "the header that names the user stands twice, holds a comma, or is no name",
+        Reason::OnBehalfAmbiguous => "the header that names the user was sent twice, contains a comma, or is no name",
         Reason::UnknownTeam => "the key's team is not in the configuration",
         Reason::UnknownPlan => "the key's plan is not in the configuration",
         Reason::UnknownRoute => "no endpoint has this method and path",
         Reason::UnsafePath => "two servers could read this path in two ways",
         Reason::ModelInQuery => "the query names a model, which servers rank differently against the body",
-        Reason::RouteNotInPlan => "the plan's routes do not hold it; what changes servers is in no plan",
+        Reason::RouteNotInPlan => "the plan's routes do not include it; endpoints that change servers are in no plan",
         Reason::UnknownModel => "no server of the fleet has this model",
         Reason::ModelNotInPlan => {
-            "the plan's models do not hold it (a pattern never holds one that leaves the fleet, such as :cloud)"
+            "the plan's models do not list it (a pattern never matches a cloud model, which sends prompts elsewhere: name it)"
         }
         Reason::BodyHidden => "this proxy shows no body, and the plan does not permit every model",
         Reason::BodyNotVisible => "the proxy cannot show all of it (tune.bufsize, client_max_body_size)",
@@ -38,13 +38,13 @@ pub fn why(reason: &Reason) -> &'static str {
             FaultKind::Syntax => "it is not one JSON object",
             FaultKind::Incomplete => "it ends before its JSON does",
             FaultKind::TooDeep => "it is nested too deep",
-            FaultKind::NotUtf8(_) | FaultKind::KeyNotUtf8 => "it holds text that is not UTF-8 where that matters",
+            FaultKind::NotUtf8(_) | FaultKind::KeyNotUtf8 => "it contains text that is not UTF-8 where that matters",
             FaultKind::DuplicateKey(_) => "a key stands twice, and parsers differ on which one holds",
             FaultKind::CaseVariant(_) => "a key differs from one that matters only in case, and some parsers fold case",
             FaultKind::WrongType(_) => "a value that matters is absent, or of a type or range that servers reject",
         },
         Reason::OptionNotInPlan(_) => "the plan does not permit this option, or this value of it",
-        Reason::OverBound(_) => "it asks for more than the plan's bound",
+        Reason::OverBound(_) => "it asks for more than the plan's request limit",
         Reason::Encoding => "it is compressed, so what is in it is not seen",
         Reason::RequestRate(Holder::Key) => "the key's request rate is used up",
         Reason::RequestRate(Holder::User) => "the user's request rate is used up",
@@ -53,39 +53,43 @@ pub fn why(reason: &Reason) -> &'static str {
         Reason::RequestRate(Holder::Model) => "the request rate of the model is used up",
         Reason::RequestRate(Holder::Route) => "the request rate of the endpoint is used up",
         Reason::RequestRate(Holder::Gate) => "the request rate of all requests together is used up",
-        Reason::TokenRate(Holder::Key) => "the key's token rate is used up, by what was used and what is held",
-        Reason::TokenRate(Holder::User) => "the user's token rate is used up, by what was used and what is held",
-        Reason::TokenRate(Holder::Team) => "the team's token rate is used up, by what was used and what is held",
-        Reason::TokenRate(Holder::Address) => "the network's token rate is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::Key) => "the key's token rate is used up by what was charged and what is reserved",
+        Reason::TokenRate(Holder::User) => "the user's token rate is used up by what was charged and what is reserved",
+        Reason::TokenRate(Holder::Team) => "the team's token rate is used up by what was charged and what is reserved",
+        Reason::TokenRate(Holder::Address) => {
+            "the network's token rate is used up by what was charged and what is reserved"
+        }
         Reason::TokenRate(Holder::Anonymous) => "the token rate of all anonymous callers together is used up",
-        Reason::TokenRate(Holder::Model) => "the token rate of the model is used up, by what was used and what is held",
+        Reason::TokenRate(Holder::Model) => {
+            "the token rate of the model is used up by what was charged and what is reserved"
+        }
         Reason::TokenRate(Holder::Route) => {
-            "the token rate of the endpoint is used up, by what was used and what is held"
+            "the token rate of the endpoint is used up by what was charged and what is reserved"
         }
         Reason::TokenRate(Holder::Gate) => "the token rate of all requests together is used up",
         Reason::Budget(holder, window) => match (holder, window) {
-            (Holder::Key, Window::Day) => "the key's budget of the day is used up, or held by requests on their way",
+            (Holder::Key, Window::Day) => "the key's budget of the day is used up, or reserved by requests in flight",
             (Holder::Key, Window::Month) => {
-                "the key's budget of the month is used up, or held by requests on their way"
+                "the key's budget of the month is used up, or reserved by requests in flight"
             }
-            (Holder::User, _) => "the user's budget is used up, or held by requests on their way",
-            (Holder::Team, _) => "the team's budget is used up, or held by requests on their way",
+            (Holder::User, _) => "the user's budget is used up, or reserved by requests in flight",
+            (Holder::Team, _) => "the team's budget is used up, or reserved by requests in flight",
             (Holder::Address | Holder::Anonymous, _) => "the budget of callers without a credential is used up",
-            (Holder::Model, _) => "the model's budget is used up, or held by requests on their way",
-            (Holder::Route, _) => "the endpoint's budget is used up, or held by requests on their way",
+            (Holder::Model, _) => "the model's budget is used up, or reserved by requests in flight",
+            (Holder::Route, _) => "the endpoint's budget is used up, or reserved by requests in flight",
             (Holder::Gate, _) => "the budget of all requests together is used up",
         },
-        Reason::NeverFits { .. } => "it may come to more tokens than a limit ever lets through at once",
+        Reason::NeverFits { .. } => "it may need more tokens than a limit ever allows",
         Reason::RequestRate(Holder::Anonymous) => "the request rate of all anonymous callers together is used up",
-        Reason::Concurrency(Holder::Key) => "the key has as many requests on their way as it may",
-        Reason::Concurrency(Holder::User) => "the user has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Team) => "the team has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Address) => "the network has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Model) => "the model has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Route) => "the endpoint has as many requests on their way as it may",
-        Reason::Concurrency(Holder::Gate) => "there are as many requests on their way as there may be",
+        Reason::Concurrency(Holder::Key) => "the key has as many requests in flight as it may",
+        Reason::Concurrency(Holder::User) => "the user has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Team) => "the team has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Address) => "the network has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Model) => "the model has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Route) => "the endpoint has as many requests in flight as it may",
+        Reason::Concurrency(Holder::Gate) => "there are as many requests in flight as there may be",
         Reason::Concurrency(Holder::Anonymous) => {
-            "all anonymous callers together have as many on their way as they may"
+            "all anonymous callers together have as many requests in flight as they may"
         }
         Reason::NoServer => "none of the servers that have it takes requests",
         Reason::FleetUnknown => "not every server has answered a probe yet, and one that has not may have it",

@@ -64,9 +64,9 @@ pub fn overshoot_of(policy: &Policy, terms: &Terms, allowance: &Allowance) -> Op
 pub fn told(overshoot: Result<u64, Unbounded>) -> String {
     match overshoot {
         Ok(tokens) => format!(
-            "passed by at most {tokens} tokens (concurrency x max_context, if no server's own context is larger)"
+            "exceeded by at most {tokens} tokens at worst (concurrency x max_context, if no server's own context is larger)"
         ),
-        Err(lacking) => format!("passed by no bounded amount; {} would help bound it", lacking.hint()),
+        Err(lacking) => format!("exceeded without bound by a burst; {} helps bound it", lacking.hint()),
     }
 }
 
