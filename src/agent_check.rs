@@ -15,6 +15,7 @@ use crate::time::clock::Clock;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Longest line read, in bytes; a longer one names no server.
@@ -29,11 +30,21 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most connections at once: 500 servers checked by eight proxies in the same instant.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// Answers until `stop`. `proxies` is how many HAProxy processes share each server's `maxconn`.
-pub async fn serve(bound: Bound, state: Arc<State>, metrics: Arc<Metrics>, proxies: u32, stop: CancellationToken) {
+/// Answers until `stop`. `proxies` follows how many HAProxy processes share each server's `maxconn`.
+pub async fn serve(
+    bound: Bound,
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    proxies: watch::Receiver<u32>,
+    stop: CancellationToken,
+) {
     let door = Door { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
     let complaint = Arc::new((Clock::new(), Complaints::default()));
-    accept(bound, door, stop, |stream, peer| answer(stream, peer, state.clone(), proxies, complaint.clone())).await;
+    accept(bound, door, stop, |stream, peer| {
+        let proxies = *proxies.borrow();
+        answer(stream, peer, state.clone(), proxies, complaint.clone())
+    })
+    .await;
 }
 
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(

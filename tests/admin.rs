@@ -10,9 +10,9 @@ use herdgate::decision::fleet::{Failure, FleetView, Inventory, Model};
 use herdgate::decision::plan::policy::{ModelPattern, Plan, Policy};
 use herdgate::decision::reason::Code;
 use herdgate::decision::request::name::ModelName;
-use herdgate::gate::Gate;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
+use herdgate::gate::{Gate, GateParts};
 use herdgate::metrics::{Frame, Metrics, Outcome, Port};
 use herdgate::net::listen::{Address, bind};
 use herdgate::time::clock::Clock;
@@ -328,8 +328,12 @@ async fn what_is_recorded_is_what_is_scraped() {
 async fn ten_thousand_junk_requests_add_no_series() {
     let running = start();
     running.state.publish_policy(Arc::new(policy()));
-    let gate =
-        Arc::new(Gate::new(running.state.clone(), running.metrics.clone(), Clock::new(), Receipts::new([7; 32], 1)));
+    let gate = Arc::new(Gate::new(GateParts::new(
+        running.state.clone(),
+        running.metrics.clone(),
+        Clock::new(),
+        Receipts::new([7; 32], 1),
+    )));
     let (bound, http) = wire::loopback();
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();

@@ -146,7 +146,7 @@ fn start() -> (SocketAddr, DropGuard) {
     state.publish_fleet(Arc::new(fleet()));
     let (bound, address) = wire::loopback();
     let stop = CancellationToken::new();
-    tokio::spawn(serve(bound, state, Arc::new(Metrics::new()), 1, stop.clone()));
+    tokio::spawn(serve(bound, state, Arc::new(Metrics::new()), tokio::sync::watch::channel(1).1, stop.clone()));
     (address, stop.drop_guard())
 }
 

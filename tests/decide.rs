@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
+use futures_util::FutureExt as _;
 use herdgate::decision::answer::catalog;
 use herdgate::decision::answer::dialect::refusal_body;
 use herdgate::decision::caller::keyset::{Digest, Key, KeySet};
@@ -18,7 +19,7 @@ use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
-use herdgate::gate::{DEADLINE_NS, Gate};
+use herdgate::gate::{DEADLINE_NS, Gate, GateParts, Question};
 use herdgate::metrics::{Metrics, Port};
 use herdgate::time::clock::Clock;
 use sha2::Digest as _;
@@ -351,7 +352,7 @@ fn decide(gate: &Gate, request: &str, key: &str, body: &str, now: Moment) -> Str
 }
 
 fn describe(gate: &Gate, view: &View, inquiry: &Inquiry<'_>, received: Moment, now: Moment) -> String {
-    let decided = gate.decide_at(view, inquiry, Port::Spop, received, now);
+    let decided = gate.decide_at(view, Question::new(inquiry, Port::Spop, received), now).now_or_never().unwrap();
     match &decided.verdict {
         Verdict::Allow(grant) => {
             format!("allow {} {}", grant.server.name, grant.server2.map_or("-", |server| &server.name))
@@ -457,7 +458,7 @@ fn gate() -> Gate {
         fleet.servers.insert(name.into(), track.view());
     }
     state.publish_fleet(Arc::new(fleet));
-    Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1))
+    Gate::new(GateParts::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1)))
 }
 
 fn inventory(models: &[&str], expires: &str, version: &str) -> Inventory {

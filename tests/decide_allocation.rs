@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
+use futures_util::FutureExt as _;
 use herdgate::config::compile::compile;
 use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Pepper, Raised};
 use herdgate::decision::fleet::track::ServerTrack;
@@ -14,7 +15,7 @@ use herdgate::decision::request::name::ModelName;
 use herdgate::decision::verdict::Verdict;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
-use herdgate::gate::{Gate, Settled};
+use herdgate::gate::{Gate, GateParts, Question, Settled};
 use herdgate::ledger::tokens::charge::Observed;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::time::clock::Clock;
@@ -75,7 +76,8 @@ fn ten_thousand_grants_to_key_user_and_team_are_decided_without_an_allocation() 
         let mut allocations = 0;
         for _ in 0..10_000 {
             let region = Region::new(ALLOCATOR);
-            let decided = gate.decide(&view, &inquiry, Port::Spop, gate.clock.now());
+            let decided =
+                gate.decide(&view, Question::new(&inquiry, Port::Spop, gate.clock.now())).now_or_never().unwrap();
             let change = region.change();
             allocations += change.allocations + change.reallocations;
             assert!(matches!(decided.verdict, Verdict::Allow(_)), "{:?}", decided.verdict);
@@ -123,7 +125,9 @@ fn gate() -> Gate {
     let mut track = ServerTrack::default();
     track.report(Ok(Inventory { models: vec![model], ..Inventory::default() }), 1, 1);
     state.publish_fleet(Arc::new(FleetView { servers: [("s1".into(), track.view())].into_iter().collect() }));
-    let gate = Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1));
-    gate.limit_failures(config.settings.failures);
-    gate
+    let receipts = Receipts::new([7; 32], 1);
+    Gate::new(GateParts {
+        settings: config.settings.of_gate(),
+        ..GateParts::new(state, Arc::new(Metrics::new()), Clock::new(), receipts)
+    })
 }

@@ -1,15 +1,16 @@
 //! `herdgate explain`: the steps of a request tried here, and of one that a running daemon remembers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use futures_util::FutureExt as _;
 use herdgate::admin::{Admin, serve};
 use herdgate::config;
 use herdgate::decision::caller::blocks::{Block, Kind};
 use herdgate::decision::fleet::ServerState;
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
-use herdgate::gate::Gate;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::recent::HELD;
 use herdgate::gate::state::State;
+use herdgate::gate::{Gate, GateParts, Question};
 use herdgate::keys::{self, KeyFile};
 use herdgate::metrics::{Metrics, Port};
 use herdgate::net::listen::{Address, bind};
@@ -249,7 +250,7 @@ fn daemon(site: &Site) -> Daemon {
     state.publish_policy(Arc::new(config.policy));
     state.publish_keys(Arc::new(keys));
     let (metrics, clock) = (Arc::new(Metrics::new()), Clock::new());
-    let gate = Gate::new(state.clone(), metrics.clone(), clock.clone(), Receipts::new([7; 32], 1));
+    let gate = Gate::new(GateParts::new(state.clone(), metrics.clone(), clock.clone(), Receipts::new([7; 32], 1)));
     let admin = Arc::new(Admin::new(state, metrics, clock).telling(gate.recent.clone()));
     let stop = CancellationToken::new();
     for (port, socket) in [(Port::Control, "herdgate.sock"), (Port::Metrics, "metrics.sock")] {
@@ -275,7 +276,12 @@ fn decide(gate: &Gate, secret: &str, target: &str, body: &str) -> String {
         body: BodyShown::Bytes { seen: body.as_bytes(), size: body.len() as u64 },
     };
     let view = gate.state.view();
-    gate.decide(&view, &inquiry, Port::Spop, gate.clock.now()).id.as_str().to_owned()
+    gate.decide(&view, Question::new(&inquiry, Port::Spop, gate.clock.now()))
+        .now_or_never()
+        .unwrap()
+        .id
+        .as_str()
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 
 mod harness;
 
+use futures_util::FutureExt as _;
 use harness::signer::{Signer, encoded, jwks};
 use herdgate::decision::caller::token::claims::{LEEWAY_S, LIFETIME_S};
 use herdgate::decision::caller::token::issuer::shared_scope;
@@ -18,10 +19,10 @@ use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::policy::{Plan, PlanIndex, Policy, RouteClasses};
 use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
-use herdgate::gate::Gate;
 use herdgate::gate::proven_tokens::{HALF_MAX, REMEMBER_NS, TokenMemory};
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
+use herdgate::gate::{Gate, GateParts, Question};
 use herdgate::metrics::{Metrics, Port};
 use herdgate::time::clock::Clock;
 use proptest::prelude::*;
@@ -487,7 +488,7 @@ fn shapes_that_are_no_token_are_refused() {
 #[test]
 fn every_bad_token_gets_the_answer_of_a_bad_key() {
     let (metrics, clock) = (Arc::new(Metrics::new()), Clock::new());
-    let gate = Gate::new(Arc::new(state()), metrics, clock.clone(), Receipts::new([7; 32], 1));
+    let gate = Gate::new(GateParts::new(Arc::new(state()), metrics, clock.clone(), Receipts::new([7; 32], 1)));
     let now = clock.now();
     let seconds = now.unix_ms / 1000;
     let current = json!({"iss": A, "aud": "herdgate", "sub": "alice", "exp": seconds + 60});
@@ -506,7 +507,7 @@ fn every_bad_token_gets_the_answer_of_a_bad_key() {
             encoding: None,
             body: BodyShown::Hidden,
         };
-        match gate.decide(&view, &inquiry, Port::Http, clock.now()).verdict {
+        match gate.decide(&view, Question::new(&inquiry, Port::Http, clock.now())).now_or_never().unwrap().verdict {
             Verdict::Refuse(refusal) => format!("{} {}", refusal.status(), refusal.code().as_str()),
             Verdict::Answer(_) => "answered".to_owned(),
             Verdict::Allow(_) => "allowed".to_owned(),

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
+use futures_util::FutureExt as _;
 use herdgate::config::compile::compile;
 use herdgate::decision::caller::blocks::{Block, Kind};
 use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Pepper};
@@ -13,9 +14,9 @@ use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::name::ModelName;
 use herdgate::decision::verdict::Verdict;
-use herdgate::gate::Gate;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
+use herdgate::gate::{Gate, GateParts, Question};
 use herdgate::ledger::users::USERS_MAX;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::time::clock::Clock;
@@ -87,7 +88,7 @@ fn ask_with(gate: &Gate, Asked { key, source, at_s, .. }: Asked<'_>, on_behalf: 
         body: BodyShown::Bytes { seen: body, size: body.len() as u64 },
     };
     let now = at(at_s);
-    match gate.decide_at(&view, &inquiry, Port::Spop, now, now).verdict {
+    match gate.decide_at(&view, Question::new(&inquiry, Port::Spop, now), now).now_or_never().unwrap().verdict {
         Verdict::Refuse(refusal) => {
             let wait = refusal.retry_after_s.map_or(String::new(), |seconds| format!(" {seconds}"));
             format!("{} {}{wait}", refusal.status(), refusal.reason.as_str())
@@ -453,9 +454,11 @@ fn gate(addition: &str) -> Gate {
     let mut track = ServerTrack::default();
     track.report(Ok(Inventory { models: vec![model], ..Inventory::default() }), 1, 1);
     state.publish_fleet(Arc::new(FleetView { servers: [("s1".into(), track.view())].into_iter().collect() }));
-    let gate = Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1));
-    gate.limit_failures(config.settings.failures);
-    gate
+    let receipts = Receipts::new([7; 32], 1);
+    Gate::new(GateParts {
+        settings: config.settings.of_gate(),
+        ..GateParts::new(state, Arc::new(Metrics::new()), Clock::new(), receipts)
+    })
 }
 
 fn at(s: u64) -> Moment {

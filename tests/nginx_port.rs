@@ -3,9 +3,9 @@
 
 mod wire;
 
-use herdgate::gate::Gate;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
+use herdgate::gate::{Gate, GateParts};
 use herdgate::metrics::Metrics;
 use herdgate::time::clock::Clock;
 use std::net::SocketAddr;
@@ -15,7 +15,12 @@ use tokio_util::sync::CancellationToken;
 use wire::{Client, Said, ask};
 
 fn start() -> (SocketAddr, tokio_util::sync::DropGuard) {
-    let gate = Gate::new(Arc::new(State::new()), Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1));
+    let gate = Gate::new(GateParts::new(
+        Arc::new(State::new()),
+        Arc::new(Metrics::new()),
+        Clock::new(),
+        Receipts::new([7; 32], 1),
+    ));
     let (bound, address) = wire::loopback();
     let stop = CancellationToken::new();
     tokio::spawn(herdgate::nginx::serve(bound, Arc::new(gate), stop.clone()));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use base64::Engine;
+use futures_util::FutureExt as _;
 use herdgate::config::compile::compile;
 use herdgate::decision::caller::blocks::Blocks;
 use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet};
@@ -9,9 +10,9 @@ use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::reason::Code;
 use herdgate::decision::verdict::Verdict;
-use herdgate::gate::Gate;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
+use herdgate::gate::{Gate, GateParts, Question};
 use herdgate::ledger::tokens::charge::Observed;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::spop::notify::{Messages, put_message};
@@ -479,8 +480,11 @@ proptest! {
         state.publish_fleet(Arc::new(configured(&config.policy)));
         state.publish_policy(Arc::new(config.policy));
         state.publish_keys(Arc::new(keys()));
-        let gate = Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1));
-        gate.limit_failures(config.settings.failures);
+        let receipts = Receipts::new([7; 32], 1);
+        let gate = Gate::new(GateParts {
+            settings: config.settings.of_gate(),
+            ..GateParts::new(state, Arc::new(Metrics::new()), Clock::new(), receipts)
+        });
         let view = gate.state.view();
         let mut now = Moment { mono_ns: 1_000_000_000, unix_ms: date::parse(NOON).unwrap() / 1000 * 1000 };
         for (number, (line, passed_ms)) in lines.iter().enumerate() {
@@ -490,7 +494,7 @@ proptest! {
             let uid = format!("u{number}");
             let payload = spop_payload(line, &uid);
             let asked = inquiry(Messages::new(&payload).unwrap()).unwrap();
-            let decided = gate.decide_at(&view, &asked, Port::Spop, now, now);
+            let decided = gate.decide_at(&view, Question::new(&asked, Port::Spop, now), now).now_or_never().unwrap();
             let expected = match &decided.verdict {
                 Verdict::Allow(grant) => grant.server.name.to_string(),
                 Verdict::Answer(_) => "answer".to_owned(),

@@ -4,12 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
+use futures_util::FutureExt as _;
 use herdgate::decision::plan::priority::Place;
 use herdgate::decision::plan::server::{Server, ServerKind};
 use herdgate::decision::verdict::{Grant, Standing, Verdict};
 use herdgate::decision::view::View;
 use herdgate::gate::receipt::Receipts;
-use herdgate::gate::{Decided, Gate};
+use herdgate::gate::{Decided, Gate, GateParts, Question};
 use herdgate::metrics::{Metrics, Port};
 use herdgate::spop::frame::{Flags, Header, Kind};
 use herdgate::spop::hello::HaproxyHello;
@@ -27,7 +28,12 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[test]
 fn ten_thousand_questions_are_answered_without_an_allocation() {
-    let gate = Gate::new(Arc::default(), Arc::new(Metrics::new()), Default::default(), Receipts::new([7; 32], 1));
+    let gate = Gate::new(GateParts::new(
+        Arc::default(),
+        Arc::new(Metrics::new()),
+        Default::default(),
+        Receipts::new([7; 32], 1),
+    ));
     let view = View::default();
     let server = Server {
         name: "gpu1".into(),
@@ -75,7 +81,7 @@ fn ten_thousand_questions_are_answered_without_an_allocation() {
         let Ok(inquiry) = messages.map_err(drop).and_then(|messages| inquiry(messages).map_err(drop)) else {
             panic!("an inquiry")
         };
-        let some = gate.decide(&view, &inquiry, Port::Spop, gate.clock.now());
+        let some = gate.decide(&view, Question::new(&inquiry, Port::Spop, gate.clock.now())).now_or_never().unwrap();
         let decided = Decided { verdict: Verdict::Allow(grant), ..some };
         session.ack(ticket, output, |ack| put_verdict(ack, &decided, None)).unwrap();
         answered += 1;

@@ -358,11 +358,11 @@ impl Answerer for Echo {
         Moment::default()
     }
 
-    fn answer(
+    async fn answer(
         &self,
         messages: Result<Messages<'_>, WireError>,
         _received: Moment,
-        ack: &mut AckWriter<'_>,
+        write: impl FnOnce(&mut dyn FnMut(&mut AckWriter<'_>)) + Send,
     ) -> Option<Malformed> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let text = match messages.map(|mut messages| messages.next().and_then(|request| request.arguments().next())) {
@@ -370,8 +370,10 @@ impl Answerer for Echo {
             Ok(None) => Value::Null,
             Err(_) => Value::String(b"unreadable"),
         };
-        ack.set(Scope::Transaction, variable!("verdict"), Value::String(b"allow"));
-        ack.set(Scope::Transaction, variable!("text"), text);
+        write(&mut |ack| {
+            ack.set(Scope::Transaction, variable!("verdict"), Value::String(b"allow"));
+            ack.set(Scope::Transaction, variable!("text"), text);
+        });
         None
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail
 
+use futures_util::FutureExt as _;
 use herdgate::decision::fleet::roster::Roster;
 use herdgate::decision::fleet::{FleetView, Inventory, Model, Preference, ServerState, ServerView};
 use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
@@ -15,7 +16,7 @@ use herdgate::decision::request::name::ModelName;
 use herdgate::decision::verdict::{Answer, Grant, Refusal, Standing, Verdict};
 use herdgate::decision::view::View;
 use herdgate::gate::receipt::Receipts;
-use herdgate::gate::{Decided, Gate};
+use herdgate::gate::{Decided, Gate, GateParts, Question};
 use herdgate::metrics::{Metrics, Port};
 use herdgate::spop::ack::{AckWriter, Action, Actions, Scope, write_ack};
 use herdgate::spop::answerer::Answerer;
@@ -180,12 +181,17 @@ fn an_odd_question_is_malformed_and_says_why() {
     with(&[("other", &[]), ("request", &WHOLE), ("other", &[])], |found| assert!(found.is_ok()));
 }
 
+/// The gate's answer, which is ready when first polled.
+fn answer(gate: &Gate, messages: Result<Messages<'_>, WireError>, ack: &mut AckWriter<'_>) -> Option<Malformed> {
+    gate.answer(messages, gate.now(), |fill| fill(ack)).now_or_never().unwrap()
+}
+
 #[test]
 fn a_malformed_question_is_refused_by_the_gate_in_a_proper_answer() {
     let gate = gate();
     for messages in [Err(WireError::Truncated), Messages::new(b"")] {
         let mut malformed = None;
-        let variables = variables(|ack| malformed = gate.answer(messages, gate.now(), ack));
+        let variables = variables(|ack| malformed = answer(&gate, messages, ack));
         assert!(malformed.is_some());
         assert_eq!(variables[..3], ["verdict=refuse", "status=503", "code=overloaded"]);
     }
@@ -198,7 +204,7 @@ fn a_well_formed_question_is_decided_by_the_gate() {
     put_message(&mut payload, b"request", &WHOLE.map(|(name, value)| (name.as_bytes(), value)));
     let mut malformed = None;
     let messages = Messages::new(&payload);
-    let variables = variables(|ack| malformed = gate.answer(messages, gate.now(), ack));
+    let variables = variables(|ack| malformed = answer(&gate, messages, ack));
     assert_eq!(malformed, None);
     assert!(variables.iter().any(|variable| variable.starts_with("verdict=")), "{variables:?}");
     assert!(variables.iter().any(|variable| variable.starts_with("id=")), "{variables:?}");
@@ -289,7 +295,7 @@ fn check(verdict: Verdict<'_>, receipt: Option<&str>, expected: &[&str]) {
     let mut payload = Vec::new();
     put_message(&mut payload, b"request", &WHOLE.map(|(name, value)| (name.as_bytes(), value)));
     let inquiry = inquiry(Messages::new(&payload).unwrap()).unwrap();
-    let some = gate.decide(&view, &inquiry, Port::Spop, gate.now());
+    let some = gate.decide(&view, Question::new(&inquiry, Port::Spop, gate.now())).now_or_never().unwrap();
     let decided = Decided {
         verdict,
         id: some.id,
@@ -343,7 +349,7 @@ fn assert_body(body: BodyShown<'_>, expected: &[u8], expected_size: u64) {
 }
 
 fn gate() -> Gate {
-    Gate::new(Arc::default(), Arc::new(Metrics::new()), Default::default(), Receipts::new([7; 32], 1))
+    Gate::new(GateParts::new(Arc::default(), Arc::new(Metrics::new()), Default::default(), Receipts::new([7; 32], 1)))
 }
 
 fn roster(model: &str, server: &Server) -> Roster {

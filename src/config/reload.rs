@@ -78,28 +78,69 @@ fn log_refused(problems: &Problems) {
     }
 }
 
-/// The settings that differ and that a running process cannot take up, as they are called in the file.
+/// When a changed setting of the process takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uptake {
+    /// With the reload.
+    Reload,
+    /// With the next start.
+    Restart,
+}
+
+/// One setting of the process, as opposed to the policy, all of which a reload takes up.
+pub struct Setting {
+    /// Section and key in the file.
+    pub name: &'static str,
+    /// When a change of it takes effect.
+    pub uptake: Uptake,
+    differs: fn(&Settings, &Settings) -> bool,
+}
+
+macro_rules! settings {
+    ($($name:literal $uptake:ident $($field:ident).+;)*) => {
+        [$(Setting {
+            name: $name,
+            uptake: Uptake::$uptake,
+            differs: |old, new| old.$($field).+ != new.$($field).+,
+        }),*]
+    };
+}
+
+/// Every setting of the process, and when a change of it takes effect: the one list of it.
+pub const SETTINGS: [Setting; 28] = settings! {
+    "listen.spop" Restart listen.spop;
+    "listen.http" Restart listen.http;
+    "listen.agent_check" Restart listen.agent_check;
+    "listen.metrics" Restart listen.metrics;
+    "listen.control" Restart listen.control;
+    "listen.usage" Restart listen.usage;
+    "keys.file" Restart keys.file;
+    "keys.allow_readable" Restart keys.allow_readable;
+    "keys.pepper_file" Restart keys.pepper_file;
+    "auth.failures" Reload failures;
+    "probe.interval" Reload probe.interval;
+    "probe.fast_interval" Reload probe.fast_interval;
+    "probe.rise" Reload probe.rise;
+    "probe.fall" Reload probe.fall;
+    "probe.deep_interval" Reload probe.deep_interval;
+    "probe.deep_timeout" Reload probe.deep_timeout;
+    "probe.idle" Reload probe.idle;
+    "issuer" Reload issuers;
+    "agent_check.proxies" Reload agent_check_proxies;
+    "ledger.max_stream" Reload max_stream;
+    "ledger.secret_file" Restart secret_file;
+    "ledger.path" Restart ledger.path;
+    "ledger.keep" Restart ledger.keep_days;
+    "ledger.on_damage" Restart ledger.fresh_on_damage;
+    "ledger.store" Restart ledger.store;
+    "ledger.replicas" Restart ledger.replicas;
+    "ledger.on_store_down" Restart ledger.on_store_down;
+    // Stored budgets count in its days.
+    "ledger.time_zone" Restart ledger.time_zone;
+};
+
+/// Returns the settings that differ and that a running process cannot take up, as they are called in the file.
 pub fn needs_restart(running: &Settings, new: &Settings) -> Vec<&'static str> {
-    let (old_listen, new_listen) = (&running.listen, &new.listen);
-    [
-        ("listen.spop", old_listen.spop != new_listen.spop),
-        ("listen.http", old_listen.http != new_listen.http),
-        ("listen.agent_check", old_listen.agent_check != new_listen.agent_check),
-        ("listen.metrics", old_listen.metrics != new_listen.metrics),
-        ("listen.control", old_listen.control != new_listen.control),
-        ("listen.usage", old_listen.usage != new_listen.usage),
-        ("keys.file", running.keys.file != new.keys.file),
-        ("keys.allow_readable", running.keys.allow_readable != new.keys.allow_readable),
-        ("keys.pepper_file", running.keys.pepper_file != new.keys.pepper_file),
-        ("ledger.secret_file", running.secret_file != new.secret_file),
-        ("ledger.store", running.ledger.store != new.ledger.store),
-        ("ledger.replicas", running.ledger.replicas != new.ledger.replicas),
-        ("ledger.on_store_down", running.ledger.on_store_down != new.ledger.on_store_down),
-        ("ledger.path", running.ledger.path != new.ledger.path),
-        ("ledger.keep", running.ledger.keep_days != new.ledger.keep_days),
-        ("ledger.time_zone", running.ledger.time_zone != new.ledger.time_zone),
-    ]
-    .into_iter()
-    .filter_map(|(name, differs)| differs.then_some(name))
-    .collect()
+    let waits = |setting: &&Setting| setting.uptake == Uptake::Restart && (setting.differs)(running, new);
+    SETTINGS.iter().filter(waits).map(|setting| setting.name).collect()
 }

@@ -1,6 +1,7 @@
 //! Settings of the process, as opposed to the policy that decisions read: addresses, files, intervals.
 
 use crate::decision::plan::limits::Quota;
+use crate::gate::GateSettings;
 use crate::net::listen::Address;
 use crate::shared_store::address::{OnStoreDown, StoreAddress};
 use jiff::tz::TimeZone;
@@ -31,6 +32,14 @@ pub struct Settings {
     pub max_stream: Duration,
     /// HAProxy processes that share a server's `maxconn`, 1 to 1,000.
     pub agent_check_proxies: u32,
+}
+
+impl Settings {
+    /// Returns what the gate takes up of them, at start and at a reload.
+    pub fn of_gate(&self) -> GateSettings {
+        let max_stream_ns = u64::try_from(self.max_stream.as_nanos()).unwrap_or(u64::MAX);
+        GateSettings { max_stream_ns, failures: self.failures }
+    }
 }
 
 /// The listeners; `None` is switched off.

@@ -7,11 +7,11 @@
 //! networks neither fill the disk nor silence what callers did. What is left out is written at DEBUG, which is for
 //! looking, not for keeping. Values of clients are escaped and cut; credentials, queries and prompts never stand here.
 
+use super::case::Case;
 use crate::decision::caller::authenticate::Caller;
 use crate::decision::caller::keyset::Changes;
 use crate::decision::caller::network::Network;
-use crate::decision::inquiry::{BodyShown, Inquiry};
-use crate::decision::judge::Judged;
+use crate::decision::inquiry::BodyShown;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Scope;
 use crate::decision::reason::Reason;
@@ -98,15 +98,9 @@ pub enum Against<'r> {
 
 impl Audit {
     /// Writes down what speaks against a request.
-    pub fn note(
-        &self,
-        id: &str,
-        inquiry: &Inquiry<'_>,
-        ingress: &str,
-        judged: &Judged<'_>,
-        against: Against<'_>,
-        now: Moment,
-    ) {
+    pub(super) fn note(&self, case: &Case<'_, '_>, against: Against<'_>) {
+        let Case { id, judged, question, now, .. } = case;
+        let (id, inquiry, ingress, now) = (id.as_str(), question.inquiry, question.ingress.as_str(), *now);
         let (Against::Refused(refusal) | Against::Passed(refusal)) = against;
         let shadow = matches!(against, Against::Passed(_));
         let source = match (judged.key, judged.caller.filter(|_| judged.user.is_some())) {

@@ -5,22 +5,19 @@
 //! granted then is settled by its id like anything else: the store counts it once it is told, whether or not the call that
 //! ran into its deadline was carried out. What is not granted is taken back.
 
-use super::{DEADLINE_NS, Decided, Gate, Id, Ruled, asked, outcome, refusal, refusal_of};
-use crate::decision::inquiry::Inquiry;
-use crate::decision::judge::{Claim, Judgement};
+use super::case::Case;
+use super::{Gate, refusal, refusal_of};
+use crate::decision::judge::Claim;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Account, Accounts, Scopes};
 use crate::decision::reason::Reason;
-use crate::decision::verdict::{Refusal, Verdict};
-use crate::decision::view::View;
-use crate::ledger::memory::{Asked, Taken, Turn};
+use crate::decision::verdict::Refusal;
+use crate::ledger::plan::{Application, Nobody, Placement, Turn};
 use crate::ledger::reservation::{Evidence, Record, Reservation};
-use crate::ledger::sharing::Planning;
 use crate::ledger::tokens::charge::Observed;
-use crate::metrics::Port;
 use crate::shared_store::address::OnStoreDown;
 use crate::shared_store::{
-    self, Admitted, Ask, Ended, Lane, Release, Replica, Settlement, Share, SharedLedger, Terms, Trouble,
+    self, Admitted, Ask, Counts, Ended, Lane, Release, Replica, Settlement, Share, SharedLedger, Terms, Trouble,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -62,14 +59,6 @@ pub struct ForeignLine {
     seen: Observed,
 }
 
-/// A claim, and how it was asked.
-struct Question<'q, 'v> {
-    claim: &'q Claim<'v>,
-    asked: Asked<'q>,
-    received: Moment,
-    may_wait: bool,
-}
-
 impl Sharing {
     /// Limits in `ledger`, of which this herdgate may grant `share` where `down` says so. Answers also where lines of other
     /// herdgates' requests come out, for [`Gate::settle_foreign`].
@@ -77,6 +66,11 @@ impl Sharing {
         let (foreign, lines) = mpsc::channel(FOREIGN_MAX);
         let max_stream_ns = AtomicU64::new(3_600_000_000_000);
         (Sharing { ledger, down, share, max_stream_ns, alone: Mutex::default(), foreign }, lines)
+    }
+
+    /// Returns the counts of the store's calls, for metrics.
+    pub(super) fn counts(&self) -> Arc<Counts> {
+        self.ledger.counts()
     }
 
     pub(super) fn set_max_stream_ns(&self, max_stream_ns: u64) {
@@ -104,74 +98,27 @@ impl Sharing {
 }
 
 impl Gate {
-    /// Shares limits from now on. Once.
-    pub fn share(&self, sharing: Sharing) {
-        self.metrics.share_store(sharing.ledger.counts());
-        // Twice is a fault of the wiring, and keeps the first.
-        let _ = self.sharing.set(sharing);
-    }
-
-    /// Whether decisions may have to wait for a store: then [`Gate::decide_shared`] decides.
+    /// Returns whether decisions may have to wait for a store.
     pub fn waits(&self) -> bool {
-        self.sharing.get().is_some()
+        self.sharing.is_some()
     }
 
-    /// [`Gate::decide`], by the limits of the shared store where there is one; where the ingress `may_wait`,
-    /// [`Gate::decide_or_wait`].
-    pub async fn decide_shared<'v>(
-        &self,
-        view: &'v View,
-        inquiry: &Inquiry<'_>,
-        ingress: Port,
-        received: Moment,
-        may_wait: bool,
-    ) -> Decided<'v> {
-        if !self.waits() {
-            return match may_wait {
-                true => self.decide_or_wait(view, inquiry, ingress, received),
-                false => self.decide(view, inquiry, ingress, received),
-            };
-        }
-        let now = self.clock.now();
-        let id = Id::random();
-        let judged = self.judge(view, inquiry, received, now);
-        let came = match &judged.judgement {
-            Judgement::Claim(claim) => {
-                let asked = asked(&id, inquiry, &judged);
-                let turn = match self.sharing.get().filter(|_| !claim.accounts.is_empty()) {
-                    // Unmetered: nothing to ask for.
-                    None => self.take(view, claim, asked, may_wait, now),
-                    Some(sharing) => {
-                        let question = Question { claim, asked, received, may_wait };
-                        self.take_shared(sharing, view, question, now).await
-                    }
-                };
-                self.taken(view, id, inquiry, ingress, &judged, turn, now)
-            }
-            Judgement::Answer(answer) => Ruled::new(Verdict::Answer(*answer)),
-            Judgement::Refuse(refusal) => Ruled::new(Verdict::Refuse(refusal.clone())),
-        };
-        let decided = self.conclude(id, inquiry, ingress, judged, came, now);
-        let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
-        if decided.ticket.is_none() {
-            self.metrics.decision(ingress, outcome(&decided.verdict), took_ns);
-        }
-        decided
-    }
-
-    async fn take_shared<'v>(
+    /// Takes a claim's limits in the store, under its deadline, and its place here.
+    pub(super) async fn admit_shared<'v>(
         &self,
         sharing: &Sharing,
-        view: &'v View,
-        question: Question<'_, 'v>,
-        now: Moment,
+        case: &Case<'_, 'v>,
+        claim: &Claim<'v>,
     ) -> Result<Turn<'v>, Refusal> {
-        let Question { claim, asked, received, may_wait } = &question;
         if !sharing.ledger.is_up() {
-            return self.take_alone(sharing, view, &question, now);
+            return self.admit_alone(sharing, case, claim, case.now);
         }
-        let planned = self.ledger.plan(view, claim, asked, *may_wait, &*sharing.ledger.elsewhere(), now);
-        let planned = planned.map_err(refusal_of)?;
+        let (view, now, may_wait) = (case.view, case.now, case.question.may_wait);
+        let requester = case.requester();
+        let elsewhere = sharing.ledger.elsewhere();
+        let accounts = &claim.accounts;
+        let asks = Application { view, claim, accounts, requester: &requester, may_wait, elsewhere: &*elsewhere };
+        let planned = self.ledger.plan(&asks, now).map_err(refusal_of)?;
         let (accounts, today) = (planned.accounts, planned.today);
         let need = planned.reservation.held();
         if let Some(excess) = shared_store::never_fits(&accounts, need, false) {
@@ -182,22 +129,22 @@ impl Gate {
         let ask = Ask {
             reservation: &planned.reservation,
             terms: &terms,
-            lease: sharing.lease(if *may_wait { view.policy.patience.timeout_ns } else { 0 }),
+            lease: sharing.lease(if may_wait { view.policy.patience.timeout_ns } else { 0 }),
             today: calendar(today, now),
         };
         // The client may leave while the store is asked, and this future be dropped with it.
         let mut unheld =
-            Unheld { ledger: &sharing.ledger, release: Some(Release { id: asked.id, terms: terms.clone() }) };
+            Unheld { ledger: &sharing.ledger, release: Some(Release { id: requester.id, terms: terms.clone() }) };
         let admitted = sharing.ledger.admit(ask).await;
         match admitted {
-            Ok(Admitted::Granted { .. }) if self.clock.now().since(*received) >= DEADLINE_NS => Err(too_late()),
+            Ok(Admitted::Granted { .. }) if case.is_late(self.clock.now()) => Err(too_late()),
             Ok(Admitted::Granted { stands, over }) => {
                 let standings = shared_store::standings_of(&accounts, &stands, today);
                 let shadowed = shared_store::never_fits(&accounts, need, true)
                     .or_else(|| shared_store::excess_of(&accounts, &stands, &over, true, today));
                 let elsewhere = sharing.ledger.elsewhere();
-                let asked = Planning { view, claim, user: asked.user, may_wait: *may_wait, elsewhere: &*elsewhere };
-                let turn = self.ledger.hold_planned(planned, asked, standings, shadowed, now);
+                let asks = Application { elsewhere: &*elsewhere, ..asks };
+                let turn = self.ledger.commit(&asks, planned, standings, shadowed, now);
                 // Without a reservation the proxy has given up on it already, and its line came before this.
                 if is_held(&turn) {
                     unheld.keep();
@@ -219,10 +166,10 @@ impl Gate {
                     unheld.keep();
                 }
                 let now = self.clock.now();
-                if now.since(*received) >= DEADLINE_NS {
+                if case.is_late(now) {
                     return Err(too_late());
                 }
-                let alone = self.take_alone(sharing, view, &question, now);
+                let alone = self.admit_alone(sharing, case, claim, now);
                 if alone.as_ref().is_ok_and(is_held) {
                     unheld.keep();
                 }
@@ -231,15 +178,14 @@ impl Gate {
         }
     }
 
-    /// What becomes of a claim while the store is away.
-    fn take_alone<'v>(
+    /// Decides on a claim while the store is away, as `on_store_down` says.
+    fn admit_alone<'v>(
         &self,
         sharing: &Sharing,
-        view: &'v View,
-        question: &Question<'_, 'v>,
+        case: &Case<'_, 'v>,
+        claim: &Claim<'v>,
         now: Moment,
     ) -> Result<Turn<'v>, Refusal> {
-        let Question { claim, asked, may_wait, .. } = question;
         let away = || Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::StoreAway) };
         let terms = match sharing.down {
             OnStoreDown::Deny => return Err(away()),
@@ -252,18 +198,22 @@ impl Gate {
                 return Err(away());
             }
         }
-        let turn = self.ledger.take_by(view, claim, &accounts, asked.clone(), *may_wait, now).map_err(refusal_of)?;
+        let requester = case.requester();
+        let (view, may_wait) = (case.view, case.question.may_wait);
+        let asks =
+            Application { view, claim, accounts: &accounts, requester: &requester, may_wait, elsewhere: &Nobody };
+        let turn = self.ledger.take(&asks, now).map_err(refusal_of)?;
         if is_held(&turn)
             && let Some(terms) = shared_store::terms_of(&claim.accounts)
         {
-            sharing.note_alone(asked.id, terms);
+            sharing.note_alone(requester.id, terms);
         }
         Ok(turn)
     }
 
     /// Tells the store that a claim which it may hold waits no longer, or that nobody was told of its grant.
     pub(super) fn tell_let_go(&self, reservation: &Reservation) {
-        if let Some(sharing) = self.sharing.get() {
+        if let Some(sharing) = &self.sharing {
             let terms = sharing.terms_of_end(reservation);
             sharing.ledger.release(Release { id: reservation.id, terms });
         }
@@ -279,7 +229,7 @@ impl Gate {
 
     /// Tells the store what a request came to.
     pub(super) fn tell_store(&self, record: &Record) {
-        let Some(sharing) = self.sharing.get() else { return };
+        let Some(sharing) = &self.sharing else { return };
         let now = self.clock.now();
         sharing.ledger.settle(Settlement {
             id: record.reservation.id,
@@ -293,7 +243,7 @@ impl Gate {
 
     /// Tells the store that a request's verdict never arrived: it is not charged.
     pub(super) fn tell_unheard(&self, id: u128, scopes: Scopes, now: Moment) {
-        let Some(sharing) = self.sharing.get() else { return };
+        let Some(sharing) = &self.sharing else { return };
         sharing.alone.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         // Also where the store does not know it yet: a call that is late would open it for nobody.
         sharing.ledger.settle(Settlement {
@@ -308,7 +258,7 @@ impl Gate {
 
     /// A line of another herdgate's request: looked up in the store, in the background.
     pub(super) fn settle_elsewhere(&self, replica: u64, id: u128, seen: &Observed) {
-        if let Some(sharing) = self.sharing.get() {
+        if let Some(sharing) = &self.sharing {
             // Past the bound lines are lost as those of a busy channel are: their requests end by time.
             let _ = sharing.foreign.try_send(ForeignLine { replica, id, seen: seen.clone() });
         }
@@ -316,7 +266,7 @@ impl Gate {
 
     /// Settles lines of other herdgates' requests, until there are no more. Waits where the store is away.
     pub async fn settle_foreign(&self, mut lines: mpsc::Receiver<ForeignLine>) {
-        let Some(sharing) = self.sharing.get() else { return };
+        let Some(sharing) = &self.sharing else { return };
         while let Some(line) = lines.recv().await {
             while self.settle_one(&sharing.ledger, &line).await.is_err() {
                 tokio::time::sleep(RETRY).await;
@@ -362,7 +312,7 @@ impl Replica for Gate {
 
     fn ended(&self, id: u128) {
         if self.ledger.ended_elsewhere(id, self.clock.now())
-            && let Some(journal) = self.journal.get()
+            && let Some(journal) = &self.journal
         {
             journal.released(id);
         }
@@ -397,7 +347,7 @@ fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared_store:
 
 /// Whether a claim's place is held here, and will therefore be told the end of.
 fn is_held(turn: &Turn<'_>) -> bool {
-    !matches!(turn, Turn::Now(Taken { reservation: None, .. }))
+    !matches!(turn, Turn::Now(Placement { reservation: None, .. }))
 }
 
 /// A claim that the store may have taken and that nobody here holds: dropped, it is taken back.

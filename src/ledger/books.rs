@@ -204,6 +204,11 @@ impl Books {
         self.users.scope_of(user)
     }
 
+    /// The name of a user, as it would be kept with a request. Changes nothing.
+    pub fn user_name(&self, user: &User, name: &[u8]) -> Option<Arc<str>> {
+        self.users.name_of(user, name)
+    }
+
     /// Remembers the user of a request that was granted; answers its name.
     pub fn note_user(&mut self, user: &User, name: &[u8], now: Moment) -> Option<Arc<str>> {
         self.users.note(user, name, now)

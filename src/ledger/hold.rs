@@ -56,7 +56,7 @@ pub enum Freed<'v> {
 impl Held {
     /// Whose turn it is in queues: the caller's own books.
     pub fn caller(&self) -> Scope {
-        self.reservation.scopes.iter().next().unwrap_or(Scope(0))
+        self.reservation.holder()
     }
 }
 
@@ -155,7 +155,7 @@ impl Books {
         };
         let Standings { requests, tokens } = held.standings;
         let chosen = match pool {
-            Some(_) => choose(view, &claim, held.turn, &RoomFirst { slots: &self.slots, view }, requests, tokens),
+            Some(_) => choose(view, &claim, held.turn, &RoomFirst { slots: &self.slots, view }),
             None => Err(Refusal { retry_after_s: Some(view.policy.recheck_s), ..Refusal::new(Reason::NoServer) }),
         };
         // Without its place its line has come. While lines are lost, time may have taken it.
@@ -167,6 +167,7 @@ impl Books {
             Ok(mut choice) => {
                 let id = held.reservation.id;
                 self.join(&mut choice, held.caller(), id, held.priority, now);
+                (choice.grant.requests, choice.grant.tokens) = (requests, tokens);
                 // It goes there at once.
                 self.shares.served(choice.server_key, id);
                 let reservation = Reservation {

@@ -1,79 +1,25 @@
 //! The books kept in this process's memory, shared by all connections.
 
 use super::account::{Excess, Standings};
-use super::books::{Books, EXPIRED_AT_ONCE, Ended};
-use super::hold::{Held, NOWHERE};
-use super::reservation::{Evidence, Name, Record, Reservation, Written};
-use crate::decision::fleet::choose::{Choice, choose};
-use crate::decision::judge::Claim;
+use super::books::{Admission, Books, EXPIRED_AT_ONCE, Ended};
+use super::calendar::Today;
+use super::plan::{Application, Denied, Placement, Planned, Turn};
+use super::reservation::{Evidence, Record, Reservation};
+use crate::decision::fleet::choose::Load;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Accounts, Scope};
-use crate::decision::plan::server::ServerKind;
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
-use crate::decision::view::View;
 use crate::ledger::tokens::charge::Observed;
 use crate::ledger::tokens::estimate::{Calibration, Compared, Witness};
 use jiff::tz::TimeZone;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One lock around all books. Taking all limits or none over several shards would need them locked in order; a claim holds
 /// this lock for some hundred nanoseconds and never across an await, which one lock serves at any rate HAProxy can ask.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
     books: Mutex<Books>,
-}
-
-/// Why a claim got no server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Denied {
-    /// It was over a limit.
-    Excess(Excess),
-    /// Of low priority, while the expected wait is long; nothing was charged.
-    Shed {
-        /// Nanoseconds until it will probably be short enough.
-        retry_ns: u64,
-    },
-    /// No server can take it; nothing was charged.
-    NoServer(Refusal),
-}
-
-/// What identifies a request to the ledger, and whom it is written down for.
-#[derive(Debug, Clone)]
-pub struct Asked<'a> {
-    /// The decision's id.
-    pub id: u128,
-    /// The proxy's identifier, hashed; 0 where there is none.
-    pub uid: u64,
-    /// The key's name, the issuer, or `anonymous`.
-    pub caller: &'a str,
-    /// The user a key asks for, by name.
-    pub user: &'a [u8],
-    /// The user a token names.
-    pub token_user: Option<Arc<str>>,
-    /// The team.
-    pub team: Option<Arc<str>>,
-}
-
-/// A claim that was taken.
-#[derive(Debug, Clone)]
-pub struct Taken<'v> {
-    /// Its server.
-    pub choice: Choice<'v>,
-    /// What it holds, where it is metered, to be written down.
-    pub reservation: Option<Reservation>,
-    /// What would have refused it, were it not a shadow.
-    pub shadowed: Option<Excess>,
-}
-
-/// What a claim got.
-#[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant, reason = "one a request, and the large one is the common one")]
-pub enum Turn<'v> {
-    /// A server.
-    Now(Taken<'v>),
-    /// A place among those that wait, see [`super::hold`].
-    Later(Box<Held>),
 }
 
 /// How the books stand, for metrics.
@@ -90,103 +36,60 @@ pub struct Standing {
 }
 
 impl MemoryLedger {
-    /// Takes every limit of a claim or none, chooses its server by what is on its way, and opens its slot: one step under
-    /// the lock, so that requests decided at once see each other.
-    ///
-    /// Where all servers are full and the claim `may_wait`, it is held.
+    /// Takes every limit of a claim or none, chooses its server by what is in flight, and opens its slot: one step under the
+    /// lock, so that requests decided at once see each other. Where all servers are full and the claim may wait, it is held.
     ///
     /// # Errors
     /// [`Denied`]; the books are then as before.
-    pub fn take<'v>(
-        &self,
-        view: &'v View,
-        claim: &Claim<'v>,
-        asked: Asked<'_>,
-        may_wait: bool,
-        now: Moment,
-    ) -> Result<Turn<'v>, Denied> {
-        self.take_by(view, claim, &claim.accounts, asked, may_wait, now)
-    }
-
-    /// The same by other terms than the claim's own.
-    ///
-    /// # Errors
-    /// As [`MemoryLedger::take`].
-    pub fn take_by<'v>(
-        &self,
-        view: &'v View,
-        claim: &Claim<'v>,
-        accounts: &Accounts<'_>,
-        asked: Asked<'_>,
-        may_wait: bool,
-        now: Moment,
-    ) -> Result<Turn<'v>, Denied> {
+    pub fn take<'v>(&self, asks: &Application<'_, 'v, '_, impl Load>, now: Moment) -> Result<Turn<'v>, Denied> {
         let mut books = self.lock();
-        if let Some(retry_ns) = books.sheds(view, claim) {
-            return Err(Denied::Shed { retry_ns });
-        }
-        let pool_key = claim.pool.map_or(0, |pool| pool.key);
-        let mut accounts = accounts;
-        let mut moved;
-        if let Some(user) = &claim.user {
-            let scope = books.scope_of(user);
-            if scope != user.scope {
-                moved = *accounts;
-                moved.move_scope(user.scope, scope);
-                accounts = &moved;
-            }
-        }
-        let (tokens_in, tokens_out) = books.learned().expected(pool_key, &claim.demand, claim.room());
-        let held = claim.demand.cost.of(tokens_in, tokens_out);
-        let admission = books.admit(accounts, held, pool_key, now).map_err(Denied::Excess)?;
-        let Standings { requests, tokens } = admission.standings;
-        let mut choice = match choose(view, claim, admission.turn, &*books, requests, tokens) {
-            _ if may_wait && books.must_wait(view, claim) => None,
-            Ok(choice) => Some(choice),
+        let draft = books.draft(asks)?;
+        let reserves = asks.claim.demand.cost.of(draft.tokens_in, draft.tokens_out);
+        let admission = books.admit(&draft.accounts, reserves, draft.pool_key, now).map_err(Denied::Excess)?;
+        let choice = match books.place(asks, admission.turn) {
+            Ok(choice) => choice,
             Err(refusal) => {
-                books.release(accounts);
+                books.release(&draft.accounts);
                 return Err(Denied::NoServer(refusal));
             }
         };
-        let Some(caller) = accounts.iter().next().map(|account| account.scope) else {
-            let free = |choice| Turn::Now(Taken { choice, reservation: None, shadowed: None });
-            return choice.map(free).ok_or(Denied::NoServer(Refusal::new(Reason::NoServer)));
-        };
-        if let Some(choice) = &mut choice {
-            books.join(choice, caller, asked.id, claim.priority, now);
+        if draft.accounts.is_empty() {
+            let unmetered = |choice| Turn::Now(Placement { choice, reservation: None, shadowed: None });
+            return choice.map(unmetered).ok_or(Denied::NoServer(Refusal::new(Reason::NoServer)));
         }
-        let user = match &claim.user {
-            Some(user) => books.note_user(user, asked.user, now),
-            None => asked.token_user,
-        };
-        let reservation = Reservation {
-            id: asked.id,
-            uid: asked.uid,
-            scopes: accounts.scopes(),
-            caller: Name::new(asked.caller),
-            user,
-            team: asked.team,
-            model: claim.pool.map(|pool| pool.name.clone()),
-            endpoint: claim.endpoint,
-            stream: claim.demand.stream,
-            server: choice.as_ref().map_or(NOWHERE, |choice| choice.server_key),
-            pool: pool_key,
-            opened_ns: now.mono_ns,
-            opened_unix_ms: now.unix_ms,
-            tokens_in,
-            tokens_out,
-            cost: claim.demand.cost,
-            written: Written {
-                openai: choice.as_ref().is_some_and(|choice| choice.grant.server.kind == ServerKind::OpenAi),
-                ..claim.demand.written
-            },
-        };
-        let Some(choice) = choice else {
-            return Ok(Turn::Later(Box::new(books.hold(reservation, accounts, &admission, claim.priority, now))));
-        };
-        let is_held = books.open(reservation.clone());
-        let reservation = is_held.then_some(reservation);
-        Ok(Turn::Now(Taken { choice, reservation, shadowed: admission.shadowed }))
+        let reservation = draft.reservation(asks, now);
+        Ok(books.commit(asks, reservation, choice, &admission, &draft.accounts, now))
+    }
+
+    /// Chooses the server of a claim that a shared store admits, or finds that it must wait, and states what it would
+    /// reserve. Takes nothing but its turn.
+    ///
+    /// # Errors
+    /// Where no server can take it, or it is shed.
+    pub fn plan<'v>(&self, asks: &Application<'_, 'v, 'v, impl Load>, now: Moment) -> Result<Planned<'v>, Denied> {
+        self.lock().plan(asks, now)
+    }
+
+    /// Opens what a shared store admitted.
+    ///
+    /// While the store was asked, others were granted: the server is chosen again, and where none has room any more, the
+    /// claim waits.
+    pub fn commit<'v>(
+        &self,
+        asks: &Application<'_, 'v, '_, impl Load>,
+        planned: Planned<'v>,
+        standings: Standings,
+        shadowed: Option<Excess>,
+        now: Moment,
+    ) -> Turn<'v> {
+        let mut books = self.lock();
+        let admission = Admission { standings, shadowed, turn: planned.turn() };
+        let again = books.place(asks, admission.turn);
+        let (reservation, choice) = planned.into_parts();
+        // What waits goes on to wait: those before it have not been served. A server that has gone is found gone by the proxy.
+        let choice = choice.and_then(|planned| again.unwrap_or(Some(planned)));
+        // The rates are the store's: here is nothing of them to give back.
+        books.commit(asks, reservation, choice, &admission, &Accounts::default(), now)
     }
 
     /// Learns what deep checks measured of answers; answers how estimates and exact figures compare, by witness, then of
@@ -248,11 +151,6 @@ impl MemoryLedger {
         books.restore_open(open, now);
     }
 
-    /// Requests on their way to a server, by its key.
-    pub fn on_their_way_to(&self, server_key: u64) -> u32 {
-        self.lock().slots().of_server(server_key)
-    }
-
     /// Changes how long a slot may stay open.
     pub fn set_max_stream_ns(&self, max_stream_ns: u64) {
         self.lock().set_max_stream_ns(max_stream_ns);
@@ -271,6 +169,31 @@ impl MemoryLedger {
     /// Forgets the users of keys that no longer exist.
     pub fn retain_keys(&self, exists: impl Fn(Scope) -> bool) {
         self.lock().retain_keys(exists);
+    }
+
+    /// Lets go what a request held whose end is charged elsewhere. Answers whether it was on its way.
+    pub fn ended_elsewhere(&self, id: u128, now: Moment) -> bool {
+        self.lock().ended_elsewhere(id, now)
+    }
+
+    /// What a request that another herdgate granted came to, by its line or by none. Charges nothing here.
+    pub fn foreign(&self, taken: Reservation, seen: Option<&Observed>, now: Moment) -> Record {
+        self.lock().foreign(taken, seen, now)
+    }
+
+    /// The calendar's day and month.
+    pub fn today(&self, now: Moment) -> Today {
+        self.lock().today(now)
+    }
+
+    /// An excess with a guess of when to come back, where nothing better is known.
+    pub fn with_guess(&self, excess: Excess) -> Excess {
+        self.lock().with_guess(excess)
+    }
+
+    /// What is on its way from here, by server and pool.
+    pub fn lanes(&self) -> Vec<((u64, u64), u32)> {
+        self.lock().slots().pairs().collect()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Books> {

@@ -1,5 +1,6 @@
 //! What one request took, and what is known of it until it ends: the Reservation of `DESIGN.md`. Pure data.
 
+use crate::decision::plan::limits::Scope;
 pub use crate::decision::plan::limits::{Cost, Scopes, Written};
 use crate::decision::request::endpoint::Endpoint;
 use crate::decision::request::name::ModelName;
@@ -50,6 +51,11 @@ impl Reservation {
     /// What it holds, in thousandths of a token.
     pub fn held(&self) -> u64 {
         self.cost.of(self.tokens_in, self.tokens_out)
+    }
+
+    /// Returns the scope whose turn it takes in queues: the caller's own.
+    pub fn holder(&self) -> Scope {
+        self.scopes.iter().next().unwrap_or(Scope(0))
     }
 }
 

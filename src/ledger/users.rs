@@ -38,6 +38,13 @@ impl Users {
         }
     }
 
+    /// The name of a user with counters of its own, as it would be kept with a request.
+    pub fn name_of(&self, user: &User, name: &[u8]) -> Option<Arc<str>> {
+        let known = || Some(self.by_key.get(&user.key)?.served.get(&user.scope)?.1.clone());
+        let written = || String::from_utf8_lossy(name).into();
+        (user.scope != user.shared).then(|| known().unwrap_or_else(written))
+    }
+
     /// A user's request was granted. Answers its name, to be kept with the request. Where there is no room, idle users are
     /// forgotten, from whose place the next request gains.
     pub fn note(&mut self, user: &User, name: &[u8], now: Moment) -> Option<Arc<str>> {

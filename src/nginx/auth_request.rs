@@ -4,7 +4,7 @@ use super::reply;
 use super::request::{Facts, malformed};
 use crate::decision::inquiry::BodyShown;
 use crate::decision::verdict::Verdict;
-use crate::gate::Gate;
+use crate::gate::{Gate, Question};
 use crate::metrics::Port;
 use crate::net::http::Answer;
 use hyper::HeaderMap;
@@ -23,7 +23,7 @@ pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
     let facts = Facts::read(headers);
     let inquiry = facts.as_ref().map(|facts| facts.inquiry(BodyShown::Hidden));
     let decided = match &inquiry {
-        Ok(inquiry) => gate.decide_shared(&view, inquiry, Port::Http, received, false).await,
+        Ok(inquiry) => gate.decide(&view, Question::new(inquiry, Port::Http, received)).await,
         Err(detail) => malformed(gate, headers, detail),
     };
     let mut answer = match (&decided.verdict, &inquiry) {

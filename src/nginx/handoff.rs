@@ -11,7 +11,7 @@ use crate::decision::inquiry::BodyShown;
 use crate::decision::request::body::{Body, BodyFault, BodyReader};
 use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
-use crate::gate::{Decided, Gate};
+use crate::gate::{Decided, Gate, Question};
 use crate::metrics::Port;
 use crate::net::http::Answer;
 use bytes::{Buf, Bytes};
@@ -56,7 +56,10 @@ where
         Upload::Unfinished => None,
     };
     let decided = match (shown, Facts::read(&head.headers)) {
-        (Some(shown), Ok(facts)) => gate.decide_shared(&view, &facts.inquiry(shown), Port::Http, received, true).await,
+        (Some(shown), Ok(facts)) => {
+            let inquiry = &facts.inquiry(shown);
+            gate.decide(&view, Question::new(inquiry, Port::Http, received).or_wait()).await
+        }
         (None, _) => malformed(gate, &head.headers, "the body did not arrive whole and in time"),
         (_, Err(detail)) => malformed(gate, &head.headers, detail),
     };

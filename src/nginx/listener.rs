@@ -15,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 /// Most connections at once. A proxy opens one for each request it has waiting, and keeps some.
 const CONNECTIONS_MAX: usize = 4096;
 
+/// Returns how many requests may wait at once: each holds a connection, and must leave most of them to those who ask.
+pub fn waiters_max() -> usize {
+    listen::places_now(CONNECTIONS_MAX) / 4
+}
+
 /// Answers on the HTTP port until `stop`.
 pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
-    // Who waits holds a connection, too, and must leave most of them to those who ask.
-    gate.set_waiters_max(listen::places_now(CONNECTIONS_MAX) / 4);
     let door = Door { port: Port::Http, connections_max: CONNECTIONS_MAX, metrics: gate.metrics.clone() };
     let ending = stop.clone();
     listen::serve(bound, door, stop, |stream, peer| {

@@ -14,4 +14,4 @@ pub(crate) mod reply;
 mod request;
 mod wait;
 
-pub use listener::serve;
+pub use listener::{serve, waiters_max};

@@ -4,7 +4,7 @@ use crate::decision::answer::dialect::refusal_body;
 use crate::decision::answer::reset::Reset;
 use crate::decision::request::endpoint::Dialect;
 use crate::decision::verdict::{Grant, Refusal, Standing};
-use crate::gate::Id;
+use crate::gate::DecisionId;
 use crate::net::http::Answer;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -38,7 +38,7 @@ pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
 }
 
 /// Adds the decision's id.
-pub fn add_id(answer: &mut Answer, id: &Id) {
+pub fn add_id(answer: &mut Answer, id: &DecisionId) {
     add(answer, REQUEST_ID, id.as_str());
 }
 

@@ -16,12 +16,11 @@ use super::wire::WireError;
 use crate::decision::moment::Moment;
 use crate::metrics::{Frame, Metrics};
 use crate::net::log_throttle::Complaints;
+use futures_util::future::join_all;
 use std::fmt::Display;
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -108,43 +107,25 @@ pub async fn run<A: Answerer, S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Answers questions that came together side by side, so that they wait for somebody else no longer than one would.
-async fn together<A: Answerer>(
+/// A question, and the permission to answer it.
+type Asked<'i> = (Ticket, Result<Messages<'i>, WireError>);
+
+/// Answers one question into `output`; returns what was wrong with it, for the log.
+async fn answer<A: Answerer>(
     answerer: &A,
     session: &Session,
-    questions: Vec<(Ticket, Result<Messages<'_>, WireError>)>,
+    (ticket, messages): Asked<'_>,
     received: Moment,
-) -> Vec<(Vec<u8>, Option<Malformed>)> {
-    let answers = questions.into_iter().map(|(ticket, messages)| async move {
-        let mut bytes = Vec::new();
-        let write = |fill: &mut dyn FnMut(&mut AckWriter<'_>)| {
-            if let Err(Unsent { ticket, error }) = session.ack(ticket, &mut bytes, fill) {
-                tracing::debug!(?error, "SPOP answer replaced by a bare refusal");
-                // At most 80 bytes, and every frame size agreed to is at least 256.
-                let _ = session.ack(ticket, &mut bytes, put_bare_refusal);
-            }
-        };
-        let malformed = answerer.answer_later(messages, received, write).await;
-        (bytes, malformed)
-    });
-    side_by_side(answers.map(Box::pin).collect()).await
-}
-
-/// Drives some futures to their ends at once.
-async fn side_by_side<F: Future>(mut running: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
-    let mut ended: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut all = true;
-        for (future, end) in running.iter_mut().zip(&mut ended).filter(|(_, end)| end.is_none()) {
-            match future.as_mut().poll(context) {
-                Poll::Ready(output) => *end = Some(output),
-                Poll::Pending => all = false,
-            }
+    output: &mut Vec<u8>,
+) -> Option<Malformed> {
+    let write = |fill: &mut dyn FnMut(&mut AckWriter<'_>)| {
+        if let Err(Unsent { ticket, error }) = session.ack(ticket, output, fill) {
+            tracing::debug!(?error, "SPOP answer replaced by a bare refusal");
+            // At most 80 bytes, and every frame size agreed to is at least 256.
+            let _ = session.ack(ticket, output, put_bare_refusal);
         }
-        if all { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    ended.into_iter().flatten().collect()
+    };
+    answerer.answer(messages, received, write).await
 }
 
 struct Connection<'s, A, S, P> {
@@ -219,24 +200,16 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                     consumed = consumed.saturating_add(length);
                     self.progress = true;
                     match event {
-                        Event::Notify { ticket, messages } if waits => {
-                            self.shared.metrics.frame(Frame::Notify);
-                            waiting.push((ticket, messages));
-                        }
                         Event::Notify { ticket, messages } => {
                             self.shared.metrics.frame(Frame::Notify);
-                            let mut malformed = None;
-                            let answered = self.session.ack(ticket, &mut self.output, |ack| {
-                                malformed = self.shared.answerer.answer(messages, received, ack);
-                            });
-                            if let Err(Unsent { ticket, error }) = answered {
-                                tracing::debug!(peer = %self.peer, ?error, "SPOP answer replaced by a bare refusal");
-                                // At most 80 bytes, and every frame size agreed to is at least 256.
-                                let _ = self.session.ack(ticket, &mut self.output, put_bare_refusal);
-                            }
-                            self.shared.metrics.frame(Frame::Ack);
-                            if let Some(malformed) = malformed {
-                                self.complain("refused a question", &malformed);
+                            if waits {
+                                waiting.push((ticket, messages));
+                            } else {
+                                let answerer = &*self.shared.answerer;
+                                let asked = (ticket, messages);
+                                let malformed =
+                                    answer(answerer, &self.session, asked, received, &mut self.output).await;
+                                self.note_answer(malformed);
                             }
                         }
                         Event::Hello { agreed, offered, healthcheck } => {
@@ -263,9 +236,7 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                         Event::Skipped => {}
                     }
                     if waiting.len() >= TOGETHER_MAX {
-                        let answerer = &*self.shared.answerer;
-                        let all = together(answerer, &self.session, std::mem::take(&mut waiting), received).await;
-                        self.take_in(all);
+                        self.answer_together(std::mem::take(&mut waiting), received).await;
                     }
                     if self.output.len() >= FLUSH_BYTES {
                         self.send().await?;
@@ -274,8 +245,7 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
             }
         };
         if !waiting.is_empty() {
-            let all = together(&*self.shared.answerer, &self.session, waiting, received).await;
-            self.take_in(all);
+            self.answer_together(waiting, received).await;
         }
         received_bytes.drain(..consumed.min(received_bytes.len()));
         self.input = received_bytes;
@@ -293,14 +263,25 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         Ok(Next::Close)
     }
 
-    /// Adds answers that were waited for.
-    fn take_in(&mut self, answers: Vec<(Vec<u8>, Option<Malformed>)>) {
-        for (bytes, malformed) in answers {
+    /// Answers questions that came together side by side, so that all of them wait no longer than one would.
+    async fn answer_together(&mut self, questions: Vec<Asked<'_>>, received: Moment) {
+        let (answerer, session) = (&*self.shared.answerer, &self.session);
+        let answers = join_all(questions.into_iter().map(|asked| async move {
+            let mut bytes = Vec::new();
+            let malformed = answer(answerer, session, asked, received, &mut bytes).await;
+            (bytes, malformed)
+        }));
+        for (bytes, malformed) in answers.await {
             self.output.extend_from_slice(&bytes);
-            self.shared.metrics.frame(Frame::Ack);
-            if let Some(malformed) = malformed {
-                self.complain("refused a question", &malformed);
-            }
+            self.note_answer(malformed);
+        }
+    }
+
+    /// Counts an answer, and warns of a question that could not be read.
+    fn note_answer(&self, malformed: Option<Malformed>) {
+        self.shared.metrics.frame(Frame::Ack);
+        if let Some(malformed) = malformed {
+            self.complain("refused a question", &malformed);
         }
     }
 

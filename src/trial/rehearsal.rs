@@ -19,11 +19,12 @@ use crate::explanation::{Step, Taken, present};
 use crate::gate::receipt::Receipts;
 use crate::gate::recent::Recent;
 use crate::gate::state::State;
-use crate::gate::{Decided, Gate};
+use crate::gate::{Decided, Gate, GateParts, Question};
 use crate::ledger::slots::SLOTS_MAX;
 use crate::ledger::tokens::charge::Observed;
 use crate::metrics::{Metrics, Port};
 use crate::time::clock::Clock;
+use futures_util::FutureExt as _;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -66,10 +67,12 @@ impl Rehearsal {
         state.change_blocks(|_| Some(blocks));
         // Receipts never leave this process.
         let receipts = Receipts::new(rand::random(), 1);
-        let mut gate = Gate::new(state.clone(), Arc::new(Metrics::new()), Clock::new(), receipts);
-        gate.recent = Arc::new(Recent::holding(0));
-        gate.set_max_stream_ns(u64::try_from(config.settings.max_stream.as_nanos()).unwrap_or(u64::MAX));
-        gate.limit_failures(config.settings.failures);
+        let gate = Gate::new(GateParts {
+            recent: Arc::new(Recent::holding(0)),
+            time_zone: config.settings.ledger.time_zone.clone(),
+            settings: config.settings.of_gate(),
+            ..GateParts::new(state.clone(), Arc::new(Metrics::new()), Clock::new(), receipts)
+        });
         Rehearsal {
             view: state.view().clone(),
             gate,
@@ -102,7 +105,10 @@ impl Rehearsal {
             let account = Account::new(view, &decided, Wish::default());
             return Ok(Ruling { decided, account, steps: Vec::new() });
         };
-        let decided = self.gate.decide_at(view, &inquiry, Port::Spop, now, now);
+        let question = Question::new(&inquiry, Port::Spop, now);
+        // A gate that shares nothing waits for nobody, so this is ready when first polled.
+        let decided = self.gate.decide_at(view, question, now).now_or_never();
+        let decided = decided.unwrap_or_else(|| self.gate.refuse_malformed(Port::Spop));
         let wish = wish(view, &inquiry, &decided);
         let steps = if steps { present(view, &inquiry, &decided, wish.model.as_deref()) } else { Vec::new() };
         if let (Verdict::Allow(_), Some(receipt)) = (&decided.verdict, decided.receipt.as_deref()) {

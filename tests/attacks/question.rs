@@ -3,6 +3,7 @@
 use crate::harness::root;
 use crate::harness::scratch::Scratch;
 use crate::wire::{ask, loopback};
+use futures_util::FutureExt as _;
 use herdgate::decision::fleet::track::ServerTrack;
 use herdgate::decision::fleet::{FleetView, Inventory, Model};
 use herdgate::decision::moment::Moment;
@@ -10,9 +11,9 @@ use herdgate::decision::plan::policy::{ModelPattern, Plan, Policy, RouteClasses}
 use herdgate::decision::plan::server::{Server, ServerKind};
 use herdgate::decision::request::name::ModelName;
 use herdgate::decision::verdict::Verdict;
-use herdgate::gate::Gate;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
+use herdgate::gate::{Gate, GateParts, Question};
 use herdgate::keys::KeyFile;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::spop::notify::{Messages, put_message};
@@ -105,7 +106,7 @@ pub fn over_spop(gate: &Gate, asked: &Asked, more: &[(String, String)], rotate: 
     };
     let now = Moment { mono_ns: 1_000_000_000, unix_ms: 1 };
     let view = gate.state.view();
-    match gate.decide_at(&view, &question, Port::Spop, now, now).verdict {
+    match gate.decide_at(&view, Question::new(&question, Port::Spop, now), now).now_or_never().unwrap().verdict {
         Verdict::Allow(grant) => format!("allow {}", grant.pool.map_or("?", |pool| pool.name.as_str())),
         Verdict::Answer(_) => "answer".to_owned(),
         Verdict::Refuse(refusal) => format!("refuse {} {}", refusal.status(), refusal.code().as_str()),
@@ -196,7 +197,7 @@ pub fn gate(team: &str, all: &str) -> Gate {
         fleet.servers.insert(name.into(), track.view());
     }
     state.publish_fleet(Arc::new(fleet));
-    Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1))
+    Gate::new(GateParts::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1)))
 }
 
 fn model(name: &str) -> Model {

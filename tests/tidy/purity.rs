@@ -36,7 +36,7 @@ const NOT_PURE: [&str; 1] = ["src/ledger/memory.rs"];
 
 /// Pure files of other folders.
 const PURE_FILES: [&str; 6] = [
-    "src/gate/wait/room.rs",
+    "src/gate/wait/order.rs",
     "src/shared_store/breaker.rs",
     "src/shared_store/claim.rs",
     "src/shared_store/fraction.rs",

@@ -33,7 +33,19 @@ impl Answerer for Constant {
         Moment::default()
     }
 
-    fn answer(&self, _: Result<Messages<'_>, WireError>, _: Moment, ack: &mut AckWriter<'_>) -> Option<Malformed> {
+    async fn answer(
+        &self,
+        _: Result<Messages<'_>, WireError>,
+        _: Moment,
+        write: impl FnOnce(&mut dyn FnMut(&mut AckWriter<'_>)) + Send,
+    ) -> Option<Malformed> {
+        write(&mut |ack| self.fill(ack));
+        None
+    }
+}
+
+impl Constant {
+    fn fill(&self, ack: &mut AckWriter<'_>) {
         let mut text = |name: Variable<'_>, value: &str| {
             ack.set(Scope::Transaction, name, Value::String(value.as_bytes()));
         };
@@ -47,7 +59,6 @@ impl Answerer for Constant {
             ack.set(Scope::Transaction, variable!("limit_requests"), Value::Int64(1_000_000));
             ack.set(Scope::Transaction, variable!("remaining_requests"), Value::Int64(999_999));
         }
-        None
     }
 }
 

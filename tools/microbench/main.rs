@@ -15,6 +15,7 @@ mod summary;
 #[path = "../bench/usage.rs"]
 mod usage;
 
+use futures_util::FutureExt as _;
 use harness::Fault;
 use harness::deadline::Stopwatch;
 use herdgate::decision::request::body::BodyReader;
@@ -23,8 +24,9 @@ use herdgate::decision::inquiry::Inquiry;
 use herdgate::decision::judge::{Judgement, judge};
 use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
-use herdgate::gate::{Decided, Gate};
-use herdgate::ledger::memory::{Asked, MemoryLedger};
+use herdgate::gate::{Decided, Gate, Question};
+use herdgate::ledger::memory::MemoryLedger;
+use herdgate::ledger::plan::{Application, Nobody, Requester};
 use herdgate::ledger::tokens::charge::Observed;
 use herdgate::metrics::Port;
 use herdgate::spop::answerer::Answerer;
@@ -163,7 +165,8 @@ fn run() -> Result<(), Fault> {
 
 /// The grant that the stage leads to; anything else would be another measurement.
 fn granted<'v>(gate: &Gate, view: &'v View, inquiry: &Inquiry<'_>) -> Result<Decided<'v>, Fault> {
-    let decided = gate.decide(view, inquiry, Port::Spop, gate.clock.now());
+    let decided = gate.decide(view, Question::new(inquiry, Port::Spop, gate.clock.now())).now_or_never();
+    let decided = decided.ok_or("the decision waits")?;
     match &decided.verdict {
         Verdict::Allow(grant) if grant.server2.is_some() && grant.requests.is_some() => Ok(decided),
         other => Err(format!("the stage does not lead to a grant: {other:?}")),
@@ -193,8 +196,10 @@ fn codec(session: &mut Session, question: &[u8], granted: &Decided<'_>, output: 
 fn decide(gate: &Gate, ledger: &MemoryLedger, view: &View, inquiry: &Inquiry<'_>) {
     let now = gate.clock.now();
     if let Judgement::Claim(claim) = judge(view, black_box(inquiry), now).judgement {
-        let asked = Asked { id: 1, uid: 1, caller: "ann", user: b"", token_user: None, team: None };
-        let _ = black_box(ledger.take(view, &claim, asked, false, now));
+        let requester = &Requester { id: 1, uid: 1, caller: "ann", user: b"", token_user: None, team: None };
+        let (claim, accounts) = (&claim, &claim.accounts);
+        let asks = Application { view, claim, accounts, requester, may_wait: false, elsewhere: &Nobody };
+        let _ = black_box(ledger.take(&asks, now));
         let _ = black_box(ledger.ended_unheard(1, now));
     }
 }
@@ -205,9 +210,8 @@ fn answer(gate: &Gate, session: &mut Session, question: &[u8], output: &mut Vec<
     output.clear();
     let received = gate.now();
     if let Step::Frame { event: Event::Notify { ticket, messages }, .. } = session.step(black_box(question), output) {
-        let _ = session.ack(ticket, output, |ack| {
-            gate.answer(messages, received, ack);
-        });
+        let write = |fill: &mut dyn FnMut(&mut AckWriter<'_>)| drop(session.ack(ticket, output, fill));
+        black_box(gate.answer(messages, received, write).now_or_never());
         black_box(output);
         let _ = black_box(gate.settle("", stage::UID, &Observed::default()));
     }

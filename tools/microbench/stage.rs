@@ -9,9 +9,9 @@ use herdgate::decision::fleet::track::ServerTrack;
 use herdgate::decision::fleet::{FleetView, Inventory, Model};
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::name::ModelName;
-use herdgate::gate::Gate;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
+use herdgate::gate::{Gate, GateParts};
 use herdgate::metrics::Metrics;
 use herdgate::spop::frame::{Flags, Header, Kind};
 use herdgate::spop::hello::HaproxyHello;
@@ -55,7 +55,7 @@ pub fn gate() -> Result<Gate, Fault> {
         fleet.servers.insert(format!("gpu{position}").into(), track.view());
     }
     state.publish_fleet(Arc::new(fleet));
-    Ok(Gate::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1)))
+    Ok(Gate::new(GateParts::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1))))
 }
 
 /// The configuration in a file; the directory lives as long as the first value.

@@ -5,7 +5,7 @@ use crate::decision::judge::Claim;
 use crate::decision::plan::priority::Place;
 use crate::decision::plan::server::{Server, ServerIndex};
 use crate::decision::reason::Reason;
-use crate::decision::verdict::{Grant, Refusal, Standing};
+use crate::decision::verdict::{Grant, Refusal};
 use crate::decision::view::View;
 
 /// How busy the servers are, as the ledger counts it. Own dispatches count at once, so a burst spreads.
@@ -38,14 +38,7 @@ pub struct Choice<'v> {
 ///
 /// # Errors
 /// `NoServer` where no live server has the model; what was admitted must then be released.
-pub fn choose<'v>(
-    view: &'v View,
-    claim: &Claim<'v>,
-    turn: u64,
-    load: &impl Load,
-    requests: Option<Standing>,
-    tokens: Option<Standing>,
-) -> Result<Choice<'v>, Refusal> {
+pub fn choose<'v>(view: &'v View, claim: &Claim<'v>, turn: u64, load: &impl Load) -> Result<Choice<'v>, Refusal> {
     let rotation: &'v [ServerIndex] = match claim.pool {
         Some(pool) => &pool.rotation,
         None => &view.roster.everywhere,
@@ -85,7 +78,8 @@ pub fn choose<'v>(
     let first = first.ok_or_else(none)?;
     let server2 = second.map(|candidate| candidate.server);
     let place = Place::default();
-    let grant = Grant { server: first.server, server2, pool: claim.pool, requests, tokens, place };
+    // Where the caller stands with its limits, and in the queue, is the ledger's to say.
+    let grant = Grant { server: first.server, server2, pool: claim.pool, requests: None, tokens: None, place };
     Ok(Choice { grant, server_key: first.key, capacity: first.capacity })
 }
 

@@ -5,15 +5,17 @@
 //! another's request, on a port that only the proxies reach. A ticket that is not redeemed within seconds, or whose time is
 //! over, is worth nothing. The room is bounded, and where it is full the caller with the most requests in it makes room.
 
-mod hall;
-mod room;
+mod order;
+mod queue;
 mod waited;
 
-pub use hall::{Hall, Left, Outcome, Seat};
-pub use room::{Entered, Room, Waiter};
+pub use order::{Entered, Order, QueueEntry};
+pub use queue::{Left, Outcome, WAITERS_MAX, WaitQueue, Waiter};
 pub use waited::Waited;
 
-use super::{Gate, Id, outcome_of, whole_s};
+use super::case::{Case, outcome_of};
+use super::id::{DecisionId, Ticket};
+use super::{Gate, whole_s};
 use crate::decision::moment::Moment;
 use crate::decision::reason::Reason;
 use crate::decision::request::endpoint::Dialect;
@@ -30,7 +32,7 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct Told {
     /// The public id of its decision.
-    pub id: Id,
+    pub id: DecisionId,
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
     /// A server, or none.
@@ -38,19 +40,16 @@ pub struct Told {
 }
 
 impl Gate {
-    /// How many may wait at once.
-    pub fn set_waiters_max(&self, most: usize) {
-        self.hall.set_most(most);
-    }
-
     /// Takes a claim that is held into the room; answers its ticket. Where there is no room it is let go.
-    pub(super) fn let_in(&self, view: &View, held: Held, id: Id, dialect: Dialect, now: Moment) -> Result<Id, Refusal> {
-        let ticket = Id::random();
+    pub(super) fn let_in(&self, case: &Case<'_, '_>, held: Held) -> Result<Ticket, Refusal> {
+        let Case { id, view, now, judged, .. } = case;
+        let (view, now) = (*view, *now);
+        let ticket = Ticket::random();
         let until_ns = now.mono_ns.saturating_add(view.policy.patience.timeout_ns);
-        let mut hall = self.hall.lock();
-        let entered = hall.enter(ticket.number, Seat::new(held, id, dialect), until_ns);
-        self.metrics.waiting(hall.room.len());
-        drop(hall);
+        let mut queue = self.queue.lock();
+        let entered = queue.enter(ticket.number(), Waiter::new(held, *id, judged.dialect), until_ns);
+        self.metrics.waiting(queue.order.len());
+        drop(queue);
         match entered {
             Ok(None) => Ok(ticket),
             Ok(Some(gone)) => {
@@ -58,9 +57,9 @@ impl Gate {
                 self.turn_away(gone, refusal, Waited::TurnedAway, now);
                 Ok(ticket)
             }
-            Err(seat) => {
-                let refusal = self.in_vain(view, &seat.held, Reason::QueueFull);
-                self.let_go(&seat.held);
+            Err(waiter) => {
+                let refusal = self.in_vain(view, &waiter.held, Reason::QueueFull);
+                self.let_go(&waiter.held);
                 self.metrics.waited(Waited::TurnedAway, 0);
                 Err(refusal)
             }
@@ -70,12 +69,12 @@ impl Gate {
     /// Waits with a ticket (32 hex digits) for what becomes of it; `None` where it is not good. Dropped before that, it
     /// gives back whatever the request has: its client has left.
     pub async fn wait(&self, ticket: &str) -> Option<Told> {
-        let ticket = u128::from_str_radix(ticket, 16).ok().filter(|_| ticket.len() == 32)?;
+        let ticket = Ticket::parse(ticket)?.number();
         let timeout_ns = self.state.view().policy.patience.timeout_ns;
         let mut leaving = {
-            let mut hall = self.hall.lock();
-            let told = hall.redeem(ticket, timeout_ns)?;
-            let Seat { held, id, dialect, .. } = hall.seat(ticket)?;
+            let mut queue = self.queue.lock();
+            let told = queue.redeem(ticket, timeout_ns)?;
+            let Waiter { held, id, dialect, .. } = queue.waiter(ticket)?;
             let (held, id, dialect) = (held.clone(), *id, *dialect);
             Leaving { gate: self, ticket, held, id, dialect, told, done: false }
         };
@@ -88,8 +87,8 @@ impl Gate {
 
     /// Gives servers with room to whoever is next, until there is nobody or no room. Called whenever a slot ends.
     pub fn free_waiters(&self) {
-        let mut hall = self.hall.lock();
-        if hall.room.is_empty() {
+        let mut queue = self.queue.lock();
+        if queue.order.is_empty() {
             self.metrics.waiting(0);
             return;
         }
@@ -97,30 +96,30 @@ impl Gate {
         loop {
             let mut books = self.ledger.lock();
             let mut free: HashMap<u64, Vec<u64>> = HashMap::new();
-            let next = hall.room.next(now.mono_ns, |pool, caller| {
+            let next = queue.order.next(now.mono_ns, |pool, caller| {
                 books.ahead_ms(caller, free.entry(pool).or_insert_with(|| books.free_for(&view, pool)))
             });
             let Some(ticket) = next else { break };
-            let Some(seat) = hall.remove(ticket) else { break };
-            let freed = books.free(&view, &seat.held, now);
+            let Some(waiter) = queue.remove(ticket) else { break };
+            let freed = books.free(&view, &waiter.held, now);
             drop(books);
             match freed {
                 Freed::Granted(choice, reservation) => {
-                    let waited_ms = now.since(seat.held.since) / 1_000_000;
+                    let waited_ms = now.since(waiter.held.since) / 1_000_000;
                     let left = Left {
                         server: choice.grant.server.name.clone(),
                         server2: choice.grant.server2.map(|server| server.name.clone()),
-                        standings: seat.held.standings,
-                        receipt: self.receipt_of(&seat.held, &reservation, now),
+                        standings: waiter.held.standings,
+                        receipt: self.receipt_of(&waiter.held, &reservation, now),
                         waited_ms,
                     };
-                    if let Some(journal) = self.journal.get() {
+                    if let Some(journal) = &self.journal {
                         journal.opened(reservation);
                     }
-                    self.recent.amend(seat.id.number, |past| past.served_by(&left.server, left.server2.as_deref()));
-                    tracing::debug!(id = seat.id.as_str(), server = %left.server, waited_ms, "allowed after waiting");
-                    let held = seat.held.clone();
-                    if seat.tell(Outcome::Server(left)).is_ok() {
+                    self.recent.amend(waiter.id.number(), |past| past.served_by(&left.server, left.server2.as_deref()));
+                    tracing::debug!(id = waiter.id.as_str(), server = %left.server, waited_ms, "allowed after waiting");
+                    let held = waiter.held.clone();
+                    if waiter.tell(Outcome::Server(left)).is_ok() {
                         self.metrics.outcome(Port::Http, Counted::Allow);
                         self.metrics.waited(Waited::Served, waited_ms);
                     } else {
@@ -129,30 +128,30 @@ impl Gate {
                     }
                 }
                 Freed::Gone => {
-                    self.tell_let_go(&seat.held.reservation);
+                    self.tell_let_go(&waiter.held.reservation);
                     let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::QueueTimeout) };
-                    let _ = seat.tell(Outcome::Refused(refusal));
+                    let _ = waiter.tell(Outcome::Refused(refusal));
                     self.metrics.waited(Waited::Left, 0);
                 }
                 Freed::NoServer(refusal) => {
-                    self.tell_let_go(&seat.held.reservation);
-                    self.refuse_waiter(seat, refusal, Waited::NoServer, now);
+                    self.tell_let_go(&waiter.held.reservation);
+                    self.refuse_waiter(waiter, refusal, Waited::NoServer, now);
                 }
             }
         }
-        self.metrics.waiting(hall.room.len());
+        self.metrics.waiting(queue.order.len());
     }
 
     /// Sends those away whose time is over, and looks whether servers came back. Called a few times a second.
     pub fn tend_waiters(&self) {
         let (view, now) = (self.state.view(), self.clock.now());
-        let late: Vec<Seat> = {
-            let mut hall = self.hall.lock();
-            hall.room.late(now.mono_ns).into_iter().filter_map(|ticket| hall.remove(ticket)).collect()
+        let late: Vec<Waiter> = {
+            let mut queue = self.queue.lock();
+            queue.order.late(now.mono_ns).into_iter().filter_map(|ticket| queue.remove(ticket)).collect()
         };
-        for seat in late {
-            let refusal = self.in_vain(&view, &seat.held, Reason::QueueTimeout);
-            self.turn_away(seat, refusal, Waited::TimedOut, now);
+        for waiter in late {
+            let refusal = self.in_vain(&view, &waiter.held, Reason::QueueTimeout);
+            self.turn_away(waiter, refusal, Waited::TimedOut, now);
         }
         self.free_waiters();
     }
@@ -160,14 +159,14 @@ impl Gate {
     /// Lets nobody in any more, and sends everybody away: the process ends.
     pub fn close_waiters(&self) {
         let now = self.clock.now();
-        let everybody: Vec<Seat> = {
-            let mut hall = self.hall.lock();
-            hall.close();
-            hall.room.tickets().into_iter().filter_map(|ticket| hall.remove(ticket)).collect()
+        let everybody: Vec<Waiter> = {
+            let mut queue = self.queue.lock();
+            queue.close();
+            queue.order.tickets().into_iter().filter_map(|ticket| queue.remove(ticket)).collect()
         };
-        for seat in everybody {
+        for waiter in everybody {
             let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::QueueFull) };
-            self.turn_away(seat, refusal, Waited::TurnedAway, now);
+            self.turn_away(waiter, refusal, Waited::TurnedAway, now);
         }
         self.metrics.waiting(0);
     }
@@ -187,7 +186,7 @@ impl Gate {
     /// Ends a grant that nobody was told of.
     fn take_back(&self, held: &Held) {
         self.let_go(held);
-        if let Some(journal) = self.journal.get() {
+        if let Some(journal) = &self.journal {
             journal.released(held.reservation.id);
         }
     }
@@ -200,19 +199,19 @@ impl Gate {
         Refusal { retry_after_s, ..Refusal::new(reason) }
     }
 
-    fn turn_away(&self, seat: Seat, refusal: Refusal, waited: Waited, now: Moment) {
-        self.let_go(&seat.held);
-        self.refuse_waiter(seat, refusal, waited, now);
+    fn turn_away(&self, waiter: Waiter, refusal: Refusal, waited: Waited, now: Moment) {
+        self.let_go(&waiter.held);
+        self.refuse_waiter(waiter, refusal, waited, now);
     }
 
-    fn refuse_waiter(&self, seat: Seat, refusal: Refusal, waited: Waited, now: Moment) {
-        let waited_ms = now.since(seat.held.since) / 1_000_000;
+    fn refuse_waiter(&self, waiter: Waiter, refusal: Refusal, waited: Waited, now: Moment) {
+        let waited_ms = now.since(waiter.held.since) / 1_000_000;
         self.metrics.outcome(Port::Http, outcome_of(&refusal));
         self.metrics.waited(waited, 0);
-        self.audit.waited_in_vain(seat.id.as_str(), seat.held.caller(), &refusal, waited_ms, now);
-        self.recent.amend(seat.id.number, |past| past.refuse(&refusal));
+        self.audit.waited_in_vain(waiter.id.as_str(), waiter.held.caller(), &refusal, waited_ms, now);
+        self.recent.amend(waiter.id.number(), |past| past.refuse(&refusal));
         // Nobody listens where the second hop never came, or has ended.
-        let _ = seat.tell(Outcome::Refused(refusal));
+        let _ = waiter.tell(Outcome::Refused(refusal));
     }
 }
 
@@ -221,7 +220,7 @@ struct Leaving<'g> {
     gate: &'g Gate,
     ticket: u128,
     held: Held,
-    id: Id,
+    id: DecisionId,
     dialect: Dialect,
     told: oneshot::Receiver<Outcome>,
     done: bool,
@@ -232,10 +231,10 @@ impl Drop for Leaving<'_> {
         if self.done {
             return;
         }
-        let mut hall = self.gate.hall.lock();
-        let stood = hall.remove(self.ticket).is_some();
-        self.gate.metrics.waiting(hall.room.len());
-        drop(hall);
+        let mut queue = self.gate.queue.lock();
+        let stood = queue.remove(self.ticket).is_some();
+        self.gate.metrics.waiting(queue.order.len());
+        drop(queue);
         self.told.close();
         if stood {
             self.gate.metrics.waited(Waited::Left, 0);

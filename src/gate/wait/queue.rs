@@ -1,9 +1,9 @@
 //! The room and those who stand in it: each is told once what became of it.
 
-use super::room::{Entered, Room, Waiter};
+use super::order::{Entered, Order, QueueEntry};
 use crate::decision::request::endpoint::Dialect;
 use crate::decision::verdict::Refusal;
-use crate::gate::Id;
+use crate::gate::DecisionId;
 use crate::gate::receipt::GrantReceipt;
 use crate::ledger::account::Standings;
 use crate::ledger::hold::Held;
@@ -11,33 +11,33 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Most requests that wait, unless [`Hall::set_most`] says otherwise.
-const WAITERS_MAX: usize = 1024;
+/// Most requests that wait.
+pub const WAITERS_MAX: usize = 1024;
 
 /// A second hop comes within milliseconds; a ticket not redeemed after so many nanoseconds never will be.
 const UNREDEEMED_NS: u64 = 5_000_000_000;
 
 /// Everybody who waits.
 #[derive(Debug)]
-pub struct Hall(Mutex<Inner>);
+pub struct WaitQueue(Mutex<Inner>);
 
 /// What stands under the lock.
 #[derive(Debug)]
 pub struct Inner {
     /// The order.
-    pub room: Room,
-    seats: HashMap<u128, Seat>,
+    pub order: Order,
+    waiters: HashMap<u128, Waiter>,
     most: usize,
     closed: bool,
 }
 
 /// What one who waits holds, and how it is told.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Waiter {
     /// What it holds.
     pub held: Held,
     /// The public id of its decision.
-    pub id: Id,
+    pub id: DecisionId,
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
     told: Option<oneshot::Sender<Outcome>>,
@@ -68,16 +68,12 @@ pub struct Left {
     pub waited_ms: u64,
 }
 
-impl Default for Hall {
-    fn default() -> Hall {
-        Hall(Mutex::new(Inner { room: Room::default(), seats: HashMap::new(), most: WAITERS_MAX, closed: false }))
-    }
-}
-
-impl Hall {
-    /// How many may wait: fewer than the port has connections for, or who waits would lock out who asks.
-    pub fn set_most(&self, most: usize) {
-        self.lock().most = most.min(WAITERS_MAX);
+impl WaitQueue {
+    /// Returns an empty queue for so many waiters, [`WAITERS_MAX`] at most: fewer than the port has connections for, or those
+    /// who wait would lock out those who ask.
+    pub fn new(most: usize) -> WaitQueue {
+        let most = most.min(WAITERS_MAX);
+        WaitQueue(Mutex::new(Inner { order: Order::default(), waiters: HashMap::new(), most, closed: false }))
     }
 
     /// Everything, under the lock. Taken before the ledger's, never while that is held.
@@ -93,43 +89,43 @@ impl Inner {
     /// # Errors
     /// Where there is none.
     #[allow(clippy::result_large_err, reason = "handed back to whom it came from")]
-    pub fn enter(&mut self, ticket: u128, seat: Seat, until_ns: u64) -> Result<Option<Seat>, Seat> {
-        let (caller, pool) = (seat.held.caller(), seat.held.reservation.pool);
-        let Held { priority, since, .. } = seat.held;
+    pub fn enter(&mut self, ticket: u128, waiter: Waiter, until_ns: u64) -> Result<Option<Waiter>, Waiter> {
+        let (caller, pool) = (waiter.held.caller(), waiter.held.reservation.pool);
+        let Held { priority, since, .. } = waiter.held;
         let soon_ns = since.mono_ns.saturating_add(UNREDEEMED_NS).min(until_ns);
-        let waiter = Waiter { caller, pool, priority, since_ns: since.mono_ns, until_ns: soon_ns };
+        let entry = QueueEntry { caller, pool, priority, since_ns: since.mono_ns, until_ns: soon_ns };
         let most = if self.closed { 0 } else { self.most };
-        match self.room.enter(ticket, waiter, most) {
-            Entered::Out => Err(seat),
+        match self.order.enter(ticket, entry, most) {
+            Entered::Out => Err(waiter),
             Entered::In => {
-                self.seats.insert(ticket, seat);
+                self.waiters.insert(ticket, waiter);
                 Ok(None)
             }
             Entered::Instead(gone) => {
-                self.seats.insert(ticket, seat);
-                Ok(self.seats.remove(&gone))
+                self.waiters.insert(ticket, waiter);
+                Ok(self.waiters.remove(&gone))
             }
         }
     }
 
     /// The second hop has come; it will be told. `None` where the ticket is not good, or no longer, or was redeemed.
     pub fn redeem(&mut self, ticket: u128, timeout_ns: u64) -> Option<oneshot::Receiver<Outcome>> {
-        let seat = self.seats.get_mut(&ticket).filter(|seat| seat.told.is_none())?;
+        let waiter = self.waiters.get_mut(&ticket).filter(|waiter| waiter.told.is_none())?;
         let (tell, told) = oneshot::channel();
-        seat.told = Some(tell);
-        let until_ns = seat.held.since.mono_ns.saturating_add(timeout_ns);
-        self.room.redeem(ticket, until_ns).then_some(told)
+        waiter.told = Some(tell);
+        let until_ns = waiter.held.since.mono_ns.saturating_add(timeout_ns);
+        self.order.redeem(ticket, until_ns).then_some(told)
     }
 
     /// Takes somebody out.
-    pub fn remove(&mut self, ticket: u128) -> Option<Seat> {
-        self.room.leave(ticket);
-        self.seats.remove(&ticket)
+    pub fn remove(&mut self, ticket: u128) -> Option<Waiter> {
+        self.order.leave(ticket);
+        self.waiters.remove(&ticket)
     }
 
     /// What somebody holds.
-    pub fn seat(&self, ticket: u128) -> Option<&Seat> {
-        self.seats.get(&ticket)
+    pub fn waiter(&self, ticket: u128) -> Option<&Waiter> {
+        self.waiters.get(&ticket)
     }
 
     /// Lets nobody in from now on.
@@ -138,10 +134,10 @@ impl Inner {
     }
 }
 
-impl Seat {
+impl Waiter {
     /// Not told anything yet.
-    pub fn new(held: Held, id: Id, dialect: Dialect) -> Seat {
-        Seat { held, id, dialect, told: None }
+    pub fn new(held: Held, id: DecisionId, dialect: Dialect) -> Waiter {
+        Waiter { held, id, dialect, told: None }
     }
 
     /// Tells it what became of it.

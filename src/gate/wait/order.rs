@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// One request that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiter {
+pub struct QueueEntry {
     /// Whose it is.
     pub caller: Scope,
     /// The pool it waits for.
@@ -33,17 +33,17 @@ pub enum Entered {
 /// Everybody who waits, by ticket. A caller's requests of one pool are served in the order in which they came; between
 /// callers, whoever is least ahead of its share is next.
 #[derive(Debug, Default)]
-pub struct Room {
-    waiting: HashMap<u128, (u64, Waiter)>,
+pub struct Order {
+    waiting: HashMap<u128, (u64, QueueEntry)>,
     /// Those whose ticket was redeemed, by pool and caller, in the order in which they came.
     lines: BTreeMap<(u64, Scope), BTreeMap<u64, u128>>,
     by_caller: HashMap<Scope, usize>,
     entered: u64,
 }
 
-impl Room {
-    /// Comes in, at most `most` at once. Nobody may be next before [`Room::redeem`].
-    pub fn enter(&mut self, ticket: u128, waiter: Waiter, most: usize) -> Entered {
+impl Order {
+    /// Comes in, at most `most` at once. Nobody may be next before [`Order::redeem`].
+    pub fn enter(&mut self, ticket: u128, waiter: QueueEntry, most: usize) -> Entered {
         let mut entered = Entered::In;
         if self.waiting.len() >= most {
             let fewer = self.by_caller.get(&waiter.caller).copied().unwrap_or(0).saturating_add(1);
@@ -76,7 +76,7 @@ impl Room {
     }
 
     /// Goes, for whatever reason.
-    pub fn leave(&mut self, ticket: u128) -> Option<Waiter> {
+    pub fn leave(&mut self, ticket: u128) -> Option<QueueEntry> {
         let (order, waiter) = self.waiting.remove(&ticket)?;
         let key = (waiter.pool, waiter.caller);
         if let Some(line) = self.lines.get_mut(&key) {
@@ -137,12 +137,12 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    fn waiter(caller: u128, pool: u64, priority: Priority, since_s: u64) -> Waiter {
-        Waiter { caller: Scope(caller), pool, priority, since_ns: since_s * S, until_ns: (since_s + 60) * S }
+    fn waiter(caller: u128, pool: u64, priority: Priority, since_s: u64) -> QueueEntry {
+        QueueEntry { caller: Scope(caller), pool, priority, since_ns: since_s * S, until_ns: (since_s + 60) * S }
     }
 
-    fn room(waiters: &[(u128, Waiter)]) -> Room {
-        let mut room = Room::default();
+    fn room(waiters: &[(u128, QueueEntry)]) -> Order {
+        let mut room = Order::default();
         for (ticket, waiter) in waiters {
             assert_eq!(room.enter(*ticket, *waiter, 1_000), Entered::In);
             assert!(room.redeem(*ticket, waiter.until_ns));
@@ -203,6 +203,6 @@ mod tests {
             }
             assert_eq!(room.len(), 4);
         }
-        assert_eq!(Room::default().enter(1, normal(1), 0), Entered::Out);
+        assert_eq!(Order::default().enter(1, normal(1), 0), Entered::Out);
     }
 }

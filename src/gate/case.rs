@@ -1,0 +1,339 @@
+//! One question on its way through the gate: opened, judged, admitted, ruled, concluded. The one road of every decision.
+
+use super::id::{DecisionId, Ticket};
+use super::receipt::{Claimed, GrantReceipt};
+use super::{Gate, refusal, refusal_of, whole_s};
+use crate::decision::caller::authenticate::{Caller, Identity};
+use crate::decision::caller::keyset::Key;
+use crate::decision::caller::network::Network;
+use crate::decision::inquiry::Inquiry;
+use crate::decision::judge::{Claim, Judged, Judgement, judge_with};
+use crate::decision::moment::Moment;
+use crate::decision::reason::Reason;
+use crate::decision::request::endpoint::{Dialect, Endpoint};
+use crate::decision::request::route::route;
+use crate::decision::verdict::{Refusal, Verdict};
+use crate::decision::view::View;
+use crate::gate::audit::{Against, printable};
+use crate::ledger::account::Excess;
+use crate::ledger::plan::{Application, Nobody, Requester, Turn};
+use crate::metrics::{Outcome, Port};
+use sha2::{Digest, Sha256};
+
+/// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
+/// shipped SPOE file) is near: an answer is then a refusal, and no limit is taken.
+pub const DEADLINE_NS: u64 = 50_000_000;
+
+/// A question as an ingress puts it.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'q> {
+    /// What is asked.
+    pub inquiry: &'q Inquiry<'q>,
+    /// The port it came in on.
+    pub ingress: Port,
+    /// When it was read from the wire: an answer later than [`DEADLINE_NS`] after it is a refusal.
+    pub received: Moment,
+    /// Whether the ingress can wait: where every server is full, the answer then carries a ticket.
+    pub may_wait: bool,
+}
+
+impl<'q> Question<'q> {
+    /// Returns a question of an ingress that cannot wait.
+    pub fn new(inquiry: &'q Inquiry<'q>, ingress: Port, received: Moment) -> Question<'q> {
+        Question { inquiry, ingress, received, may_wait: false }
+    }
+
+    /// Returns the same question of an ingress that can wait.
+    #[must_use]
+    pub fn or_wait(self) -> Question<'q> {
+        Question { may_wait: true, ..self }
+    }
+}
+
+/// A question, who asks it, and when.
+pub(super) struct Case<'q, 'v> {
+    pub id: DecisionId,
+    pub view: &'v View,
+    pub question: Question<'q>,
+    pub judged: Judged<'v>,
+    pub now: Moment,
+}
+
+/// A verdict, and what an adapter needs to put it on the wire.
+#[derive(Debug, Clone)]
+pub struct Decided<'v> {
+    /// The verdict.
+    pub verdict: Verdict<'v>,
+    /// The public id of this decision (`x-request-id`).
+    pub id: DecisionId,
+    /// The dialect a refusal is written in.
+    pub dialect: Dialect,
+    /// What settles a grant later: logged by the proxy, never sent to client or server.
+    pub receipt: Option<GrantReceipt>,
+    /// Who asked, where that was found out.
+    pub caller: Option<Caller<'v>>,
+    /// The key, where it is known, also where it may not call.
+    pub key: Option<&'v Key>,
+    /// With it the request waits for a server ([`Gate::wait`]); the verdict is then the refusal of one that does not.
+    pub ticket: Option<Ticket>,
+    /// Tokens reserved for a grant, of its prompt and of its output.
+    pub held: Option<(u64, u64)>,
+}
+
+/// The verdict on a case, and what it holds.
+struct Ruling<'v> {
+    verdict: Verdict<'v>,
+    /// Tokens reserved, of prompt and output.
+    reserved: Option<(u64, u64)>,
+    /// Of a request that waits.
+    ticket: Option<Ticket>,
+}
+
+impl<'v> Ruling<'v> {
+    fn new(verdict: Verdict<'v>) -> Ruling<'v> {
+        Ruling { verdict, reserved: None, ticket: None }
+    }
+
+    fn refuse(refusal: Refusal) -> Ruling<'v> {
+        Ruling::new(Verdict::Refuse(refusal))
+    }
+}
+
+impl Case<'_, '_> {
+    /// Returns whether the proxy will have given up by `now`.
+    pub fn is_late(&self, now: Moment) -> bool {
+        now.since(self.question.received) >= DEADLINE_NS
+    }
+
+    /// Returns what identifies the request to the ledger, and whom it is recorded for.
+    pub fn requester(&self) -> Requester<'_> {
+        let caller = self.judged.caller;
+        Requester {
+            id: self.id.number(),
+            uid: uid_key(self.question.inquiry.uid),
+            caller: caller.map_or("", |caller| caller.name),
+            user: self.question.inquiry.on_behalf.field.value.unwrap_or_default(),
+            token_user: self.judged.user.as_ref().map(|user| user.token.user.clone()),
+            team: caller.and_then(|caller| caller.team().map(|team| team.name.clone())),
+        }
+    }
+}
+
+impl Gate {
+    /// Decides on a question, counts and logs. Waits for nobody but a shared store, and for that under a deadline: without
+    /// one it is ready when first polled, and allocates nothing.
+    pub async fn decide<'v>(&self, view: &'v View, question: Question<'_>) -> Decided<'v> {
+        let now = self.clock.now();
+        let decided = self.decide_at(view, question, now).await;
+        // One that waits is counted when it is told.
+        if decided.ticket.is_none() {
+            let took_ns = self.clock.mono_ns().saturating_sub(now.mono_ns);
+            self.metrics.decision(question.ingress, outcome(&decided.verdict), took_ns);
+        }
+        decided
+    }
+
+    /// Decides at a moment handed in, and counts nothing.
+    pub async fn decide_at<'v>(&self, view: &'v View, question: Question<'_>, now: Moment) -> Decided<'v> {
+        let judged = self.judge(view, &question, now);
+        let case = Case { id: DecisionId::random(), view, question, judged, now };
+        let ruling = match &case.judged.judgement {
+            Judgement::Claim(claim) => self.rule(&case, self.admit(&case, claim).await),
+            Judgement::Answer(answer) => Ruling::new(Verdict::Answer(*answer)),
+            Judgement::Refuse(refusal) => Ruling::refuse(refusal.clone()),
+        };
+        self.conclude(case, ruling)
+    }
+
+    /// Returns what is asked, and of whom, unless it is too late or too many credentials from there have failed.
+    fn judge<'v>(&self, view: &'v View, question: &Question<'_>, now: Moment) -> Judged<'v> {
+        let inquiry = question.inquiry;
+        let early = if now.since(question.received) >= DEADLINE_NS {
+            // Late work is wasted work: HAProxy does not say that it gave up.
+            Some(Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) })
+        } else {
+            self.shut_out(inquiry, now)
+        };
+        let Some(refusal) = early else { return judge_with(view, inquiry, &self.tokens, now) };
+        let dialect = route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
+        let judgement = Judgement::Refuse(refusal);
+        Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
+    }
+
+    /// Returns the refusal of a credential that is not looked up, because too many from its network have failed.
+    fn shut_out(&self, inquiry: &Inquiry<'_>, now: Moment) -> Option<Refusal> {
+        let failures = self.failures.load();
+        let failures = failures.as_ref().filter(|_| inquiry.has_credential())?;
+        let wait_ns = failures.wait_ns(Network::of(inquiry.source), now)?;
+        Some(Refusal { retry_after_s: whole_s(wait_ns), ..Refusal::new(Reason::FailedCredentials) })
+    }
+
+    /// Takes every limit of a claim or none, where they are counted: here, or in the shared store.
+    async fn admit<'v>(&self, case: &Case<'_, 'v>, claim: &Claim<'v>) -> Result<Turn<'v>, Refusal> {
+        match self.sharing.as_ref().filter(|_| !claim.accounts.is_empty()) {
+            // In a box, because only gates that share pay for it, and every decision's future would be as large as that one.
+            Some(sharing) => Box::pin(self.admit_shared(sharing, case, claim)).await,
+            None => {
+                let requester = case.requester();
+                let asks = Application {
+                    view: case.view,
+                    claim,
+                    accounts: &claim.accounts,
+                    requester: &requester,
+                    may_wait: case.question.may_wait,
+                    elsewhere: &Nobody,
+                };
+                self.ledger.take(&asks, case.now).map_err(refusal_of)
+            }
+        }
+    }
+
+    /// Makes a verdict of what a claim got: a server, a place in the waiting room, or nothing.
+    fn rule<'v>(&self, case: &Case<'_, 'v>, turn: Result<Turn<'v>, Refusal>) -> Ruling<'v> {
+        let shadowed = |excess: Option<Excess>| {
+            if let Some(told) = excess.map(refusal) {
+                self.audit.note(case, Against::Passed(&told));
+                self.metrics.shadowed(told.code());
+            }
+        };
+        match turn {
+            Err(refusal) => Ruling::refuse(refusal),
+            Ok(Turn::Later(held)) => {
+                shadowed(held.shadowed);
+                match self.let_in(case, *held) {
+                    Ok(ticket) => {
+                        let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
+                        Ruling { ticket: Some(ticket), ..Ruling::refuse(refusal) }
+                    }
+                    Err(refusal) => Ruling::refuse(refusal),
+                }
+            }
+            Ok(Turn::Now(placed)) => {
+                shadowed(placed.shadowed);
+                let reserved = placed.reservation.map(|reservation| {
+                    let tokens = (reservation.tokens_in, reservation.tokens_out);
+                    if let Some(journal) = &self.journal {
+                        journal.opened(reservation);
+                    }
+                    tokens
+                });
+                Ruling { reserved, ..Ruling::new(Verdict::Allow(placed.choice.grant)) }
+            }
+        }
+    }
+
+    /// Records a decision, and writes the receipt of a grant.
+    fn conclude<'v>(&self, case: Case<'_, 'v>, ruling: Ruling<'v>) -> Decided<'v> {
+        let Ruling { verdict, reserved, ticket } = ruling;
+        let Case { id, question, now, .. } = case;
+        let judged = &case.judged;
+        if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
+            self.last_used.note(fingerprint, now.unix_ms);
+        }
+        match &verdict {
+            Verdict::Refuse(_) if ticket.is_some() => {}
+            Verdict::Refuse(refusal) => {
+                if refusal.reason.is_failed_credential()
+                    && let Some(failures) = &*self.failures.load()
+                {
+                    failures.failed(Network::of(question.inquiry.source), now);
+                }
+                self.audit.note(&case, Against::Refused(refusal));
+            }
+            Verdict::Allow(_) | Verdict::Answer(_) => log(&case, &verdict),
+        }
+        self.recent.note(|past| past.write(id.number(), question.inquiry, question.ingress, judged, &verdict, now));
+        let receipt = match (&verdict, &judged.judgement) {
+            (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
+                let (tokens_in, tokens_out) = reserved.unwrap_or_default();
+                let model = grant.pool.map_or(0, |pool| pool.key);
+                let (id, caller, unix_s) = (id.number(), account.scope, now.unix_ms / 1000);
+                self.receipts.grant(&Claimed { id, caller, model, tokens_in, tokens_out, unix_s })
+            }),
+            _ => None,
+        };
+        let Judged { dialect, caller, key, .. } = case.judged;
+        Decided { verdict, id, dialect, receipt, caller, key, held: reserved, ticket }
+    }
+
+    /// Decides on a question that lacked what every inquiry must carry: always a refusal, counted like any. The ingress
+    /// logs what was wrong and who asked, through [`Gate::complaint`] or a limiter of its own.
+    pub fn refuse_malformed(&self, ingress: Port) -> Decided<'static> {
+        let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) };
+        self.metrics.decision(ingress, Outcome::Refuse(refusal.code()), 0);
+        let id = DecisionId::random();
+        self.recent.note(|past| past.write_malformed(id.number(), ingress, &refusal, self.clock.now()));
+        Decided {
+            verdict: Verdict::Refuse(refusal),
+            id,
+            dialect: Dialect::OpenAi,
+            receipt: None,
+            caller: None,
+            key: None,
+            held: None,
+            ticket: None,
+        }
+    }
+}
+
+/// Returns a proxy's identifier as the ledger keeps it: half of its SHA-256, so that a client that could choose it still
+/// could not make two alike; 0 for none.
+pub(super) fn uid_key(uid: &[u8]) -> u64 {
+    if uid.is_empty() {
+        return 0;
+    }
+    let digest: [u8; 32] = Sha256::digest(uid).into();
+    let mut head = [0; 8];
+    head.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(head).max(1)
+}
+
+fn outcome(verdict: &Verdict<'_>) -> Outcome {
+    match verdict {
+        Verdict::Allow(_) => Outcome::Allow,
+        Verdict::Answer(_) => Outcome::Answer,
+        Verdict::Refuse(refusal) => outcome_of(refusal),
+    }
+}
+
+pub(super) fn outcome_of(refusal: &Refusal) -> Outcome {
+    Outcome::Refuse(refusal.code())
+}
+
+/// Logs grants and answers at DEBUG, because the proxy logs them; refusals are the audit log's.
+fn log(case: &Case<'_, '_>, verdict: &Verdict<'_>) {
+    let (judged, inquiry) = (&case.judged, case.question.inquiry);
+    let ingress = case.question.ingress.as_str();
+    let caller = judged.caller.map_or("-", |caller| caller.name);
+    let user = judged.user.as_ref().map(|user| &*user.token.user);
+    let plan = judged.caller.map_or("-", |caller| &caller.plan.name);
+    let endpoint = judged.endpoint.map_or("-", Endpoint::as_str);
+    match verdict {
+        Verdict::Refuse(_) => {}
+        Verdict::Allow(grant) => tracing::debug!(
+            id = case.id.as_str(),
+            uid = %printable(inquiry.uid),
+            src = ?inquiry.source,
+            ingress,
+            endpoint,
+            caller,
+            user,
+            plan,
+            model = grant.pool.map(|pool| pool.name.as_str()),
+            server = %grant.server.name,
+            server2 = grant.server2.map(|server| &*server.name),
+            "allowed"
+        ),
+        Verdict::Answer(_) => tracing::debug!(
+            id = case.id.as_str(),
+            uid = %printable(inquiry.uid),
+            src = ?inquiry.source,
+            ingress,
+            endpoint,
+            caller,
+            user,
+            plan,
+            "answered"
+        ),
+    }
+}
