@@ -1,5 +1,5 @@
-//! What `docs/security.md` says is not in this version, against the rows and the tests: a page must not deny what a test
-//! shows, and must not claim a row that nothing shows.
+//! What `docs/security.md` says is not in this version, against the rows and the tests: the page must not deny what a test
+//! shows, nor claim a row that nothing shows.
 
 use super::harness::root;
 use super::rows::{Row, all_rows, folded, sources};
@@ -75,7 +75,8 @@ fn the_page_says_absent_of_nothing_that_a_test_shows_and_has_a_test_for_the_rest
 
 #[test]
 fn contradictions_are_found() {
-    const PAGE: &str = "| row | attack | defence | test |\n|---|---|---|---|\n| A1, A2 | x | y | z |\n| A3 | x | not in this version | |\n\n\
+    const PAGE: &str = "| row | attack | defence | test |\n|---|---|---|---|\n\
+                        | A1, A2 | x | y | z |\n| A3 | x | not in this version | |\n\n\
                         | number | why not |\n|---|---|\n| litellm#18730, gate#77 | limits: not in this version |\n";
     let shown = |name| Row { row: name, numbers: &[], tests: &[("tests/x.rs", "t")] };
     let (a1, a2, a3) = (shown("A1"), shown("A2"), shown("A3"));

@@ -61,7 +61,8 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
             Reason::OverBound(excess) => excess_message(excess),
             Reason::NeverFits { held, most, .. } => {
                 format!(
-                    "prompt and output may need {held} tokens, and a limit permits at most {most}: shorten the prompt or ask for less output"
+                    "prompt and output may need {held} tokens, and a limit permits at most {most}: \
+                     shorten the prompt or ask for less output"
                 )
             }
             _ => "the request asks for more than your plan permits".into(),
