@@ -1,7 +1,7 @@
-//! What a proxy asks: the facts every ingress must supply, and how an absent fact is written.
+//! What a proxy asks: the facts that every ingress must supply, and how an absent fact is written.
 //!
-//! An adapter fills these fields from what the proxy itself knows (SPOE arguments, nginx variables in headers of our own
-//! name) and never from a header the client could have set, the credentials excepted.
+//! An adapter fills these fields from what the proxy itself knows (SPOE arguments, nginx variables in headers under
+//! names of ours) and never from a header that the client could have set, except for the credentials.
 
 use crate::decision::request::body::{Body, BodyFault};
 use std::net::IpAddr;
@@ -9,63 +9,64 @@ use std::net::IpAddr;
 /// One question: may this request go through, and to which server?
 #[derive(Clone, Copy, Debug)]
 pub struct Inquiry<'a> {
-    /// The proxy's own identifier of the request (`unique-id`, `$request_id`); empty where it sent none.
+    /// The proxy's own identifier of the request (`unique-id`, `$request_id`); empty if it sent none.
     pub uid: &'a [u8],
-    /// Request method as received, case kept.
+    /// The request method as received, with its case kept.
     pub method: &'a [u8],
-    /// Request target exactly as received: nothing decoded, the absolute form included (HAProxy shows H2 requests so).
+    /// The request target exactly as received: nothing is decoded, and it may be in absolute form (HAProxy shows HTTP/2
+    /// requests so).
     pub target: &'a [u8],
-    /// Address of the client as the proxy sees it.
+    /// The address of the client as the proxy sees it; `None` if the proxy does not know it.
     pub source: Option<IpAddr>,
-    /// `Authorization`.
+    /// The header `Authorization`.
     pub authorization: Field<'a>,
-    /// `x-api-key` (Anthropic's clients).
+    /// The header `x-api-key` (Anthropic's clients).
     pub x_api_key: Field<'a>,
-    /// `api-key` (Azure's clients).
+    /// The header `api-key` (Azure's clients).
     pub api_key: Field<'a>,
-    /// The header that may name a user behind a key, as far as this proxy passes one on.
+    /// The header that may name a user behind a key, if this proxy passes one on.
     pub on_behalf: OnBehalf<'a>,
-    /// `Content-Encoding`, where the request has one.
+    /// The value of `Content-Encoding`, if the request has one.
     pub encoding: Option<&'a [u8]>,
     /// The request body, as far as this ingress can show it.
     pub body: BodyShown<'a>,
 }
 
-/// The header that a key may name a user by (`on_behalf_of`). Read for keys that name it, and for no other.
+/// The header by which a key may name a user (`on_behalf_of`). It is read for keys that choose it, and for no other.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct OnBehalf<'a> {
-    /// Which header the proxy passes on, in any case; empty where it passes none.
+    /// The name of the header that the proxy passes on, in any case; empty if it passes none.
     pub header: &'a [u8],
-    /// What stands in it.
+    /// The value of that header.
     pub field: Field<'a>,
 }
 
-/// A header that may carry a credential: its value and how often the request had it.
+/// A header that may carry a credential: its value and the number of its occurrences in the request.
 ///
-/// The count is separate because proxies show one value where a request carried two (RFC 9110 section 5.2), and two
+/// The count is separate because proxies show one value even if a request carried two (RFC 9110 section 5.2), and two
 /// credentials are refused rather than chosen between.
 #[derive(Clone, Copy, Default)]
 pub struct Field<'a> {
-    /// Value of the (last) occurrence.
+    /// The value of the (last) occurrence.
     pub value: Option<&'a [u8]>,
-    /// Number of occurrences in the request.
+    /// The number of occurrences in the request.
     pub count: u32,
 }
 
 impl<'a> Field<'a> {
-    /// A header that occurs once.
+    /// Returns a header that occurs once.
     pub fn once(value: &'a [u8]) -> Field<'a> {
         Field { value: Some(value), count: 1 }
     }
 
-    /// Whether the request carried this header at all.
+    /// Returns whether the request carried this header at all.
     pub fn is_present(&self) -> bool {
         self.value.is_some() || self.count > 0
     }
 }
 
 impl Inquiry<'_> {
-    /// Whether the request carried any credential header at all.
+    /// Returns whether the request carried any credential header at all.
     pub fn has_credential(&self) -> bool {
         [self.authorization, self.x_api_key, self.api_key].iter().any(Field::is_present)
     }
@@ -81,11 +82,12 @@ impl std::fmt::Debug for Field<'_> {
 /// How much of the body the ingress can show.
 #[derive(Clone, Copy)]
 pub enum BodyShown<'a> {
-    /// The bytes the proxy holds, and the size it announced. `seen.len() < size` is a prefix, which is never decided on.
+    /// The bytes that the proxy has, and the size that it announced. If `seen.len() < size`, the bytes are a prefix,
+    /// which is never decided on.
     Bytes {
-        /// Bytes at hand.
+        /// The bytes at hand.
         seen: &'a [u8],
-        /// Size of the whole body in bytes, as far as the proxy knows it.
+        /// The size of the whole body in bytes, as far as the proxy knows it.
         size: u64,
     },
     /// The ingress pushed the whole body through a [`crate::decision::request::body::BodyReader`] while it arrived.

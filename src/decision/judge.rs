@@ -1,4 +1,4 @@
-//! The first half of a decision: route, authenticate, read the body, resolve the model, name the limits. Pure.
+//! The first half of a decision: routes, authenticates, reads the body, resolves the model and names the limits. Pure.
 
 use super::inquiry::{BodyShown, Inquiry};
 use super::moment::Moment;
@@ -19,70 +19,72 @@ use crate::decision::request::body::{Body, BodyFault, BodyReader, FaultKind, Wat
 use crate::decision::request::endpoint::{Class, Dialect, Endpoint};
 use crate::decision::request::route::{Route, percent_decoded, route};
 
-/// What judging an inquiry came to, and what is worth writing down of it whatever that is.
+/// The result of judging an inquiry, and the facts about it that are worth logging whatever the result.
 #[derive(Debug, Clone)]
 pub struct Judged<'v> {
-    /// How a refusal must be written.
+    /// The dialect in which a refusal must be written.
     pub dialect: Dialect,
     /// The endpoint, once known.
     pub endpoint: Option<Endpoint>,
     /// The caller, once known.
     pub caller: Option<Caller<'v>>,
-    /// The key, once known, also where it may not call.
+    /// The key, once known, even if it may not call.
     pub key: Option<&'v Key>,
-    /// The user that the caller's token names.
+    /// The user that the caller's JWT names.
     pub user: Option<token::User>,
-    /// Claim, answer or refusal.
+    /// The claim, answer or refusal.
     pub judgement: Judgement<'v>,
 }
 
-/// The three ends of judging. Claims are large because limits are kept in place: one is made a decision and none is
-/// stored, while a box would cost the hot path an allocation.
+/// The three results of judging. Claims are large because limits are stored in place: one is made per decision and none
+/// is stored, while a box would cost the hot path an allocation.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Judgement<'v> {
-    /// May pass, if the limits allow it and a server can take it.
+    /// The request may pass, if the limits allow it and a server can take it.
     Claim(Claim<'v>),
-    /// herdgate answers it.
+    /// herdgate answers the request itself.
     Answer(Answer<'v>),
-    /// May not pass.
+    /// The request may not pass.
     Refuse(Refusal),
 }
 
-/// A judged request: what it wants, and which limits it must take from.
+/// A judged request: what it wants, and the limits that apply to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'v> {
-    /// The pool of its model; `None` where the ingress hides bodies and the plan permits every model.
+    /// The pool of its model; `None` if the ingress hides bodies and the plan permits every model.
     pub pool: Option<&'v Pool>,
-    /// The books to take from, all or none; empty for what is unmetered.
+    /// The accounts from which to take, all or none; empty if the request is not metered.
     pub accounts: Accounts<'v>,
     /// The user behind the caller, whose scope is among them.
     pub user: Option<User>,
-    /// What it may come to.
+    /// The most that it may use.
     pub demand: Demand,
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// Its place in queues.
+    /// Its urgency in queues.
     pub priority: Priority,
 }
 
 impl Claim<'_> {
-    /// The most weighted tokens that fit into every limit it is held to; `None` where none is of tokens.
+    /// Returns the most weighted LLM tokens that fit into every limit that applies to it; `None` if no token limit
+    /// applies.
     pub fn room(&self) -> Option<u64> {
         self.accounts.iter().filter_map(|account| account.terms.most_tokens()).min()
     }
 }
 
-/// Below this many bytes an unfinished document is the client's mistake; above, the proxy's buffer was too small for it.
-/// No HAProxy buffer is this small: `tune.bufsize` defaults to 16 KiB.
+/// Size in bytes below which an unfinished document is the client's mistake; above it, the proxy's buffer was too small
+/// for the document. No HAProxy buffer is this small: `tune.bufsize` defaults to 16 KiB.
 const PREFIX_MIN: usize = 4096;
 
-/// Judges an inquiry: the steps of `DESIGN.md`, in order. Each step can only end the decision or narrow it.
+/// Judges an inquiry step by step: route, caller, permission, body, model, options, limits. Each step can only end the
+/// decision or narrow it.
 pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'v> {
     judge_with(view, inquiry, &Afresh, now)
 }
 
-/// The same, with tokens proven by `tokens`, which may remember some.
+/// Judges an inquiry in the same way, with JWTs proven by `tokens`, which may remember some.
 pub fn judge_with<'v>(view: &'v View, inquiry: &Inquiry<'_>, tokens: &dyn Tokens, now: Moment) -> Judged<'v> {
     let route = match route(inquiry.method, inquiry.target) {
         Ok(route) => route,
@@ -144,9 +146,9 @@ fn permitted<'v>(
     let user = caller.user().filter(|_| is_metered);
     if matches!(inquiry.body, BodyShown::Hidden) {
         // Without a body the model is unknown: only a plan that may use every model may pass. `*` alone is not enough
-        // where some model leaves the fleet, because it does not permit that one.
+        // if some model leaves the fleet, because it does not permit that one.
         let pattern = caller.plan.models.iter().any(|pattern| pattern.permits_all());
-        // Nor can options be judged that are not seen.
+        // Options that are not seen cannot be judged either.
         let options = !is_metered || caller.plan.allowance.permits_all();
         let everything = pattern && options && view.roster.permits_all(caller.plan_index);
         return if everything {
@@ -197,7 +199,7 @@ fn read(shown: &BodyShown<'_>) -> Result<Body, Refusal> {
             let mut reader = BodyReader::new();
             reader.push(seen);
             reader.finish().map_err(|fault| match fault.kind {
-                // Where the size is unknown (chunked), a document that does not end is how a full buffer shows.
+                // If the size is unknown (chunked), a full buffer shows as a document that does not end.
                 FaultKind::Incomplete if seen.len() >= PREFIX_MIN => Refusal::new(Reason::BodyNotVisible),
                 _ => body_fault(fault),
             })
@@ -207,8 +209,12 @@ fn read(shown: &BodyShown<'_>) -> Result<Body, Refusal> {
     }
 }
 
-/// The model a server would act on. `/api/show` falls back to `name` where `model` is absent or empty (Ollama
-/// `server/routes.go`, `cmp.Or(req.Model, req.Name)`).
+/// Returns the model on which a server would act. `/api/show` falls back to `name` if `model` is absent or empty
+/// (Ollama `server/routes.go`, `cmp.Or(req.Model, req.Name)`).
+///
+/// # Errors
+/// [`Reason::UnknownModel`] if the name is longer than [`NAME_MAX`](crate::decision::request::name::NAME_MAX);
+/// [`Reason::Body`] if the body names no model.
 pub fn requested_model(body: &Body, endpoint: Endpoint) -> Result<&str, Refusal> {
     let model = body.model.as_ref().and_then(|watched| watched.value.as_ref());
     let name = body.name.as_ref().and_then(|watched| watched.value.as_ref());
@@ -226,7 +232,7 @@ pub fn requested_model(body: &Body, endpoint: Endpoint) -> Result<&str, Refusal>
     }
 }
 
-/// The books a request is counted in.
+/// Returns the accounts in which a request is counted.
 fn accounts_of<'v>(
     view: &'v View,
     caller: Caller<'v>,
@@ -236,9 +242,10 @@ fn accounts_of<'v>(
     let mut accounts = Accounts::default();
     let mut add = |scope: Scope, holder: Holder, terms: &'v Terms| {
         // There is room for every kind of holder once; one too many must not go uncounted.
-        match accounts.push(Account { scope, holder, terms }) {
-            true => Ok(()),
-            false => Err(Refusal::new(Reason::Concurrency(holder))),
+        if accounts.push(Account { scope, holder, terms }) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Reason::Concurrency(holder)))
         }
     };
     match caller.identity {
@@ -262,7 +269,7 @@ fn accounts_of<'v>(
             add(all.scope, Holder::Anonymous, &all.terms)?;
         }
     }
-    // Of these, only such as are held to something: nothing else reads their books.
+    // Of these, only those that have limits: nothing else reads their counters.
     if let Some(model) =
         pool.and_then(|pool| view.policy.models.get(&pool.name)).filter(|model| !model.terms.is_empty())
     {
@@ -277,7 +284,7 @@ fn accounts_of<'v>(
     Ok(accounts)
 }
 
-/// What a request may come to.
+/// Returns the most that a request may use.
 fn demand_of(
     view: &View,
     caller: Caller<'_>,
@@ -321,7 +328,7 @@ fn written(body: &Body) -> Written {
     }
 }
 
-/// Whether the answer streams: Ollama's own API does unless told otherwise, all others only if told so.
+/// Returns whether the answer streams: Ollama's own API streams unless told otherwise, all others only if told so.
 pub fn streams(endpoint: Endpoint, body: &Body) -> bool {
     let asked = body.stream.as_ref().and_then(|stream| stream.value);
     match endpoint {

@@ -1,5 +1,5 @@
-//! The decision, pure: facts and the moment go in, a verdict comes out. No async, sockets, files, locks, logging, clock or
-//! environment below this folder; `tests/tidy` holds it to that.
+//! The decision, which is pure: facts and the moment go in, a verdict comes out. There is no async, socket, file, lock,
+//! logging, clock or environment below this folder; `tests/tidy` enforces that.
 
 pub mod answer;
 pub mod caller;

@@ -1,7 +1,7 @@
-//! The instant a decision is taken at, handed in by the caller: nothing below `decision/` reads a clock.
+//! The instant at which a decision is taken, supplied by the caller: nothing below `decision/` reads a clock.
 
-/// One instant on two clocks. Rates use the monotonic one, so that a stepped wall clock neither opens nor locks a limit;
-/// expiry dates use the wall clock, because that is what people write down.
+/// One instant on two clocks. Rates use the monotonic clock, so that a stepped wall clock neither opens nor locks a
+/// limit; expiry dates use the wall clock, because that is what people write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment {
     /// Nanoseconds since an arbitrary origin (process start); never goes back.
@@ -11,12 +11,12 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Nanoseconds passed since `earlier`; zero where `earlier` is later.
+    /// Returns the nanoseconds that have passed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Moment) -> u64 {
         self.mono_ns.saturating_sub(earlier.mono_ns)
     }
 
-    /// The same moment `ns` nanoseconds later on both clocks.
+    /// Returns the moment `ns` nanoseconds later on both clocks.
     pub fn plus_ns(self, ns: u64) -> Moment {
         Moment {
             mono_ns: self.mono_ns.saturating_add(ns),

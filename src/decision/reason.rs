@@ -1,19 +1,19 @@
-//! Why a request is refused ([`Reason`]) and what is told of it ([`Code`]): the one table from a reason to its status, public
-//! code and label.
+//! Why a request is refused ([`Reason`]) and what the client learns of it ([`Code`]): the one table from a reason to
+//! its status, public code and label.
 
 use crate::decision::caller::token::TokenFault;
 use crate::decision::plan::excess::Excess;
 use crate::decision::plan::limits::{Holder, Window};
 use crate::decision::request::body::BodyFault;
 
-/// Why a request was refused. Never told to the client.
+/// The reason for which a request was refused. The client never learns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// No credential header at all.
+    /// The request has no credential header at all.
     NoCredential,
-    /// More than one credential header, or one of them twice.
+    /// The request has more than one credential header, or one of them twice.
     SeveralCredentials,
-    /// A credential that cannot be one: wrong scheme, characters, length or checksum.
+    /// The credential cannot be one: wrong scheme, characters, length or checksum.
     MalformedCredential,
     /// No key has this digest.
     UnknownKey,
@@ -25,23 +25,24 @@ pub enum Reason {
     RevokedKey,
     /// Too many failed credentials came from this network; this one was not looked up.
     FailedCredentials,
-    /// An operator shut this key or user out for a time.
+    /// An operator blocked this key or user for a time.
     Blocked,
     /// The key names its users by a header that the proxy does not pass on.
     OnBehalfNotPassed,
-    /// The header that names the key's user stands twice, holds a comma, or cannot be a name.
+    /// The header that names the key's user occurs twice, contains a comma, or cannot be a name.
     OnBehalfAmbiguous,
     /// The key's team does not exist in the running configuration.
     UnknownTeam,
-    /// A token that no issuer's keys prove, or whose claims do not hold.
+    /// No issuer's keys prove the JWT, or its claims do not hold.
     Token(TokenFault),
     /// The key's plan does not exist in the running configuration.
     UnknownPlan,
     /// No endpoint has this method and path.
     UnknownRoute,
-    /// A path two servers could read in two ways: `%`, `//`, dot segment, `;`, `\`, control or non-ASCII byte, fragment.
+    /// Two servers could read the path in two ways: `%`, `//`, dot segment, `;`, `\`, control or non-ASCII byte,
+    /// fragment.
     UnsafePath,
-    /// The query names `model`, which servers and gateways rank differently against the body.
+    /// The query names `model`, to which servers and gateways give different precedence over the body.
     ModelInQuery,
     /// The endpoint's class is not among the plan's `routes`.
     RouteNotInPlan,
@@ -57,25 +58,25 @@ pub enum Reason {
     Body(BodyFault),
     /// The plan does not permit this option, or this value of it.
     OptionNotInPlan(&'static str),
-    /// An option is above the plan's bound.
+    /// An option is above the plan's limit.
     OverBound(Excess),
-    /// `Content-Encoding` other than identity.
+    /// The request has a `Content-Encoding` other than identity.
     Encoding,
     /// A request-rate limit of this holder is used up.
     RequestRate(Holder),
-    /// This holder has as many requests on their way as its plan allows.
+    /// This holder has as many requests in flight as its plan allows.
     Concurrency(Holder),
     /// The token rate of this holder is used up.
     TokenRate(Holder),
-    /// This holder has used its budget of a calendar window up.
+    /// This holder has used up its budget of a calendar window.
     Budget(Holder, Window),
-    /// The request alone may come to more tokens than a limit of this holder ever lets through.
+    /// The request alone may use more LLM tokens than a limit of this holder ever lets through.
     NeverFits {
-        /// Whose limit.
+        /// The holder of the limit.
         holder: Holder,
-        /// Tokens it may come to, weighted by the model's cost.
+        /// Most LLM tokens that the request may use, weighted by the model's cost.
         held: u64,
-        /// The limit.
+        /// The limit, in weighted LLM tokens.
         most: u64,
     },
     /// No server that has the model is up.
@@ -84,50 +85,50 @@ pub enum Reason {
     FleetUnknown,
     /// The verdict would have come after its deadline.
     DeadlineMissed,
-    /// The shared store is away, and nothing is granted without it (`on_store_down = "deny"`).
+    /// The shared store is unavailable, and nothing is granted without it (`on_store_down = "deny"`).
     StoreAway,
     /// The proxy's question lacked a fact that every inquiry must carry.
     MalformedInquiry,
-    /// Of low priority, while the expected wait is long.
+    /// The request has low priority, and the expected wait is long.
     Shed,
-    /// Every server that has the model is full; where the ingress can wait, it is told to.
+    /// Every server that has the model is full; if the ingress can wait, it is told to.
     Full,
-    /// As many wait as may, and this caller more than others.
+    /// As many requests wait as may, and this caller has more waiting than others.
     QueueFull,
     /// No server became free in time.
     QueueTimeout,
 }
 
-/// The public code of a refusal (`DESIGN.md`, Answers).
+/// The public code of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// 401
+    /// Status 401.
     InvalidApiKey,
-    /// 404
+    /// Status 404.
     ModelNotFound,
-    /// 404
+    /// Status 404.
     UnknownRoute,
-    /// 403
+    /// Status 403.
     NotPermitted,
-    /// 400
+    /// Status 400.
     ExceedsLimit,
-    /// 400
+    /// Status 400.
     InvalidBody,
-    /// 400
+    /// Status 400.
     AmbiguousBody,
-    /// 413
+    /// Status 413.
     BodyNotVisible,
-    /// 415
+    /// Status 415.
     UnsupportedEncoding,
-    /// 429
+    /// Status 429.
     RateLimitExceeded,
-    /// 429
+    /// Status 429.
     QuotaExceeded,
-    /// 429
+    /// Status 429.
     ConcurrencyExceeded,
-    /// 503
+    /// Status 503.
     NoServer,
-    /// 503
+    /// Status 503.
     Overloaded,
 }
 
@@ -150,7 +151,7 @@ impl Code {
         Code::Overloaded,
     ];
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Code::InvalidApiKey => "invalid_api_key",
@@ -170,7 +171,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status (RFC 9110 section 15, RFC 6585 for 429).
+    /// Returns the HTTP status (RFC 9110 section 15, RFC 6585 for 429).
     pub fn status(self) -> u16 {
         match self {
             Code::InvalidApiKey => 401,
@@ -186,9 +187,9 @@ impl Code {
 }
 
 impl Reason {
-    /// Whether a credential was presented that does not authenticate: what `[auth] failures` counts.
+    /// Returns whether the request had a credential that does not authenticate, as `[auth] failures` counts.
     pub fn is_failed_credential(&self) -> bool {
-        // That we lack an issuer's keys, or a plan for its user, is no guess of somebody's.
+        // If we lack an issuer's keys, or a plan for its user, nobody was guessing.
         if let Reason::Token(fault) = self {
             return !matches!(fault, TokenFault::NoKeys | TokenFault::UnknownKid | TokenFault::NoPlan);
         }
@@ -203,12 +204,12 @@ impl Reason {
         )
     }
 
-    /// Whether it is about tokens rather than requests.
+    /// Returns whether the reason is about LLM tokens rather than requests.
     pub fn is_about_tokens(&self) -> bool {
         matches!(self, Reason::TokenRate(_) | Reason::Budget(..) | Reason::NeverFits { .. })
     }
 
-    /// The option it is about, as it is written in a body: of a closed set.
+    /// Returns the option that is refused, as it is written in a body. The set is closed.
     pub fn option(&self) -> Option<&'static str> {
         match self {
             Reason::OptionNotInPlan(option) => Some(option),
@@ -217,7 +218,7 @@ impl Reason {
         }
     }
 
-    /// What the client is told for this reason.
+    /// Returns the code that the client learns for this reason.
     pub fn code(&self) -> Code {
         match self {
             Reason::NoCredential
@@ -263,7 +264,7 @@ impl Reason {
         }
     }
 
-    /// A short fixed name for the log and `explain`; a closed set, so it may also be a label.
+    /// Returns a short fixed name for the log and `explain`. The set is closed, so the name may also be a label.
     pub fn as_str(&self) -> &'static str {
         match self {
             Reason::NoCredential => "no_credential",

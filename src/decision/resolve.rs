@@ -1,7 +1,7 @@
-//! Step 4: the requested name → the pool the caller may use.
+//! Step 4: finds the pool for a model name, if the caller may use it.
 //!
-//! A model that does not exist and one outside the plan get the same answer, so that a caller cannot list what it may not
-//! use; the reason in the log tells them apart.
+//! A model that does not exist and one outside the plan get the same answer, so that a caller cannot list what it may
+//! not use; the reason in the log tells them apart.
 
 use super::reason::Reason;
 use super::verdict::Refusal;
@@ -11,6 +11,10 @@ use crate::decision::plan::policy::{Plan, PlanIndex};
 use crate::decision::request::name::{ModelName, NameBuffer};
 
 /// Finds the pool for a model name as the client wrote it.
+///
+/// # Errors
+/// [`Reason::ModelNotInPlan`] or [`Reason::UnknownModel`]; [`Reason::FleetUnknown`] if the plan permits the model and
+/// some server may yet turn out to have it.
 pub fn resolve<'v>(view: &'v View, plan: &Plan, index: PlanIndex, requested: &str) -> Result<&'v Pool, Refusal> {
     let mut buffer = NameBuffer::default();
     let canonical = buffer.canonical(requested);
@@ -27,7 +31,7 @@ pub fn resolve<'v>(view: &'v View, plan: &Plan, index: PlanIndex, requested: &st
     Err(Refusal { retry_after_s, model: Some(shown(requested)), ..Refusal::new(reason) })
 }
 
-/// A client's model name as an answer may repeat it: cut to a length, at a character.
+/// Returns a client's model name as an answer may repeat it: cut to a length, between two characters.
 fn shown(requested: &str) -> Box<str> {
     let end = (0..=requested.len().min(crate::decision::request::name::NAME_MAX))
         .rev()

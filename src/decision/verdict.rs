@@ -1,7 +1,8 @@
-//! What is decided: Grant, Answer or Refusal, and the one table from a refusal's reason to its status, public code and label.
+//! The result of a decision: Grant, Answer or Refusal.
 //!
-//! *Why* ([`Reason`]) and *what is told* ([`Code`]) are two enums, recorded together: the log names the reason, the client
-//! learns only the code. An unknown model and a model outside the plan differ in the first and not in the second.
+//! The reason ([`Reason`]) and what the client learns ([`Code`]) are two enums, recorded together: the log names the
+//! reason, the client learns only the code. An unknown model and a model outside the plan differ in the first and not
+//! in the second.
 
 use super::reason::{Code, Reason};
 use crate::decision::fleet::roster::Pool;
@@ -9,35 +10,36 @@ use crate::decision::plan::priority::Place;
 use crate::decision::plan::server::Server;
 use crate::decision::request::endpoint::Endpoint;
 
-/// The decision on one inquiry. Borrows from the View it was taken on.
+/// The decision on one inquiry. It borrows from the View on which it was taken.
 #[derive(Debug, Clone)]
 pub enum Verdict<'v> {
-    /// Let it through, to this server.
+    /// The request may pass, to this server.
     Allow(Grant<'v>),
     /// herdgate answers this request itself (catalog).
     Answer(Answer<'v>),
-    /// Do not let it through.
+    /// The request may not pass.
     Refuse(Refusal),
 }
 
-/// Permission to pass, and where to.
+/// Permission to pass, and the destination.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'v> {
     /// The chosen server.
     pub server: &'v Server,
-    /// Where the proxy sends the request should the first be unavailable to it.
+    /// The server to which the proxy sends the request if the first is unavailable to it.
     pub server2: Option<&'v Server>,
-    /// The pool that serves the model; absent where the ingress hides bodies.
+    /// The pool that serves the model; `None` if the ingress hides bodies.
     pub pool: Option<&'v Pool>,
-    /// Where the caller stands with its tightest request limit, after this request; absent without one.
+    /// The caller's standing with its tightest request limit, after this request; `None` without such a limit.
     pub requests: Option<Standing>,
-    /// Where it stands in the proxy's queue, should that server be full.
+    /// The request's place in the proxy's queue, if the server is full.
     pub place: Place,
-    /// Where the caller stands with its tightest token limit, in tokens, after this request; absent without one.
+    /// The caller's standing with its tightest token limit, in LLM tokens, after this request; `None` without such a
+    /// limit.
     pub tokens: Option<Standing>,
 }
 
-/// Where a caller stands with one limit.
+/// A caller's standing with one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// Most that may be taken at once (the burst).
@@ -48,46 +50,46 @@ pub struct Standing {
     pub reset_ns: u64,
 }
 
-/// A catalog answer: rendered by `catalog::render` on the same View.
+/// A catalog answer, rendered by `catalog::render` on the same View.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'v> {
-    /// Which catalog endpoint was asked.
+    /// The catalog endpoint asked for.
     pub endpoint: Endpoint,
-    /// The caller's plan: the catalog shows only what it may use. Index into the View's plans.
+    /// The caller's plan, as a position in the View's plans: the catalog shows only what it may use.
     pub plan: crate::decision::plan::policy::PlanIndex,
     /// The model asked for by `GET /v1/models/{id}`.
     pub pool: Option<&'v Pool>,
-    /// `HEAD`: headers and length only.
+    /// Whether the method is `HEAD`: the answer then has only headers and the length.
     pub head: bool,
 }
 
-/// A refusal: why, what is told, and when to come back.
+/// A refusal: the reason, what the client learns, and when to come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why, for the log.
+    /// The reason, for the log.
     pub reason: Reason,
     /// Whole seconds after which a retry may succeed; only on 429 and 503.
     pub retry_after_s: Option<u64>,
-    /// Where the caller stands with the request rate that refused it; only on 429.
+    /// The caller's standing with the request rate that refused it; only on 429.
     pub standing: Option<Standing>,
-    /// Where the caller stands with the token rate or budget that refused it; only on 429.
+    /// The caller's standing with the token rate or budget that refused it, in LLM tokens; only on 429.
     pub tokens: Option<Standing>,
-    /// The model as the client wrote it (decoded, at most 256 bytes), where the public message names it.
+    /// The model as the client wrote it (decoded, at most 256 bytes), if the public message names it.
     pub model: Option<Box<str>>,
 }
 
 impl Refusal {
-    /// A refusal without a time to come back.
+    /// Returns a refusal without a time to come back.
     pub fn new(reason: Reason) -> Refusal {
         Refusal { reason, retry_after_s: None, standing: None, tokens: None, model: None }
     }
 
-    /// The public code.
+    /// Returns the public code.
     pub fn code(&self) -> Code {
         self.reason.code()
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         self.code().status()
     }

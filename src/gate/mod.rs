@@ -14,7 +14,7 @@ mod shared_store;
 pub mod state;
 pub mod wait;
 
-pub use case::{Decided, Question};
+pub use case::{DEADLINE_NS, Decided, Question};
 pub use id::{DecisionId, Ticket};
 pub use settle::Settled;
 pub use shared_store::{ForeignLine, Sharing};

@@ -1,4 +1,5 @@
-//! The catalog: what the fleet offers a caller, in Ollama's and OpenAI's form, filtered to what its plan may use.
+//! The catalog: what the fleet offers a caller, in Ollama's and OpenAI's form, filtered to what the caller's plan may
+//! use.
 
 use super::dialect::push_json_string;
 use crate::decision::fleet::roster::Pool;
@@ -14,15 +15,15 @@ use std::fmt::Write;
 /// A rendered catalog answer, always with status 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// `Content-Type`
+    /// The value of `Content-Type`.
     pub content_type: &'static str,
-    /// The body; an answer to HEAD sends only its length.
+    /// The body. An answer to `HEAD` sends only its length.
     pub body: String,
     /// Whether the request was `HEAD`.
     pub head: bool,
 }
 
-/// Renders an answer on the view it was decided on.
+/// Renders an answer on the view on which it was decided.
 pub fn render(view: &View, answer: &Answer<'_>) -> Rendered {
     let (content_type, body) = match answer.endpoint {
         Endpoint::Root => ("text/plain; charset=utf-8", "Ollama is running".to_owned()),
@@ -39,7 +40,7 @@ fn visible(view: &View, plan: PlanIndex) -> impl Iterator<Item = &Pool> {
     view.roster.pools.iter().filter(move |pool| pool.permits(plan))
 }
 
-/// Ollama `api/types.go`, `ListResponse`.
+/// Renders `ListResponse` of Ollama `api/types.go`.
 fn tags(view: &View, plan: PlanIndex) -> String {
     let mut out = String::from("{\"models\":[");
     for (position, pool) in visible(view, plan).enumerate() {
@@ -66,11 +67,11 @@ fn tags(view: &View, plan: PlanIndex) -> String {
     out
 }
 
-/// Ollama's `ModelDetails` with nothing known: its clients expect every member.
+/// Ollama's `ModelDetails` when nothing is known: its clients expect every member.
 const NO_DETAILS: &str = "{\"parent_model\":\"\",\"format\":\"\",\"family\":\"\",\"families\":null,\"parameter_size\":\"\",\"quantization_level\":\"\"}";
 
-/// Ollama `api/types.go`, `ProcessResponse`: the union of live servers; of a model loaded on several, the entry that stays
-/// loaded longest.
+/// Renders `ProcessResponse` of Ollama `api/types.go`: the union of live servers. Of a model loaded on several, it
+/// lists the entry that stays loaded longest.
 fn ps(view: &View, plan: PlanIndex) -> String {
     let mut loaded: BTreeMap<&ModelName, &LoadedModel> = BTreeMap::new();
     let live = view.fleet.servers.values().filter(|server| server.state.is_live());
@@ -99,7 +100,7 @@ fn ps(view: &View, plan: PlanIndex) -> String {
     out
 }
 
-/// The lowest version among live servers, because clients switch features on by it.
+/// Renders the lowest version among live servers, because clients enable features by it.
 fn version(view: &View) -> String {
     let numbers =
         |version: &str| -> Vec<u64> { version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect() };
@@ -126,7 +127,7 @@ fn v1_models(view: &View, plan: PlanIndex) -> String {
     out
 }
 
-/// OpenAI's model object.
+/// Renders OpenAI's model object.
 fn v1_model(pool: &Pool) -> String {
     let mut out = String::from("{\"id\":");
     push_json_string(&mut out, &pool.listed.listed);

@@ -1,5 +1,5 @@
-//! What a refusal says, in the dialect of its route: one line of JSON, control characters escaped, never a secret or an
-//! address.
+//! The text of a refusal, in the dialect of its route: one line of JSON, with control characters escaped, and never a
+//! secret or an address.
 
 use crate::decision::plan::excess::{Asked, Excess, Unit};
 use crate::decision::plan::limits::Window;
@@ -8,7 +8,7 @@ use crate::decision::request::endpoint::Dialect;
 use crate::decision::verdict::Refusal;
 use std::fmt::Write;
 
-/// The JSON body of a refusal.
+/// Returns the JSON body of a refusal.
 ///
 /// One line without raw control characters or DEL: HAProxy 2.6 rewrites such bytes in `lf-string`.
 pub fn refusal_body(refusal: &Refusal, dialect: Dialect) -> String {
@@ -40,7 +40,7 @@ pub fn refusal_body(refusal: &Refusal, dialect: Dialect) -> String {
     body
 }
 
-/// What people are told. The same for every reason that must not be told apart.
+/// Returns the text for people. It is the same for all reasons that a client must not tell apart.
 fn message(refusal: &Refusal, dialect: Dialect) -> String {
     let model = refusal.model.as_deref().unwrap_or("");
     match refusal.code() {
@@ -127,7 +127,7 @@ fn excess_message(excess: &Excess) -> String {
     }
 }
 
-/// OpenAI's `error.type` for a code, as its API documents and returns it.
+/// Returns OpenAI's `error.type` for a reason, as its API documents and returns it.
 fn openai_type(reason: &Reason) -> &'static str {
     match reason.code() {
         Code::NotPermitted => "permission_error",
@@ -146,7 +146,7 @@ fn openai_type(reason: &Reason) -> &'static str {
     }
 }
 
-/// Anthropic's `error.type` (its API reference, "Errors": a closed set that its SDK switches on).
+/// Returns Anthropic's `error.type` (its API reference, "Errors": a closed set on which its SDK switches).
 fn anthropic_type(code: Code) -> &'static str {
     match code {
         Code::InvalidApiKey => "authentication_error",

@@ -1,4 +1,4 @@
-//! What clients read: refusals in three dialects, the catalog, and when limits are whole again.
+//! What clients read: refusals in three dialects, the catalog, and the time until limits are full again.
 
 pub mod catalog;
 pub mod dialect;

@@ -1,11 +1,11 @@
-//! How long until a limit is whole again, as OpenAI's `x-ratelimit-reset-*` headers write it: Go's `time.Duration`.
+//! The time until a limit is full again, as OpenAI's `x-ratelimit-reset-*` headers write it: Go's `time.Duration`.
 //!
-//! `6m0s`, `1.5s`, `20ms` (Go, `time.Duration.String`; OpenAI, rate limit headers). Clients parse exactly this form. Rounded
-//! up to whole milliseconds, so that a client that comes back then is not too early.
+//! Examples are `6m0s`, `1.5s`, `20ms` (Go, `time.Duration.String`; OpenAI, rate limit headers). Clients parse exactly
+//! this form. It is rounded up to whole milliseconds, so that a client that comes back then is not too early.
 
 use std::fmt::Write;
 
-/// Most bytes a span takes: `u64::MAX` nanoseconds are `5124095h34m33.71s`.
+/// Longest span, in bytes: `u64::MAX` nanoseconds are `5124095h34m33.71s`.
 const LEN_MAX: usize = 24;
 
 /// A written span, on the stack.
@@ -20,12 +20,12 @@ impl Reset {
     pub fn new(ns: u64) -> Reset {
         let mut text = Reset { bytes: [0; LEN_MAX], len: 0 };
         let ms = ns.div_ceil(1_000_000);
-        // LEN_MAX holds the longest span, so writing cannot fail.
+        // LEN_MAX is enough for the longest span, so writing cannot fail.
         let _ = text.span(ms);
         text
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         self.bytes.get(..self.len).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("")
     }

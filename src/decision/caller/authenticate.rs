@@ -1,10 +1,11 @@
-//! Step 2: who is calling.
+//! Step 2: finds out who is calling.
 //!
-//! Scheme. Exactly one credential header, exactly once: `Authorization: Bearer`, `x-api-key` or `api-key`. Two credentials
-//! are refused and never chosen between, because the proxy, herdgate and a server could each choose another one. What is
-//! presented is hashed and looked up (see `keyset`); unknown, expired and revoked keys take the same path and get the same
-//! answer. Only who presents nothing at all can be anonymous: a wrong key is never taken for none. Where issuers are
-//! configured, what has the shape of a token goes to them (see `token`) and to the keys never.
+//! Scheme. A request has exactly one credential header, exactly once: `Authorization: Bearer`, `x-api-key` or
+//! `api-key`. Two credentials are refused and never chosen between, because the proxy, herdgate and a server could each
+//! choose another one. The credential is hashed and looked up (see `keyset`); unknown, expired and revoked API keys
+//! take the same path and get the same answer. Only a request without any credential can be anonymous: a wrong key is
+//! never treated as no key. If issuers are configured, a credential that has the shape of a JWT is judged by them alone
+//! (see `token`), never by the API keys.
 
 use super::keyset::Key;
 use super::network::Network;
@@ -23,56 +24,56 @@ use nom::bytes::complete::{tag_no_case, take_while, take_while1};
 use nom::character::complete::char;
 use nom::combinator::{all_consuming, recognize};
 
-/// Longest credential looked at, in bytes. JWTs of large identity providers reach a few KiB.
+/// Longest credential that is examined, in bytes. JWTs of large identity providers reach a few KiB.
 pub const CREDENTIAL_MAX: usize = 8 * 1024;
 
-/// Who is calling, and on which plan.
+/// An identified caller and its plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'v> {
-    /// The key's name, the issuer of its token, or `anonymous`.
+    /// The API key's name, the issuer of its JWT, or `anonymous`.
     pub name: &'v str,
-    /// Its plan: what it may do.
+    /// The plan that says what the caller may do.
     pub plan: &'v Plan,
-    /// The plan's position.
+    /// The position of the plan in the policy.
     pub plan_index: PlanIndex,
-    /// The plan to whose limits it is held: its own, unless its key is raised.
+    /// The plan whose limits apply to the caller: its own, unless its key has a temporary plan (`key raise`).
     pub held_to: &'v Plan,
-    /// Its books.
+    /// The scope under which its usage is counted.
     pub scope: Scope,
-    /// By what it is known, and what else limits it.
+    /// The evidence of its identity, and what else limits it.
     pub identity: Identity<'v>,
 }
 
-/// What a caller is known by.
+/// The evidence by which a caller is identified.
 #[derive(Debug, Clone, Copy)]
 pub enum Identity<'v> {
-    /// A key.
+    /// An API key.
     Key {
         /// The key.
         key: &'v Key,
-        /// Which of its secrets.
+        /// Which of the key's secrets was presented: [`Digest::fingerprint`](super::keyset::Digest::fingerprint).
         fingerprint: u64,
-        /// The team it belongs to, and the plan whose limits the team shares.
+        /// The team to which the key belongs, and the plan whose limits the team shares.
         team: Option<(&'v Team, &'v Plan)>,
-        /// The user it asks for, and the plan whose limits hold for each user.
+        /// The user on whose behalf the key asks, and the plan whose limits apply to each user.
         user: Option<(User, &'v Plan)>,
     },
-    /// A proven token; whose, is said by [`token::User`].
+    /// A proven JWT; [`token::User`] says whose it is.
     Token {
         /// The team that its claims lead to, and the plan whose limits the team shares.
         team: Option<(&'v Team, &'v Plan)>,
     },
-    /// Its network only.
+    /// The network of the client only.
     Anonymous(&'v Anonymous),
 }
 
 impl Caller<'_> {
-    /// The plan to whose limits its key is raised.
+    /// Returns the temporary plan whose limits apply to the caller's key, if it has one.
     pub fn raised(&self) -> Option<&Plan> {
         (!std::ptr::eq(self.held_to, self.plan)).then_some(self.held_to)
     }
 
-    /// The user it asks for.
+    /// Returns the user on whose behalf the caller's key asks.
     pub fn user(&self) -> Option<User> {
         match self.identity {
             Identity::Key { user, .. } => user.map(|(user, _)| user),
@@ -80,7 +81,7 @@ impl Caller<'_> {
         }
     }
 
-    /// The team it belongs to.
+    /// Returns the team to which the caller belongs.
     pub fn team(&self) -> Option<&Team> {
         match self.identity {
             Identity::Key { team, .. } | Identity::Token { team } => team.map(|(team, _)| team),
@@ -89,12 +90,12 @@ impl Caller<'_> {
     }
 }
 
-/// Nobody was found who may call.
+/// A refusal: no caller was found who may call.
 #[derive(Debug, Clone)]
 pub struct Turned<'v> {
-    /// Why.
+    /// The reason for the refusal.
     pub reason: Reason,
-    /// The key it was, where it is known: for the log, which says whose key is used after its end.
+    /// The key, if it is known: the log says whose key was used after its end.
     pub key: Option<&'v Key>,
 }
 
@@ -104,7 +105,11 @@ impl From<Reason> for Turned<'_> {
     }
 }
 
-/// Finds the caller, and the user that its token names.
+/// Finds the caller, and the user that its JWT names.
+///
+/// # Errors
+/// A [`Turned`] with the reason, if the credential is missing, malformed, ambiguous or unknown, or its owner may not
+/// call now.
 pub fn authenticate<'v>(
     view: &'v View,
     inquiry: &Inquiry<'_>,
@@ -126,7 +131,7 @@ pub fn authenticate<'v>(
     }
 }
 
-/// The caller of a proven token.
+/// Returns the caller of a proven JWT.
 fn token_caller<'v>(view: &'v View, user: &token::User, now: Moment) -> Result<Caller<'v>, Reason> {
     let plan_index = user.token.plan;
     let issuer = view.policy.issuers.get(usize::from(user.token.issuer)).ok_or(Reason::Token(TokenFault::NoPlan))?;
@@ -145,7 +150,7 @@ fn token_caller<'v>(view: &'v View, user: &token::User, now: Moment) -> Result<C
     Ok(Caller { name: &issuer.name, plan, plan_index, held_to: plan, scope: user.scope, identity })
 }
 
-/// The caller that a known key is, if it may call now.
+/// Returns the caller to whom a known key belongs, if the key may call now.
 fn admitted<'v>(
     view: &'v View,
     key: &'v Key,
@@ -181,7 +186,7 @@ fn admitted<'v>(
                 return Err(Reason::Blocked);
             }
             let (_, plan) = view.plan_at(behalf.plan).ok_or(Reason::UnknownPlan)?;
-            // No name is a name of its own, which a client cannot write.
+            // An absent name is a user of its own, whose name no client can write.
             let shared = Scope::of_user(key.scope, &[]);
             let scope = if name.is_empty() { shared } else { Scope::of_user(key.scope, name.as_bytes()) };
             Some((User { key: key.scope, scope, shared }, plan))
@@ -197,7 +202,8 @@ fn admitted<'v>(
     })
 }
 
-/// Who presents no credential at all is known by its network, where the configuration has a plan for that.
+/// Returns the caller of a request without any credential, which is identified by its network, if the configuration has
+/// a plan for that.
 fn anonymous<'v>(view: &'v View, inquiry: &Inquiry<'_>) -> Result<Caller<'v>, Reason> {
     let all = view.policy.anonymous.as_ref().ok_or(Reason::NoCredential)?;
     let plan = view.plan(all.plan).ok_or(Reason::UnknownPlan)?;
@@ -206,7 +212,7 @@ fn anonymous<'v>(view: &'v View, inquiry: &Inquiry<'_>) -> Result<Caller<'v>, Re
     Ok(Caller { name: "anonymous", plan, plan_index: all.plan, held_to: plan, scope, identity })
 }
 
-/// The one credential of a request.
+/// Returns the one credential of a request.
 fn credential<'a>(inquiry: &Inquiry<'a>) -> Result<&'a [u8], Reason> {
     let fields = [inquiry.authorization, inquiry.x_api_key, inquiry.api_key];
     let mut present = fields.iter().filter(|field| field.is_present());
@@ -222,13 +228,14 @@ fn credential<'a>(inquiry: &Inquiry<'a>) -> Result<&'a [u8], Reason> {
     parsed.map(|(_, token)| token).map_err(|_| Reason::MalformedCredential)
 }
 
-/// `Bearer` SP b64token (RFC 6750 section 2.1), the scheme in any case (RFC 9110 section 11.1), exactly one space.
+/// Parses `Bearer` SP b64token (RFC 6750 section 2.1), with the scheme in any case (RFC 9110 section 11.1) and exactly
+/// one space.
 fn bearer(value: &[u8]) -> IResult<&[u8], &[u8]> {
     let (token, _) = (tag_no_case("Bearer"), char(' ')).parse(value)?;
     all_consuming(b64token).parse(token)
 }
 
-/// b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
+/// Parses b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
 fn b64token(value: &[u8]) -> IResult<&[u8], &[u8]> {
     let symbol = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
     recognize((take_while1(symbol), take_while(|byte| byte == b'='))).parse(value)
@@ -239,7 +246,7 @@ mod tests {
     use super::*;
     use crate::decision::inquiry::{BodyShown, OnBehalf};
 
-    /// What three credential headers (each a list of values) come to: the token, or why not.
+    /// Checks what three credential headers (each a list of values) yield: the credential, or the reason for a refusal.
     fn check(authorization: &[&[u8]], x_api_key: &[&[u8]], api_key: &[&[u8]], expected: Result<&str, Reason>) {
         let field = |values: &[&'static [u8]]| Field {
             value: values.last().copied(),

@@ -1,4 +1,5 @@
-//! Callers an operator has shut out for a time (`herdgate block`). Held in memory, bounded, and over by themselves.
+//! Callers whom an operator blocks for a time (`herdgate block`). Blocks are kept in memory, are bounded in number, and
+//! end by themselves.
 
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Scope;
@@ -7,20 +8,20 @@ use std::collections::HashMap;
 /// Most blocks at once.
 pub const BLOCKS_MAX: usize = 10_000;
 
-/// Longest block, in seconds: what is to last longer is a matter of the key file.
+/// Longest block, in seconds: 30 days. A longer exclusion belongs in the key file.
 pub const BLOCK_MAX_S: u64 = 30 * 86_400;
 
-/// Who is shut out.
+/// The kind of caller that is blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// Every secret of a key's name.
+    /// A key, with every secret under its name.
     Key,
     /// A user on whose behalf keys ask, whatever the key.
     User,
 }
 
 impl Kind {
-    /// The word on the command line.
+    /// Returns the word on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Key => "key",
@@ -28,12 +29,12 @@ impl Kind {
         }
     }
 
-    /// The kind that this word means.
+    /// Returns the kind that this word means.
     pub fn parse(word: &str) -> Option<Kind> {
         [Kind::Key, Kind::User].into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// What `name` is looked up by. Of users, the name is as [`super::on_behalf::Name`] writes it.
+    /// Returns the scope by which `name` is looked up. The name of a user is as [`super::on_behalf::Name`] writes it.
     fn scope(self, name: &[u8]) -> Scope {
         match self {
             Kind::Key => Scope::of("key", name),
@@ -42,18 +43,18 @@ impl Kind {
     }
 }
 
-/// One block.
+/// A block of one caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// Key or user.
+    /// Whether a key or a user is blocked.
     pub kind: Kind,
-    /// Its name.
+    /// The name of the key or user.
     pub name: Box<str>,
-    /// When it ends. Decisions go by the monotonic clock, people by the other.
+    /// The end of the block. Decisions use its monotonic clock, people read its wall clock.
     pub until: Moment,
 }
 
-/// All blocks. Immutable: a change makes another.
+/// All blocks. Immutable: a change makes a new value.
 #[derive(Debug, Clone, Default)]
 pub struct Blocks {
     held: HashMap<Scope, Block>,
@@ -61,12 +62,12 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Whether the key of these books is shut out.
+    /// Returns whether the key with this scope is blocked.
     pub fn holds_key(&self, scope: Scope, now: Moment) -> bool {
         !self.held.is_empty() && self.holds(scope, now)
     }
 
-    /// Whether the user of this name is shut out.
+    /// Returns whether the user of this name is blocked.
     pub fn holds_user(&self, name: &[u8], now: Moment) -> bool {
         self.users > 0 && self.holds(Kind::User.scope(name), now)
     }
@@ -75,7 +76,8 @@ impl Blocks {
         self.held.get(&scope).is_some_and(|block| now.mono_ns < block.until.mono_ns)
     }
 
-    /// With one more, or another end for one that is there. `None` past [`BLOCKS_MAX`].
+    /// Returns these blocks with one more, or with another end for a block that exists. `None` if there would be more
+    /// than [`BLOCKS_MAX`].
     pub fn with(&self, block: Block, now: Moment) -> Option<Blocks> {
         let mut next = self.live(now);
         let scope = block.kind.scope(block.name.as_bytes());
@@ -86,14 +88,14 @@ impl Blocks {
         Some(next.counted())
     }
 
-    /// Without one. `None` where there is no such block.
+    /// Returns these blocks without one. `None` if there is no such block.
     pub fn without(&self, kind: Kind, name: &str, now: Moment) -> Option<Blocks> {
         let mut next = self.live(now);
         next.held.remove(&kind.scope(name.as_bytes()))?;
         Some(next.counted())
     }
 
-    /// Those that have not ended, the next to end first.
+    /// Returns the blocks that have not ended, the next to end first.
     pub fn list(&self, now: Moment) -> Vec<&Block> {
         let mut live: Vec<&Block> = self.held.values().filter(|block| now.mono_ns < block.until.mono_ns).collect();
         live.sort_by_key(|block| (block.until.mono_ns, block.kind, block.name.clone()));

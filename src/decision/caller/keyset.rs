@@ -1,13 +1,15 @@
-//! The API keys a decision reads: digests only, never a secret.
+//! The API keys that a decision reads: digests only, never a secret.
 //!
-//! Scheme. A key is 256 random bits, so its SHA-256 digest cannot be reversed or guessed and needs no slow hash (argon2
-//! would only hand an attacker a CPU bomb a request). What is presented is hashed and looked up by digest; an attacker
-//! cannot steer a digest, so the time a look-up takes tells nothing of use. A digest presented as a credential is hashed
-//! like anything else and therefore never authenticates (LiteLLM GHSA-69x8-hrgq-fjj8).
+//! Scheme. An API key is 256 random bits, so its SHA-256 digest cannot be reversed or guessed and needs no slow hash
+//! (argon2 would only give an attacker an expensive computation on every request). The credential is hashed and looked
+//! up by digest; an attacker cannot steer a digest, so the duration of a look-up tells nothing of use. A digest
+//! presented as a credential is hashed like anything else and therefore never authenticates (LiteLLM
+//! GHSA-69x8-hrgq-fjj8).
 //!
-//! Secrets from elsewhere may be guessable, and whoever reads the file could try guesses against plain digests. With a
-//! pepper, which is kept in a file of its own, what is kept is HMAC-SHA-256 under it: the key file alone can then be tried
-//! against nothing. Digests made before there was a pepper stay valid, so both are looked up.
+//! Secrets from elsewhere may be guessable, and an attacker who reads the file could test guesses against plain
+//! digests. With a pepper, which is kept in a file of its own, the key file stores HMAC-SHA-256 under that pepper:
+//! guesses cannot be tested against the key file alone. Digests made before there was a pepper stay valid, so both
+//! kinds are looked up.
 
 use crate::decision::plan::limits::Scope;
 use hmac::{Hmac, KeyInit, Mac};
@@ -17,7 +19,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroI64;
 use std::sync::Arc;
 
-/// SHA-256 of a presented secret, or its HMAC under the pepper.
+/// The SHA-256 of a secret, or its HMAC under the pepper.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest(pub [u8; 32]);
 
@@ -36,12 +38,12 @@ impl std::fmt::Debug for Digest {
 }
 
 impl Digest {
-    /// The SHA-256 of a secret.
+    /// Returns the SHA-256 of a secret.
     pub fn of(secret: &[u8]) -> Digest {
         Digest(Sha256::digest(secret).into())
     }
 
-    /// Its first 64 bits: what tells secrets apart where the digest itself must not stand.
+    /// Returns the first 64 bits, which tell secrets apart where the digest itself must not appear.
     pub fn fingerprint(&self) -> u64 {
         let mut head = [0; 8];
         head.copy_from_slice(&self.0[..8]);
@@ -49,14 +51,15 @@ impl Digest {
     }
 }
 
-/// What digests are keyed with (`[keys] pepper_file`).
+/// The key of the HMAC by which secrets are stored (`[keys] pepper_file`).
 #[derive(Clone)]
 pub struct Pepper(Hmac<Sha256>);
 
 impl Pepper {
-    /// A pepper of these bytes.
+    /// Creates a pepper from these bytes.
     pub fn new(bytes: &[u8]) -> Pepper {
-        // A key longer than a block is its digest, a shorter one padded with zeroes (RFC 2104 section 2).
+        // A key longer than a block is replaced by its digest, a shorter one is padded with zeroes (RFC 2104 section
+        // 2).
         let mut block = [0; 64];
         match block.get_mut(..bytes.len()) {
             Some(head) => head.copy_from_slice(bytes),
@@ -65,7 +68,7 @@ impl Pepper {
         Pepper(<Hmac<Sha256> as KeyInit>::new(&block.into()))
     }
 
-    /// The HMAC-SHA-256 of a secret.
+    /// Returns the HMAC-SHA-256 of a secret.
     pub fn digest(&self, secret: &[u8]) -> Digest {
         let mut mac = self.0.clone();
         mac.update(secret);
@@ -79,34 +82,34 @@ impl std::fmt::Debug for Pepper {
     }
 }
 
-/// One secret of a key. Secrets of one name are one identity: they share books, plan, team and users.
+/// One secret of an API key. Secrets of one name are one identity: they share usage, plan, team and users.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// The name it was made under; the caller's name in log and books.
+    /// The name under which the key was made; it is the caller's name in the log and in usage.
     pub name: Box<str>,
-    /// Its plan: position in [`KeySet::plans`].
+    /// The key's plan: a position in [`KeySet::plans`].
     pub plan: u16,
-    /// Its team: position in [`KeySet::teams`].
+    /// The key's team: a position in [`KeySet::teams`].
     pub team: Option<u16>,
-    /// Milliseconds since 1970 before which it does not authenticate yet.
+    /// Milliseconds since 1970 before which the secret does not authenticate yet.
     pub not_before_unix_ms: Option<UnixMs>,
-    /// Milliseconds since 1970 from which it no longer authenticates.
+    /// Milliseconds since 1970 from which the secret no longer authenticates.
     pub expires_unix_ms: Option<UnixMs>,
-    /// Revoked keys stay in the file so that the log can tell them from unknown ones.
+    /// Whether the secret is revoked. Revoked keys stay in the file so that the log can tell them from unknown ones.
     pub revoked: bool,
-    /// The books of this identity.
+    /// The scope under which the usage of this identity is counted.
     pub scope: Scope,
-    /// Where the key asks for others: by which header it names them. Few keys have it.
+    /// How the key names its users, if it asks on behalf of others. Few keys do.
     pub on_behalf: Option<Box<Behalf>>,
 }
 
-/// Milliseconds since 1970, in so many bytes that an absent one takes no more: there may be 100,000 keys, three times over
+/// Milliseconds since 1970, in a form whose `Option` takes no more bytes: there may be 100,000 keys, three times over
 /// during a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMs(NonZeroI64);
 
 impl UnixMs {
-    /// The first millisecond of 1970 counts as the one before.
+    /// Creates a time. 0, the first millisecond of 1970, is stored as the one before it.
     pub fn new(ms: i64) -> UnixMs {
         const BEFORE: NonZeroI64 = match NonZeroI64::new(-1) {
             Some(before) => before,
@@ -115,7 +118,7 @@ impl UnixMs {
         UnixMs(NonZeroI64::new(ms).unwrap_or(BEFORE))
     }
 
-    /// The number.
+    /// Returns the number of milliseconds since 1970.
     pub fn get(self) -> i64 {
         self.0.get()
     }
@@ -127,23 +130,23 @@ impl From<i64> for UnixMs {
     }
 }
 
-/// A secret that is not as it was.
+/// A change of one secret between two sets of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change<'k> {
-    /// The key's name.
+    /// The name of the key.
     pub name: &'k str,
-    /// `added`, `removed`, `revoked`, `raised`, `raise ended` or `changed`.
+    /// The kind of change: `added`, `removed`, `revoked`, `raised`, `raise ended` or `changed`.
     pub what: &'static str,
-    /// The plan whose limits hold for it now, and until when (milliseconds since 1970), where it is raised.
+    /// The temporary plan whose limits apply to the key now, and its end (milliseconds since 1970), if it has one.
     pub raised: Option<(&'k str, i64)>,
 }
 
-/// How a set of keys differs from another.
+/// The differences between two sets of keys.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Changes<'k> {
-    /// The first of them, in the order of the file; what was removed comes last.
+    /// The first changes, in the order of the file; removed secrets come last.
     pub first: Vec<Change<'k>>,
-    /// How many there are.
+    /// The number of all changes.
     pub total: usize,
 }
 
@@ -171,7 +174,8 @@ impl What {
 }
 
 impl Key {
-    /// Whether nothing of its own is different; names of plans and teams are looked up in each one's own set.
+    /// Returns whether both keys are the same in all that is their own. Names of plans and teams are looked up in each
+    /// key's own set.
     fn is_as(&self, other: &Key, ours: &KeySet, theirs: &KeySet) -> bool {
         let plan = |set: &'_ KeySet, plan: u16| set.plans.get(usize::from(plan)).cloned();
         let team = |set: &'_ KeySet, team: Option<u16>| set.teams.get(usize::from(team?)).cloned();
@@ -186,21 +190,21 @@ impl Key {
     }
 }
 
-/// How a key names its users.
+/// The way in which a key names its users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behalf {
-    /// The header, in lower case.
+    /// The name of the header, in lower case.
     pub header: Box<str>,
-    /// The plan whose request rates and concurrency hold for each user: position in [`KeySet::plans`].
+    /// The plan whose request rates and concurrency apply to each user: a position in [`KeySet::plans`].
     pub plan: u16,
 }
 
-/// The limits of another plan in place of those of a key's own, for a time.
+/// A temporary plan (`key raise`): for a time the limits of another plan replace those of the key's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raised {
-    /// The plan whose limits hold: position in [`KeySet::plans`].
+    /// The plan whose limits apply: a position in [`KeySet::plans`].
     pub plan: u16,
-    /// Milliseconds since 1970 from which the key's own hold again.
+    /// Milliseconds since 1970 from which the limits of the key's own plan apply again.
     pub until_unix_ms: i64,
 }
 
@@ -211,13 +215,13 @@ pub struct KeySet {
     by_digest: HashMap<Digest, u32, BuildHasherDefault<DigestHasher>>,
     plans: Vec<Arc<str>>,
     teams: Vec<Arc<str>>,
-    /// Beside the keys, of which there may be very many, because few are raised at once.
+    /// Kept apart from the keys, of which there may be very many, because few have a temporary plan at once.
     raised: HashMap<Scope, Raised>,
     pepper: Option<Pepper>,
 }
 
 impl KeySet {
-    /// An empty set with room for `capacity` keys.
+    /// Creates an empty set with room for `capacity` keys.
     pub fn with_capacity(capacity: usize) -> KeySet {
         KeySet {
             keys: Vec::with_capacity(capacity),
@@ -229,12 +233,12 @@ impl KeySet {
         }
     }
 
-    /// The same with digests keyed by `pepper` among it.
+    /// Returns the same set, in which digests may also be keyed by `pepper`.
     pub fn with_pepper(self, pepper: Option<Pepper>) -> KeySet {
         KeySet { pepper, ..self }
     }
 
-    /// Adds a key under the digest of its secret. False, and nothing added, where the digest is there already.
+    /// Adds a key under the digest of its secret. Returns false, and adds nothing, if the digest is already present.
     pub fn insert(&mut self, digest: Digest, key: Key) -> bool {
         let Ok(position) = u32::try_from(self.keys.len()) else { return false };
         match self.by_digest.entry(digest) {
@@ -247,12 +251,12 @@ impl KeySet {
         }
     }
 
-    /// Has the limits of another plan hold for a key. False, and nothing changed, where it is raised otherwise already.
+    /// Gives a key a temporary plan. Returns false, and changes nothing, if the key already has a different one.
     pub fn raise(&mut self, key: Scope, raised: Raised) -> bool {
         *self.raised.entry(key).or_insert(raised) == raised
     }
 
-    /// How a key is raised now.
+    /// Returns the temporary plan of a key, if it has one now.
     pub fn raised(&self, key: Scope, now_unix_ms: i64) -> Option<Raised> {
         if self.raised.is_empty() {
             return None;
@@ -260,42 +264,43 @@ impl KeySet {
         self.raised.get(&key).copied().filter(|raised| now_unix_ms < raised.until_unix_ms)
     }
 
-    /// The name of the plan by which a key is raised, and until when, over or not.
+    /// Returns the name of the key's temporary plan and its end in milliseconds since 1970, whether or not that has
+    /// passed.
     fn raise_of(&self, key: &Key) -> Option<(&str, i64)> {
         let raised = self.raised.get(&key.scope)?;
         Some((self.plans.get(usize::from(raised.plan))?, raised.until_unix_ms))
     }
 
-    /// The position of a plan's name in [`KeySet::plans`], added where it is new. `None` past 65,536 plans.
+    /// Returns the position of a plan's name in [`KeySet::plans`], adding it if it is new. `None` past 65,536 plans.
     pub fn intern_plan(&mut self, name: &str) -> Option<u16> {
         intern(&mut self.plans, name)
     }
 
-    /// The position of a team's name in [`KeySet::teams`], added where it is new. `None` past 65,536 teams.
+    /// Returns the position of a team's name in [`KeySet::teams`], adding it if it is new. `None` past 65,536 teams.
     pub fn intern_team(&mut self, name: &str) -> Option<u16> {
         intern(&mut self.teams, name)
     }
 
-    /// The key a presented secret belongs to, and [`Digest::fingerprint`] of the secret.
+    /// Returns the key to which a secret belongs, and the [`Digest::fingerprint`] of the secret.
     pub fn find(&self, secret: &[u8]) -> Option<(&Key, u64)> {
         let look = |digest: Digest| Some((self.get(&digest)?, digest.fingerprint()));
         let peppered = self.pepper.as_ref().and_then(|pepper| look(pepper.digest(secret)));
         peppered.or_else(|| look(Digest::of(secret)))
     }
 
-    /// The fingerprints of all secrets.
+    /// Returns the fingerprints of all secrets.
     pub fn fingerprints(&self) -> impl Iterator<Item = u64> {
         self.by_digest.keys().map(Digest::fingerprint)
     }
 
-    /// The key whose secret has this digest.
+    /// Returns the key whose secret has this digest.
     pub fn get(&self, digest: &Digest) -> Option<&Key> {
         self.by_digest.get(digest).and_then(|&position| self.keys.get(position as usize))
     }
 
-    /// What is different in `next`, by name and secret.
+    /// Returns the differences between this set and `next`, by name and secret. At most `most` of them are listed.
     pub fn changes<'k>(&'k self, next: &'k KeySet, most: usize) -> Changes<'k> {
-        // Positions first, and names of the few that are told: all keys may have changed at once.
+        // Positions are collected first, and names only for the few that are listed: all keys may have changed at once.
         let was = |(digest, position): (&Digest, &u32)| {
             let key = next.keys.get(*position as usize)?;
             let what = match self.get(digest) {
@@ -324,27 +329,27 @@ impl KeySet {
         Changes { first: told.collect(), total: found.len() }
     }
 
-    /// Names of the plans that keys refer to.
+    /// Returns the names of the plans to which keys refer.
     pub fn plans(&self) -> &[Arc<str>] {
         &self.plans
     }
 
-    /// Names of the teams that keys refer to.
+    /// Returns the names of the teams to which keys refer.
     pub fn teams(&self) -> &[Arc<str>] {
         &self.teams
     }
 
-    /// Every key, in the order of the file.
+    /// Returns every key, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
     }
 
-    /// Number of keys, revoked and expired ones included.
+    /// Returns the number of keys, including revoked and expired ones.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is no key at all.
+    /// Returns whether there is no key at all.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -359,7 +364,7 @@ fn intern(names: &mut Vec<Arc<str>>, name: &str) -> Option<u16> {
     Some(position)
 }
 
-/// Takes the first eight bytes of a digest as its hash: SHA-256 output needs no further mixing.
+/// A hasher that uses the first eight bytes of a digest as its hash: SHA-256 output needs no further mixing.
 #[derive(Default)]
 pub struct DigestHasher(u64);
 

@@ -1,4 +1,4 @@
-//! Who asks: an API key, a JWT, a user behind a key, or an address.
+//! Who is calling: an API key, the bearer of a JWT, a user behind a key, or an address.
 
 pub mod authenticate;
 pub mod blocks;

@@ -1,8 +1,9 @@
-//! The network an address belongs to: what callers without a key of their own are told apart by.
+//! The network to which an address belongs: it tells callers apart that have no API key of their own.
 //!
-//! An IPv4 address stands for itself; of an IPv6 address the first 64 bits, because a single host has all the rest to
-//! choose from (RFC 4291 section 2.5.1, RFC 6177). An IPv4-mapped address (`::ffff:192.0.2.7`, RFC 4291 section 2.5.5.2)
-//! is the IPv4 address it maps, or every client of a dual-stack listener would be one network.
+//! An IPv4 address is a network of its own. Of an IPv6 address the first 64 bits count, because a single host can
+//! choose all the rest (RFC 4291 section 2.5.1, RFC 6177). An IPv4-mapped address (`::ffff:192.0.2.7`, RFC 4291 section
+//! 2.5.5.2) counts as the IPv4 address that it maps; otherwise every client of a dual-stack listener would be one
+//! network.
 
 use crate::decision::plan::limits::Scope;
 use std::net::IpAddr;
@@ -19,7 +20,7 @@ pub enum Network {
 }
 
 impl Network {
-    /// The network of a client as the proxy sees it.
+    /// Returns the network of a client as the proxy sees it.
     pub fn of(source: Option<IpAddr>) -> Network {
         match source.map(|address| address.to_canonical()) {
             None => Network::Unknown,
@@ -32,7 +33,7 @@ impl Network {
         }
     }
 
-    /// Its books.
+    /// Returns the scope under which its usage is counted.
     pub fn scope(self) -> Scope {
         match self {
             Network::Unknown => Scope::of("network", &[]),

@@ -1,10 +1,11 @@
-//! The user on whose behalf a key asks, named in a header that the key names (`on_behalf_of`).
+//! The user on whose behalf a key asks, named in a header that the key chooses (`on_behalf_of`).
 //!
-//! Scheme. The proxy passes one header on, together with its name; herdgate reads it for keys that name the same header
-//! and for no other, so that a client cannot move its requests to another's books. Upper and lower case of ASCII are one
-//! (an e-mail address is written both ways), as is space around the name. No name, or an empty one, is a user too: all
-//! such requests of a key share one scope, so that nobody escapes a limit by leaving the header out. A header that came
-//! twice is refused, and so is a comma, which is how a proxy joins two (RFC 9110 section 5.2).
+//! Scheme. The proxy passes one header on, together with its name; herdgate reads it for keys that choose the same
+//! header and for no other, so that a client cannot have its requests counted as another's. Upper and lower case of
+//! ASCII are treated as one (an e-mail address is written both ways), and surrounding space is ignored. An absent or
+//! empty name is a user too: all such requests of a key share one scope, so that nobody escapes a limit by leaving the
+//! header out. A header that occurs twice is refused, and so is a comma, by which a proxy joins two headers (RFC 9110
+//! section 5.2).
 
 use crate::decision::inquiry::{Field, OnBehalf};
 use crate::decision::reason::Reason;
@@ -12,7 +13,7 @@ use crate::decision::reason::Reason;
 /// Longest name of a user, in bytes: the longest e-mail address has 254 (RFC 5321, erratum 1690).
 pub const NAME_MAX: usize = 256;
 
-/// A user's name in the form that is compared: trimmed, ASCII letters in lower case. Without heap.
+/// A user's name in the form that is compared: trimmed, with ASCII letters in lower case. It needs no heap.
 #[derive(Debug, Clone, Copy)]
 pub struct Name {
     bytes: [u8; NAME_MAX],
@@ -20,7 +21,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// The form of a written name that is compared. `None` where it cannot be one.
+    /// Returns the form of a written name that is compared. `None` if the text cannot be a name.
     pub fn new(written: &[u8]) -> Option<Name> {
         let trimmed = written.trim_ascii();
         let mut name = Name { bytes: [0; NAME_MAX], len: trimmed.len() };
@@ -30,25 +31,30 @@ impl Name {
         trimmed.iter().all(fits).then_some(name)
     }
 
-    /// The name.
+    /// Returns the bytes of the name.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Whether nobody is named.
+    /// Returns whether nobody is named.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// Whether a key may name this header: a token (RFC 9110 section 5.1) in lower case that is not a credential's.
+/// Returns whether a key may choose this header: a token (RFC 9110 section 5.1) in lower case, of at most 64 bytes,
+/// that has no use of its own (`authorization`, `cookie`, `host` and the like).
 pub fn is_header(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     let taken = ["authorization", "x-api-key", "api-key", "cookie", "host", "content-length", "x-forwarded-for"];
     (1..=64).contains(&name.len()) && name.bytes().all(fits) && !taken.contains(&name)
 }
 
-/// Who asks through a key that names `header`.
+/// Returns the user who asks through a key that chooses `header`.
+///
+/// # Errors
+/// [`Reason::OnBehalfNotPassed`] if the proxy passes another header on, [`Reason::OnBehalfAmbiguous`] if the header
+/// occurs more than once or its value cannot be a name.
 pub fn name(header: &str, passed: &OnBehalf<'_>) -> Result<Name, Reason> {
     if !passed.header.eq_ignore_ascii_case(header.as_bytes()) {
         return Err(Reason::OnBehalfNotPassed);

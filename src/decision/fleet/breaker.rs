@@ -1,24 +1,26 @@
-//! The passive breaker of one server: what real requests met there takes it out of the first choice, and brings it back.
+//! The passive breaker of one server: the outcomes of real requests there take it out of the first choice, and bring it
+//! back.
 //!
-//! A server that fails at once has nothing on its way, so it would attract every request. Five failures in a row, or ten
-//! among the last twenty, trip the breaker: requests go there only where nothing else has the model. After the cooldown one
-//! request at a time tries it, where it is that server's turn: a success closes the breaker, a failure trips it again for
-//! twice as long.
+//! A server that fails at once has no requests in flight, so it would attract every request. Five failures in a row, or
+//! ten among the last twenty, trip the breaker: requests then go there only if nothing else has the model. After the
+//! cooldown one request at a time tries the server, when its turn comes: a success closes the breaker, a failure trips
+//! it again for twice as long.
 //!
-//! A server that says it is full (503, 429) is passed over in the same way, from its first such answer and for a quarter of
-//! a second, doubling while it says nothing else. That is no failure: a fleet whose queues are full answers so all day.
+//! A server that says it is full (503, 429) is passed over in the same way, from the first such answer on and for a
+//! quarter of a second, which doubles as long as it says nothing else. That is no failure: a fleet whose queues are
+//! full answers so all day.
 //!
-//! A server passed over is the last choice and not out of service, because clients can make a server answer 500: were it
-//! out, one caller's broken requests could close a whole pool to all others. Taking a server out is for the probes, which
-//! no client can move.
+//! A server that is passed over is the last choice but not out of service, because clients can make a server answer
+//! 500: if it were out, one caller's broken requests could close a whole pool to all others. Only the probes, which no
+//! client can influence, take a server out.
 //!
-//! Pure: the moment is handed in.
+//! Pure: the caller supplies the moment.
 
-/// Failures in a row that trip it.
+/// Failures in a row that trip the breaker.
 const IN_A_ROW: u32 = 5;
 
-/// Outcomes remembered, and how many failures among them trip it: a server on which one model is broken still succeeds with
-/// others. As many successes in a row make it forget earlier trips.
+/// Number of outcomes that are remembered, and how many failures among them trip the breaker: a server on which one
+/// model is broken still succeeds with others. As many successes in a row make the breaker forget earlier trips.
 const REMEMBERED: u32 = 20;
 const AMONG: u32 = 10;
 
@@ -28,53 +30,54 @@ const COOLDOWN_NS: u64 = 5_000_000_000;
 /// Longest cooldown, in nanoseconds.
 const COOLDOWN_MAX_NS: u64 = 120_000_000_000;
 
-/// How long a full server is passed over, in nanoseconds; each further such answer doubles it.
+/// Time for which a full server is passed over, in nanoseconds; each further such answer doubles it.
 const FULL_NS: u64 = 250_000_000;
 
-/// Longest time a full server is passed over, in nanoseconds.
+/// Longest time for which a full server is passed over, in nanoseconds.
 const FULL_MAX_NS: u64 = 10_000_000_000;
 
-/// So many answers in a row that it is full, over most of a minute, and it is no longer taken for a busy server.
+/// Number of answers in a row, over most of a minute, that a server is full, after which it no longer counts as a busy
+/// server.
 const FULL_IN_A_ROW: u32 = 10;
 
-/// Whether requests may go there.
+/// Whether requests may go to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
-    /// As any.
+    /// Requests go to the server as to any other.
     #[default]
     Closed,
-    /// Not while another server has the model.
+    /// Requests go to the server only if no other has the model.
     Cooldown {
-        /// When it ends, on the monotonic clock.
+        /// The end of the cooldown, in nanoseconds on the monotonic clock.
         until_ns: u64,
     },
-    /// One request at a time.
+    /// One request at a time goes to the server.
     Trial,
 }
 
-/// Counts outcomes.
+/// A breaker: counts the outcomes of requests at one server.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Breaker {
     phase: Phase,
     failures_in_a_row: u32,
     successes_in_a_row: u32,
-    /// Answers in a row that it is full.
+    /// Number of answers in a row that the server is full.
     full_in_a_row: u32,
-    /// The last outcomes, newest in the lowest bit, 1 for a failure.
+    /// The last outcomes, the newest in the lowest bit, 1 for a failure.
     recent: u32,
-    /// Trips without a spell of success between them.
+    /// Number of trips without a long enough run of successes between them.
     trips: u32,
 }
 
 impl Breaker {
-    /// Notes a request that succeeded there.
+    /// Records a request that succeeded at the server.
     pub fn succeeded(&mut self) {
         (self.failures_in_a_row, self.full_in_a_row) = (0, 0);
         self.successes_in_a_row = self.successes_in_a_row.saturating_add(1);
         self.remember(false);
         match self.phase {
             Phase::Closed => {}
-            // Sent before it tripped: it works, though perhaps not for everybody.
+            // The request was sent before the breaker tripped: the server works, though perhaps not for everybody.
             Phase::Cooldown { .. } => self.phase = Phase::Trial,
             Phase::Trial => {
                 self.phase = Phase::Closed;
@@ -86,14 +89,14 @@ impl Breaker {
         }
     }
 
-    /// Notes a request that failed there.
+    /// Records a request that failed at the server.
     pub fn failed(&mut self, now_ns: u64) {
         (self.successes_in_a_row, self.full_in_a_row) = (0, 0);
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         self.remember(true);
         let trips = match self.phase {
             Phase::Closed => self.failures_in_a_row >= IN_A_ROW || self.recent.count_ones() >= AMONG,
-            // Those that were on their way when it tripped say nothing new.
+            // Requests that were in flight when the breaker tripped prove nothing new.
             Phase::Cooldown { .. } => false,
             Phase::Trial => true,
         };
@@ -104,10 +107,10 @@ impl Breaker {
         }
     }
 
-    /// Notes a request that was told that the server is full.
+    /// Records a request to which the server said that it is full.
     pub fn full(&mut self, now_ns: u64) {
         self.successes_in_a_row = 0;
-        // Several at once are one answer.
+        // Several such answers at once count as one.
         if matches!(self.phase, Phase::Cooldown { .. }) {
             return;
         }
@@ -125,22 +128,23 @@ impl Breaker {
         }
     }
 
-    /// Where it stands.
+    /// Returns the phase of the breaker.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether what it stands at is owed to a full server, and not to one that fails.
+    /// Returns whether the phase is that of a full server, and not of one that fails.
     pub fn is_only_full(&self) -> bool {
         (1..FULL_IN_A_ROW).contains(&self.full_in_a_row)
     }
 
-    /// Failures in a row.
+    /// Returns the number of failures in a row.
     pub fn failures_in_a_row(&self) -> u32 {
         self.failures_in_a_row
     }
 
-    /// Whether a success would change anything here: where nothing failed lately, nobody needs to tell of one.
+    /// Returns whether a success would change anything here: as long as nothing failed lately, nobody needs to report
+    /// one.
     pub fn is_troubled(&self) -> bool {
         self.recent != 0 || self.trips != 0 || self.full_in_a_row != 0 || self.phase != Phase::Closed
     }
@@ -154,8 +158,8 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    /// `s`, `f`, `b`: a success, a failure, told that it is full; a digit: that many seconds pass, `.`: a quarter. The expectation is the phase after each:
-    /// closed `+`, cooldown `-`, trial `?`.
+    /// Checks the phase after each event. `s`, `f`, `b`: a success, a failure, an answer that the server is full; a
+    /// digit: that many seconds pass, `.`: a quarter of a second. Phases: closed `+`, cooldown `-`, trial `?`.
     fn check(script: &str, phases: &str) {
         let mut breaker = Breaker::default();
         let mut now_ns = 0;

@@ -1,22 +1,23 @@
-//! How many requests a server may have at once: what HAProxy is told, and when a request must wait.
+//! How many requests a server may have in flight: the number that HAProxy gets, and the one above which a request must
+//! wait.
 
 use crate::decision::fleet::Inventory;
 use crate::decision::plan::server::{Server, ServerKind};
 
-/// What HAProxy is told: `maxconn` as configured, else what the slots allow. `None` where the operator named neither: a
-/// guess must not hold requests back there.
+/// Returns the number for HAProxy: `maxconn` as configured, or else what the slots allow. `None` if the operator gave
+/// neither: a guess must not make requests wait there.
 pub fn told(server: &Server, inventory: Option<&Inventory>) -> Option<u32> {
     server.maxconn.or_else(|| Some(by_slots(server, server.slots?, inventory?)))
 }
 
-/// The same, and where the operator named neither, what one slot a model allows: Ollama's own default
+/// Returns the same number or, if the operator gave neither, what one slot a model allows: Ollama's own default
 /// (`OLLAMA_NUM_PARALLEL`). At least 1.
 pub fn of(server: &Server, inventory: &Inventory) -> u32 {
     server.maxconn.unwrap_or_else(|| by_slots(server, server.parallel(), inventory)).max(1)
 }
 
-/// The slots of each loaded model, and of one more, so that a request for a model that is not loaded need not wait for
-/// others to end.
+/// Returns the slots of each loaded model, and of one more, so that a request for a model that is not loaded need not
+/// wait for others to end.
 fn by_slots(server: &Server, slots: u32, inventory: &Inventory) -> u32 {
     let models = match server.kind {
         ServerKind::Ollama => u32::try_from(inventory.loaded.len()).unwrap_or(u32::MAX).saturating_add(1),

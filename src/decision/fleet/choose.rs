@@ -1,4 +1,5 @@
-//! Step 6: pool → server, and a second choice. Pure: whose turn it is, and what is on its way, come in.
+//! Step 6: chooses a server of the pool, and a second one. Pure: the caller supplies the turn and the requests in
+//! flight.
 
 use crate::decision::fleet::Preference;
 use crate::decision::judge::Claim;
@@ -8,12 +9,12 @@ use crate::decision::reason::Reason;
 use crate::decision::verdict::{Grant, Refusal};
 use crate::decision::view::View;
 
-/// How busy the servers are, as the ledger counts it. Own dispatches count at once, so a burst spreads.
+/// The load of the servers, as the ledger counts it. herdgate's own dispatches count at once, so a burst spreads.
 pub trait Load {
-    /// Requests on their way to a server for one pool (both by their keys).
+    /// Returns the requests in flight at a server for one pool (both given by their keys).
     fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32;
 
-    /// Requests on their way to a server, whatever their model.
+    /// Returns the requests in flight at a server, whatever their model.
     fn on_their_way_in_all(&self, server_key: u64) -> u32;
 }
 
@@ -22,22 +23,22 @@ pub trait Load {
 pub struct Choice<'v> {
     /// The grant.
     pub grant: Grant<'v>,
-    /// The server's key.
+    /// The key of the server.
     pub server_key: u64,
-    /// Requests it takes at once.
+    /// Most requests in flight that the server takes at once.
     pub capacity: u32,
 }
 
-/// Takes the server with the fewest requests on their way for each of its slots; of equals, the one whose turn it is in the
-/// pool's rotation. The runner-up is the second choice.
+/// Chooses the server with the fewest requests in flight for each of its slots; of equals, the one whose turn it is in
+/// the pool's rotation. The runner-up is the second choice.
 ///
-/// A server on which real requests failed comes after all others, but for one request at a time once its cooldown is over
-/// (`breaker`). So one that fails at once, and therefore has nothing on its way, attracts nothing.
+/// A server on which real requests failed comes after all others, except for one request at a time once its cooldown is
+/// over (`breaker`). So a server that fails at once, and therefore has nothing in flight, attracts nothing.
 ///
-/// Slots guide and never refuse: a full pool is the proxy's queue's affair.
+/// Slots guide the choice and never refuse: a full pool is a matter for the proxy's queue.
 ///
 /// # Errors
-/// `NoServer` where no live server has the model; what was admitted must then be released.
+/// [`Reason::NoServer`] if no live server has the model; the reservation must then be released.
 pub fn choose<'v>(view: &'v View, claim: &Claim<'v>, turn: u64, load: &impl Load) -> Result<Choice<'v>, Refusal> {
     let rotation: &'v [ServerIndex] = match claim.pool {
         Some(pool) => &pool.rotation,
@@ -93,7 +94,8 @@ struct Candidate<'v> {
 }
 
 impl Candidate<'_> {
-    /// Not among the last; then fewer requests for each slot, a slot of a heavier server counting for more. In whole numbers: a/b < c/d as ad < cb.
+    /// Returns whether this candidate comes before the other: it is not among the last, and has fewer requests in
+    /// flight for each slot, where a slot of a heavier server counts for more. In whole numbers: a/b < c/d as ad < cb.
     fn is_freer_than(&self, other: &Candidate<'_>) -> bool {
         let capacity = |server: &Server| u64::from(server.parallel()) * u64::from(server.weight.max(1));
         if self.last != other.last {
@@ -103,8 +105,8 @@ impl Candidate<'_> {
     }
 }
 
-/// Servers met in a rotation, which holds heavy ones more than once. Sized for the 1,000 servers a configuration may have;
-/// past it a server is met again, which costs time and changes nothing.
+/// The servers met in a rotation, which lists heavy ones more than once. Sized for the 1,000 servers that a
+/// configuration may have; a server past that is met again, which costs time and changes nothing.
 #[derive(Default)]
 struct Seen([u64; 16]);
 

@@ -1,12 +1,13 @@
-//! Models that servers have under one name and with different content.
+//! Models that servers have under one name but with different content.
 //!
-//! A (server, model) pair whose digest differs from that of most servers is quarantined: the pair leaves the pool, and the
-//! rest of the server stays. "Most" is more than half of at least three servers, or a digest pinned by the operator. With
-//! two that differ nothing says which one is right: quarantining either would halve the pool on a guess, and during a
-//! rolling update it would take out the server that was updated. So that is told, and both go on serving.
+//! A (server, model) pair whose digest differs from that of most servers is quarantined: the pair leaves the pool, and
+//! the rest of the server stays. "Most" is more than half of at least three servers, or a digest pinned by the
+//! operator. With two servers that differ nothing says which one is right: quarantining either would halve the pool on
+//! a guess, and during a rolling update it would take out the server that was updated. So herdgate reports such a
+//! difference, and both go on serving.
 //!
-//! Servers that are down vote with what they had last: otherwise one server's outage would turn a majority into a
-//! disagreement, and put a model that was taken out for good reason back into its pool.
+//! Servers that are down vote with the content that they had last: otherwise one server's outage would turn a majority
+//! into a disagreement, and put a model that was taken out for good reason back into its pool.
 
 use crate::decision::fleet::FleetView;
 use crate::decision::plan::policy::Policy;
@@ -14,10 +15,10 @@ use crate::decision::request::name::ModelName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Fewest servers of which a majority is one.
+/// Fewest servers that can have a majority.
 const VOTERS_MIN: usize = 3;
 
-/// Servers, and the digest each has.
+/// Names of servers, and the digest that each has.
 pub type Votes = Vec<(Arc<str>, Box<str>)>;
 
 /// A model of which servers have different content.
@@ -25,27 +26,27 @@ pub type Votes = Vec<(Arc<str>, Box<str>)>;
 pub struct Disagreement {
     /// The model.
     pub model: ModelName,
-    /// What each server has: name and digest, in the order of the configuration.
+    /// The name and the digest of each server, in the order of the configuration.
     pub digests: Vec<(Arc<str>, Box<str>)>,
-    /// The digest that holds, pinned or of the majority; `None` where there is none.
+    /// The right digest, pinned or of the majority; `None` if there is none.
     pub expected: Option<Box<str>>,
-    /// The servers quarantined for this model; empty where `expected` is `None`.
+    /// The servers that are quarantined for this model; empty if `expected` is `None`.
     pub odd: Vec<Arc<str>>,
 }
 
 impl Disagreement {
-    /// Whether this takes `model` of `server` out of the pool.
+    /// Returns whether this takes `model` of `server` out of the pool.
     pub fn quarantines(&self, model: &ModelName, server: &Arc<str>) -> bool {
         self.model == *model && self.odd.contains(server)
     }
 
-    /// What a server has.
+    /// Returns the digest that a server has.
     pub fn digest_of(&self, server: &str) -> Option<&str> {
         self.digests.iter().find(|(name, _)| **name == *server).map(|(_, digest)| &**digest)
     }
 }
 
-/// Every disagreement among the configured servers, in order of model.
+/// Returns every disagreement among the configured servers, in order of model.
 pub fn disagreements(policy: &Policy, fleet: &FleetView) -> Vec<Disagreement> {
     let mut digests: BTreeMap<&ModelName, Votes> = BTreeMap::new();
     for server in &policy.servers {
@@ -61,7 +62,7 @@ pub fn disagreements(policy: &Policy, fleet: &FleetView) -> Vec<Disagreement> {
     digests.into_iter().filter_map(|(model, digests)| judge(model, digests, None)).collect()
 }
 
-/// What follows from the digests of one model; `None` where all agree. A pin holds whatever the servers have.
+/// Judges the digests of one model. Returns `None` if all agree. A pin applies whatever the servers have.
 pub fn judge(model: &ModelName, digests: Votes, pin: Option<&str>) -> Option<Disagreement> {
     let expected: Option<Box<str>> = match pin {
         Some(pin) => Some(pin.into()),
@@ -99,7 +100,7 @@ fn majority(digests: &[(Arc<str>, Box<str>)]) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// One letter a server is its digest; the expectation is the digest that holds and the positions quarantined.
+    /// Checks the digest that is right and the positions quarantined. In `digests` one letter a server is its digest.
     fn check(digests: &str, pin: Option<&str>, expected: Option<(Option<&str>, &[usize])>) {
         let name = |position: usize| -> Arc<str> { format!("s{position}").into() };
         let votes = digests.chars().enumerate().map(|(at, digest)| (name(at), digest.to_string().into())).collect();

@@ -1,4 +1,4 @@
-//! The fleet: all servers and what is known of them, and which of them serves a request.
+//! The fleet: all servers, what is known of them, and which of them serves a request.
 
 pub mod breaker;
 pub mod capacity;
@@ -11,24 +11,25 @@ use crate::decision::request::name::ModelName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The state of one server. What takes requests is said by [`ServerState::is_live`] and nowhere else.
+/// A server's state. [`ServerState::is_live`] alone says whether a server in a state takes requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServerState {
-    /// Not yet probed to an end: takes no requests, and is not reported down either.
+    /// No probe has finished yet: the server takes no requests, and is not reported down either.
     Unknown,
-    /// Takes requests.
+    /// The server takes requests.
     Up,
-    /// Takes requests, which will wait: it said that it is full, or was seen to work while a deep check waited.
+    /// The server takes requests, which will wait: it said that it is full, or was seen to work while a deep check
+    /// waited.
     Busy,
-    /// Takes requests, although a deep check failed: not often enough yet to prove that it cannot generate.
+    /// The server takes requests although a deep check failed: not often enough yet to prove that it cannot generate.
     Degraded,
-    /// Real requests failed there: takes them only where no other server has the model.
+    /// Real requests failed at the server: it takes requests only if no other server has the model.
     Cooldown,
-    /// After that: takes one at a time, to see whether it works again.
+    /// The cooldown is over: the server takes one request at a time, to show whether it works again.
     Trial,
-    /// An operator wants it empty: takes no new requests, and those on their way end.
+    /// An operator wants the server empty: it takes no new requests, and those in flight end.
     Draining,
-    /// Takes none.
+    /// The server takes no requests.
     Down,
 }
 
@@ -45,7 +46,7 @@ impl ServerState {
         ServerState::Down,
     ];
 
-    /// The name in logs, metrics and `/status`.
+    /// Returns the name in logs, metrics and `/status`.
     pub fn as_str(self) -> &'static str {
         match self {
             ServerState::Unknown => "unknown",
@@ -59,7 +60,7 @@ impl ServerState {
         }
     }
 
-    /// Whether a server in this state takes requests.
+    /// Returns whether a server in this state takes requests.
     pub fn is_live(self) -> bool {
         match self {
             ServerState::Up
@@ -72,14 +73,14 @@ impl ServerState {
     }
 }
 
-/// What a server said it has.
+/// The models and the condition that a server reported.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inventory {
-    /// Models it can serve (`/api/tags`, `/v1/models`, or the configuration).
+    /// The models that it can serve (`/api/tags`, `/v1/models`, or the configuration).
     pub models: Vec<Model>,
-    /// Models in memory (`/api/ps`).
+    /// The models in its memory (`/api/ps`).
     pub loaded: Vec<LoadedModel>,
-    /// Ollama's version (`/api/version`), where it has one.
+    /// Ollama's version (`/api/version`), if the server has one.
     pub version: Option<Box<str>>,
     /// Whether it said that requests wait or that every slot is taken (`/slots`, `/metrics`).
     pub full: bool,
@@ -88,23 +89,23 @@ pub struct Inventory {
 /// One model of one server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// Canonical name.
+    /// The canonical name.
     pub name: ModelName,
     /// The name as the server lists it, which clients may send back to it.
     pub listed: Box<str>,
-    /// Content digest, hex without `sha256:`; empty where the server has none.
+    /// The content digest, in hex without `sha256:`; empty if the server has none.
     pub digest: Box<str>,
-    /// Bytes on disk; 0 where unknown.
+    /// Size on disk in bytes; 0 if unknown.
     pub size: u64,
-    /// RFC 3339, as the server gave it; empty where unknown.
+    /// The time of the last change, RFC 3339 as the server gave it; empty if unknown.
     pub modified_at: Box<str>,
-    /// Seconds since 1970 (OpenAI's `created`).
+    /// The time of creation in seconds since 1970 (OpenAI's `created`).
     pub created: i64,
     /// OpenAI's `owned_by`; `library` for Ollama models without a namespace.
     pub owned_by: Box<str>,
-    /// Ollama's `details`, a JSON object as text; empty where unknown.
+    /// Ollama's `details`, a JSON object as text; empty if unknown.
     pub details: Box<str>,
-    /// Ollama's `capabilities`, a JSON array as text; empty where unknown.
+    /// Ollama's `capabilities`, a JSON array as text; empty if unknown.
     pub capabilities: Box<str>,
     /// Whether the server only passes prompts on to another host (Ollama's `remote_host`), whatever the name says.
     pub remote: bool,
@@ -113,59 +114,59 @@ pub struct Model {
 /// A model in a server's memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedModel {
-    /// Canonical name.
+    /// The canonical name.
     pub name: ModelName,
     /// The name as the server lists it.
     pub listed: Box<str>,
-    /// Content digest.
+    /// The content digest.
     pub digest: Box<str>,
-    /// Bytes in all.
+    /// Size in all memory, in bytes.
     pub size: u64,
-    /// Bytes in video memory.
+    /// Size in video memory, in bytes.
     pub size_vram: u64,
-    /// Ollama's `details`, a JSON object as text; empty where unknown.
+    /// Ollama's `details`, a JSON object as text; empty if unknown.
     pub details: Box<str>,
-    /// When it will be unloaded, RFC 3339 as the server gave it.
+    /// The time at which it will be unloaded, RFC 3339 as the server gave it.
     pub expires_at: Box<str>,
-    /// Context length it was loaded with; 0 where unknown.
+    /// The context length with which it was loaded, in LLM tokens; 0 if unknown.
     pub context_length: u64,
 }
 
-/// Why a probe failed.
+/// The reason for which a probe failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// A fixed word for logs, metrics and agent-check: `connect`, `timeout`, `status`, `body`, `too_large`; `generation`
-    /// where a deep check failed, `traffic` where real requests did.
+    /// A fixed word for logs, metrics and agent-check: `connect`, `timeout`, `status`, `body`, `too_large`;
+    /// `generation` for a failed deep check, `traffic` for failed real requests.
     pub kind: &'static str,
-    /// What was seen, for the log. Never holds a secret.
+    /// The observation, for the log. Never contains a secret.
     pub detail: Box<str>,
 }
 
-/// How a real request went at its server.
+/// The outcome of a real request at its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
-    /// It was answered whole.
+    /// The request was answered in full.
     Well,
     /// The server said that it is full.
     Full,
-    /// The server failed it: a fixed word for what was seen.
+    /// The server failed the request: a fixed word for the observation.
     Badly(&'static str),
 }
 
-/// How willingly a live server is chosen.
+/// The preference among live servers for one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preference {
-    /// As any.
+    /// The server is chosen like any other.
     #[default]
     Sound,
-    /// While nothing is on its way there; see [`crate::decision::fleet::breaker`].
+    /// The server is preferred while nothing is in flight there; see [`crate::decision::fleet::breaker`].
     OneAtATime,
-    /// Where no other has the model.
+    /// The server is chosen only if no other has the model.
     Last,
 }
 
 impl Preference {
-    /// The name in `/status`.
+    /// Returns the name in `/status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Preference::Sound => "sound",
@@ -175,22 +176,22 @@ impl Preference {
     }
 }
 
-/// What is known of one server, as readers see it.
+/// The knowledge of one server, as readers see it.
 #[derive(Debug, Clone)]
 pub struct ServerView {
-    /// Its state.
+    /// The server's state.
     pub state: ServerState,
-    /// How willingly it is chosen while it is live.
+    /// How readily it is chosen while it is live.
     pub preference: Preference,
-    /// Last inventory seen; kept while it is down, so that its models stay known.
+    /// The last inventory seen. It is kept while the server is down, so that its models stay known.
     pub inventory: Arc<Inventory>,
     /// The last failure, while there is one.
     pub failure: Option<Arc<Failure>>,
 }
 
-/// What is known of all servers, by name. Immutable; a new one is published after each change.
+/// The knowledge of all servers. Immutable; a new value is published after each change.
 #[derive(Debug, Clone, Default)]
 pub struct FleetView {
-    /// By server name.
+    /// The servers by name.
     pub servers: BTreeMap<Arc<str>, ServerView>,
 }

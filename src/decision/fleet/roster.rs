@@ -1,5 +1,5 @@
-//! Which server can serve which model right now: policy and fleet brought together once per change, so that a decision
-//! is a look-up.
+//! Which server can serve which model right now: policy and fleet combined once per change, so that a decision is a
+//! look-up.
 
 use super::capacity;
 use super::consistency::{self, Disagreement};
@@ -9,57 +9,57 @@ use crate::decision::plan::server::{Server, ServerIndex};
 use crate::decision::request::name::ModelName;
 use std::collections::BTreeMap;
 
-/// The servers that have one model, and the order they take turns in.
+/// The servers that have one model, and the order in which they take turns.
 #[derive(Debug)]
 pub struct Pool {
     /// The model.
     pub name: ModelName,
     /// A 64-bit hash of the name, stable within the process: the key of the pool's turn counter.
     pub key: u64,
-    /// Servers that have the model, live or not.
+    /// The servers that have the model, live or not.
     pub members: Vec<ServerIndex>,
-    /// One round of smooth weighted rotation over the live members; empty where none is live.
+    /// One round of smooth weighted rotation over the live members; empty if none is live.
     pub rotation: Vec<ServerIndex>,
     /// The live members, each once.
     pub live: Vec<ServerIndex>,
-    /// Requests that its live members take at once, all models.
+    /// Most requests in flight that its live members take at once, over all models.
     pub capacity: u64,
-    /// How the model is listed: from the first live member that has it, else from the first member.
+    /// The model as it is listed: by the first live member that has it, else by the first member.
     pub listed: Model,
-    /// For each plan, whether it may use this model.
+    /// Whether each plan may use this model, by position of the plan.
     permitted: Vec<bool>,
 }
 
 impl Pool {
-    /// Whether callers on this plan may use the model.
+    /// Returns whether callers on this plan may use the model.
     pub fn permits(&self, plan: PlanIndex) -> bool {
         self.permitted.get(usize::from(plan.0)).copied().unwrap_or(false)
     }
 }
 
-/// All pools, by canonical name.
+/// All pools, and the facts about servers that a choice needs.
 #[derive(Debug, Default)]
 pub struct Roster {
-    /// In order of name.
+    /// The pools, in order of their canonical names.
     pub pools: Vec<Pool>,
     /// One round over all live servers, for ingresses that show no body.
     pub everywhere: Vec<ServerIndex>,
     /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
     pub server_keys: Vec<u64>,
-    /// Requests each server takes at once, in the order of the policy.
+    /// Most requests in flight that each server takes at once, in the order of the policy.
     pub capacities: Vec<u32>,
-    /// How willingly each server is chosen, in the order of the policy.
+    /// How readily each server is chosen, in the order of the policy.
     pub preferences: Vec<Preference>,
-    /// For each plan, whether it may use every model there is.
+    /// Whether each plan may use every model there is, by position of the plan.
     permitted_all: Vec<bool>,
-    /// Whether some server was never probed to an end, so that an unknown model may yet turn up.
+    /// Whether no probe of some server has finished yet, so that an unknown model may yet appear.
     pub incomplete: bool,
-    /// Models that servers have with different content, and which of them are quarantined for it.
+    /// The models that servers have with different content, and the servers quarantined for it.
     pub disagreements: Vec<Disagreement>,
 }
 
 impl Roster {
-    /// Brings policy and fleet together.
+    /// Combines policy and fleet.
     pub fn new(policy: &Policy, fleet: &FleetView) -> Roster {
         let mut members: BTreeMap<ModelName, Vec<(ServerIndex, bool, Model)>> = BTreeMap::new();
         let mut everywhere = Vec::new();
@@ -138,12 +138,13 @@ impl Roster {
         roster
     }
 
-    /// Whether callers on this plan may use every model that some server has, those that leave the fleet included.
+    /// Returns whether callers on this plan may use every model that some server has, including those that leave the
+    /// fleet.
     pub fn permits_all(&self, plan: PlanIndex) -> bool {
         self.permitted_all.get(usize::from(plan.0)).copied().unwrap_or(false)
     }
 
-    /// The pool of a canonical name.
+    /// Returns the pool of a canonical name.
     pub fn get(&self, canonical: &str) -> Option<&Pool> {
         // A fleet has tens of models: a few comparisons are quicker than hashing the name.
         let position = self.pools.binary_search_by(|pool| pool.name.as_str().cmp(canonical)).ok()?;
@@ -151,12 +152,13 @@ impl Roster {
     }
 }
 
-/// Longest round of a rotation. Weights are 0 to 256, so with more than this the round is shortened by halving them, which
-/// keeps the proportions to within one part in the round.
+/// Longest round of a rotation. Weights are 0 to 256; a longer round is shortened by halving them, which keeps the
+/// proportions to within one part in the round.
 const ROUND_MAX: usize = 1024;
 
-/// One round of smooth weighted round robin (nginx, `ngx_http_upstream_round_robin.c`): each turn every server gains its
-/// weight, the richest is taken and pays the total. Spreads the turns of a heavy server instead of bunching them.
+/// Returns one round of smooth weighted round robin (nginx, `ngx_http_upstream_round_robin.c`): at each turn every
+/// server gains its weight, and the richest is taken and pays the total. This spreads the turns of a heavy server
+/// instead of bunching them.
 fn smooth_rotation(servers: &[(ServerIndex, u16)]) -> Vec<ServerIndex> {
     let mut weights: Vec<i64> = servers.iter().map(|(_, weight)| i64::from(*weight)).collect();
     let divisor = weights.iter().copied().fold(0, gcd);
@@ -172,7 +174,7 @@ fn smooth_rotation(servers: &[(ServerIndex, u16)]) -> Vec<ServerIndex> {
     (0..total)
         .filter_map(|_| {
             credit.iter_mut().zip(&weights).for_each(|(credit, weight)| *credit += weight);
-            // The first of the richest, as nginx takes it.
+            // The first of the richest, as nginx chooses it.
             let richest = (0..credit.len()).rev().max_by_key(|&position| credit[position])?;
             credit[richest] -= total;
             Some(servers[richest].0)
@@ -184,7 +186,8 @@ fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// FNV-1a: stable, and good enough to tell the models of one fleet apart (a collision would only share a turn counter).
+/// Returns the FNV-1a hash of a name: stable, and good enough to tell the models of one fleet apart (a collision would
+/// only share a turn counter).
 pub fn name_key(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

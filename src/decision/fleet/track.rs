@@ -1,28 +1,28 @@
-//! Probe reports → the state of each server, with hysteresis, and what is known of its models.
+//! Turns probe reports into the state of each server, with hysteresis, and keeps what is known of its models.
 //!
-//! Two layers have a say. The **inventory** layer (TCP, HTTP, model lists) proves that a server answers; the **deep** layer
-//! proves that it generates. A server serves where neither says that it is down: without a deep check (nothing loaded,
-//! nothing in use) the inventory decides alone.
+//! Two layers decide. The **inventory** layer (TCP, HTTP, model lists) proves that a server answers; the **deep** layer
+//! proves that it generates. A server serves as long as neither says that it is down: without a deep check (nothing
+//! loaded, nothing in use) the inventory decides alone.
 
 use super::breaker::{Breaker, Phase};
 use super::{Failure, Inventory, Preference, Served, ServerState, ServerView};
 use std::sync::Arc;
 
-/// A change of state, with its evidence, for the log.
+/// A change of state, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// State before.
+    /// The state before.
     pub from: ServerState,
-    /// State after.
+    /// The state after.
     pub to: ServerState,
 }
 
-/// What a deep check found.
+/// The outcome of a deep check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Depth {
-    /// It generates: a check got its token, or real traffic succeeded.
+    /// The server generates: a check got its token, or real traffic succeeded.
     Generates,
-    /// It is full and works.
+    /// The server is full and works.
     Busy,
     /// Nothing is loaded that could be asked: the inventory decides.
     Nothing,
@@ -30,22 +30,22 @@ pub enum Depth {
     Failed(Failure),
 }
 
-/// Where the deep layer stands.
+/// The state of the deep layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// Proven, or never asked.
+    /// The server was proven to generate, or was never asked.
     Well,
     Busy,
-    /// Failed, and less than `fall` times in a row.
+    /// Checks failed, fewer than `fall` times in a row.
     Failing,
-    /// Failed `fall` times in a row, and not yet proven `rise` times since.
+    /// Checks failed `fall` times in a row, and have not succeeded `rise` times since.
     Dead,
 }
 
 /// The memory behind a [`ServerView`]: counts successes and failures in a row, for each layer.
 #[derive(Debug, Clone)]
 pub struct ServerTrack {
-    /// What the inventory layer says: unknown, up or down.
+    /// The state according to the inventory layer: unknown, up or down.
     reach: ServerState,
     successes: u32,
     failures: u32,
@@ -53,7 +53,7 @@ pub struct ServerTrack {
     failure: Option<Arc<Failure>>,
     deep: DeepTrack,
     breaker: Breaker,
-    /// What tripped the breaker.
+    /// The failure that tripped the breaker.
     refused: Option<Arc<Failure>>,
     draining: bool,
 }
@@ -83,9 +83,9 @@ impl Default for ServerTrack {
 }
 
 impl ServerTrack {
-    /// Takes one probe's outcome. Up after `rise` successes in a row, down after `fall` failures in a row; out of
-    /// `Unknown` the first success is enough, because a fleet that waits `rise` intervals after every start refuses
-    /// requests for no reason.
+    /// Records one probe's outcome. The server is up after `rise` successes in a row, and down after `fall` failures in
+    /// a row. From `Unknown` the first success is enough, because a fleet that waits `rise` intervals after every start
+    /// refuses requests for no reason. Returns the change of state, if there is one.
     pub fn report(&mut self, outcome: Result<Inventory, Failure>, rise: u32, fall: u32) -> Option<Transition> {
         let from = self.state();
         match outcome {
@@ -98,7 +98,7 @@ impl ServerTrack {
                 if self.reach == ServerState::Unknown || self.successes >= rise {
                     self.reach = ServerState::Up;
                 }
-                // What is still down has a reason.
+                // A server that is still down has a reason for it.
                 if self.reach == ServerState::Up {
                     self.failure = None;
                 }
@@ -115,9 +115,10 @@ impl ServerTrack {
         self.transition(from)
     }
 
-    /// Takes one deep check's outcome. A first failure makes the server degraded, `fall` in a row take it down, `rise`
-    /// successes in a row bring it back. A busy answer breaks a row of failures, because a dead server gives none, and is
-    /// no success, because nothing was generated: it does not bring a server back.
+    /// Records one deep check's outcome. A first failure makes the server degraded, `fall` in a row take it down,
+    /// `rise` successes in a row bring it back. A busy answer ends a run of failures, because a dead server gives none,
+    /// but it is no success, because nothing was generated: it does not bring a server back. Returns the change of
+    /// state, if there is one.
     pub fn report_depth(&mut self, depth: Depth, rise: u32, fall: u32) -> Option<Transition> {
         let from = self.state();
         let deep = &mut self.deep;
@@ -151,7 +152,7 @@ impl ServerTrack {
         self.transition(from)
     }
 
-    /// Takes how a real request went. See [`Breaker`].
+    /// Records the outcome of a real request. See [`Breaker`]. Returns the change of state, if there is one.
     pub fn report_served(&mut self, served: Served, now_ns: u64) -> Option<Transition> {
         let from = self.state();
         match served {
@@ -173,12 +174,12 @@ impl ServerTrack {
         self.transition(from)
     }
 
-    /// Whether successes of real requests would change anything.
+    /// Returns whether successes of real requests would change anything.
     pub fn is_troubled(&self) -> bool {
         self.breaker.is_troubled()
     }
 
-    /// When the cooldown ends, on the monotonic clock.
+    /// Returns the end of the cooldown, in nanoseconds on the monotonic clock.
     pub fn cooldown_until_ns(&self) -> Option<u64> {
         match self.breaker.phase() {
             Phase::Cooldown { until_ns } => Some(until_ns),
@@ -186,14 +187,14 @@ impl ServerTrack {
         }
     }
 
-    /// Ends a cooldown that is over.
+    /// Ends a cooldown that is over. Returns the change of state, if there is one.
     pub fn tick(&mut self, now_ns: u64) -> Option<Transition> {
         let from = self.state();
         self.breaker.tick(now_ns);
         self.transition(from)
     }
 
-    /// An operator wants it empty, or back.
+    /// Starts or ends draining, as an operator asked. Returns the change of state, if there is one.
     pub fn set_draining(&mut self, draining: bool) -> Option<Transition> {
         let from = self.state();
         self.draining = draining;
@@ -221,7 +222,7 @@ impl ServerTrack {
         (from != to).then_some(Transition { from, to })
     }
 
-    /// What readers see.
+    /// Returns the server as readers see it.
     pub fn view(&self) -> ServerView {
         let tripped =
             self.refused.as_ref().filter(|_| self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full());
@@ -239,7 +240,7 @@ impl ServerTrack {
 mod tests {
     use super::*;
 
-    /// `s` is a success, `f` a failure; the expectation is the state after each, by its first letter.
+    /// Checks the state after each report, by its first letter. `s` is a success, `f` a failure.
     fn check(rise: u32, fall: u32, reports: &str, states: &str) {
         let mut track = ServerTrack::default();
         let mut seen = String::new();
@@ -272,8 +273,9 @@ mod tests {
         assert_eq!(up, Some(Transition { from: ServerState::Unknown, to: ServerState::Up }));
     }
 
-    /// `s`, `f`: the inventory's success and failure, `x`: a success that says it is full; `G`, `B`, `N`, `F`: a deep check
-    /// that generates, is told busy, finds nothing, fails. The expectation is the state after each: up is `+`.
+    /// Checks the state after each report. `s`, `f`: the inventory's success and failure, `x`: a success that says the
+    /// server is full; `G`, `B`, `N`, `F`: a deep check that generates, is told busy, finds nothing, fails. The state
+    /// up is `+`.
     fn check_deep(rise: u32, fall: u32, reports: &str, states: &str) {
         let mut track = ServerTrack::default();
         let mut seen = String::new();

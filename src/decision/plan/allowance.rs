@@ -1,10 +1,10 @@
-//! What a plan permits a request to ask for: length of the answer, context, time loaded, template, images.
+//! The request limits of a plan: length of the answer, context, time for which a model stays loaded, template, images.
 //!
-//! Scheme. An option that the plan does not permit at all is refused with `not_permitted`, one above its bound with
-//! `exceeds_limit`, which names option and bound. An option counts wherever its key stands at its place in the body,
-//! whether or not the server of this endpoint reads it: being strict costs nobody, and servers change. The length of an
-//! answer alone is judged by what the servers of the model's pool make of the body (see `bounds`), because there the
-//! wrong key would be no bound at all.
+//! Scheme. An option that the plan does not permit at all is refused with `not_permitted`, one above its limit with
+//! `exceeds_limit`, which names option and limit. An option counts wherever its key stands at its place in the body,
+//! whether or not the server of this endpoint reads it: being strict costs nobody anything, and servers change. Only
+//! the length of an answer is judged by what the servers of the model's pool read in the body (see `bounds`), because
+//! there a key that no server reads would be no bound at all.
 
 use super::bounds::Output;
 use super::excess::{Asked, Excess, Unit};
@@ -14,18 +14,18 @@ use crate::decision::request::body::{Body, BodyFault, FaultKind, KeepAlive, Watc
 use crate::decision::request::endpoint::Endpoint;
 use crate::decision::verdict::Refusal;
 
-/// What a plan permits of a request's options. The default permits everything.
+/// The request limits of a plan. The default permits everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Allowance {
-    /// Most tokens that may be generated for one request, over all its answers.
+    /// Most LLM tokens that may be generated for one request, over all its answers.
     pub max_output: Option<u64>,
-    /// What becomes of a request that gives no bound where the plan has one; `None`: the operator did not say.
+    /// What happens to a request that gives no bound although the plan has one; `None` if the operator did not say.
     pub left_open: Option<LeftOpen>,
-    /// Largest `num_ctx`, in tokens.
+    /// Largest `num_ctx`, in LLM tokens.
     pub max_context: Option<u64>,
-    /// How long a model may be asked to stay loaded.
+    /// How long a caller may ask a model to stay loaded.
     pub keep_alive: Loaded,
-    /// `raw` and prompt templates of the caller's own are refused.
+    /// Whether `raw` and prompt templates of the caller's own are refused.
     pub template_only: bool,
     /// Most images of a request.
     pub max_images: Option<u32>,
@@ -33,37 +33,39 @@ pub struct Allowance {
     pub max_image_size: Option<u64>,
 }
 
-/// What becomes of a request that leaves the length of its answer open.
+/// What happens to a request that leaves the length of its answer open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOpen {
-    /// It passes: the server's default holds.
+    /// The request passes, and the server's default applies.
     Allow,
-    /// It is refused: the caller must give a bound.
+    /// The request is refused: the caller must give a bound.
     Refuse,
 }
 
 /// How long a caller may ask a model to stay loaded (`keep_alive`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Loaded {
-    /// Any time, for ever and not at all included.
+    /// Any time, including for ever and not at all.
     #[default]
     Any,
-    /// At least a second, at most so many seconds. Less unloads the model for everybody, for ever pins it.
+    /// At least a second, at most so many seconds. A shorter time unloads the model for everybody, and for ever pins
+    /// it.
     AtMost(u64),
-    /// The option may not stand.
+    /// The option must not be present.
     Deny,
 }
 
 impl Allowance {
-    /// Whether no body can be refused, so that none need be seen.
+    /// Returns whether no body can be refused, so that no body need be seen.
     pub fn permits_all(&self) -> bool {
         *self == Allowance { left_open: self.left_open, ..Allowance::default() }
     }
 
-    /// Judges the options of a request that goes to a server of one of these kinds.
+    /// Checks the options of a request that goes to a server of one of these kinds.
     ///
     /// # Errors
-    /// [`Reason::OptionNotInPlan`], [`Reason::OverBound`]; a `keep_alive` that is no duration.
+    /// [`Reason::OptionNotInPlan`] or [`Reason::OverBound`]; [`Reason::Body`] for a `keep_alive` that is not a
+    /// duration.
     pub fn check(
         &self,
         kinds: impl Iterator<Item = ServerKind>,
@@ -128,16 +130,16 @@ impl Allowance {
         };
         let unreadable = BodyFault { at: *start, kind: FaultKind::WrongType("keep_alive") };
         let seconds = seconds(value).ok_or(Refusal::new(Reason::Body(unreadable)))?;
-        // `exceeds_limit` would be no help: the plan permits neither, whatever its bound.
+        // `exceeds_limit` would be no help: the plan permits neither unloading nor pinning, whatever its limit.
         if seconds < 1.0 {
             return Err(not_in_plan("keep_alive"));
         }
-        // Rounded up, so that what is told is above the bound. A float's cast saturates.
+        // Rounded up, so that the client reads a number above the limit. A cast from a float saturates.
         at_most("keep_alive", Some(seconds.ceil() as u64), Some(most), Unit::Seconds)
     }
 }
 
-/// A number that asks for something; 0 and less are a server's minimum.
+/// Returns a number that asks for something; 0 and less stand for a server's minimum.
 fn given(watched: &Watched<i64>) -> Option<u64> {
     watched.value.and_then(|value| u64::try_from(value).ok())
 }
@@ -159,7 +161,8 @@ fn not_in_plan(option: &'static str) -> Refusal {
     Refusal::new(Reason::OptionNotInPlan(option))
 }
 
-/// A `keep_alive` in seconds, as Ollama reads it (`api/types.go`, `Duration`): a number of seconds, or a Go duration.
+/// Returns a `keep_alive` in seconds, as Ollama reads it (`api/types.go`, `Duration`): a number of seconds, or a Go
+/// duration.
 fn seconds(written: &KeepAlive) -> Option<f64> {
     match written {
         KeepAlive::Number(number) => number.as_str().parse().ok().filter(|_| !number.cut),
@@ -168,7 +171,7 @@ fn seconds(written: &KeepAlive) -> Option<f64> {
     }
 }
 
-/// Go's `time.ParseDuration`: `[-+]?([0-9]*(\.[0-9]*)?UNIT)+`, or a zero without unit.
+/// Parses Go's `time.ParseDuration`, in seconds: `[-+]?([0-9]*(\.[0-9]*)?UNIT)+`, or a zero without unit.
 fn go_duration(text: &str) -> Option<f64> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1.0, text.get(1..)?),
@@ -182,7 +185,7 @@ fn go_duration(text: &str) -> Option<f64> {
     while !rest.is_empty() || total == 0.0 {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at_checked(digits)?;
-        // Go wants a digit and at most one point; so does this parser, which takes "1." and ".5" as Go does.
+        // Go requires a digit and at most one point; so does this parser, which accepts "1." and ".5" as Go does.
         let number: f64 = number.parse().ok()?;
         let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit)?;

@@ -1,12 +1,12 @@
-//! Which keys of a body bound the length of an answer, by the software that answers and the endpoint: one table.
+//! The keys of a body that bound the length of an answer, by the software that answers and the endpoint: one table.
 //!
-//! Every server reads other keys, and each takes what it does not read for absent. So a request is bounded only where the
-//! server it goes to reads a bound, and by the key which that server prefers. `kind = "openai"` is one of several
+//! Every server reads other keys, and treats a key that it does not read as absent. So a request is bounded only if the
+//! server to which it goes reads a bound, and by the key which that server prefers. `kind = "openai"` is one of several
 //! programs, and herdgate does not know which: there a request counts for the most that any of them would make of it.
 //!
-//! Sources: Ollama `openai/openai.go` (`FromChatRequest`, `FromCompleteRequest`), `anthropic/anthropic.go`, `api/types.go`
-//! (`Options`) and `runner/…/runner.go` (`seq.numPredict > 0`: 0 and less bound nothing); llama.cpp
-//! `tools/server/server-task.cpp` (`params_from_json_cmpl`), `server-chat.cpp` (what becomes of other dialects); vLLM
+//! Sources: Ollama `openai/openai.go` (`FromChatRequest`, `FromCompleteRequest`), `anthropic/anthropic.go`,
+//! `api/types.go` (`Options`) and `runner/…/runner.go` (`seq.numPredict > 0`: 0 and less bound nothing); llama.cpp
+//! `tools/server/server-task.cpp` (`params_from_json_cmpl`), `server-chat.cpp` (translation of other dialects); vLLM
 //! `entrypoints/openai/*/protocol.py`; LocalAI `core/schema/prediction.go`; TGI `router/src/lib.rs`.
 
 use super::server::ServerKind;
@@ -16,20 +16,20 @@ use crate::decision::request::endpoint::Endpoint;
 /// A key that bounds the length of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKey {
-    /// `options.num_predict`
+    /// The key `options.num_predict`.
     NumPredict,
-    /// `max_tokens`
+    /// The key `max_tokens`.
     MaxTokens,
-    /// `max_completion_tokens`
+    /// The key `max_completion_tokens`.
     MaxCompletionTokens,
-    /// `max_output_tokens`
+    /// The key `max_output_tokens`.
     MaxOutputTokens,
-    /// `n_predict`
+    /// The key `n_predict`.
     NPredict,
 }
 
 impl OutputKey {
-    /// As it is written in a body.
+    /// Returns the key as it is written in a body.
     pub fn as_str(self) -> &'static str {
         match self {
             OutputKey::NumPredict => "num_predict",
@@ -40,7 +40,7 @@ impl OutputKey {
         }
     }
 
-    /// Its value in a body; `null` is as good as absent to every server.
+    /// Returns the value of the key in a body. Every server treats `null` as absent.
     fn of(self, body: &Body) -> Option<i64> {
         let watched: &Option<Watched<i64>> = match self {
             OutputKey::NumPredict => &body.num_predict,
@@ -53,32 +53,32 @@ impl OutputKey {
     }
 }
 
-/// How one program reads a request: the keys it takes a bound from, the preferred first.
+/// How one program reads a request: the keys from which it takes a bound, the preferred one first.
 type Reading = &'static [OutputKey];
 
 use OutputKey::{
     MaxCompletionTokens as Mct, MaxOutputTokens as Mot, MaxTokens as Mt, NPredict as Np, NumPredict as NumP,
 };
 
-/// The table: how the programs of a kind read a request to an endpoint. Empty where none generates there.
+/// The table: returns how the programs of a kind read a request to an endpoint. Empty if none of them generates there.
 fn readings(kind: ServerKind, endpoint: Endpoint) -> &'static [Reading] {
     match (kind, endpoint) {
         // Ollama. `options` belongs to its own API, and `/v1` does not read it. `max_completion_tokens` is ignored.
         (ServerKind::Ollama, Endpoint::Generate | Endpoint::Chat) => &[&[NumP]],
         (ServerKind::Ollama, Endpoint::V1ChatCompletions | Endpoint::V1Completions | Endpoint::V1Messages) => &[&[Mt]],
         (ServerKind::Ollama, Endpoint::V1Responses) => &[&[Mot]],
-        // vLLM; llama.cpp of today, and of before it read `max_completion_tokens`; LocalAI and TGI.
+        // vLLM; llama.cpp of today, and from before it read `max_completion_tokens`; LocalAI and TGI.
         (ServerKind::OpenAi, Endpoint::V1ChatCompletions) => &[&[Mct, Mt], &[Np, Mct, Mt], &[Np, Mt], &[Mt]],
         // vLLM, LocalAI, TGI; llama.cpp.
         (ServerKind::OpenAi, Endpoint::V1Completions) => &[&[Mt], &[Np, Mct, Mt], &[Np, Mt]],
-        // vLLM; llama.cpp, which makes `max_tokens` of `max_output_tokens` and a chat of the rest as it stands.
+        // vLLM; llama.cpp, which turns `max_output_tokens` into `max_tokens` and treats the rest as a chat, unchanged.
         (ServerKind::OpenAi, Endpoint::V1Responses) => &[&[Mot], &[Np, Mct, Mot, Mt], &[Np, Mot, Mt]],
-        // vLLM and llama.cpp, which makes a chat of it.
+        // vLLM and llama.cpp, which turns the request into a chat.
         (ServerKind::OpenAi, Endpoint::V1Messages) => &[&[Mt], &[Np, Mt]],
-        // llama.cpp answers `/api/chat` as `/v1/chat/completions`. The others know no `/api`.
+        // llama.cpp answers `/api/chat` like `/v1/chat/completions`. The others do not know `/api`.
         (ServerKind::OpenAi, Endpoint::Chat) => &[&[Np, Mct, Mt], &[Np, Mt]],
         (ServerKind::OpenAi, Endpoint::Generate) => &[],
-        // What embeds or describes generates nothing.
+        // An endpoint that embeds or describes generates nothing.
         (_, Endpoint::Embed | Endpoint::Embeddings | Endpoint::V1Embeddings | Endpoint::Show) => &[],
         (
             _,
@@ -93,28 +93,28 @@ fn readings(kind: ServerKind, endpoint: Endpoint) -> &'static [Reading] {
     }
 }
 
-/// How long an answer a request asks for, at most.
+/// The longest answer that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Nothing is generated.
+    /// The request generates nothing.
     None,
-    /// So many tokens over all its answers, by this key.
+    /// The request asks, by this key, for at most so many LLM tokens over all its answers.
     Bounded {
-        /// The key.
+        /// The key that gives the bound.
         key: OutputKey,
-        /// Its value times the answers asked for.
+        /// The value of the key times the number of answers, in LLM tokens.
         tokens: u64,
-        /// Answers asked for.
+        /// The number of answers that the request asks for.
         answers: u64,
     },
-    /// The request gives no bound that the server reads: the server's default holds. The key would bound it.
+    /// The request gives no bound that the server reads, so the server's default applies. The key would bound it.
     Open(OutputKey),
-    /// The request says that there shall be no bound (`num_predict` of -1 or -2), or one that is taken for none (0).
+    /// The request asks for no bound (`num_predict` of -1 or -2), or for one that counts as none (0).
     Endless(OutputKey),
 }
 
 impl Output {
-    /// What a request to an endpoint asks a server of this kind for.
+    /// Returns what a request to an endpoint asks of a server of this kind.
     pub fn asked(kind: ServerKind, endpoint: Endpoint, body: &Body) -> Output {
         let answers = answers(kind, endpoint, body);
         let one = |reading: &Reading| {
@@ -129,7 +129,8 @@ impl Output {
         readings(kind, endpoint).iter().map(one).fold(Output::None, Output::most)
     }
 
-    /// The one that asks for more. What is left open counts for less than what is asked for, because no more is asked for.
+    /// Returns the one that asks for more. An open one counts for less than a bounded one, because it asks for nothing
+    /// more.
     #[must_use]
     pub fn most(self, other: Output) -> Output {
         if other.rank() > self.rank() { other } else { self }
@@ -144,15 +145,16 @@ impl Output {
         }
     }
 
-    /// Whether some program of this kind would find no bound in the request: the key to give.
+    /// Returns the key that the request should give, if some program of this kind would find no bound in it.
     pub fn left_open(kind: ServerKind, endpoint: Endpoint, body: &Body) -> Option<OutputKey> {
         let open = |reading: &&Reading| reading.iter().all(|key| key.of(body).is_none());
         readings(kind, endpoint).iter().find(open).and_then(|reading| reading.last().copied())
     }
 }
 
-/// How many answers are generated: for each prompt of an array (`/v1/completions`) as many as `n` says (llama.cpp:
-/// `n_cmpl` before `n`), or as many candidates as `best_of`. Ollama knows neither, and takes no array.
+/// Returns how many answers are generated: for each prompt of an array (`/v1/completions`) as many as `n` says
+/// (llama.cpp: `n_cmpl` before `n`), or as many candidates as `best_of` says. Ollama reads neither, and accepts no
+/// array.
 fn answers(kind: ServerKind, endpoint: Endpoint, body: &Body) -> u64 {
     if kind == ServerKind::Ollama {
         return 1;
@@ -170,7 +172,8 @@ mod tests {
     use crate::decision::request::body::BodyReader;
     use crate::decision::request::route::route;
 
-    /// `bounded KEY TOKENS`, `open KEY`, `endless KEY` or `none`; ` +open KEY` where some program would find no bound.
+    /// Checks against `bounded KEY TOKENS`, `open KEY`, `endless KEY` or `none`, followed by ` +open KEY` if some
+    /// program would find no bound.
     fn check(kind: ServerKind, path: &str, body: &str, expected: &str) {
         let endpoint = route(b"POST", path.as_bytes()).unwrap().endpoint;
         let body = BodyReader::read(body.as_bytes()).unwrap();

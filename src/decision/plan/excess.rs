@@ -1,37 +1,37 @@
 //! An option that asks for more than a plan permits, in figures.
 
-/// An option above its bound: what a client is told.
+/// An option above its limit, as a client is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Excess {
     /// The key, as it is written in a body.
     pub option: &'static str,
-    /// What was asked for.
+    /// The amount that the request asked for.
     pub asked: Asked,
-    /// The plan's bound.
+    /// The plan's limit, in [`Excess::unit`].
     pub bound: u64,
-    /// What the bound counts.
+    /// The unit of the limit.
     pub unit: Unit,
 }
 
-/// How much was asked for.
+/// The amount that a request asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// So much.
+    /// This amount.
     Given(u64),
-    /// So much, over so many answers.
+    /// This amount, over this many answers.
     Times(u64, u64),
-    /// No end.
+    /// An answer without end.
     Endless,
-    /// Nothing was said, and a bound must be given.
+    /// No amount, although a bound must be given.
     Open,
 }
 
-/// What a bound counts.
+/// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Tokens of an answer.
+    /// LLM tokens of an answer.
     Output,
-    /// Tokens of a context.
+    /// LLM tokens of a context.
     Context,
     /// Seconds.
     Seconds,

@@ -1,32 +1,33 @@
-//! What a claim takes, and from which books: holders, the terms they are held to, and what a request may come to.
+//! What a claim takes, and from whose counters: holders, the limits that apply to them, and how much a request may use.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::num::NonZeroU64;
 
-/// A request-rate limit: `count` requests in `period_ns`, of which `burst` may come at once.
+/// A rate limit: `count` requests (or LLM tokens) in `period_ns`, of which `burst` may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// Requests per period.
+    /// Requests (or LLM tokens) per period.
     pub count: NonZeroU64,
     /// Length of the period in nanoseconds.
     pub period_ns: NonZeroU64,
-    /// Requests that may come at once.
+    /// Requests (or LLM tokens) that may come at once.
     pub burst: NonZeroU64,
 }
 
-/// Whose books a limit is kept in: a 128-bit hash of the identity, stable over reloads and restarts, so that quota
-/// belongs to the identity and not to the secret.
+/// The identity under which usage is counted: a 128-bit hash, stable over reloads and restarts, so that usage belongs
+/// to the identity and not to the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Scope(pub u128);
 
 impl Scope {
-    /// The books of `name` among all of this kind. Kinds are apart: a team and a key of one name share nothing.
+    /// Returns the scope of `name` among all of this kind. Kinds are separate: a team and a key of one name share
+    /// nothing.
     pub fn of(kind: &str, name: &[u8]) -> Scope {
         Scope::within(kind, &[], name)
     }
 
-    /// The books of `name` within another scope: a user of a key.
+    /// Returns the scope of `name` within another scope: a user of a key.
     pub fn of_user(key: Scope, name: &[u8]) -> Scope {
         Scope::within("user", &key.0.to_be_bytes(), name)
     }
@@ -40,14 +41,14 @@ impl Scope {
     }
 }
 
-/// Who holds a limit, for the log: a closed set.
+/// The kind of holder to whom a limit applies, for the log: a closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Holder {
     /// The key itself.
     Key,
-    /// The user on whose behalf a key asks, or whom a token names.
+    /// The user on whose behalf a key asks, or whom a JWT names.
     User,
-    /// The key's team.
+    /// The team of the key or user.
     Team,
     /// An address without credential.
     Address,
@@ -64,14 +65,14 @@ pub enum Holder {
 /// A calendar window of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Window {
-    /// From midnight to midnight in the ledger's time zone.
+    /// A day, from midnight to midnight in the ledger's time zone.
     Day,
-    /// From the first to the last of a month in the ledger's time zone.
+    /// A month, from its first day to its last in the ledger's time zone.
     Month,
 }
 
 impl Window {
-    /// Its name, as in the configuration.
+    /// Returns the name of the window, as in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Window::Day => "day",
@@ -80,59 +81,60 @@ impl Window {
     }
 }
 
-/// Tokens in a calendar window (`budget = ["2M/day"]`).
+/// A budget of LLM tokens in a calendar window (`budget = ["2M/day"]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Most tokens.
+    /// Most LLM tokens in a window.
     pub most: NonZeroU64,
-    /// In which window.
+    /// The window.
     pub window: Window,
 }
 
-/// What one holder is held to. Everything holds at once.
+/// The limits that apply to one holder. All of them apply at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terms {
     /// Request rates, at most [`RATES_MAX`].
     pub requests: Vec<Quota>,
-    /// Requests on their way at once.
+    /// Most requests in flight at once.
     pub concurrency: Option<u32>,
-    /// Token rate: `count` tokens in the period, of which `burst` may be taken at once.
+    /// The LLM token rate: `count` tokens in the period, of which `burst` may be taken at once.
     pub tokens: Option<Quota>,
-    /// Budgets, at most one a window.
+    /// Budgets, at most one for each window.
     pub budgets: Vec<Budget>,
-    /// Whether being over is counted and logged only.
+    /// Whether exceeding a limit is only counted and logged.
     pub shadow: bool,
 }
 
 impl Terms {
-    /// The most tokens that fit into every token limit at once; `None` where there is none, or being over is only told.
+    /// Returns the most LLM tokens that fit into every token limit at once; `None` if there is no such limit, or
+    /// exceeding one is only logged.
     pub fn most_tokens(&self) -> Option<u64> {
         let budgets = self.budgets.iter().map(|budget| budget.most.get());
         budgets.chain(self.tokens.map(|quota| quota.burst.get())).min().filter(|_| !self.shadow)
     }
 
-    /// Whether they hold anybody to anything.
+    /// Returns whether there is no limit at all.
     pub fn is_empty(&self) -> bool {
         let Terms { requests, concurrency, tokens, budgets, shadow: _ } = self;
         requests.is_empty() && concurrency.is_none() && tokens.is_none() && budgets.is_empty()
     }
 }
 
-/// One of the books a claim is counted in: whose, and what they are held to.
+/// One of the accounts in which a claim is counted: the identity, and the limits that apply to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Account<'v> {
-    /// Whose books.
+    /// The identity under which usage is counted.
     pub scope: Scope,
-    /// What kind of holder that is.
+    /// The kind of holder.
     pub holder: Holder,
-    /// What they are held to.
+    /// The limits that apply to the holder.
     pub terms: &'v Terms,
 }
 
 /// Most request rates of one holder.
 pub const RATES_MAX: usize = 5;
 
-/// The books one claim is counted in, without heap; the caller's own first. Empty: it is not metered.
+/// The accounts in which one claim is counted, without heap, the caller's own first. Empty if the claim is not metered.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Accounts<'v> {
     items: [Option<Account<'v>>; SCOPES_MAX],
@@ -140,7 +142,8 @@ pub struct Accounts<'v> {
 }
 
 impl<'v> Accounts<'v> {
-    /// Adds books. False past [`SCOPES_MAX`]: the caller must refuse rather than admit with a limit forgotten.
+    /// Adds an account. Returns false past [`SCOPES_MAX`]: the caller must then refuse rather than admit with a limit
+    /// forgotten.
     #[must_use]
     pub fn push(&mut self, account: Account<'v>) -> bool {
         match self.items.get_mut(self.len) {
@@ -153,44 +156,44 @@ impl<'v> Accounts<'v> {
         }
     }
 
-    /// The books, in order.
+    /// Returns the accounts, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Account<'v>> {
         self.items[..self.len].iter().flatten()
     }
 
-    /// Whether nothing is counted.
+    /// Returns whether nothing is counted.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Counts what is held by `from` for `to` instead.
+    /// Counts under `to` whatever would be counted under `from`.
     pub fn move_scope(&mut self, from: Scope, to: Scope) {
         self.items.iter_mut().flatten().filter(|account| account.scope == from).for_each(|account| account.scope = to);
     }
 
-    /// Their scopes alone.
+    /// Returns the scopes of the accounts alone.
     pub fn scopes(&self) -> Scopes {
         Scopes(self.items.map(|account| account.map(|account| account.scope)))
     }
 }
 
-/// Most books one claim is counted in: its key (or user, or address); the user behind it; its team (or all without
-/// credential); the model, the route and the gate.
+/// Most accounts in which one claim is counted: its key (or user, or address); the user behind it; its team (or all
+/// callers without credential); the model, the route and the gate.
 pub const SCOPES_MAX: usize = 6;
 
-/// The scopes a request is counted in, its caller's own first.
+/// The scopes under which a request is counted, the caller's own first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Scopes([Option<Scope>; SCOPES_MAX]);
 
 impl Scopes {
-    /// One identity alone.
+    /// Returns the scopes of one identity alone.
     pub fn one(scope: Scope) -> Scopes {
         let mut scopes = Scopes::default();
         scopes.0[0] = Some(scope);
         scopes
     }
 
-    /// Adds one. False past [`SCOPES_MAX`].
+    /// Adds a scope. Returns false past [`SCOPES_MAX`].
     #[must_use]
     pub fn push(&mut self, scope: Scope) -> bool {
         match self.0.iter_mut().find(|place| place.is_none()) {
@@ -202,18 +205,18 @@ impl Scopes {
         }
     }
 
-    /// The scopes, the caller's own first.
+    /// Returns the scopes, the caller's own first.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().flatten().copied()
     }
 }
 
-/// What a token of a model counts for in token limits and budgets (`[models.NAME] cost`), in thousandths.
+/// The weight of a model's LLM tokens in token limits and budgets (`[models.NAME] cost`), in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Of the prompt.
+    /// The weight of a token of the prompt, in thousandths.
     pub input_milli: u32,
-    /// Generated.
+    /// The weight of a generated token, in thousandths.
     pub output_milli: u32,
 }
 
@@ -224,65 +227,66 @@ impl Default for Cost {
 }
 
 impl Cost {
-    /// What these tokens count for, in thousandths of a token. Saturates.
+    /// Returns the weight of these LLM tokens, in thousandths of a token. Saturates.
     pub fn of(self, tokens_in: u64, tokens_out: u64) -> u64 {
         let input = tokens_in.saturating_mul(u64::from(self.input_milli));
         input.saturating_add(tokens_out.saturating_mul(u64::from(self.output_milli)))
     }
 }
 
-/// How much a request may come to, as far as its body says: what a reservation is made from.
+/// The most that a request may use, as far as its body says: the basis of its reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Demand {
-    /// Its prompt, and how its answer will be built.
+    /// The request's prompt, and the form of its answer.
     pub written: Written,
-    /// What it generates, and how much of that was asked for.
+    /// The output that it asks for.
     pub output: Wanted,
     /// Whether the answer streams.
     pub stream: bool,
-    /// What a token counts for.
+    /// The weight of the model's LLM tokens.
     pub cost: Cost,
 }
 
-/// What of a request's writing decides how many tokens its bytes and those of its answer hold.
+/// The parts of a request that decide how many LLM tokens are in its bytes and in those of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Written {
     /// Bytes of the prompt's text as written.
     pub prompt_bytes: u64,
-    /// Images in it.
+    /// Number of images in the prompt.
     pub images: u32,
     /// Bytes of the model's name as written, which the answer repeats.
     pub name: u16,
-    /// Whether the end of a stream is to tell what was used (`stream_options.include_usage`).
+    /// Whether the end of a stream must report the usage (`stream_options.include_usage`).
     pub usage: bool,
-    /// Whether the prompt goes without a template (`raw`).
+    /// Whether the prompt goes to the model without a template (`raw`).
     pub raw: bool,
     /// Whether the server that answers is of the kind that speaks OpenAI's API alone.
     pub openai: bool,
 }
 
-/// How much output a request wants.
+/// The output that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wanted {
-    /// It generates nothing.
+    /// The request generates nothing.
     #[default]
     Nothing,
-    /// At most so many tokens, over all its answers.
+    /// The request asks for at most so many LLM tokens, over all its answers.
     AtMost(u64),
-    /// It did not say; where its plan has a bound, no more than that is held for it.
+    /// The request gives no bound. If its plan has one (in LLM tokens), no more than that is reserved.
     Open(Option<u64>),
-    /// It said so many, in a way that not every program of the pool may read: as much is held at least.
+    /// The request gives this bound, in LLM tokens, in a form that not every program of the pool may read: at least
+    /// that much is reserved. The second value is the plan's bound.
     AtLeast(u64, Option<u64>),
 }
 
-/// A user on whose behalf a key asks. How many have books of their own is bounded for each key: the ledger knows them,
-/// and counts whoever is one too many in `shared`.
+/// A user on whose behalf a key asks. The number of users whose usage is counted separately is bounded for each key:
+/// the ledger knows them, and counts further users under `shared`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct User {
-    /// The key's scope.
+    /// The scope of the key.
     pub key: Scope,
-    /// The user's books.
+    /// The scope of the user.
     pub scope: Scope,
-    /// The books of all who have none of their own, those without a name included.
+    /// The scope of all users who have no scope of their own, including those without a name.
     pub shared: Scope,
 }

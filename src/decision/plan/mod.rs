@@ -1,4 +1,5 @@
-//! What a caller may do: the compiled policy, the options and limits of a plan, and how far it can be overshot.
+//! What a caller may do: the compiled policy, the request limits and usage limits of a plan, and how far it can be
+//! overshot.
 
 pub mod allowance;
 pub mod bounds;

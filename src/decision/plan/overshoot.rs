@@ -1,30 +1,31 @@
-//! By how much a token limit can be passed at worst, computed from a plan alone. Pure.
+//! The most by which a token limit can be overshot, computed from a plan alone. Pure.
 //!
-//! A limit lets a request in where what was used, what is held and what this one holds fit into it. So it is passed only
-//! by what requests on their way come to beyond what they hold, and there are never more of those than `concurrency`.
-//! Output does not come to more where every request names its bound (`left_open = "refuse"`) and no more than `max_output`
-//! is let through: all of it is held. A prompt does where its tokens were taken for fewer than they are, and at worst it
-//! fills the context, of which `max_context` is the most that a caller may ask for.
+//! A limit admits a request if what was charged, what is reserved and the request's own reservation fit into it. So it
+//! is overshot only by what requests in flight use beyond their reservations, and there are never more of those than
+//! `concurrency`. Output does not exceed its reservation if every request must give a bound (`left_open = "refuse"`)
+//! and no more than `max_output` is admitted: all of it is reserved. A prompt exceeds its reservation if it has more
+//! LLM tokens than estimated, and at worst it fills the context, of which `max_context` is the most that a caller may
+//! ask for.
 
 use super::allowance::{Allowance, LeftOpen};
 use super::limits::Terms;
 use super::policy::{Plan, Policy};
 
-/// Why there is no bound: the key of the plan that is missing.
+/// The reason for which there is no bound: the setting that the plan lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unbounded {
-    /// Any number of requests may be on their way.
+    /// Any number of requests may be in flight.
     Concurrency,
-    /// An answer may be of any length.
+    /// An answer may have any length.
     MaxOutput,
-    /// A request that names no bound passes.
+    /// A request that gives no bound passes.
     LeftOpen,
-    /// A prompt may be of any length.
+    /// A prompt may have any length.
     MaxContext,
 }
 
 impl Unbounded {
-    /// What to write into the plan.
+    /// Returns the line to add to the plan.
     pub fn hint(self) -> &'static str {
         match self {
             Unbounded::Concurrency => "concurrency = 8",
@@ -35,13 +36,14 @@ impl Unbounded {
     }
 }
 
-/// Tokens, weighted by cost, by which a holder of this plan can pass its token rate or a budget at worst. `None` where the
-/// plan has neither.
+/// Returns the number of LLM tokens, weighted by cost, by which a holder of this plan can overshoot its token rate or a
+/// budget at worst. `None` if the plan has neither; `Some(Err)` if nothing bounds the overshoot.
 pub fn overshoot(policy: &Policy, plan: &Plan) -> Option<Result<u64, Unbounded>> {
     overshoot_of(policy, &plan.terms, &plan.allowance)
 }
 
-/// The same of limits and bounds that may stand in two plans: those of a key that is raised.
+/// Returns the same for usage limits and request limits that may come from two plans: those of a key with a temporary
+/// plan.
 pub fn overshoot_of(policy: &Policy, terms: &Terms, allowance: &Allowance) -> Option<Result<u64, Unbounded>> {
     if terms.tokens.is_none() && terms.budgets.is_empty() {
         return None;
@@ -60,7 +62,7 @@ pub fn overshoot_of(policy: &Policy, terms: &Terms, allowance: &Allowance) -> Op
     Some(bound())
 }
 
-/// The same in words.
+/// Returns the overshoot in words.
 pub fn told(overshoot: Result<u64, Unbounded>) -> String {
     match overshoot {
         Ok(tokens) => format!(

@@ -1,4 +1,4 @@
-//! The compiled configuration a decision reads: plans and servers. Built only by `config::compile` and by tests.
+//! The compiled configuration that a decision reads: plans and servers. Built only by `config::compile` and by tests.
 
 use super::allowance::Allowance;
 use super::limits::{Cost, Scope, Terms};
@@ -10,26 +10,26 @@ use crate::decision::request::name::ModelName;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Everything an operator decided, checked and ready to read.
+/// All settings that an operator chose, checked and ready to read.
 #[derive(Debug, Default)]
 pub struct Policy {
     /// Plans, in the order of the file. [`PlanIndex`] points here.
     pub plans: Vec<Plan>,
-    /// Model servers, in the order of the file. [`ServerIndex`] points here.
+    /// Model servers, in the order of the file. [`ServerIndex`](super::server::ServerIndex) points here.
     pub servers: Vec<Server>,
     /// Teams, in the order of the file.
     pub teams: Vec<Team>,
-    /// What callers without a credential may do; absent, they are refused.
+    /// What callers without a credential may do; they are refused if this is `None`.
     pub anonymous: Option<Anonymous>,
-    /// Issuers of tokens, in the order of the file.
+    /// Issuers of JWTs, in the order of the file.
     pub issuers: Vec<Issuer>,
-    /// What holds for one model on every server (`[models.NAME]`).
+    /// The settings of single models, which apply on every server (`[models.NAME]`).
     pub models: HashMap<ModelName, ModelPolicy>,
-    /// What holds for all requests to one endpoint (`[routes.NAME]`).
+    /// The limits of single endpoints, which apply to all their requests (`[routes.NAME]`).
     pub routes: Vec<RoutePolicy>,
-    /// What holds for all requests together (`[gate]`).
+    /// The scope and limits of all requests together (`[gate]`).
     pub gate: Option<(Scope, Terms)>,
-    /// Seconds after which a refused caller may find a server back: one probe interval, rounded up.
+    /// Seconds after which a refused caller may find a server available again: one probe interval, rounded up.
     pub recheck_s: u64,
     /// How long requests may wait.
     pub patience: Patience,
@@ -38,11 +38,11 @@ pub struct Policy {
 /// Callers that share limits (`[teams.NAME]`).
 #[derive(Debug, Clone)]
 pub struct Team {
-    /// Name in the file.
+    /// The name in the file.
     pub name: Arc<str>,
-    /// The books of all of them.
+    /// The scope under which the usage of all of them is counted.
     pub scope: Scope,
-    /// The plan whose limits they share. Models and routes are each caller's own plan's.
+    /// The plan whose limits they share. Models and routes are those of each caller's own plan.
     pub plan: PlanIndex,
 }
 
@@ -51,61 +51,61 @@ pub struct Team {
 pub struct Anonymous {
     /// The plan of each network.
     pub plan: PlanIndex,
-    /// The books of all of them.
+    /// The scope under which the usage of all of them is counted.
     pub scope: Scope,
-    /// What all of them together are held to.
+    /// The limits of all of them together.
     pub terms: Terms,
 }
 
-/// What holds for one model (`[models.NAME]`).
+/// The settings of one model (`[models.NAME]`).
 #[derive(Debug, Clone)]
 pub struct ModelPolicy {
-    /// The books of all its requests.
+    /// The scope under which the usage of all its requests is counted.
     pub scope: Scope,
-    /// What they are held to together.
+    /// The limits of all its requests together.
     pub terms: Terms,
-    /// What its tokens count for.
+    /// The weight of its LLM tokens.
     pub cost: Cost,
 }
 
-/// What holds for one endpoint (`[routes.NAME]`).
+/// The limits of one endpoint (`[routes.NAME]`).
 #[derive(Debug, Clone)]
 pub struct RoutePolicy {
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// The books of all its requests.
+    /// The scope under which the usage of all its requests is counted.
     pub scope: Scope,
-    /// What they are held to together.
+    /// The limits of all its requests together.
     pub terms: Terms,
 }
 
-/// Position of a plan in [`Policy::plans`].
+/// The position of a plan in [`Policy::plans`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PlanIndex(pub u16);
 
 /// What a caller may do (`[plans.NAME]`).
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// Name in the file.
+    /// The name in the file.
     pub name: Arc<str>,
-    /// Models it may use.
+    /// The models that callers may use.
     pub models: Vec<ModelPattern>,
-    /// Route classes it may use.
+    /// The route classes that callers may use.
     pub routes: RouteClasses,
-    /// What each caller on this plan is held to.
+    /// The limits of each caller on this plan.
     pub terms: Terms,
-    /// What a request may ask for.
+    /// The request limits: what a single request may ask for.
     pub allowance: Allowance,
-    /// Its place in queues.
+    /// The urgency of its requests in queues.
     pub priority: Priority,
 }
 
-/// The route classes a plan permits.
+/// The route classes that a plan permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RouteClasses {
-    /// `"inference"`
+    /// Whether the plan has `"inference"`.
     pub inference: bool,
-    /// `"catalog"`
+    /// Whether the plan has `"catalog"`.
     pub catalog: bool,
 }
 
@@ -114,14 +114,14 @@ pub struct RouteClasses {
 pub enum ModelPattern {
     /// A canonical name.
     Exact(ModelName),
-    /// Lower-case glob over the canonical short form. Never matches a model that leaves the fleet, by its name (`:cloud`,
-    /// `-cloud`) or because its server says so (`remote_host`, see `roster`): prompts go to another company only where
-    /// the plan says so by name.
+    /// A lower-case glob over the canonical short form. It never matches a model that leaves the fleet, by its name
+    /// (`:cloud`, `-cloud`) or because its server says so (`remote_host`, see `roster`): prompts go to another company
+    /// only if the plan lists the model by name.
     Glob(Box<str>),
 }
 
 impl ModelPattern {
-    /// Reads an entry as written: with a `*` it is a glob, else an exact name.
+    /// Reads an entry as written: one with a `*` is a glob, any other an exact name.
     pub fn new(written: &str) -> ModelPattern {
         if written.contains('*') {
             ModelPattern::Glob(written.trim().to_ascii_lowercase().into())
@@ -130,7 +130,7 @@ impl ModelPattern {
         }
     }
 
-    /// Whether a plan with this entry may use `name`.
+    /// Returns whether a plan with this entry may use `name`.
     pub fn permits(&self, name: &ModelName) -> bool {
         match self {
             ModelPattern::Exact(exact) => exact == name,
@@ -138,19 +138,19 @@ impl ModelPattern {
         }
     }
 
-    /// Whether the entry names no model, but a pattern of names.
+    /// Returns whether the entry is a pattern rather than the name of a model.
     pub fn is_glob(&self) -> bool {
         matches!(self, ModelPattern::Glob(_))
     }
 
-    /// Whether the entry permits every model of the fleet.
+    /// Returns whether the entry permits every model of the fleet.
     pub fn permits_all(&self) -> bool {
         matches!(self, ModelPattern::Glob(glob) if glob.bytes().all(|byte| byte == b'*'))
     }
 }
 
-/// Glob match in which `*` stands for any run of bytes. Linear in both lengths but for backtracking to the last `*`, which
-/// is enough for one wildcard kind (Krauss' algorithm's argument).
+/// Matches a glob in which `*` stands for any run of bytes. Backtracking goes only to the last `*`, which is enough for
+/// a single kind of wildcard (the argument of Krauss' algorithm); apart from that it is linear in both lengths.
 fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
     let (mut g, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

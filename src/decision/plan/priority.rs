@@ -1,6 +1,6 @@
-//! How urgent a plan's requests are, and where that puts them in a queue.
+//! The urgency of a plan's requests, and their place in a queue.
 
-/// Urgency of a plan's requests (`priority`).
+/// The urgency of a plan's requests (`priority`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {
     /// Before all others.
@@ -13,7 +13,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The word in the configuration.
+    /// Returns the word in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Priority::High => "high",
@@ -23,28 +23,28 @@ impl Priority {
     }
 }
 
-/// How long low priority lets others by, in milliseconds. It then has its turn: behind a queue that never ends it would
-/// otherwise wait for ever.
+/// How long requests of low priority let others pass, in milliseconds. After that they have their turn: behind a queue
+/// that never ends they would otherwise wait for ever.
 pub const LOW_WAITS_MS: u64 = 30_000;
 
-/// The class of high priority. HAProxy serves lower classes first, and 0 is everybody's (`set-priority-class`, -2047 to
+/// The class of high priority. HAProxy serves lower classes first, and 0 is the default (`set-priority-class`, -2047 to
 /// 2047).
 const HIGH_CLASS: i32 = -1;
 
 /// The range of `set-priority-offset` in milliseconds, both ways (HAProxy configuration manual, 20 bits of a key).
 const OFFSET_MAX_MS: i64 = 524_287;
 
-/// A request's place in the proxy's queue of a server that is full.
+/// A request's place in the proxy's queue for a server that is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {
-    /// Where it is not everybody's: lower is served first.
+    /// The class, if it is not the default: lower classes are served first.
     pub class: Option<i32>,
-    /// Milliseconds by which it is taken to have come later than it did (or earlier, where negative).
+    /// Milliseconds by which the request counts as later than it came (or earlier, if negative).
     pub offset_ms: i32,
 }
 
 impl Place {
-    /// The place of a request that came at `now_ms` and whose caller's turn is at `start_ms`.
+    /// Returns the place of a request that came at `now_ms` and whose caller has its turn at `start_ms`.
     pub fn new(priority: Priority, start_ms: u64, now_ms: u64) -> Place {
         let ahead = i64::try_from(start_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now_ms);
         let waits = if priority == Priority::Low { LOW_WAITS_MS } else { 0 };
@@ -59,9 +59,9 @@ impl Place {
 /// How long requests may wait (`[queue]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Longest a request waits here for a server, in nanoseconds.
+    /// Longest time a request waits in herdgate for a server, in nanoseconds.
     pub timeout_ns: u64,
-    /// Expected wait above which low priority is refused, in nanoseconds.
+    /// Expected wait above which requests of low priority are refused, in nanoseconds.
     pub shed_wait_ns: u64,
 }
 

@@ -1,19 +1,19 @@
-//! The endpoints herdgate knows, what each is for, and the dialect of its answers.
+//! The endpoints that herdgate knows, the class of each, and the dialect of its answers.
 
 use serde::{Deserialize, Serialize};
 
-/// What an endpoint is for; a plan permits classes.
+/// The purpose of an endpoint. A plan permits classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Generates or embeds on a model server.
+    /// The endpoint generates or embeds on a model server.
     Inference,
-    /// Answered by herdgate for the whole fleet; `POST /api/show` is routed but unmetered.
+    /// herdgate answers for the whole fleet, except `POST /api/show`, which is routed to a server but not metered.
     Catalog,
-    /// Changes servers or spends outside the fleet.
+    /// The endpoint changes servers or has effects outside the fleet.
     Admin,
 }
 
-/// The API a refusal must be written in.
+/// The API in whose form a refusal must be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// `/api/*` and `/`: `{"error": "…"}`
@@ -25,7 +25,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a path, known or not.
+    /// Returns the dialect of a path, whether or not the path is a known one.
     pub fn of(path: &[u8]) -> Dialect {
         if path == b"/v1/messages" {
             Dialect::Anthropic
@@ -37,7 +37,7 @@ impl Dialect {
     }
 }
 
-/// Every endpoint herdgate knows (Ollama `server/routes.go`). A closed set, so it may be a metrics label.
+/// An endpoint that herdgate knows (Ollama `server/routes.go`). The set is closed, so it may be a metrics label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -99,7 +99,7 @@ impl Endpoint {
         Endpoint::Admin,
     ];
 
-    /// What it is for.
+    /// Returns the purpose of the endpoint.
     pub fn class(self) -> Class {
         match self {
             Endpoint::Generate
@@ -122,12 +122,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether herdgate answers it itself.
+    /// Returns whether herdgate answers the endpoint itself instead of routing it to a server.
     pub fn is_answered_here(self) -> bool {
         self.class() == Class::Catalog && self != Endpoint::Show
     }
 
-    /// A short fixed name for logs.
+    /// Returns a short fixed name for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Endpoint::Generate => "generate",

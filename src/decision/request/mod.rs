@@ -1,4 +1,4 @@
-//! What is asked for: the endpoint by method and target, the model and options by the body.
+//! What a request asks for: its endpoint, from method and target, and its model and options, from the body.
 
 pub mod body;
 pub mod endpoint;

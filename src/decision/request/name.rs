@@ -1,19 +1,19 @@
-//! Canonical model names, so that a plan cannot be slipped past by another spelling of the same model.
+//! Canonical model names, so that no other spelling of a model's name gets around a plan.
 //!
-//! Ollama (`types/model/name.go`) fills an absent host, namespace and tag, compares parts without regard to ASCII case,
-//! and accepts a leading `http://` or `https://`; `server/routes.go` trims. Every spelling that names one model there
-//! must have one canonical form here. The reverse, two models of an exotic server under one canonical form, merely
-//! merges them, so where in doubt this folds.
+//! Ollama (`types/model/name.go`) fills in an absent host, namespace and tag, compares the parts without regard to
+//! ASCII case, and accepts a leading `http://` or `https://`; `server/routes.go` trims white space. All spellings that
+//! name one model there must have one canonical form here. The reverse, two models of an exotic server that share a
+//! canonical form, merely merges them, so this module folds where in doubt.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::{Borrow, Cow};
 use std::sync::Arc;
 
-/// Longest model name acted on, in bytes; longer ones are unknown models.
+/// Longest model name that is recognized, in bytes. A longer name is that of an unknown model.
 pub const NAME_MAX: usize = 256;
 
-/// A canonical model name in short form: `model:tag`, with `namespace/` and `host/` before it where they are not the
-/// implied `library` and `registry.ollama.ai`. Lower case.
+/// A canonical model name in short form: `model:tag`, preceded by `namespace/` and `host/` where these differ from the
+/// implied `library` and `registry.ollama.ai`. Lower case in ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct ModelName(Arc<str>);
 
@@ -24,7 +24,8 @@ impl<'de> Deserialize<'de> for ModelName {
 }
 
 impl ModelName {
-    /// The canonical form of a name as somebody wrote it. Never fails: a name no server has simply matches none.
+    /// Returns the canonical form of a name as a client or an operator wrote it. Never fails: a name that no server has
+    /// simply matches none.
     pub fn canonical(written: &str) -> ModelName {
         let mut buffer = NameBuffer::default();
         match buffer.canonical(written) {
@@ -33,12 +34,13 @@ impl ModelName {
         }
     }
 
-    /// The short form.
+    /// Returns the name in short form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether Ollama would send the prompt to ollama.com for this name: tag `cloud` or a tag ending in `-cloud`.
+    /// Returns whether Ollama would send the prompt to ollama.com for this name: its tag is `cloud` or ends in
+    /// `-cloud`.
     pub fn leaves_fleet(&self) -> bool {
         let tag = self.0.rsplit_once(':').map_or("", |(_, tag)| tag);
         tag == "cloud" || tag.ends_with("-cloud")
@@ -70,7 +72,8 @@ impl Default for NameBuffer {
 }
 
 impl NameBuffer {
-    /// Writes the canonical short form of `written` and shows it; `None` where it is longer than [`NAME_MAX`].
+    /// Writes the canonical short form of `written` into the buffer and returns it, or `None` if `written` is longer
+    /// than [`NAME_MAX`].
     pub fn canonical(&mut self, written: &str) -> Option<&str> {
         if written.len() > NAME_MAX {
             return None;
@@ -88,13 +91,13 @@ impl NameBuffer {
             if let Some((head, tail)) = rest.split_once(separator)
                 && head.trim().eq_ignore_ascii_case(implied)
                 && !tail.is_empty()
-                // Of three parts the first is a host, also where it is called `library`.
+                // Of three parts the first is a host, even if it is called `library`.
                 && !(implied == "library" && tail.contains('/'))
             {
                 rest = tail;
             }
         }
-        // "/" cannot stand in a tag, so a ":" before the last "/" belongs to a host's port.
+        // A "/" cannot stand in a tag, so a ":" before the last "/" belongs to a host's port.
         let (mut name, mut tag) = match (rest.rfind(':'), rest.rfind('/')) {
             (Some(colon), slash) if slash.is_none_or(|slash| slash < colon) => (&rest[..colon], &rest[colon + 1..]),
             _ => (rest, ""),
@@ -156,8 +159,9 @@ mod tests {
         }
     }
 
-    /// Each would be the model on the right to a reader that tidies more, or in another order, than Ollama does: one it
-    /// takes for another model or for none (`types/model/name.go`, `ParseNameBare` and `isValidPart`).
+    /// A reader that normalizes more than Ollama does, or in another order, would turn each name on the left into the
+    /// model on the right. Ollama reads it as another model or as none (`types/model/name.go`, `ParseNameBare` and
+    /// `isValidPart`).
     #[test]
     fn a_name_ollama_reads_otherwise_does_not_become_an_allowed_one() {
         for (written, allowed) in [

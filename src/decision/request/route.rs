@@ -1,28 +1,33 @@
-//! Step 1: the raw method and target against an exact table.
+//! Step 1: looks the raw method and target up in an exact table.
 //!
-//! Nothing is decoded or tidied: Ollama routes on the decoded path, so `/api/%70ull` is `/api/pull` there (gin over Go's
-//! `net/http`), and any decoding of ours that differed from Go's by one rule would be a way around the table. What does not
-//! stand in the table byte for byte is refused. The one exception is `%2F` and `%3A` in `/v1/models/{id}`, which herdgate
-//! answers itself.
+//! Nothing is decoded or normalized: Ollama routes on the decoded path, so `/api/%70ull` is `/api/pull` there (gin over
+//! Go's `net/http`), and a decoder of ours that differed from Go's in one rule would be a way around the table. A
+//! target that is not in the table byte for byte is refused. The one exception is `%2F` and `%3A` in `/v1/models/{id}`,
+//! which herdgate answers itself.
 
 use super::endpoint::{Dialect, Endpoint};
 use super::name::NAME_MAX;
 use crate::decision::reason::Reason;
 
-/// A request that stands in the table.
+/// A request whose method and target are in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route<'a> {
-    /// Which endpoint.
+    /// The endpoint asked for.
     pub endpoint: Endpoint,
-    /// How to write a refusal.
+    /// The dialect of a refusal.
     pub dialect: Dialect,
-    /// `HEAD`.
+    /// Whether the method is `HEAD`.
     pub head: bool,
-    /// `{id}` of `/v1/models/{id}`, still encoded.
+    /// The `{id}` of `/v1/models/{id}`, still percent-encoded.
     pub model_in_path: Option<&'a [u8]>,
 }
 
-/// Looks a request up. The error carries the dialect the refusal must be written in.
+/// Looks up a request by method and target.
+///
+/// # Errors
+/// [`Reason::UnsafePath`] if servers could read the target in different ways, [`Reason::UnknownRoute`] if it is not in
+/// the table, and [`Reason::ModelInQuery`] if the query names a model; each with the dialect in which to write the
+/// refusal.
 pub fn route<'a>(method: &[u8], target: &'a [u8]) -> Result<Route<'a>, (Reason, Dialect)> {
     let target = origin_form(target).ok_or((Reason::UnsafePath, Dialect::Ollama))?;
     let (path, query) = match target.iter().position(|&byte| byte == b'?') {
@@ -80,9 +85,10 @@ fn lookup(method: &[u8], path: &[u8]) -> Option<Endpoint> {
     Some(found)
 }
 
-/// Reduces the absolute form (RFC 9112 section 3.2.2) to the origin form. HAProxy shows HTTP/2 requests so, and sends them
-/// on in origin form; a client of HTTP/1 may write it too, and Go's server then routes on its path as this does. Only
-/// `http` and `https` with a plain authority are understood.
+/// Returns the target in origin form, reduced from the absolute form (RFC 9112 section 3.2.2) if its scheme is `http`
+/// or `https`; `None` unless a plain authority and a path follow the scheme. HAProxy shows HTTP/2 requests in absolute
+/// form and forwards them in origin form. A client of HTTP/1 may write the absolute form too, and Go's server then
+/// routes on its path, as this function does.
 fn origin_form(target: &[u8]) -> Option<&[u8]> {
     let Some(scheme) = [&b"http://"[..], b"https://"]
         .into_iter()
@@ -96,8 +102,8 @@ fn origin_form(target: &[u8]) -> Option<&[u8]> {
     (slash > 0 && rest[..slash].iter().all(plain)).then(|| &rest[slash..])
 }
 
-/// Whether every server reads the path alike: visible ASCII without `%`, `\`, `;`, `#`, empty or dot segments. With
-/// `model_id`, `%2F` and `%3A` may stand.
+/// Returns whether every server reads the path alike: visible ASCII without `%`, `\`, `;`, `#`, empty segments or dot
+/// segments. With `model_id`, the escapes `%2F` and `%3A` are allowed.
 fn is_safe(path: &[u8], model_id: bool) -> bool {
     let mut rest = path;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -111,7 +117,8 @@ fn is_safe(path: &[u8], model_id: bool) -> bool {
             _ => return false,
         };
     }
-    // The first segment is what stands before the leading slash; the last may be empty (a trailing slash is merely unknown).
+    // The first segment is the empty one before the leading slash. The last may be empty (a trailing slash is merely
+    // unknown).
     let mut segments = path.split(|&byte| byte == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
@@ -122,7 +129,8 @@ fn is_safe(path: &[u8], model_id: bool) -> bool {
     true
 }
 
-/// Whether a query string has a parameter that some server would read as `model`, in any case or percent-encoding.
+/// Returns whether a query string has a parameter that some server would read as `model`, in any case or
+/// percent-encoding.
 fn names_model(query: &[u8]) -> bool {
     query.split(|&byte| matches!(byte, b'&' | b';')).any(|pair| {
         let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
@@ -132,7 +140,7 @@ fn names_model(query: &[u8]) -> bool {
     })
 }
 
-/// The bytes of a percent-encoded text; a `%` that starts no escape stands for itself.
+/// Returns the bytes of a percent-encoded text. A `%` that starts no escape stands for itself.
 pub fn percent_decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -254,7 +262,7 @@ mod tests {
         }
     }
 
-    /// LiteLLM #41810: a query parameter beat the model of the body.
+    /// LiteLLM #41810: a query parameter took precedence over the model of the body.
     #[test]
     fn litellm_41810_a_model_in_the_query_is_refused() {
         for query in ["model=x", "a=b&Model=x", "m%6fdel=x", "MODEL", "a;model=x", "%6D%6f%64%65%6C=x"] {

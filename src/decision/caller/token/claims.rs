@@ -1,7 +1,7 @@
-//! What a token claims (RFC 7519 section 4), every claim of its own type or refused.
+//! The claims of a JWT (RFC 7519 section 4), each of its own type or refused.
 //!
-//! A claim of a wrong type is never taken for an absent one (jsonwebtoken CVE-2026-25537). Times are whole seconds; fractions,
-//! which RFC 7519 would allow, are refused, since readers round them differently.
+//! A claim of a wrong type is never treated as absent (jsonwebtoken CVE-2026-25537). Times are whole seconds;
+//! fractions, which RFC 7519 would allow, are refused, since readers round them differently.
 
 use super::fault::TokenFault;
 use super::members::Members;
@@ -10,13 +10,13 @@ use serde_json::Value;
 /// Seconds by which the issuer's clock may differ from ours.
 pub const LEEWAY_S: i64 = 30;
 
-/// Longest a token may live from its `iat` (or from now, where it has none) to its `exp`, in seconds: a day.
+/// Longest lifetime of a JWT from its `iat` (or from now, if it has none) to its `exp`, in seconds: a day.
 pub const LIFETIME_S: i64 = 86_400;
 
 /// Longest name of a user, in bytes.
 pub const USER_MAX: usize = 256;
 
-/// The claims of a token.
+/// The claims of a JWT.
 #[derive(Debug)]
 pub struct Claims(Members);
 
@@ -24,23 +24,24 @@ impl Claims {
     /// Reads a payload.
     ///
     /// # Errors
-    /// [`TokenFault::Malformed`] where it is no JSON object, or has a member twice.
+    /// [`TokenFault::Malformed`] if it is not a JSON object, or has a member twice.
     pub fn read(payload: &[u8]) -> Result<Claims, TokenFault> {
         serde_json::from_slice(payload).map(Claims).map_err(|_| TokenFault::Malformed)
     }
 
-    /// `iss`.
+    /// Returns the value of `iss`.
     ///
     /// # Errors
-    /// Where it is no string.
+    /// [`TokenFault::Claim`] if it is not a string.
     pub fn issuer(&self) -> Result<&str, TokenFault> {
         self.0.get("iss").and_then(Value::as_str).ok_or(TokenFault::Claim("token_claim_iss"))
     }
 
-    /// Whether the token is for `audience` and holds at `unix_ms`. Answers until when, in milliseconds since 1970.
+    /// Checks that the JWT is meant for `audience` and valid at `unix_ms`. Returns the end of its validity, including
+    /// leeway, in milliseconds since 1970.
     ///
     /// # Errors
-    /// The first claim that does not hold.
+    /// The fault of the first claim that does not hold.
     pub fn hold(&self, audience: &str, unix_ms: i64) -> Result<i64, TokenFault> {
         let fault = TokenFault::Claim("token_claim_aud");
         let listed = match self.0.get("aud").ok_or(fault)? {
@@ -73,10 +74,11 @@ impl Claims {
         Ok(ends.saturating_mul(1000))
     }
 
-    /// The user: the claim that the configuration names. An `email` that the issuer says it has not verified is no name.
+    /// Returns the user: the value of the claim that the configuration names. An `email` that the issuer says it has
+    /// not verified is refused.
     ///
     /// # Errors
-    /// Where it is no string, empty or longer than [`USER_MAX`].
+    /// [`TokenFault::Claim`] if it is not a string, is empty, or is longer than [`USER_MAX`].
     pub fn user(&self, claim: &str) -> Result<&str, TokenFault> {
         let unproven = claim == "email" && self.0.get("email_verified").is_some_and(|verified| verified != true);
         match self.value(claim).and_then(Value::as_str) {
@@ -85,7 +87,7 @@ impl Claims {
         }
     }
 
-    /// Whether a claim is this string, or a list that has it.
+    /// Returns whether a claim is this string, or a list that contains it.
     pub fn has(&self, claim: &str, value: &str) -> bool {
         match self.value(claim) {
             Some(Value::String(one)) => one == value,
@@ -94,7 +96,7 @@ impl Claims {
         }
     }
 
-    /// A claim by its name; where there is none of that name, along its dots (`realm_access.roles`).
+    /// Returns a claim by its name or, if there is none of that name, by following its dots (`realm_access.roles`).
     fn value(&self, claim: &str) -> Option<&Value> {
         if let Some(value) = self.0.get(claim) {
             return Some(value);
@@ -104,7 +106,7 @@ impl Claims {
         steps.try_fold(first, |value, step| value.as_object()?.get(step))
     }
 
-    /// A time of day, in seconds since 1970; `None` where it is absent.
+    /// Returns a point in time, in seconds since 1970; `None` if it is absent.
     fn seconds(&self, claim: &str, fault: &'static str) -> Result<Option<i64>, TokenFault> {
         match self.0.get(claim) {
             None => Ok(None),

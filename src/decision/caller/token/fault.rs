@@ -1,9 +1,9 @@
-//! Why a token is refused. For the log alone: the client is told no difference.
+//! The reasons for which a JWT is refused. They are for the log alone: the client sees no difference.
 
-/// The first thing that was wrong with a token.
+/// The first fault that was found in a JWT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TokenFault {
-    /// Not three parts of base64url, or parts that are not JSON objects, or too long.
+    /// It is not three parts of base64url, or the parts are not JSON objects, or it is too long.
     Malformed,
     /// The header has a member twice, or one of a wrong type.
     Header,
@@ -11,7 +11,7 @@ pub enum TokenFault {
     Critical,
     /// The `typ` is that of another kind of token.
     Type,
-    /// The algorithm is none that this issuer may use.
+    /// The algorithm is not one that this issuer may use.
     Algorithm,
     /// No such issuer is configured.
     UnknownIssuer,
@@ -19,24 +19,24 @@ pub enum TokenFault {
     NoKeys,
     /// The issuer's set has no key of this `kid` for this algorithm.
     UnknownKid,
-    /// The signature does not fit.
+    /// The signature does not match.
     Signature,
     /// A required claim is absent, or a claim is of a wrong type.
     Claim(&'static str),
-    /// It is for somebody else.
+    /// It is meant for another audience.
     Audience,
     /// It is past its `exp`.
     Expired,
-    /// Its `nbf` or `iat` lies ahead.
+    /// Its `nbf` or `iat` lies in the future.
     Early,
-    /// It would live longer than tokens may.
+    /// Its lifetime is longer than a JWT may have.
     Lifetime,
     /// No rule gives its user a plan, and the issuer has none.
     NoPlan,
 }
 
 impl TokenFault {
-    /// A short fixed name for the log; a closed set.
+    /// Returns a short fixed name for the log. The set of names is closed.
     pub fn as_str(self) -> &'static str {
         match self {
             TokenFault::Malformed => "token_malformed",

@@ -1,4 +1,4 @@
-//! The compact form of a signed token (RFC 7515 section 7.1), and what its header may say.
+//! The compact form of a signed JWT (RFC 7515 section 7.1), and what its header may say.
 
 use super::fault::TokenFault;
 use super::members::Members;
@@ -6,50 +6,50 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 
-/// Longest token, in bytes.
+/// Longest JWT, in bytes.
 pub const TOKEN_MAX: usize = 8 * 1024;
 
 /// Longest `kid`, in bytes.
 pub const KID_MAX: usize = 256;
 
-/// What `typ` may be, without `application/`: an identity token, or an access token of RFC 9068.
+/// The values that `typ` may have, without `application/`: an identity token, or an access token of RFC 9068.
 const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
-/// Header members that change how a token is to be read. None is understood here, so none may be there: `crit` (RFC 7515
-/// section 4.1.11; fast-jwt GHSA-hm7r-c7qw-ghp6, Authlib CVE-2025-59420), `b64` (RFC 7797), `zip` and `cty` (a token inside
-/// a token).
+/// Header members that change how a JWT must be read. herdgate understands none of them, so none may be present: `crit`
+/// (RFC 7515 section 4.1.11; fast-jwt GHSA-hm7r-c7qw-ghp6, Authlib CVE-2025-59420), `b64` (RFC 7797), `zip` and `cty`
+/// (a JWT inside a JWT).
 const MEANINGFUL: [&str; 4] = ["crit", "b64", "zip", "cty"];
 
-/// A token taken apart; nothing of it is proven.
+/// The parts of a JWT; none of them is proven.
 #[derive(Debug)]
 pub struct Jws<'t> {
-    /// What its header says.
+    /// The contents of its header.
     pub header: Header,
     /// Its payload, decoded.
     pub payload: Vec<u8>,
-    /// What is signed: the first two parts as they came.
+    /// The signed bytes: the first two parts as they came.
     pub signed: &'t [u8],
     /// Its signature, decoded.
     pub signature: Vec<u8>,
 }
 
-/// What is used of a header.
+/// The members of a header that are used.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Header {
-    /// `alg`; never `none`, never a symmetric one.
+    /// The `alg`, which is never `none` and never symmetric.
     pub algorithm: Algorithm,
-    /// `kid`, at most [`KID_MAX`] bytes.
+    /// The `kid`, at most [`KID_MAX`] bytes.
     pub kid: Option<Box<str>>,
 }
 
-/// Whether a credential has the shape of a token: three parts of base64url. One that has goes to the issuers alone.
+/// Returns whether a credential has the shape of a JWT: three parts of base64url. The issuers alone judge one that has.
 pub fn is_token_shaped(credential: &[u8]) -> bool {
     let dots = credential.iter().filter(|byte| **byte == b'.').count();
     dots == 2 && credential.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
-/// The algorithm called `name`, where it is a signature by a private key. Symmetric ones would make the issuer's public set
-/// a set of secrets, so they do not exist here.
+/// Returns the algorithm called `name`, if it signs with a private key. Symmetric algorithms would make the issuer's
+/// public set a set of secrets, so they do not exist here.
 pub fn algorithm(name: &str) -> Option<Algorithm> {
     Some(match name {
         "RS256" => Algorithm::RS256,
@@ -66,10 +66,10 @@ pub fn algorithm(name: &str) -> Option<Algorithm> {
 }
 
 impl Jws<'_> {
-    /// Takes a token apart.
+    /// Splits a JWT into its parts.
     ///
     /// # Errors
-    /// What is wrong with its shape or header.
+    /// The fault in its shape or header.
     pub fn read(token: &[u8]) -> Result<Jws<'_>, TokenFault> {
         if token.len() > TOKEN_MAX || !is_token_shaped(token) {
             return Err(TokenFault::Malformed);
@@ -112,7 +112,7 @@ impl Header {
     }
 }
 
-/// Base64url without padding, and without slack bits: every value has one spelling.
+/// Decodes base64url without padding and without slack bits, so that every value has one spelling.
 fn decoded(part: &[u8]) -> Result<Vec<u8>, TokenFault> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Malformed)
 }

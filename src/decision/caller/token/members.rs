@@ -1,4 +1,4 @@
-//! A JSON object in which no member stands twice: parsers differ on which of two counts, so neither does.
+//! A JSON object in which no member occurs twice: parsers differ on which of two counts, so such an object is refused.
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
@@ -12,12 +12,12 @@ const MEMBERS_MAX: usize = 256;
 pub struct Members(Vec<(String, Value)>);
 
 impl Members {
-    /// The member called `name`, exactly.
+    /// Returns the value of the member called exactly `name`.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// Whether there is a member called `name`, whatever its value.
+    /// Returns whether there is a member called `name`, whatever its value.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }

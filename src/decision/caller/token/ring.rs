@@ -1,9 +1,9 @@
 //! The public keys of one issuer: which entries of its JWK set (RFC 7517) are usable, and for what.
 //!
-//! A set is somebody else's file. An entry that is not a public key for signatures is left out: symmetric keys, private
-//! ones (published, so known to everybody), `use` and `key_ops` for anything else, unknown curves and types, RSA below 2048
-//! or above 4096 bits, exponents below 3, moduli of a broken generator. A set in which one `kid` stands twice is refused
-//! whole: two parsers would take two different keys.
+//! A set is a file that others write. An entry that is not a public key for signatures is left out: symmetric keys,
+//! private ones (which are published and so known to everybody), `use` and `key_ops` for anything else, unknown curves
+//! and types, RSA below 2048 or above 4096 bits, exponents below 3, moduli of a broken generator. A set in which one
+//! `kid` occurs twice is refused as a whole: two parsers would choose two different keys.
 
 use super::jws::{Jws, KID_MAX, algorithm};
 use super::members::Members;
@@ -27,7 +27,7 @@ pub struct Ring {
     keys: Vec<PublicKey>,
 }
 
-/// One public key.
+/// A public key of an issuer.
 #[derive(Debug)]
 pub struct PublicKey {
     kid: Box<str>,
@@ -35,10 +35,10 @@ pub struct PublicKey {
     key: DecodingKey,
 }
 
-/// Why a whole set is refused; the one before it stays.
+/// The reason for which a whole set is refused; the previous set remains in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RingFault {
-    /// It is no JWK set.
+    /// It is not a JWK set.
     Malformed,
     /// It has more than [`KEYS_MAX`] entries.
     TooMany,
@@ -54,10 +54,10 @@ struct Set {
 }
 
 impl Ring {
-    /// Reads a JWK set; answers how many of its entries were left out.
+    /// Reads a JWK set. Returns its usable keys and the number of entries that were left out.
     ///
     /// # Errors
-    /// [`RingFault`]
+    /// A [`RingFault`] if the set as a whole is refused.
     pub fn read(json: &[u8]) -> Result<(Ring, usize), RingFault> {
         let Set { keys: entries } = serde_json::from_slice(json).map_err(|_| RingFault::Malformed)?;
         if entries.len() > KEYS_MAX {
@@ -75,7 +75,7 @@ impl Ring {
         Ok((Ring { keys }, left_out))
     }
 
-    /// The key of a `kid` for an algorithm. A token without `kid` fits where the set has one key and no choice.
+    /// Returns the key of a `kid` for an algorithm. A JWT without `kid` matches only if the set has a single key.
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&PublicKey> {
         let key = match (kid, &*self.keys) {
             (Some(kid), keys) => keys.iter().find(|key| &*key.kid == kid)?,
@@ -85,24 +85,24 @@ impl Ring {
         key.algorithms.contains(&algorithm).then_some(key)
     }
 
-    /// Whether the set has a usable key of this `kid`.
+    /// Returns whether the set has a usable key of this `kid`.
     pub fn has(&self, kid: &str) -> bool {
         self.keys.iter().any(|key| &*key.kid == kid)
     }
 
-    /// Number of usable keys.
+    /// Returns the number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is no usable key.
+    /// Returns whether there is no usable key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 }
 
 impl PublicKey {
-    /// Whether this key made the token's signature.
+    /// Returns whether this key made the signature of the JWT.
     pub fn verifies(&self, jws: &Jws<'_>) -> bool {
         if !self.algorithms.contains(&jws.header.algorithm) {
             return false;
@@ -111,7 +111,7 @@ impl PublicKey {
         verifier.is_ok_and(|verifier| verifier.verify(jws.signed, &jws.signature).is_ok())
     }
 
-    /// Reads one entry; `None` where it is unusable.
+    /// Reads one entry. Returns `None` if it is unusable.
     fn read(entry: &Members) -> Option<PublicKey> {
         let text = |name| entry.get(name).and_then(Value::as_str);
         let private = PRIVATE.iter().any(|name| entry.has(name));
@@ -157,7 +157,7 @@ fn rsa(n: &str, e: &str) -> Option<(DecodingKey, Vec<Algorithm>)> {
     let (n, e) = (decoded(n)?, decoded(e)?);
     let (n, e) = (without_zeros(&n), without_zeros(&e));
     let bits = n.len().saturating_mul(8).saturating_sub(usize::try_from(n.first()?.leading_zeros()).ok()?);
-    // The exponent is odd and at least 3; aws-lc takes none above 33 bits.
+    // The exponent is odd and at least 3; aws-lc accepts none above 33 bits.
     let exponent = e.len() <= 5 && e.last()? % 2 == 1 && e != [1];
     if !(2048..=4096).contains(&bits) || !exponent || roca::is_weak(n) {
         return None;

@@ -4,18 +4,18 @@ use super::ring::Ring;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is known of each issuer's keys, by issuer. One that was not asked to an end yet is absent.
+/// The state of each issuer's key set. An issuer from which no fetch has finished yet is absent.
 #[derive(Debug, Clone, Default)]
 pub struct Rings(BTreeMap<Arc<str>, Fetched>);
 
-/// How an issuer's key set was fetched.
+/// The state of fetching one issuer's key set.
 #[derive(Debug, Clone, Default)]
 pub struct Fetched {
-    /// Its keys; `None` until it served a good set.
+    /// The issuer's keys; `None` until it has served a good set.
     pub loaded: Option<Loaded>,
-    /// What the last attempt failed with; `None` where it did not.
+    /// The failure of the last attempt; `None` if it succeeded.
     pub failure: Option<&'static str>,
-    /// Attempts that failed, since one did not.
+    /// Number of attempts that have failed since the last success.
     pub failures: u32,
 }
 
@@ -29,17 +29,17 @@ pub struct Loaded {
 }
 
 impl Rings {
-    /// The set of an issuer, where it ever served one.
+    /// Returns the key set of an issuer, if it has ever served one.
     pub fn get(&self, issuer: &str) -> Option<&Loaded> {
         self.0.get(issuer)?.loaded.as_ref()
     }
 
-    /// What is known of an issuer's set.
+    /// Returns the state of an issuer's key set.
     pub fn fetched(&self, issuer: &str) -> Option<&Fetched> {
         self.0.get(issuer)
     }
 
-    /// The same with one issuer's replaced, or added.
+    /// Returns the same sets with one issuer's replaced or added.
     #[must_use]
     pub fn with(&self, issuer: &Arc<str>, fetched: Fetched) -> Rings {
         let mut rings = self.clone();
@@ -47,7 +47,7 @@ impl Rings {
         rings
     }
 
-    /// The same without one issuer's.
+    /// Returns the same sets without one issuer's.
     #[must_use]
     pub fn without(&self, issuer: &str) -> Rings {
         let mut rings = self.clone();
@@ -55,13 +55,13 @@ impl Rings {
         rings
     }
 
-    /// Whether both have the same keys, whenever they were fetched. What was proven by one then holds by the other.
+    /// Returns whether both have the same keys, whenever they were fetched. Proofs by one then hold by the other.
     pub fn same_keys(&self, other: &Rings) -> bool {
         let keys = |rings: &Rings| -> Vec<_> {
             let loaded = rings.0.iter().filter_map(|(issuer, fetched)| Some((issuer.clone(), fetched.loaded.clone()?)));
             loaded.map(|(issuer, loaded)| (issuer, Arc::as_ptr(&loaded.ring))).collect()
         };
-        // Both values are alive, so that equal addresses are the same set.
+        // Both values are alive, so equal addresses are the same set.
         keys(self) == keys(other)
     }
 }

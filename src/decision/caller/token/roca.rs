@@ -6,18 +6,18 @@ const PRIMES: [u32; 38] = [
     113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
 ];
 
-/// Whether `modulus` (big endian) has the mark of that generator: modulo every small prime it is a power of 65537. A
-/// modulus of a sound generator has it with a chance of about one in 2^27.
+/// Returns whether `modulus` (big endian) has the mark of that generator: modulo every small prime it is a power of
+/// 65537. A modulus of a sound generator has it with a chance of about one in 2^27.
 pub fn is_weak(modulus: &[u8]) -> bool {
     PRIMES.iter().all(|&prime| is_power(remainder(modulus, prime), prime))
 }
 
 fn remainder(number: &[u8], prime: u32) -> u32 {
-    // Below 168 × 256 + 255.
+    // At most 166 × 256 + 255.
     number.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime)
 }
 
-/// Whether `rest` is a power of 65537 modulo `prime`.
+/// Returns whether `rest` is a power of 65537 modulo `prime`.
 fn is_power(rest: u32, prime: u32) -> bool {
     let base = 65_537 % prime;
     let mut power = 1;

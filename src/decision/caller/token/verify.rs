@@ -1,4 +1,4 @@
-//! The proof of a token, from its text to its user.
+//! The proof of a JWT, from its text to its user.
 
 use super::claims::Claims;
 use super::jws::Jws;
@@ -7,7 +7,7 @@ use crate::decision::moment::Moment;
 use crate::decision::view::View;
 use std::sync::Arc;
 
-/// Proves every token anew, and gives every user books of its own.
+/// A prover that proves every JWT anew, and gives every user a scope of its own.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Afresh;
 
@@ -18,10 +18,10 @@ impl Tokens for Afresh {
     }
 }
 
-/// Proves a token against the issuers and key sets of a View.
+/// Proves a JWT with the issuers and key sets of a View.
 ///
 /// # Errors
-/// Why it does not hold, and which key was missing where that is why.
+/// The reason for which the JWT does not hold, and the key that was missing if that is the reason.
 pub fn verify(view: &View, token: &[u8], now: Moment) -> Result<Verified, Rejected> {
     let jws = Jws::read(token)?;
     let claims = Claims::read(&jws.payload)?;
@@ -40,7 +40,7 @@ pub fn verify(view: &View, token: &[u8], now: Moment) -> Result<Verified, Reject
     }
     let kid = jws.header.kid.as_deref();
     let Some(key) = loaded.ring.find(kid, jws.header.algorithm) else {
-        // One that is there and not for this algorithm will not be for it after another fetch.
+        // A key that is present but not for this algorithm will not be for it after another fetch either.
         let missing = kid.filter(|kid| !loaded.ring.has(kid));
         let missing = missing.map(|kid| Missing { issuer: issuer.name.clone(), kid: kid.into() });
         return Err(Rejected { fault: TokenFault::UnknownKid, missing });

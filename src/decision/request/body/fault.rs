@@ -1,51 +1,52 @@
-//! Why a body cannot be acted on.
+//! The reasons for which a body cannot be acted on.
 
 use std::fmt;
 
-/// Why a body cannot be acted on, and where.
+/// The reason for which a body cannot be acted on, and the place where it showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyFault {
-    /// Offset of the byte at which it showed, counted from 0.
+    /// Offset of the byte at which the fault showed, counted from 0.
     pub at: u64,
-    /// What is wrong.
+    /// The kind of fault.
     pub kind: FaultKind,
 }
 
 impl BodyFault {
-    /// Whether two parsers could read the body in two ways (`ambiguous_body`) rather than not at all (`invalid_body`).
+    /// Returns whether two parsers could read the body in two ways (`ambiguous_body`) rather than not at all
+    /// (`invalid_body`).
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.kind, FaultKind::DuplicateKey(_) | FaultKind::CaseVariant(_))
     }
 
-    /// What the client is told: a sentence of ours, an offset, and at most the name of a key of ours.
+    /// Returns the text for the client: a sentence of ours, an offset, and at most the name of a key of ours.
     pub fn public_message(&self) -> impl fmt::Display + use<> {
         PublicMessage(*self)
     }
 }
 
-/// What is wrong with a body. The names are those of watched keys, never bytes of the client.
+/// The kind of a body's fault. The names are those of watched keys, never bytes from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
-    /// Not JSON (RFC 8259), or not an object at the top, or more than white space after it.
+    /// The body is not JSON (RFC 8259), is not an object at the top level, or has more than white space after it.
     Syntax,
-    /// The document does not end within the bytes shown.
+    /// The document does not end within the bytes that were pushed.
     Incomplete,
-    /// Nested deeper than [`DEPTH_MAX`](super::DEPTH_MAX).
+    /// The document is nested deeper than [`DEPTH_MAX`](super::DEPTH_MAX).
     TooDeep,
-    /// The watched value is not UTF-8 or holds a lone surrogate; servers replace, keep or refuse such text.
+    /// The value of the watched key is not UTF-8 or has a lone surrogate; servers replace, keep or refuse such text.
     NotUtf8(&'static str),
-    /// The same of a key: one at the top, or of a member of a watched object.
+    /// A key is not UTF-8 or has a lone surrogate: one at the top level, or a member of a watched object.
     KeyNotUtf8,
-    /// A watched key twice.
+    /// The watched key occurs twice.
     DuplicateKey(&'static str),
-    /// A key that Go matches with a watched one though it is spelled otherwise.
+    /// A key is spelled differently from the watched one, and Go matches the two.
     CaseVariant(&'static str),
-    /// A watched value of a type, or a number out of the range, that servers reject.
+    /// A watched value has a type, or a number has a size, that servers reject.
     WrongType(&'static str),
 }
 
 impl FaultKind {
-    /// A short fixed name.
+    /// Returns a short fixed name.
     pub fn as_str(self) -> &'static str {
         match self {
             FaultKind::Syntax => "body_syntax",

@@ -1,11 +1,11 @@
-//! JSON numbers: their grammar (RFC 8259 section 6), byte by byte, with what servers take a whole number to be.
+//! JSON numbers: their grammar (RFC 8259 section 6), byte by byte, and the values that servers accept as whole numbers.
 
 use super::text::Text;
 
-/// Longest number acted on, in bytes; an `i64` needs 20, a double as any printer writes it 25.
+/// Longest number that is read, in bytes. An `i64` needs 20; a double, as any printer writes it, needs 25.
 pub const NUMBER_MAX: usize = 32;
 
-/// How much of a number was read.
+/// The part of a number that has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Number {
     Minus,
@@ -19,7 +19,7 @@ pub(super) enum Number {
 }
 
 impl Number {
-    /// The state after the first byte of a value, if a number can begin so.
+    /// Returns the state after the first byte of a value, if a number can begin with that byte.
     pub(super) fn begin(byte: u8) -> Option<Number> {
         match byte {
             b'-' => Some(Number::Minus),
@@ -29,7 +29,7 @@ impl Number {
         }
     }
 
-    /// The state after one more byte, if it can belong to the number.
+    /// Returns the state after one more byte, if that byte can belong to the number.
     pub(super) fn then(self, byte: u8) -> Option<Number> {
         use Number::*;
         match (self, byte) {
@@ -44,26 +44,27 @@ impl Number {
         }
     }
 
-    /// Whether the number may end here.
+    /// Returns whether the number may end here.
     pub(super) fn may_end(self) -> bool {
         matches!(self, Number::Zero | Number::Whole | Number::Fraction | Number::ExponentDigits)
     }
 }
 
-/// What Go's `encoding/json` reads into an `int`: digits with an optional minus sign, in the range of an `i64`.
+/// Returns what Go's `encoding/json` reads into an `int`: digits with an optional minus sign, in the range of an `i64`.
 pub(super) fn integer(written: &Text<NUMBER_MAX>) -> Option<i64> {
     if written.cut { None } else { written.as_str().parse().ok() }
 }
 
-/// What Ollama's `Options.FromMap` (`api/types.go`) reads: a double, then `int64(t)`. Only whole numbers that a double
-/// holds exactly are taken; Ollama would round or cut the others off, another server might not.
+/// Returns what Ollama's `Options.FromMap` (`api/types.go`) reads: a double, then `int64(t)`. Only whole numbers that a
+/// double represents exactly (up to 2^53) are accepted; Ollama would round or truncate the others, and another server
+/// might not.
 pub(super) fn whole_double(written: &Text<NUMBER_MAX>) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let double = finite_double(written)?;
     (double.trunc() == double && double.abs() <= EXACT).then_some(double as i64)
 }
 
-/// The number as a double, where it is in a double's range (Go refuses what is not).
+/// Returns the number as a double, if it is in a double's range (Go refuses other numbers).
 pub(super) fn finite_double(written: &Text<NUMBER_MAX>) -> Option<f64> {
     if written.cut {
         return None;

@@ -1,4 +1,4 @@
-//! The reader: takes slices, walks the grammar, and notes what is watched.
+//! The reader: consumes slices, follows the grammar, and records the watched values.
 
 use super::number::{self, NUMBER_MAX, Number};
 use super::scan;
@@ -8,44 +8,44 @@ use super::watch::{self, Key, Kind, Place, Seen, Spelling};
 use super::{Body, BodyFault, FaultKind, KeepAlive, Watched};
 use crate::decision::request::name::NAME_MAX;
 
-/// A push reader: fed slices in order, then asked for the result.
+/// A push reader: it is fed slices in order and then asked for the result.
 #[derive(Debug)]
 pub struct BodyReader {
     state: State,
     nest: Nest,
-    /// Bytes of the slices before this one.
+    /// Number of bytes in the slices before the present one.
     before: u64,
     fault: Option<BodyFault>,
-    /// Offset of the first byte of the key or value being read.
+    /// Offset of the first byte of the key or value that is being read.
     start: u64,
-    /// The key whose value is next or being read, where it matters.
+    /// The key whose value comes next or is being read, if the key matters.
     key: Option<Key>,
-    /// `options` or `stream_options` as it is being read, with its offset.
+    /// `options` or `stream_options` while its value is being read, with the value's offset.
     inside: Option<(Key, u64)>,
-    /// The value of `messages` is being read.
+    /// Whether the value of `messages` is being read.
     in_messages: bool,
-    /// A part of the prompt is being read.
+    /// Whether a part of the prompt is being read.
     in_prompt: bool,
-    /// The value of a key below which images may stand is being read.
+    /// Whether the value of a key below which images may stand is being read.
     in_parts: bool,
-    /// An array `prompt` is being read.
+    /// Whether an array `prompt` is being read.
     in_prompts: bool,
-    /// Depth of the array of images that is being read; 0 for none.
+    /// Depth of the array of images that is being read; 0 if none is.
     images_depth: u8,
-    /// Depth of the object that is being read as an image; 0 for none.
+    /// Depth of the object that is being read as an image; 0 if none is.
     image_depth: u8,
     seen: Seen,
     escape: Escape,
     decoder: Decoder,
     spelling: Spelling,
-    /// Bytes of [`DATA_IMAGE`] that the string began with.
+    /// Number of bytes of [`DATA_IMAGE`] with which the string began.
     prefix: usize,
     text: Text<NAME_MAX>,
     number: Text<NUMBER_MAX>,
     body: Body,
 }
 
-/// How a string begins that is an image (RFC 2397).
+/// The beginning of a string that is an image (RFC 2397).
 const DATA_IMAGE: &[u8] = b"data:image/";
 
 #[derive(Debug, Clone, Copy)]
@@ -56,12 +56,12 @@ enum State {
     Word(Word),
 }
 
-/// What a string is read for.
+/// The purpose for which a string is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// A key that may be a watched one.
     Key(Place),
-    /// A key that cannot.
+    /// A key that cannot be a watched one.
     PlainKey,
     /// A watched value.
     Captured(Key),
@@ -71,12 +71,12 @@ enum Role {
     Plain,
     /// A value that is an image.
     Image,
-    /// A value in an object that is an image.
+    /// A value within an object that is an image.
     ImagePart,
 }
 
 impl Role {
-    /// Whether characters are decoded, or just passed over.
+    /// Returns whether the characters are decoded, rather than just passed over.
     fn is_decoded(self) -> bool {
         matches!(self, Role::Key(_) | Role::Captured(_) | Role::Probed)
     }
@@ -111,7 +111,7 @@ impl Default for BodyReader {
 }
 
 impl BodyReader {
-    /// A reader at the start of a body.
+    /// Returns a reader at the start of a body.
     pub fn new() -> BodyReader {
         BodyReader::default()
     }
@@ -119,14 +119,14 @@ impl BodyReader {
     /// Reads a whole body.
     ///
     /// # Errors
-    /// As [`finish`](BodyReader::finish).
+    /// The same as for [`finish`](BodyReader::finish).
     pub fn read(bytes: &[u8]) -> Result<Body, BodyFault> {
         let mut reader = BodyReader::new();
         reader.push(bytes);
         reader.finish()
     }
 
-    /// Takes the next bytes. After a fault the rest is passed over.
+    /// Reads the next bytes. After a fault the rest is ignored.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.fault.is_none() {
             self.fault = self.run(bytes).err();
@@ -134,20 +134,20 @@ impl BodyReader {
         self.before += bytes.len() as u64;
     }
 
-    /// The fault, as soon as it showed; what comes after cannot mend it.
+    /// Returns the fault, as soon as it has shown. Nothing that comes later can mend it.
     pub fn fault(&self) -> Option<BodyFault> {
         self.fault
     }
 
-    /// Whether the document has ended: only white space may come, and `finish` would give a result.
+    /// Returns whether the document has ended: only white space may follow, and `finish` would return a result.
     pub fn is_complete(&self) -> bool {
         self.fault.is_none() && matches!(self.state, State::Between(Expect::Nothing))
     }
 
-    /// The result, once the whole body was pushed.
+    /// Returns the result, once the whole body has been pushed.
     ///
     /// # Errors
-    /// The first fault; [`FaultKind::Incomplete`] where there is none and the document did not end.
+    /// The first fault; [`FaultKind::Incomplete`] if there is none and the document has not ended.
     pub fn finish(mut self) -> Result<Body, BodyFault> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -173,7 +173,7 @@ impl BodyReader {
         Ok(())
     }
 
-    /// A fault at a place in the present slice.
+    /// Returns a fault at a place in the present slice.
     fn fault_at(&self, at: usize, kind: FaultKind) -> BodyFault {
         BodyFault { at: self.before + at as u64, kind }
     }
@@ -192,7 +192,7 @@ impl BodyReader {
                     expect = if object { Expect::FirstKey } else { Expect::FirstElement };
                 }
                 Token::Close => expect = self.close(here),
-                // What a token begins is read right here, since mostly it ends in this slice too.
+                // What a token begins is read right here, since it mostly ends in this slice too.
                 Token::Key | Token::Text | Token::Scalar => {
                     at = self.begin(byte, token, bytes, at)?;
                     match self.state {
@@ -296,7 +296,7 @@ impl BodyReader {
         Expect::Next
     }
 
-    /// Where a key stands, if it may be one that matters.
+    /// Returns the place of the key that begins here, if it may be one that matters.
     fn place(&self) -> Option<Place> {
         match (self.nest.depth(), self.inside) {
             (1, _) => Some(Place::Top),
@@ -428,12 +428,10 @@ impl BodyReader {
                 _ => {
                     let goes_on = DATA_IMAGE.get(self.prefix).is_some_and(|&byte| char::from(byte) == char);
                     self.prefix += 1;
-                    let found = match goes_on {
-                        true if self.prefix < DATA_IMAGE.len() => continue,
-                        true => Role::Image,
-                        false => Role::Plain,
-                    };
-                    self.state = State::Text(found);
+                    if goes_on && self.prefix < DATA_IMAGE.len() {
+                        continue;
+                    }
+                    self.state = State::Text(if goes_on { Role::Image } else { Role::Plain });
                     return Ok(at);
                 }
             }
@@ -441,7 +439,7 @@ impl BodyReader {
         Ok(at)
     }
 
-    /// Refuses text that is not UTF-8 where it matters.
+    /// Refuses text that is not UTF-8 where that matters.
     fn check_text(&self, role: Role, at: usize) -> Result<(), BodyFault> {
         match role {
             _ if !self.decoder.is_broken() => Ok(()),
@@ -470,7 +468,7 @@ impl BodyReader {
             Role::Probed | Role::Plain if self.in_prompt => {
                 let bytes = quote - self.start - 1;
                 self.body.prompt_bytes += bytes;
-                // A template is always plain. Go's client writes the template that it does not bring as "".
+                // A template is never decoded. Go's client writes "" for a template that it does not bring.
                 self.body.has_template |= bytes > 0 && self.key.is_some_and(Key::is_template);
             }
             Role::Probed | Role::Plain => {}
@@ -479,7 +477,7 @@ impl BodyReader {
         Ok(())
     }
 
-    /// Ends a key with what it is, if it matters, and whether it is spelled exactly so.
+    /// Ends a key. `found` is the key, if it matters, and whether it is spelled exactly.
     fn end_key(&mut self, place: Option<Place>, found: Option<(Key, bool)>) -> Result<(), BodyFault> {
         self.state = State::Between(Expect::Colon);
         if let Some((key, exact)) = found
@@ -610,7 +608,7 @@ impl BodyReader {
         Ok(())
     }
 
-    /// Where the value of a key that holds a whole number is noted.
+    /// Returns where to record the value of a key that has a whole number.
     fn bound(&mut self, key: Key) -> Option<&mut Option<Watched<i64>>> {
         Some(match key {
             Key::MaxTokens => &mut self.body.max_tokens,
@@ -627,7 +625,7 @@ impl BodyReader {
     }
 }
 
-/// Bytes from `start` to before `end`.
+/// Returns the number of bytes from `start` to before `end`, at most `u32::MAX`.
 fn span(start: u64, end: u64) -> u32 {
     u32::try_from(end - start).unwrap_or(u32::MAX)
 }

@@ -1,14 +1,14 @@
-//! Passing over string content quickly: whole blocks of bytes that need no attention, and complete escapes.
+//! Passes over string content quickly: whole blocks of bytes that need no attention, and complete escapes.
 //!
-//! A string ends at `"`; `\` starts an escape; bytes below 0x20 may not stand in a string (RFC 8259 section 7). All else
-//! is content. Blocks are compared by loops of fixed length without branches, which the compiler turns into vector
+//! A string ends at `"`; `\` starts an escape; bytes below 0x20 may not stand in a string (RFC 8259 section 7). All
+//! else is content. Blocks are compared by loops of fixed length without branches, which the compiler turns into vector
 //! instructions; no `unsafe` is needed for it.
 
-/// The first position at or after `from` where something other than content or a complete, valid escape stands: a quote,
+/// Returns the first position at or after `from` of something other than content or a complete, valid escape: a quote,
 /// a control character, an escape that is invalid or not wholly in `bytes`, or the end of `bytes`.
 ///
-/// Three gaits: [`walk`] for short strings and whatever the others do not take, [`is_tame`] for text, [`is_dense`] for
-/// images.
+/// There are three speeds: [`walk`] for short strings and whatever the others do not accept, [`is_tame`] for text,
+/// [`is_dense`] for images.
 pub(super) fn skim(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
     // Most strings are short, and a quote soon ends them.
@@ -29,7 +29,7 @@ pub(super) fn skim(bytes: &[u8], from: usize) -> usize {
         if at >= try_dense_at {
             let rest = bytes.get(at..).unwrap_or_default();
             let strides = rest.as_chunks::<STRIDE>().0.iter().take_while(|stride| is_dense(stride)).count();
-            // Text is not dense, so each vain look makes the next one rarer.
+            // Text is not dense, so each failed attempt makes the next one rarer.
             wait = if strides == 0 { wait.saturating_mul(2) } else { STRIDE };
             at += strides * STRIDE;
             try_dense_at = at.saturating_add(wait);
@@ -41,7 +41,8 @@ pub(super) fn skim(bytes: &[u8], from: usize) -> usize {
         if let (Some(two), Some(one)) = (shifted(2), shifted(1))
             && is_tame(two, one, block)
         {
-            // An escape that begins with the last byte is left for the next block; the end of a `\\` is not one.
+            // An escape that begins with the last byte is left for the next block; the second backslash of a `\\`
+            // begins none.
             let open = block[BLOCK - 1] == b'\\' && one[BLOCK - 1] != b'\\';
             at += BLOCK - usize::from(open);
             continue;
@@ -53,17 +54,17 @@ pub(super) fn skim(bytes: &[u8], from: usize) -> usize {
     }
 }
 
-/// A string of less than this is looked at in small steps only.
+/// Length in bytes below which a string is read in small steps only.
 const SHORT: usize = 32;
 
-/// Bytes of a block.
+/// Bytes in a block.
 const BLOCK: usize = 64;
 
-/// Bytes looked at in one step while nothing but an image comes.
+/// Bytes examined in one step while nothing but an image comes.
 const STRIDE: usize = 512;
 
-/// Walks through one block from mark to mark: `Ok` with the position after it and after an escape across its end, `Err`
-/// with the position to stop at.
+/// Walks through one block from mark to mark. Returns `Ok` with the position after the block and after an escape across
+/// its end, or `Err` with the position to stop at.
 fn walk(bytes: &[u8], at: usize, block: &[u8; BLOCK]) -> Result<usize, usize> {
     let mut marks = marks(block);
     while marks != 0 {
@@ -81,7 +82,7 @@ fn walk(bytes: &[u8], at: usize, block: &[u8; BLOCK]) -> Result<usize, usize> {
     Ok(at + BLOCK)
 }
 
-/// Walks byte by byte through what is less than a block.
+/// Walks byte by byte through a rest that is shorter than a block.
 fn walk_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = bytes.get(at) {
         if is_content(byte) {
@@ -96,24 +97,25 @@ fn walk_end(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// How many of 8 bytes are content before the first that is not.
+/// Returns how many of 8 bytes are content before the first that is not.
 fn first_mark(eight: &[u8; 8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let bytes = u64::from_le_bytes(*eight);
-    // The high bit of each byte that is below a bound: a borrow may spoil the bytes above the first such, never below.
+    // The high bit of each byte that is below a bound. A borrow may spoil the bytes above the first such byte, never
+    // those below it.
     let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes & HIGHS;
     let quote = below(bytes ^ (ONES * 0x22), 1);
     let backslash = below(bytes ^ (ONES * 0x5C), 1);
     (below(bytes, 0x20) | quote | backslash).trailing_zeros() as usize / 8
 }
 
-/// Whether the byte is content that stands for itself.
+/// Returns whether the byte is content that stands for itself.
 pub(super) fn is_content(byte: u8) -> bool {
     byte >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
-/// Length of the complete, valid escape at the start of `rest`, or 0.
+/// Returns the length of the complete, valid escape at the start of `rest`, or 0.
 fn escape_len(rest: &[u8]) -> usize {
     match rest {
         [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
@@ -122,9 +124,9 @@ fn escape_len(rest: &[u8]) -> usize {
     }
 }
 
-/// One bit a byte, lowest first: set where the byte is not content.
+/// Returns one bit a byte, the first byte in the lowest bit: set if the byte is not content.
 fn marks(block: &[u8; BLOCK]) -> u64 {
-    // Two passes, so that the comparisons are done on many bytes at once.
+    // Two passes, so that many bytes are compared at once.
     let flags = block.map(|byte| u8::from(!is_content(byte)));
     let (eights, _) = flags.as_chunks::<8>();
     let mut marks = 0;
@@ -136,13 +138,13 @@ fn marks(block: &[u8; BLOCK]) -> u64 {
     marks
 }
 
-/// Whether all bytes are content or one of the usual short escapes. `two` and `one` are the block as it stands two bytes
-/// and one byte earlier; no escape may lie across its start.
+/// Returns whether all bytes are content or one of the usual short escapes. `two` and `one` are the block as it stands
+/// two bytes and one byte earlier; no escape may lie across its start.
 ///
-/// Each byte is judged by the two before it. It ends an escape where a backslash precedes it that is not itself the end of
-/// a `\\`: then it must be `n`, `r`, `t`, a quote or a backslash, and only then may it be a quote. That holds while no
-/// three backslashes stand in a row, which is not tame, nor is any other escape. A backslash at the very end that begins
-/// one is the caller's to look at.
+/// Each byte is judged by the two before it. A byte ends an escape if a backslash precedes it that is not itself the
+/// end of a `\\`: then it must be `n`, `r`, `t`, a quote or a backslash, and only then may it be a quote. That holds
+/// while no three backslashes stand in a row; three in a row are not tame, nor is any other escape. The caller must
+/// look at a backslash at the very end that begins an escape.
 fn is_tame(two: &[u8; BLOCK], one: &[u8; BLOCK], block: &[u8; BLOCK]) -> bool {
     const ROW: usize = BLOCK / 4;
     let mut wild = 0;
@@ -162,9 +164,9 @@ fn is_tame(two: &[u8; BLOCK], one: &[u8; BLOCK], block: &[u8; BLOCK]) -> bool {
     wild == 0
 }
 
-/// Whether all bytes are content that stands for itself, and above 0x22, as all of base64 is.
+/// Returns whether all bytes are content that stands for itself, and above 0x22, as all of base64 is.
 ///
-/// That bound takes one operation, the least of several bytes; rows are combined before they are compared, which keeps
+/// This bound takes one operation, the least of several bytes; rows are combined before they are compared, which keeps
 /// the chain of dependent operations short.
 fn is_dense(stride: &[u8; STRIDE]) -> bool {
     const ROW: usize = STRIDE / 8;

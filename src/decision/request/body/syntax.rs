@@ -1,6 +1,8 @@
-//! The grammar of JSON outside strings and numbers (RFC 8259 sections 2 to 5): what may come next, and in what it is nested.
+//! The grammar of JSON outside strings and numbers (RFC 8259 sections 2 to 5): what may come next, and in what it is
+//! nested.
 
-/// Deepest nesting taken; the object at the top is depth 1. Tool schemas nest deep, but Python gives up near 1,000.
+/// Deepest nesting that is accepted; the object at the top is depth 1. Tool schemas nest deep, but Python gives up near
+/// 1,000.
 pub const DEPTH_MAX: u8 = 128;
 
 /// What may come next between tokens.
@@ -28,7 +30,7 @@ pub(super) enum Expect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
     Space,
-    /// `{` or `[`: a value begins that holds others.
+    /// `{` or `[`: the start of a value that contains others.
     Open {
         object: bool,
     },
@@ -42,12 +44,12 @@ pub(super) enum Token {
     Text,
     /// The first byte of a number or word.
     Scalar,
-    /// The byte cannot stand here.
+    /// A byte that cannot stand here.
     Wrong,
 }
 
 impl Expect {
-    /// What a byte is, where this is expected inside an object (or else an array).
+    /// Returns what `byte` is if this is expected inside an object (or else an array).
     pub(super) fn token(self, byte: u8, in_object: bool) -> Token {
         use Expect::*;
         match (self, byte) {
@@ -71,23 +73,23 @@ impl Expect {
 /// The objects and arrays that are open.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Nest {
-    /// One bit a level, the innermost lowest: set for an object.
+    /// One bit a level, the innermost level in the lowest bit: set for an object.
     objects: u128,
     depth: u8,
 }
 
 impl Nest {
-    /// Levels open.
+    /// Returns the number of open levels.
     pub(super) fn depth(&self) -> u8 {
         self.depth
     }
 
-    /// Whether the innermost is an object.
+    /// Returns whether the innermost level is an object.
     pub(super) fn in_object(&self) -> bool {
         self.objects & 1 == 1
     }
 
-    /// Opens a level; false where it would be one too many.
+    /// Opens a level. Returns false if that would exceed [`DEPTH_MAX`].
     pub(super) fn open(&mut self, object: bool) -> bool {
         if self.depth == DEPTH_MAX {
             return false;
@@ -104,16 +106,16 @@ impl Nest {
     }
 }
 
-/// `true`, `false` or `null`, as it is being read.
+/// A `true`, `false` or `null` that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word {
     rest: &'static [u8],
-    /// What it means: a flag, or `None` for `null`.
+    /// The meaning of the word: a flag, or `None` for `null`.
     pub(super) value: Option<bool>,
 }
 
 impl Word {
-    /// The word that begins with this byte.
+    /// Returns the word that begins with this byte.
     pub(super) fn begin(byte: u8) -> Option<Word> {
         match byte {
             b't' => Some(Word { rest: b"rue", value: Some(true) }),
@@ -123,7 +125,7 @@ impl Word {
         }
     }
 
-    /// Takes the next byte; false where it is not that of the word.
+    /// Consumes the next byte. Returns false if the word has another byte there.
     pub(super) fn step(&mut self, byte: u8) -> bool {
         match self.rest.split_first() {
             Some((&next, rest)) if next == byte => {
@@ -134,7 +136,7 @@ impl Word {
         }
     }
 
-    /// Whether the whole word was read.
+    /// Returns whether the whole word has been read.
     pub(super) fn is_whole(&self) -> bool {
         self.rest.is_empty()
     }

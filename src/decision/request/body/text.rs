@@ -7,19 +7,19 @@ use super::scan::is_content;
 pub struct Text<const N: usize> {
     bytes: [u8; N],
     len: u16,
-    /// The string was longer than `N` bytes; `as_str` is its beginning.
+    /// Whether the string was longer than `N` bytes; `as_str` is then its beginning.
     pub cut: bool,
 }
 
 impl<const N: usize> Text<N> {
-    /// The beginning of `whole`, as much as there is room for.
+    /// Returns the beginning of `whole`, as much as there is room for.
     pub fn of(whole: &str) -> Text<N> {
         let mut text = Text::default();
         text.set(whole);
         text
     }
 
-    /// The same in place of what stood here.
+    /// Replaces the text with the beginning of `whole`, as much as there is room for.
     pub fn set(&mut self, whole: &str) {
         self.clear();
         match self.bytes.get_mut(..whole.len()) {
@@ -32,12 +32,12 @@ impl<const N: usize> Text<N> {
         }
     }
 
-    /// The text (valid UTF-8 by construction).
+    /// Returns the text (valid UTF-8 by construction).
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.bytes.get(..usize::from(self.len)).unwrap_or_default()).unwrap_or("")
     }
 
-    /// The same text in less room.
+    /// Returns the same text with room for `M` bytes.
     pub(super) fn shorter<const M: usize>(&self) -> Text<M> {
         let mut text = Text::of(self.as_str());
         text.cut |= self.cut;
@@ -48,7 +48,7 @@ impl<const N: usize> Text<N> {
         (self.len, self.cut) = (0, false);
     }
 
-    /// Adds the ASCII content at the start of `bytes`; gives its length.
+    /// Adds the ASCII content at the start of `bytes`. Returns the length of that content in bytes.
     pub(super) fn push_plain(&mut self, bytes: &[u8]) -> usize {
         let plain = bytes.iter().take_while(|byte| byte.is_ascii() && is_content(**byte)).count();
         let start = usize::from(self.len);
@@ -65,7 +65,7 @@ impl<const N: usize> Text<N> {
     pub(super) fn push(&mut self, char: char) {
         let start = usize::from(self.len);
         match self.bytes.get_mut(start..start + char.len_utf8()) {
-            // Nothing after a cut, or the text would not be a beginning.
+            // Nothing is added after a cut, or the text would not be a beginning of the string.
             Some(room) if !self.cut => {
                 char.encode_utf8(room);
                 self.len += char.len_utf8() as u16;
@@ -96,20 +96,21 @@ impl<const N: usize> std::fmt::Debug for Text<N> {
     }
 }
 
-/// Where in an escape a string stands.
+/// The position of a string within an escape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Escape {
-    /// In none.
+    /// Outside any escape.
     #[default]
     No,
     /// After the backslash.
     Slash,
-    /// After `\u` with this many digits to come, and the value of those before.
+    /// After `\u`: the number of digits still to come, and the value of those read.
     Hex(u8, u16),
 }
 
 impl Escape {
-    /// Takes a byte of an escape, gives the UTF-16 unit it ends with; `Err` where the byte cannot stand there.
+    /// Consumes a byte of an escape. Returns the UTF-16 unit if the escape ends here; `Err` if the byte cannot stand
+    /// here.
     pub(super) fn step(&mut self, byte: u8) -> Result<Option<u16>, ()> {
         let unit = match (*self, byte) {
             (Escape::Slash, b'u') => {
@@ -138,23 +139,23 @@ impl Escape {
     }
 }
 
-/// Puts characters together from raw bytes (UTF-8, RFC 3629) and escaped units (UTF-16 surrogate pairs).
+/// A decoder of characters from raw bytes (UTF-8, RFC 3629) and escaped units (UTF-16 surrogate pairs).
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Decoder {
     /// Value of the UTF-8 sequence so far.
     value: u32,
-    /// Its least allowed value, which shuts out overlong forms.
+    /// Least value that is allowed for the sequence, which excludes overlong forms.
     least: u32,
-    /// Its bytes to come.
+    /// Number of bytes of the sequence still to come.
     left: u8,
-    /// A high surrogate that waits for its low one; 0 where none does.
+    /// A high surrogate that waits for its low one; 0 if there is none.
     high: u16,
-    /// What was read is not text. Stays so until the next string.
+    /// Whether anything read so far is not text. Remains set until the next string.
     broken: bool,
 }
 
 impl Decoder {
-    /// Takes a byte that stands for itself; gives the character it ends.
+    /// Consumes a byte that stands for itself. Returns the character that ends with it, if one does.
     pub(super) fn raw(&mut self, byte: u8) -> Option<char> {
         self.broken |= self.high != 0;
         if self.left == 0 {
@@ -180,13 +181,13 @@ impl Decoder {
         if self.left > 0 {
             return None;
         }
-        // `from_u32` shuts out surrogates and what lies above U+10FFFF.
+        // `from_u32` excludes surrogates and values above U+10FFFF.
         let char = char::from_u32(self.value).filter(|_| self.value >= self.least);
         self.broken |= char.is_none();
         char
     }
 
-    /// Takes an escaped unit; gives the character it ends.
+    /// Consumes an escaped unit. Returns the character that ends with it, if one does.
     pub(super) fn unit(&mut self, unit: u16) -> Option<char> {
         self.broken |= self.left != 0;
         let high = std::mem::take(&mut self.high);
@@ -216,12 +217,12 @@ impl Decoder {
         self.broken |= self.is_pending();
     }
 
-    /// Whether a character was begun and not ended.
+    /// Returns whether a character has begun and not ended.
     pub(super) fn is_pending(&self) -> bool {
         self.left != 0 || self.high != 0
     }
 
-    /// Whether what was read is not text.
+    /// Returns whether anything read so far is not text.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }

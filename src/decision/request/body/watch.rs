@@ -1,15 +1,15 @@
-//! The keys that matter, and which spelling of a key some server takes for one of them.
+//! The watched keys, and the spellings of other keys that some server takes for one of them.
 //!
-//! Go's `encoding/json` falls back to matching names under Unicode simple folding, so `MODEL`, `model` with U+017F for
-//! an `s` or U+212A for a `k`, raw or escaped, reach the same field. Other servers compare exactly. A spelling that
-//! folds to a watched name without being it is therefore read in two ways, whichever value it carries.
+//! Go's `encoding/json` falls back to matching names under Unicode simple folding, so `MODEL`, or `model` with U+017F
+//! for an `s` or U+212A for a `k`, raw or escaped, reach the same field. Other servers compare exactly. A spelling that
+//! folds to a watched name without being that name can therefore be read in two ways, whichever value it carries.
 
 use super::scan::is_content;
 
-/// Where a key stands.
+/// The place of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// At depth 1.
+    /// At the top level, depth 1.
     Top,
     /// In `options`.
     Options,
@@ -43,23 +43,23 @@ pub(super) enum Key {
     NumCtx,
     NumPredict,
     IncludeUsage,
-    /// The conversation: its strings are prompt, and `images` may stand in its elements.
+    /// The conversation: its strings are part of the prompt, and `images` may stand in its elements.
     Messages,
-    /// A prompt, or an array of prompts that are answered each.
+    /// A prompt, or an array of prompts each of which is answered.
     Prompt,
-    /// What is answered or embedded, where it is not `prompt`.
+    /// The text to answer or to embed, where it is not in `prompt`.
     Input,
     /// Another part of the prompt.
     Text,
     /// An array of images.
     Images,
-    /// An image of a message: a string, or an object with it.
+    /// An image of a message: a string, or an object that contains it.
     ImageUrl,
-    /// An image of a message, where it is an object (Anthropic).
+    /// An image of a message, if it is an object (Anthropic).
     Source,
 }
 
-/// What a watched value may be, `null` aside.
+/// The values that a key may have, besides `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A string; `null` is refused.
@@ -74,12 +74,12 @@ pub(super) enum Kind {
     Duration,
     /// An object or `null`.
     Object,
-    /// Anything: it is counted, not read.
+    /// Any value: it is counted, not read.
     Any,
 }
 
 impl Key {
-    /// The name as it must be spelled.
+    /// Returns the name as it must be spelled.
     pub(super) fn name(self) -> &'static str {
         match self {
             Key::Model => "model",
@@ -125,7 +125,8 @@ impl Key {
         }
     }
 
-    /// Whether the key may stand once only, in its one spelling. The others are only counted, and a second one counts too.
+    /// Returns whether the key may occur only once and only in its one spelling. Other keys are merely counted, and a
+    /// second occurrence counts too.
     pub(super) fn is_watched(self) -> bool {
         !matches!(
             self,
@@ -133,22 +134,22 @@ impl Key {
         )
     }
 
-    /// Whether strings below the key are prompt.
+    /// Returns whether strings below the key are part of the prompt.
     pub(super) fn is_prompt(self) -> bool {
         matches!(self, Key::Messages | Key::Prompt | Key::Input | Key::Text | Key::Template | Key::ChatTemplate)
     }
 
-    /// Whether images may stand below the key among other things.
+    /// Returns whether images may stand below the key among other things.
     pub(super) fn has_parts(self) -> bool {
         matches!(self, Key::Messages | Key::Prompt | Key::Input)
     }
 
-    /// Whether the caller brings a prompt template by this key.
+    /// Returns whether the caller brings a prompt template by this key.
     pub(super) fn is_template(self) -> bool {
         matches!(self, Key::Template | Key::ChatTemplate)
     }
 
-    /// The key of this exact name.
+    /// Returns the key of this exact name.
     pub(super) fn find(place: Place, folded: &[u8]) -> Option<Key> {
         let key = match (place, folded) {
             (Place::Top, b"model") => Key::Model,
@@ -184,25 +185,25 @@ impl Key {
     }
 }
 
-/// The key that `bytes` begin with up to its closing quote, where it is in them and of characters that stand for
-/// themselves in every spelling: most keys are.
+/// Returns the key with which `bytes` begin, up to its closing quote, if the quote is in `bytes` and every character
+/// before it is one that folds to itself, as in most keys.
 pub(super) fn plain_word(bytes: &[u8]) -> Option<&[u8]> {
     let plain = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
     let (word, rest) = bytes.split_at_checked(bytes.iter().take_while(plain).count())?;
     rest.starts_with(b"\"").then_some(word)
 }
 
-/// Room for the longest watched key, `max_completion_tokens`.
+/// Room for the longest watched key, `max_completion_tokens`, in bytes.
 const LONGEST: usize = 21;
 
-/// A key as it is being read, folded.
+/// The folded spelling of a key that is being read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spelling {
     folded: [u8; LONGEST],
     len: u8,
-    /// Nothing had to be folded.
+    /// Whether nothing had to be folded.
     exact: bool,
-    /// Too long, or with a character that no watched key has.
+    /// Whether the key is too long, or has a character that no watched key has.
     foreign: bool,
 }
 
@@ -211,7 +212,7 @@ impl Spelling {
         Spelling { folded: [0; LONGEST], len: 0, exact: true, foreign: false }
     }
 
-    /// Adds the ASCII content at the start of `bytes`; gives its length.
+    /// Adds the ASCII content at the start of `bytes`. Returns the length of that content in bytes.
     pub(super) fn push_plain(&mut self, bytes: &[u8]) -> usize {
         let mut plain = 0;
         for &byte in bytes {
@@ -248,7 +249,7 @@ impl Spelling {
         }
     }
 
-    /// The key this is or folds to, and whether it is spelled exactly so.
+    /// Returns the key that this is or folds to, and whether it is spelled exactly so.
     pub(super) fn key(&self, place: Place) -> Option<(Key, bool)> {
         if self.foreign {
             return None;
@@ -257,12 +258,12 @@ impl Spelling {
     }
 }
 
-/// The watched keys that were met.
+/// The set of keys that have occurred.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen(u32);
 
 impl Seen {
-    /// Notes the key; false where it was there already.
+    /// Adds the key. Returns false if it has occurred before.
     pub(super) fn note(&mut self, key: Key) -> bool {
         let bit = 1u32 << key as u32;
         let fresh = self.0 & bit == 0;
