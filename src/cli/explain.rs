@@ -28,10 +28,10 @@ const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 /// What is to be explained.
 #[derive(Debug, Args)]
 pub(super) struct Asked {
-    /// Method and path of a request, or the id of a past one (`x-request-id`), which the running daemon is asked for
+    /// Method and path of a request to try here, or the `x-request-id` of a past one
     #[arg(required = true, num_args = 1..=2, value_names = ["METHOD|ID", "PATH"])]
     request: Vec<String>,
-    /// A header, "NAME: VALUE"; "@FILE" reads one a line, so that a secret need not stand on the command line
+    /// A header, "NAME: VALUE"; "@FILE" reads headers from a file, which keeps secrets off the command line
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     headers: Vec<String>,
     /// The body; "@FILE" reads it, "@-" from standard input
@@ -40,16 +40,16 @@ pub(super) struct Asked {
     /// The client's address
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     src: IpAddr,
-    /// When it comes, such as 2027-01-31T12:00:00Z [default: now]
+    /// When the request is made, such as 2027-01-31T12:00:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// As if it carried this key, whose secret is not needed
+    /// Try it as the key of this name; its secret is not needed
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
-    /// With servers, models and blocks as the running daemon has them, in place of the configuration's models, all up
+    /// Use the running daemon's servers, models and blocks, instead of assuming that every configured server is up
     #[arg(long)]
     live: bool,
-    /// The header that the proxy passes on for keys that name their users
+    /// The header in which the proxy passes on the user behind a key
     #[arg(long, value_name = "HEADER", default_value = PASSES)]
     passes: String,
     #[command(flatten)]

@@ -304,9 +304,9 @@ fn raise(name: &str, to: Option<&Raise>, file: &KeyFile, out: &mut dyn Write) ->
     match (write::raise(file, name, to)?, to) {
         (_, Some(Raise { plan, until_unix_ms })) => {
             let until = date::format(*until_unix_ms);
-            writeln!(out, "key \"{name}\" is held to the limits of plan \"{plan}\" until {until}; {TAKEN_UP}")?;
+            writeln!(out, "key \"{name}\" has the limits of plan \"{plan}\" until {until}; {TAKEN_UP}")?;
         }
-        (true, None) => writeln!(out, "key \"{name}\" is held to the limits of its own plan; {TAKEN_UP}")?,
+        (true, None) => writeln!(out, "key \"{name}\" has the limits of its own plan; {TAKEN_UP}")?,
         (false, None) => writeln!(out, "key \"{name}\" was not raised")?,
     }
     Ok(())

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 #[command(
     name = "herdgate",
     version,
-    about = "Decides, for HAProxy and nginx, which request may reach which model server"
+    about = "Adds API keys, quotas and per-model routing to HAProxy and nginx in front of Ollama, vLLM or llama.cpp"
 )]
 struct Cli {
     /// Configuration file; "-" is standard input [default: ./herdgate.toml, then /etc/herdgate/herdgate.toml]
@@ -40,23 +40,23 @@ struct Cli {
 enum Command {
     /// Run the daemon
     Serve(Logging),
-    /// Check the configuration and the key file; name every problem
+    /// Check the configuration and the key file, and list every problem
     Check(JsonFlag),
-    /// Tell why a request is, or was, decided as it is
+    /// Explain why a request is, or was, allowed or refused
     Explain(explain::Asked),
-    /// Decide on requests of a file, one JSON object a line, without proxy or network
+    /// Decide on the requests in a file (one JSON object a line), without a proxy or network
     Replay {
         /// The file; "-" is standard input
         file: PathBuf,
-        /// The header that the proxy passes on for keys that name their users
+        /// The header in which the proxy passes on the user behind a key
         #[arg(long, value_name = "HEADER", default_value = crate::trial::PASSES)]
         passes: String,
     },
-    /// Ask the running daemon how it is
+    /// Show the state of the running daemon: servers, keys, blocks, issuers
     Status {
         #[command(flatten)]
         json: JsonFlag,
-        /// Again every second, until stopped
+        /// Repeat every second until stopped
         #[arg(long)]
         watch: bool,
     },
@@ -65,36 +65,36 @@ enum Command {
         /// Its name in the configuration
         server: String,
     },
-    /// Send it requests again
+    /// Send a drained server requests again
     Undrain {
         /// Its name in the configuration
         server: String,
     },
-    /// Make, list, rotate, raise, revoke and import API keys
+    /// Create, list, rotate, raise, revoke and import API keys
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Tell who used what; forget a user; back the ledger up
+    /// Report who used what; forget a user; back up the ledger file
     Usage(usage::Asked),
-    /// Shut a key or a user out for a time, in the running daemon
+    /// Block a key or a user for a while, in the running daemon
     Block {
-        /// What it is
+        /// Whether a key or a user is meant
         #[arg(value_parser = ["key", "user"], required_unless_present = "list")]
         kind: Option<String>,
         /// The key's name, or the user as the header of `on_behalf_of` names it
         #[arg(required_unless_present = "list")]
         name: Option<String>,
-        /// For how long, such as 1h; at most 30d
+        /// How long, such as 1h; at most 30d
         #[arg(long = "for", value_name = "DURATION", required_unless_present = "list", conflicts_with = "list")]
         lasting: Option<String>,
-        /// Show who is shut out
+        /// List who is blocked
         #[arg(long, conflicts_with_all = ["kind", "name"])]
         list: bool,
         #[command(flatten)]
         json: JsonFlag,
     },
-    /// Let a key or a user in again
+    /// End a block of a key or a user
     Unblock {
-        /// What it is
+        /// Whether a key or a user is meant
         #[arg(value_parser = ["key", "user"])]
         kind: String,
         /// Its name, as it was blocked
@@ -105,7 +105,7 @@ enum Command {
 /// What the daemon writes to standard error.
 #[derive(Debug, Clone, Copy, Args)]
 struct Logging {
-    /// Least severe level written; grants are "debug", and the audit log is written at any
+    /// Least severe level written. Grants are "debug"; the audit log is written at every level
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: Level,
     /// One JSON object a line
@@ -131,9 +131,9 @@ struct JsonFlag {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a key; its secret is shown once
+    /// Create a key; its secret is shown only once
     New {
-        /// Whose key it is: shown in logs and reports
+        /// Name of the key, shown in logs and reports
         #[arg(long)]
         name: String,
         #[command(flatten)]
@@ -144,20 +144,20 @@ enum KeyCommand {
     },
     /// List the keys
     List {
-        /// Only live keys that expire within this time, such as 14d
+        /// Only valid keys that expire within this time, such as 14d
         #[arg(long, value_name = "DURATION")]
         expiring: Option<String>,
         #[command(flatten)]
         json: JsonFlag,
     },
-    /// Give a key another secret; it is shown once, and the ones before end with the grace
+    /// Give a key a new secret, shown only once; older secrets stay valid for the grace period
     Rotate {
         /// The key's name
         name: String,
-        /// How long the secrets before stay valid; 0s ends them at once
+        /// How long older secrets stay valid; 0s ends them at once
         #[arg(long, value_name = "DURATION")]
         grace: String,
-        /// When the new secret expires; where left out, it lives as long as the one before
+        /// When the new secret expires [default: when the one before it does]
         #[arg(long, value_name = "WHEN")]
         expires: Option<String>,
         /// Print the secret and nothing else
@@ -168,27 +168,27 @@ enum KeyCommand {
     Raise {
         /// The key's name
         name: String,
-        /// The plan whose rates, token limits, budgets and concurrency hold
+        /// The plan whose rates, token limits, budgets and concurrency apply
         #[arg(long, required_unless_present = "end", requires = "until")]
         plan: Option<String>,
-        /// Until when: for a duration (2h), or up to a time (2027-01-31T12:00:00Z)
+        /// Until when: a duration from now (2h) or a time (2027-01-31T12:00:00Z)
         #[arg(long, value_name = "WHEN", requires = "plan")]
         until: Option<String>,
         /// End it now
         #[arg(long, conflicts_with_all = ["plan", "until"])]
         end: bool,
     },
-    /// Revoke a key; takes effect within a second
+    /// Revoke a key, within a second
     Revoke {
         /// The key's name
         name: String,
     },
-    /// Take over secrets from standard input, one a line: "SECRET", or "NAME SECRET"
+    /// Import existing secrets from standard input, one a line: "SECRET" or "NAME SECRET"
     Import {
-        /// For lines without a name: the name is this prefix and a number
+        /// Names for lines without one: this prefix and a number
         #[arg(long, value_name = "PREFIX", default_value = "imported-")]
         name_prefix: String,
-        /// Take secrets that can be guessed: under 32 characters (at least 8), or a few characters repeated
+        /// Accept secrets that can be guessed: 8 to 31 characters, or a few characters repeated
         #[arg(long)]
         weak: bool,
         #[command(flatten)]
@@ -199,22 +199,22 @@ enum KeyCommand {
 /// What holds for a new key.
 #[derive(Debug, Args)]
 struct Terms {
-    /// Its plan; may be left out where there is only one
+    /// Its plan [default: the only plan, where there is just one]
     #[arg(long)]
     plan: Option<String>,
     /// Its team
     #[arg(long)]
     team: Option<String>,
-    /// The header by which it names its users, such as x-openwebui-user-email
+    /// The header that names the users behind it, such as x-openwebui-user-email
     #[arg(long, value_name = "HEADER")]
     on_behalf_of: Option<String>,
-    /// The plan whose limits hold for each of its users [default: its own]
+    /// The plan whose limits apply to each of those users [default: its own]
     #[arg(long, value_name = "PLAN", requires = "on_behalf_of")]
     user_plan: Option<String>,
-    /// From when it is valid: after a duration (2h), or at a time (2027-01-31T12:00:00Z)
+    /// When it becomes valid: a duration from now (2h) or a time (2027-01-31T12:00:00Z)
     #[arg(long, value_name = "WHEN")]
     not_before: Option<String>,
-    /// When it expires: after a duration (14d), or at a time (2027-01-31T12:00:00Z)
+    /// When it expires: a duration from now (14d) or a time (2027-01-31T12:00:00Z)
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
 }

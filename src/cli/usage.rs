@@ -27,25 +27,25 @@ const CLOSING: Duration = Duration::from_secs(10);
 pub(super) struct Asked {
     #[command(subcommand)]
     action: Option<Action>,
-    /// What a line is for
+    /// What each line sums up
     #[arg(long, value_enum, default_value = "key")]
     by: Word,
-    /// From this day on: 2027-01-31, or a duration before now, such as 30d [default: the first kept]
+    /// First day: 2027-01-31, or a duration before now such as 30d [default: the first that is kept]
     #[arg(long, value_name = "DAY")]
     since: Option<String>,
-    /// Up to and with this day
+    /// Last day, included
     #[arg(long, value_name = "DAY")]
     until: Option<String>,
-    /// Of this key (or issuer of tokens) alone
+    /// Only this key (or JWT issuer)
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
-    /// Of this user alone
+    /// Only this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Of this team alone
+    /// Only this team
     #[arg(long, value_name = "NAME")]
     team: Option<String>,
-    /// Of this model alone
+    /// Only this model
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Print comma-separated values
@@ -68,14 +68,14 @@ enum Word {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Remove a user's name from all rows; sums stay
+    /// Remove a user's name from all rows; totals stay
     Forget {
         /// The user, as `--by user` shows it
         user: String,
     },
-    /// Copy the ledger's file, also while the daemon writes it; the copy is checked
+    /// Copy the ledger file and check the copy; the daemon may be running
     Backup {
-        /// The copy, which must not be there yet
+        /// Where to write the copy; the file must not exist yet
         file: PathBuf,
     },
 }

@@ -12,25 +12,25 @@ pub fn why(reason: &Reason) -> &'static str {
         Reason::SeveralCredentials => "more than one credential, or one of them twice; none is chosen",
         Reason::MalformedCredential => "it cannot be a credential: wrong scheme, characters or length",
         Reason::UnknownKey => "no key has this secret",
-        Reason::ExpiredKey => "the key is past its end",
-        Reason::EarlyKey => "the key's beginning is still to come",
+        Reason::ExpiredKey => "the key has expired",
+        Reason::EarlyKey => "the key is not valid yet",
         Reason::RevokedKey => "the key was revoked",
         Reason::Token(fault) => token(*fault),
         Reason::FailedCredentials => {
             "too many credentials of this network have failed ([auth] failures); this one was not looked up"
         }
-        Reason::Blocked => "an operator has shut it out for a time (herdgate block --list)",
+        Reason::Blocked => "an operator has blocked it for a while (herdgate block --list)",
         Reason::OnBehalfNotPassed => "the key names its users by a header that the proxy does not pass on",
-        Reason::OnBehalfAmbiguous => "the header that names the user stands twice, holds a comma, or is no name",
+        Reason::OnBehalfAmbiguous => "the header that names the user was sent twice, contains a comma, or is no name",
         Reason::UnknownTeam => "the key's team is not in the configuration",
         Reason::UnknownPlan => "the key's plan is not in the configuration",
         Reason::UnknownRoute => "no endpoint has this method and path",
         Reason::UnsafePath => "two servers could read this path in two ways",
         Reason::ModelInQuery => "the query names a model, which servers rank differently against the body",
-        Reason::RouteNotInPlan => "the plan's routes do not hold it; what changes servers is in no plan",
+        Reason::RouteNotInPlan => "the plan's routes do not include it; endpoints that change servers are in no plan",
         Reason::UnknownModel => "no server of the fleet has this model",
         Reason::ModelNotInPlan => {
-            "the plan's models do not hold it (a pattern never holds one that leaves the fleet, such as :cloud)"
+            "the plan's models do not list it (a pattern never matches a cloud model, which sends prompts elsewhere: name it)"
         }
         Reason::BodyHidden => "this proxy shows no body, and the plan does not permit every model",
         Reason::BodyNotVisible => "the proxy cannot show all of it (tune.bufsize, client_max_body_size)",
@@ -38,13 +38,13 @@ pub fn why(reason: &Reason) -> &'static str {
             FaultKind::Syntax => "it is not one JSON object",
             FaultKind::Incomplete => "it ends before its JSON does",
             FaultKind::TooDeep => "it is nested too deep",
-            FaultKind::NotUtf8(_) | FaultKind::KeyNotUtf8 => "it holds text that is not UTF-8 where that matters",
+            FaultKind::NotUtf8(_) | FaultKind::KeyNotUtf8 => "it contains text that is not UTF-8 where that matters",
             FaultKind::DuplicateKey(_) => "a key stands twice, and parsers differ on which one holds",
             FaultKind::CaseVariant(_) => "a key differs from one that matters only in case, and some parsers fold case",
             FaultKind::WrongType(_) => "a value that matters is absent, or of a type or range that servers reject",
         },
         Reason::OptionNotInPlan(_) => "the plan does not permit this option, or this value of it",
-        Reason::OverBound(_) => "it asks for more than the plan's bound",
+        Reason::OverBound(_) => "it asks for more than the plan's request limit",
         Reason::Encoding => "it is compressed, so what is in it is not seen",
         Reason::RequestRate(Holder::Key) => "the key's request rate is used up",
         Reason::RequestRate(Holder::User) => "the user's request rate is used up",
@@ -88,7 +88,9 @@ pub fn why(reason: &Reason) -> &'static str {
         Reason::Concurrency(Holder::Model) => "the model has as many requests in flight as it may",
         Reason::Concurrency(Holder::Route) => "the endpoint has as many requests in flight as it may",
         Reason::Concurrency(Holder::Gate) => "there are as many requests in flight as there may be",
-        Reason::Concurrency(Holder::Anonymous) => "all anonymous callers together have as many in flight as they may",
+        Reason::Concurrency(Holder::Anonymous) => {
+            "all anonymous callers together have as many requests in flight as they may"
+        }
         Reason::NoServer => "none of the servers that have it takes requests",
         Reason::FleetUnknown => "not every server has answered a probe yet, and one that has not may have it",
         Reason::StoreAway => "the shared store is away, and nothing is granted without it",

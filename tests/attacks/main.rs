@@ -23,9 +23,11 @@ mod break_glass;
 mod corpus;
 mod corpus_bodies;
 mod corpus_runs;
+mod page;
 mod question;
 mod relay;
 mod rows;
+mod rows_of_limits;
 
 use harness::haproxy;
 use harness::nginx::{self, Mode};

@@ -1,19 +1,20 @@
 //! Which test stands for which row of the threat model, and carries which number. `docs/security.md` says the same to people.
 
 use crate::harness::root;
+use crate::rows_of_limits;
 use std::path::Path;
 
 /// A row, or a part of one.
-struct Row {
+pub struct Row {
     /// As in docs/security.md.
-    row: &'static str,
+    pub row: &'static str,
     /// Advisories and issues it is known from.
-    numbers: &'static [&'static str],
+    pub numbers: &'static [&'static str],
     /// File and test, or function that tests share.
-    tests: &'static [(&'static str, &'static str)],
+    pub tests: &'static [(&'static str, &'static str)],
 }
 
-const fn row(
+pub const fn row(
     row: &'static str,
     numbers: &'static [&'static str],
     tests: &'static [(&'static str, &'static str)],
@@ -29,6 +30,11 @@ const CORPUS: &[(&str, &str)] = &[
 ];
 
 /// All of them.
+pub fn all_rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(rows_of_limits::ROWS)
+}
+
+/// Those about who may pass, and how.
 const ROWS: &[Row] = &[
     row(
         "W1",
@@ -282,7 +288,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Digits, letters and everything else as one: a number stands in a test's name without its punctuation.
-fn folded(text: &str) -> String {
+pub fn folded(text: &str) -> String {
     text.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_")
 }
 
@@ -293,7 +299,7 @@ fn read(file: &str) -> String {
 #[test]
 fn every_row_has_tests_that_are_there() {
     let mut named = 0;
-    for Row { row, tests, .. } in ROWS {
+    for Row { row, tests, .. } in all_rows() {
         assert!(!tests.is_empty(), "{row}");
         for (file, name) in *tests {
             let text = read(file);
@@ -310,11 +316,12 @@ fn every_row_has_tests_that_are_there() {
             named += 1;
         }
     }
-    println!("{} rows, {named} tests named", ROWS.len());
-    for expected in
-        ["W1", "W2 to W5", "W6", "A3", "H1", "H2", "H3", "H4", "H5", "H6", "A5", "A6", "A7", "A8", "A9", "A10"]
-    {
-        assert!(ROWS.iter().any(|row| row.row == expected), "{expected}");
+    println!("{} rows, {named} tests named", all_rows().count());
+    for expected in [
+        "W1", "W2 to W5", "W6", "A3", "H1", "H2", "H3", "H4", "H5", "H6", "A5", "A6", "A7", "A8", "A9", "A10", "A11",
+        "A12",
+    ] {
+        assert!(all_rows().any(|row| row.row == expected), "{expected}");
     }
 }
 
@@ -324,7 +331,7 @@ fn is_test(text: &str, name: &str) -> bool {
     attributes.iter().any(|line| line.contains("#[test]") || line.contains("#[tokio::test"))
 }
 
-fn sources(folder: &Path) -> Vec<String> {
+pub fn sources(folder: &Path) -> Vec<String> {
     let mut texts = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         if entry.path().is_dir() {
@@ -341,7 +348,7 @@ fn sources(folder: &Path) -> Vec<String> {
 fn every_number_stands_where_its_test_is_and_in_the_page_for_people() {
     let page = folded(&read("docs/security.md"));
     let corpus = folded(&(read("tests/attacks/corpus.rs") + &read("tests/attacks/corpus_bodies.rs")));
-    for Row { row, numbers, tests } in ROWS {
+    for Row { row, numbers, tests } in all_rows() {
         assert!(page.contains(&folded(row)), "{row} is not in docs/security.md");
         for number in *numbers {
             let folded_number = folded(number);

@@ -32,7 +32,7 @@ pub fn a_caller_holds_as_many_requests_as_its_plan_says(front: Front) {
     assert_eq!(stack.send(&stream(1).key(&key)).unwrap().status, 200);
 }
 
-/// LiteLLM #20256 and olla#144 in one: whatever clients do, nothing stays open.
+/// LiteLLM #20256, LiteLLM PR 30522 and olla#144 in one: whatever clients do, nothing stays open.
 pub fn two_thousand_requests_a_third_aborted_leave_no_slot_open(front: Front) {
     const REQUESTS: usize = 2_000;
     let stack = Stack::start(front).unwrap();

@@ -296,7 +296,7 @@ pub fn answers_of_other_kinds_are_left_alone(version: Version) {
     assert_eq!(said(&line), (Some(5), Some(1), None, false), "after 100 Continue");
 }
 
-/// A client that leaves in the middle: what it got is counted. `received <= units <= generated`: HAProxy counts a piece
+/// A client that leaves in the middle, where the server tells no usage (openai-openapi#539): what it got is counted. `received <= units <= generated`: HAProxy counts a piece
 /// before it sends it on, and counts nothing that it was not sent. Above `received` are the tokens between the client's last
 /// read and HAProxy's noticing that it left, and those read by neither: one second's worth is allowed for a busy machine.
 pub fn what_a_client_got_before_it_left_is_counted(version: Version) {

@@ -148,7 +148,7 @@ fn each_step_says_what_it_found_and_the_last_one_why() {
         ("POST /api/chat", LLAMA, &["caller   NO  no credential: no credential, and", "refused: 401"]),
         ("POST /api/chat -H api-key:hg_x", LLAMA, &["caller   NO  api-key: no key has this secret"]),
         ("POST /api/chat --key gone", LLAMA, &["caller   NO  authorization of key \"gone\": the key was revoked"]),
-        ("POST /api/chat --key late", LLAMA, &["caller   NO  authorization of key \"late\": the key's beginning"]),
+        ("POST /api/chat --key late", LLAMA, &["caller   NO  authorization of key \"late\": the key is not valid yet"]),
         (
             "POST /api/chat --key webui",
             LLAMA,
@@ -169,7 +169,7 @@ fn each_step_says_what_it_found_and_the_last_one_why() {
             chat,
             "{\"model\":\"qwen3:8b\"}",
             &[
-                "model    NO  \"qwen3:8b\" is qwen3:8b, on gpu1 (up): the plan's models do not hold it",
+                "model    NO  \"qwen3:8b\" is qwen3:8b, on gpu1 (up): the plan's models do not list it",
                 "refused: 404 model_not_found (model_not_in_plan)",
                 "the client reads: {\"error\":\"model 'qwen3:8b' not found\"}",
             ],
@@ -360,7 +360,7 @@ async fn live_takes_servers_and_blocks_as_the_daemon_has_them() {
     let until = gate.clock.now().plus_ns(3_600_000_000_000);
     let block = Block { kind: Kind::Key, name: "alice".into(), until };
     assert!(gate.state.change_blocks(|view| view.blocks.with(block, gate.clock.now())));
-    site.check(chat, LLAMA, 1, &["caller   NO  authorization of key \"alice\": an operator has shut it out"]);
+    site.check(chat, LLAMA, 1, &["caller   NO  authorization of key \"alice\": an operator has blocked it"]);
 }
 
 /// The configuration is read from where it stands, so paths in it hold wherever the command is run.

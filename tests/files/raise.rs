@@ -176,7 +176,7 @@ fn raised_to_a_plan_that_is_not_configured_a_key_is_held_to_its_own() {
 #[test]
 fn the_command_raises_lists_and_ends() {
     let site = Site::new("command");
-    site.check("key raise ann --plan big --until 2h", 0, "held to the limits of plan \"big\" until 2");
+    site.check("key raise ann --plan big --until 2h", 0, "has the limits of plan \"big\" until 2");
     site.check("check", 0, "ok: 1 server, 2 plans, 2 keys");
     let listed = |name: &str| {
         let (_, json) = site.run("key list --json");
@@ -202,7 +202,7 @@ fn the_command_raises_lists_and_ends() {
     let until_2999 = Some(raise("big", "2999-01-01T00:00:00Z"));
     assert_eq!(raises, [until_2999.clone(), None, until_2999]);
     assert_eq!(site.text().matches("raised_plan").count(), 2);
-    site.check("key raise ann --end", 0, "is held to the limits of its own plan");
+    site.check("key raise ann --end", 0, "has the limits of its own plan");
     site.check("key raise ann --end", 0, "was not raised");
     assert!(!site.text().contains("raised"));
     // One that is over is not told, and needs its plan no more.

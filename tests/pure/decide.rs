@@ -90,14 +90,14 @@ fn refusals_before_the_body() {
         "POST /api/pull",
         "unlimited",
         LLAMA,
-        r#"refuse 403 not_permitted route_not_in_plan - {"error":"your plan does not permit this request"}"#,
+        r#"refuse 403 not_permitted route_not_in_plan - {"error":"this endpoint is not offered to you through this gateway"}"#,
     );
     check(
         &gate,
         CHAT,
         "lister",
         LLAMA,
-        r#"refuse 403 not_permitted route_not_in_plan - {"error":"your plan does not permit this request"}"#,
+        r#"refuse 403 not_permitted route_not_in_plan - {"error":"this endpoint is not offered to you through this gateway"}"#,
     );
     check(
         &gate,

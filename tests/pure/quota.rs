@@ -81,7 +81,8 @@ impl ExactBucket {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// LiteLLM #18730: a limit that requests at once walk past. Here what is on its way is held, so that whatever comes in
+    /// LiteLLM #18730: a limit that requests at once walk past; LiteLLM#26672, Envoy AI Gateway#2394: budgets that look only
+    /// at what was charged. Here what is on its way is held, so that whatever comes in
     /// what order, a limit is passed by no more than requests used beyond what they held.
     #[test]
     fn litellm_18730_no_order_of_events_passes_a_limit_by_more_than_what_went_beyond_its_reservation(
@@ -296,7 +297,7 @@ fn a_request_that_could_never_fit_is_told_so() {
     );
 }
 
-/// LiteLLM #24677: 429 on the very first request.
+/// LiteLLM #24677, #29191: 429 on the very first request, because too much was reserved for it.
 #[test]
 fn litellm_24677_the_first_request_of_an_unused_limit_passes() {
     for terms in [

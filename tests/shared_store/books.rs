@@ -23,6 +23,7 @@ fn with_store(test: impl AsyncFnOnce(&Redis, Client, Client)) {
     });
 }
 
+/// LiteLLM PR 27001: increments that a refusal did not take back.
 #[test]
 fn a_claim_takes_all_its_limits_or_none_and_a_refusal_changes_nothing() {
     with_store(async |redis, a, b| {

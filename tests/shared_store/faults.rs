@@ -278,6 +278,7 @@ fn a_store_that_is_killed_and_comes_back_empty() {
     check(Fault::Killed);
 }
 
+/// envoyproxy/ratelimit#462: a store that hangs held every request up for seconds.
 #[test]
 fn a_store_that_is_stopped_and_goes_on() {
     check(Fault::Stopped);
@@ -293,6 +294,7 @@ fn a_store_that_stalls_for_three_seconds() {
     check(Fault::Stalled);
 }
 
+/// envoyproxy/ratelimit PR 1191: still broken after a failover, because a connection that answers READONLY was kept.
 #[test]
 fn a_store_that_takes_no_writes_is_given_up_and_taken_up_again() {
     let scratch = Scratch::new().unwrap();

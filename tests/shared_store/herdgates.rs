@@ -127,6 +127,7 @@ fn stream(tokens: u32, key: &str) -> Request {
     Request::post("/api/chat", body.to_string()).key(key)
 }
 
+/// LiteLLM#40291: each instance read its own counters, so that the limit held once for each.
 #[test]
 fn two_herdgates_hold_to_one_limit_and_settle_each_others_requests() {
     let pair = Pair::start([1, 0]);

@@ -52,7 +52,8 @@ impl Stage {
 
         self.stream(proxy, &key)?;
         self.list(proxy, &key)?;
-        let bad = format!("{}x", &key[..key.len() - 1]);
+        let last = if key.ends_with('x') { 'y' } else { 'x' };
+        let bad = format!("{}{last}", &key[..key.len() - 1]);
         let refusals = [
             ("no key", chat(SHARED_MODEL), 401, "invalid_api_key"),
             ("a bad key", chat(SHARED_MODEL).key(&bad), 401, "invalid_api_key"),

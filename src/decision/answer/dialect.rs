@@ -2,6 +2,7 @@
 //! secret or an address.
 
 use crate::decision::plan::excess::{Asked, Excess, Unit};
+use crate::decision::plan::limits::Window;
 use crate::decision::reason::{Code, Reason};
 use crate::decision::request::endpoint::Dialect;
 use crate::decision::verdict::Refusal;
@@ -51,13 +52,17 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
         Code::NotPermitted => match refusal.reason.option() {
             Some("keep_alive") => "your plan does not permit this `keep_alive`".into(),
             Some(option) => format!("your plan does not permit `{option}`"),
+            None if refusal.reason == Reason::RouteNotInPlan => {
+                "this endpoint is not offered to you through this gateway".into()
+            }
             None => "your plan does not permit this request".into(),
         },
         Code::ExceedsLimit => match &refusal.reason {
             Reason::OverBound(excess) => excess_message(excess),
             Reason::NeverFits { held, most, .. } => {
                 format!(
-                    "the request may come to {held} tokens, and a limit permits at most {most}: ask for less output"
+                    "prompt and output may need {held} tokens, and a limit permits at most {most}: \
+                     shorten the prompt or ask for less output"
                 )
             }
             _ => "the request asks for more than your plan permits".into(),
@@ -74,13 +79,32 @@ fn message(refusal: &Refusal, dialect: Dialect) -> String {
             None => "rate limit exceeded".into(),
         },
         Code::QuotaExceeded => match refusal.retry_after_s {
-            Some(seconds) => format!("token budget used up, try again in {seconds} s"),
-            None => "token budget used up".into(),
+            Some(seconds) => format!("{} is used up, try again in {}", budget(&refusal.reason), duration(seconds)),
+            None => format!("{} is used up", budget(&refusal.reason)),
         },
         Code::ConcurrencyExceeded => "too many requests at once, wait for one of them to end".into(),
         Code::NoServer if model.is_empty() => "no server is available right now".into(),
         Code::NoServer => format!("no server is available for model '{model}' right now"),
         Code::Overloaded => "the gateway is overloaded, try again".into(),
+    }
+}
+
+fn budget(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Budget(_, Window::Day) => "the token budget of the day",
+        Reason::Budget(_, Window::Month) => "the token budget of the month",
+        _ => "the token budget",
+    }
+}
+
+/// A wait as people say it: "45 s", "12 min", "22 h 48 min". Rounded up, so that nobody comes too early.
+fn duration(seconds: u64) -> String {
+    let minutes = seconds.div_ceil(60);
+    match (minutes / 60, minutes % 60) {
+        _ if seconds < 120 => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, 0) => format!("{hours} h"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
     }
 }
 
@@ -210,6 +234,32 @@ mod tests {
             Ollama,
             r#"{"error":"the request body is larger than this gateway accepts"}"#,
         );
+        check(
+            Reason::RouteNotInPlan,
+            None,
+            None,
+            Ollama,
+            r#"{"error":"this endpoint is not offered to you through this gateway"}"#,
+        );
+    }
+
+    #[test]
+    fn a_budget_says_which_one_it_is_and_the_wait_in_hours_and_minutes() {
+        let waits = [
+            (Some(7), "try again in 7 s"),
+            (Some(119), "try again in 119 s"),
+            (Some(120), "try again in 2 min"),
+            (Some(3_540), "try again in 59 min"),
+            (Some(3_541), "try again in 1 h"),
+            (Some(82_129), "try again in 22 h 49 min"),
+            (Some(u64::MAX), "try again in 5124095576030431 h 1 min"),
+        ];
+        for (retry_after_s, wait) in waits {
+            let expected = format!(r#"{{"error":"the token budget of the day is used up, {wait}"}}"#);
+            check(Reason::Budget(Holder::Key, Window::Day), retry_after_s, None, Dialect::Ollama, &expected);
+        }
+        let expected = r#"{"error":"the token budget of the month is used up"}"#;
+        check(Reason::Budget(Holder::Team, Window::Month), None, None, Dialect::Ollama, expected);
     }
 
     #[test]
