@@ -6,7 +6,7 @@ use crate::harness::scratch::{Scratch, edit};
 use crate::harness::{haproxy, port, root};
 use herdgate::config::compile::compile;
 use herdgate::gate::state::State;
-use herdgate::metrics::Metrics;
+use herdgate::metrics::{Metrics, TextFormat};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -160,7 +160,7 @@ fn prometheus_reads_its_files_and_herdgate_serves_what_they_ask_for() {
     let config = compile(&read(&folder.join("herdgate.toml")), "herdgate.toml", Path::new("")).unwrap();
     let state = State::new();
     state.publish_policy(Arc::new(config.policy));
-    let served = Metrics::new().render(&state.view()).unwrap();
+    let served = Metrics::new().render(&state.view(), TextFormat::Classic).unwrap();
     let served: BTreeSet<&str> = words(&served).collect();
     let (alerts, readme) = (read(&folder.join("alerts.yml")), read(&folder.join("README.md")));
     let asked: BTreeSet<&str> =

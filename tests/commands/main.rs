@@ -13,6 +13,7 @@ mod examples;
 mod explain;
 mod life;
 mod lifecycle;
+mod metrics;
 mod reload;
 mod replay;
 mod usage;

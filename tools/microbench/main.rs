@@ -29,6 +29,7 @@ use herdgate::ledger::memory::MemoryLedger;
 use herdgate::ledger::plan::{Application, Nobody, Requester};
 use herdgate::ledger::tokens::charge::Observed;
 use herdgate::metrics::Port;
+use herdgate::spop::ack::AckWriter;
 use herdgate::spop::answerer::Answerer;
 use herdgate::spop::frame::{Split, split};
 use herdgate::spop::notify::Messages;

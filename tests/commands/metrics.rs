@@ -1,16 +1,12 @@
 //! What the metrics port says, as Prometheus's own tool reads it, in both formats; and the page that lists it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)] // a test may fail; this one also reads a switch
-
-mod harness;
-
-use harness::client::{Request, Response, send};
-use harness::deadline::wait_until;
-use harness::fleet::SHARED_MODEL;
-use harness::haproxy::Version;
-use harness::redis::Redis;
-use harness::scratch::Scratch;
-use harness::stack::{Front, Stack};
+use crate::harness::client::{Request, Response, send};
+use crate::harness::deadline::wait_until;
+use crate::harness::fleet::SHARED_MODEL;
+use crate::harness::haproxy::Version;
+use crate::harness::redis::Redis;
+use crate::harness::scratch::Scratch;
+use crate::harness::stack::{Front, Stack};
 use herdgate::decision::caller::token::Issuer;
 use herdgate::decision::plan::policy::Policy;
 use herdgate::decision::plan::server::{Server, ServerKind};
@@ -179,13 +175,13 @@ fn promtool_does_find_what_is_wrong() {
 /// `docs/metrics.md` is written by this test where HERDGATE_BLESS is set.
 #[test]
 fn the_reference_page_is_up_to_date() {
-    let path = harness::root().join("docs/metrics.md");
+    let path = crate::harness::root().join("docs/metrics.md");
     let page = document::markdown();
     if std::env::var_os("HERDGATE_BLESS").is_some() {
         std::fs::write(&path, &page).unwrap();
     }
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(checked_in == page, "docs/metrics.md is stale: run HERDGATE_BLESS=1 cargo test --test metrics");
+    assert!(checked_in == page, "docs/metrics.md is stale: run HERDGATE_BLESS=1 cargo test --test commands metrics");
 }
 
 /// Words that begin with `herdgate_`.
@@ -198,7 +194,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 fn documents_name_only_metrics_that_there_are() {
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     let below = |folder: &str| {
-        let entries = std::fs::read_dir(harness::root().join(folder)).unwrap();
+        let entries = std::fs::read_dir(crate::harness::root().join(folder)).unwrap();
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect::<Vec<_>>()
     };
     // The proxies' own files have words of that kind, too.
@@ -206,7 +202,7 @@ fn documents_name_only_metrics_that_there_are() {
     let mut known: BTreeSet<String> = proxies.iter().flat_map(|text| words(text)).map(str::to_owned).collect();
     known.extend(document::names());
     let mut pages = below("docs");
-    pages.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| harness::root().join(name)));
+    pages.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| crate::harness::root().join(name)));
     let mut found = 0;
     for page in pages {
         for word in words(&read(&page)) {
