@@ -9,8 +9,8 @@ use crate::decision::fleet::capacity;
 use crate::decision::view::View;
 use crate::gate::state::State;
 use crate::metrics::{Metrics, Port};
-use crate::net::listen::{Bound, Door, Peer, serve as accept};
-use crate::net::log_throttle::Complaints;
+use crate::net::listen::{Bound, ConnectionLimit, Peer, serve as accept};
+use crate::net::log_throttle::LogThrottle;
 use crate::time::clock::Clock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,8 @@ pub async fn serve(
     proxies: watch::Receiver<u32>,
     stop: CancellationToken,
 ) {
-    let door = Door { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
-    let complaint = Arc::new((Clock::new(), Complaints::default()));
+    let door = ConnectionLimit { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
+    let complaint = Arc::new((Clock::new(), LogThrottle::default()));
     accept(bound, door, stop, |stream, peer| {
         let proxies = *proxies.borrow();
         answer(stream, peer, state.clone(), proxies, complaint.clone())
@@ -52,7 +52,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     peer: Peer,
     state: Arc<State>,
     proxies: u32,
-    complaint: Arc<(Clock, Complaints)>,
+    complaint: Arc<(Clock, LogThrottle)>,
 ) {
     let mut line = [0; LINE_MAX];
     let sent = read_line(&mut stream, &mut line).await;

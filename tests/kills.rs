@@ -13,7 +13,7 @@ use harness::haproxy::{HaProxy, Version};
 use harness::herdgate::Herdgate;
 use harness::scratch::Scratch;
 use herdgate::ledger::reservation::Evidence;
-use herdgate::store::{Found, Row, find};
+use herdgate::store::{Row, StoredLife, find};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -137,7 +137,7 @@ fn what_was_settled_survives_kills_and_what_was_on_its_way_is_charged() {
 
 fn settled(file: &Path, id: u128) -> Option<Row> {
     match find(file, id) {
-        Ok(Some(Found::Settled(row))) => Some(*row),
+        Ok(Some(StoredLife::Settled(row))) => Some(*row),
         _ => None,
     }
 }

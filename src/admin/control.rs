@@ -1,6 +1,6 @@
 //! Commands of the control socket: `POST /block`, `POST /unblock`, `POST /forget`. Whoever can write to the socket (owner and group) may.
 
-use crate::decision::caller::blocks::{BLOCK_MAX_S, BLOCKS_MAX, Block, Kind};
+use crate::decision::caller::blocks::{BLOCK_MAX_S, BLOCKS_MAX, Block, BlockKind};
 use crate::decision::caller::on_behalf;
 use crate::gate::audit;
 use crate::gate::state::State;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 const COMMAND_MAX: usize = 4096;
 
 /// Status and a line for the operator.
-pub type Said = (u16, String);
+pub type ControlReply = (u16, String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Command {
+struct ControlCommand {
     kind: String,
     name: String,
     #[serde(default)]
@@ -31,7 +31,7 @@ pub fn is_command(path: &str) -> bool {
 }
 
 /// Reads the command of a request to `path` and obeys it.
-pub async fn obey<B>(state: &State, clock: &Clock, path: &str, body: B) -> Said
+pub async fn obey<B>(state: &State, clock: &Clock, path: &str, body: B) -> ControlReply
 where
     B: hyper::body::Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -39,10 +39,10 @@ where
     let Ok(body) = Limited::new(body, COMMAND_MAX).collect().await else {
         return (400, "the command did not arrive whole\n".to_owned());
     };
-    let Ok(command) = serde_json::from_slice::<Command>(&body.to_bytes()) else {
+    let Ok(command) = serde_json::from_slice::<ControlCommand>(&body.to_bytes()) else {
         return (400, "the command cannot be read\n".to_owned());
     };
-    match (Kind::parse(&command.kind), path) {
+    match (BlockKind::parse(&command.kind), path) {
         (Some(kind), "/block") => block(state, clock, kind, &command.name, command.seconds),
         (Some(kind), _) => unblock(state, clock, kind, &command.name),
         (None, _) => (400, "only a key or a user can be blocked\n".to_owned()),
@@ -50,20 +50,20 @@ where
 }
 
 /// Reads a user's name and has the keeper forget it: `POST /forget`.
-pub async fn forget<B>(keeper: Option<Arc<dyn Keeper>>, body: B) -> Said
+pub async fn forget<B>(keeper: Option<Arc<dyn Keeper>>, body: B) -> ControlReply
 where
     B: hyper::body::Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Wish {
+    struct ForgetBody {
         user: String,
     }
     let Ok(body) = Limited::new(body, COMMAND_MAX).collect().await else {
         return (400, "the command did not arrive whole\n".to_owned());
     };
-    let Ok(Wish { user }) = serde_json::from_slice(&body.to_bytes()) else {
+    let Ok(ForgetBody { user }) = serde_json::from_slice(&body.to_bytes()) else {
         return (400, "the command cannot be read\n".to_owned());
     };
     let Some(keeper) = keeper else { return (409, "[ledger] path is off: nothing is kept\n".to_owned()) };
@@ -77,7 +77,7 @@ where
     }
 }
 
-fn block(state: &State, clock: &Clock, kind: Kind, name: &str, seconds: u64) -> Said {
+fn block(state: &State, clock: &Clock, kind: BlockKind, name: &str, seconds: u64) -> ControlReply {
     let now = clock.now();
     if !(1..=BLOCK_MAX_S).contains(&seconds) {
         return (400, "a block lasts from 1s to 30d\n".to_owned());
@@ -86,7 +86,7 @@ fn block(state: &State, clock: &Clock, kind: Kind, name: &str, seconds: u64) -> 
         Ok(name) => name,
         Err(said) => return said,
     };
-    if kind == Kind::Key && !state.view().keys.iter().any(|key| *key.name == *name) {
+    if kind == BlockKind::Key && !state.view().keys.iter().any(|key| *key.name == *name) {
         return (404, format!("there is no key named \"{}\"\n", audit::printable(name.as_bytes())));
     }
     let until = now.plus_ns(seconds.saturating_mul(1_000_000_000));
@@ -98,7 +98,7 @@ fn block(state: &State, clock: &Clock, kind: Kind, name: &str, seconds: u64) -> 
     (200, format!("{} \"{}\" is blocked for {seconds} s\n", kind.as_str(), audit::printable(name.as_bytes())))
 }
 
-fn unblock(state: &State, clock: &Clock, kind: Kind, name: &str) -> Said {
+fn unblock(state: &State, clock: &Clock, kind: BlockKind, name: &str) -> ControlReply {
     let now = clock.now();
     let name = match written(kind, name) {
         Ok(name) => name,
@@ -113,11 +113,11 @@ fn unblock(state: &State, clock: &Clock, kind: Kind, name: &str) -> Said {
 }
 
 /// The name in the form that decisions compare.
-fn written(kind: Kind, name: &str) -> Result<String, Said> {
+fn written(kind: BlockKind, name: &str) -> Result<String, ControlReply> {
     let refused = || (400, "this cannot be the name of a key or a user\n".to_owned());
     match kind {
-        Kind::Key => Some(name.to_owned()).filter(|name| !name.is_empty() && name.len() <= 64),
-        Kind::User => on_behalf::Name::new(name.as_bytes())
+        BlockKind::Key => Some(name.to_owned()).filter(|name| !name.is_empty() && name.len() <= 64),
+        BlockKind::User => on_behalf::UserName::new(name.as_bytes())
             .filter(|name| !name.is_empty())
             .and_then(|name| String::from_utf8(name.as_bytes().to_vec()).ok()),
     }

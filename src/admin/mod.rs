@@ -20,9 +20,9 @@ use crate::gate::state::State;
 use crate::ledger::journal::Keeper;
 use crate::mailbox::drains::Drains;
 use crate::metrics::{Metrics, Port, StoreStanding};
-use crate::net::http::{self, Answer};
-use crate::net::listen::{self, Bound, Door};
-use crate::net::log_throttle::Complaints;
+use crate::net::http::{self, HttpAnswer};
+use crate::net::listen::{self, Bound, ConnectionLimit};
+use crate::net::log_throttle::LogThrottle;
 use crate::time::clock::Clock;
 use crate::time::date;
 use bytes::Bytes;
@@ -50,7 +50,7 @@ pub struct Admin {
     config_loaded_unix_ms: AtomicI64,
     keys_loaded: AtomicBool,
     /// Warnings about peers of both ports.
-    complaints: Complaints,
+    complaints: LogThrottle,
     /// Servers that an operator drains.
     drains: Drains,
     /// The last decisions; told over the control socket alone.
@@ -72,7 +72,7 @@ impl Admin {
             started,
             config_loaded_unix_ms: AtomicI64::new(0),
             keys_loaded: AtomicBool::new(false),
-            complaints: Complaints::default(),
+            complaints: LogThrottle::default(),
             drains: Drains::default(),
             recent: Arc::new(Recent::holding(0)),
             gate: None,
@@ -139,7 +139,7 @@ impl Admin {
 
 /// Answers on `port` ([`Port::Metrics`] or [`Port::Control`]) until `stop`.
 pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: CancellationToken) {
-    let door = Door { port, connections_max: CONNECTIONS_MAX, metrics: admin.metrics.clone() };
+    let door = ConnectionLimit { port, connections_max: CONNECTIONS_MAX, metrics: admin.metrics.clone() };
     let ending = stop.clone();
     listen::serve(bound, door, stop, |stream, peer| {
         let admin = admin.clone();
@@ -175,8 +175,8 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>, port: Port, stop: Cancellati
     .await;
 }
 
-fn answer(admin: &Admin, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
-    let route: fn(&Admin, &View, &HeaderMap) -> Answer = match path {
+fn answer(admin: &Admin, method: &Method, path: &str, headers: &HeaderMap) -> HttpAnswer {
+    let route: fn(&Admin, &View, &HeaderMap) -> HttpAnswer = match path {
         "/metrics" => scrape::answer,
         "/status" => |admin, view, _| status(admin, view),
         "/livez" => |_, _, _| plain(StatusCode::OK, TEXT, "alive\n"),
@@ -195,7 +195,7 @@ fn answer(admin: &Admin, method: &Method, path: &str, headers: &HeaderMap) -> An
 }
 
 /// `GET /decisions/ID`, on the control socket alone: callers and paths are not for whoever may read the metrics.
-fn decision(admin: &Admin, method: &Method, id: &str) -> Answer {
+fn decision(admin: &Admin, method: &Method, id: &str) -> HttpAnswer {
     if method != Method::GET {
         let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, TEXT, "read-only\n");
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
@@ -211,7 +211,7 @@ fn decision(admin: &Admin, method: &Method, id: &str) -> Answer {
 }
 
 /// `POST /servers/NAME/drain` and `/undrain`, on the control socket alone.
-fn obey(admin: &Admin, method: &Method, order: &str) -> Answer {
+fn obey(admin: &Admin, method: &Method, order: &str) -> HttpAnswer {
     let Some((name, drained)) = order.rsplit_once('/').and_then(|(name, word)| match word {
         "drain" => Some((name, true)),
         "undrain" => Some((name, false)),
@@ -239,7 +239,7 @@ fn obey(admin: &Admin, method: &Method, order: &str) -> Answer {
     plain(StatusCode::OK, TEXT, if drained { "draining\n" } else { "takes requests again\n" })
 }
 
-fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> HttpAnswer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -247,9 +247,9 @@ fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     answer
 }
 
-fn status(admin: &Admin, view: &View) -> Answer {
+fn status(admin: &Admin, view: &View) -> HttpAnswer {
     let now = admin.clock.now();
-    let status = Status {
+    let status = StatusReport {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.since(admin.started) / 1_000_000_000,
         config_loaded_unix_ms: admin.config_loaded_unix_ms.load(Ordering::Acquire),
@@ -275,7 +275,7 @@ fn state_of(view: &View, server: &Server) -> ServerState {
 
 /// `/status`. Extended, never renamed: scripts read it.
 #[derive(Serialize)]
-struct Status<'v> {
+struct StatusReport<'v> {
     version: &'static str,
     uptime_s: u64,
     config_loaded_unix_ms: i64,

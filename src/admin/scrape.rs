@@ -4,7 +4,7 @@ use super::{Admin, TEXT, plain};
 use crate::decision::view::View;
 use crate::metrics::TextFormat;
 use crate::net::accept::{Accept, Offer};
-use crate::net::http::Answer;
+use crate::net::http::HttpAnswer;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap};
 
@@ -18,7 +18,7 @@ const OPENMETRICS: Offer<'static> = Offer {
 };
 
 /// Answers with all metrics.
-pub(super) fn answer(admin: &Admin, view: &View, headers: &HeaderMap) -> Answer {
+pub(super) fn answer(admin: &Admin, view: &View, headers: &HeaderMap) -> HttpAnswer {
     let format = format_for(headers);
     match admin.metrics.render(view, format) {
         Ok(text) => plain(StatusCode::OK, format.content_type(), text),

@@ -1,22 +1,22 @@
 //! `herdgate check`: names every problem of the configuration and the key file.
 
-use super::Failure;
+use super::CommandError;
 use crate::config::settings::IssuerSource;
 use crate::config::{self, Config};
 use crate::decision::plan::allowance::Allowance;
 use crate::decision::plan::overshoot::{overshoot, told};
 use crate::decision::plan::policy::Plan;
 use crate::files::problem::{Position, Problem, Problems};
-use crate::jwks::{Fetcher, Source};
+use crate::jwks::{Fetcher, KeySource};
 use crate::keys;
-use crate::keys::file::Entry;
+use crate::keys::file::KeyEntry;
 use crate::time::clock::Clock;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), CommandError> {
     let mut found = Vec::new();
     let (mut warnings, mut bounds) = (Vec::new(), BTreeMap::new());
     let counts = match config::load(path) {
@@ -50,10 +50,10 @@ pub(super) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
         };
         writeln!(out, "{report}")?;
         // They stand in the report.
-        return if ok { Ok(()) } else { Err(Failure::Problems(Vec::new())) };
+        return if ok { Ok(()) } else { Err(CommandError::Problems(Vec::new())) };
     }
     if !found.is_empty() {
-        return Err(Failure::Problems(found));
+        return Err(CommandError::Problems(found));
     }
     for warning in warnings {
         writeln!(out, "warning: {warning}")?;
@@ -74,7 +74,7 @@ fn check_issuers(config: &Config, path: &Path) -> Option<Problems> {
         .iter()
         .filter_map(|source| {
             let IssuerSource { issuer, jwks_uri, ca_file, proxy } = source.clone();
-            let why = Fetcher::check(&Source { issuer, jwks_uri, ca_file, proxy }).err()?;
+            let why = Fetcher::check(&KeySource { issuer, jwks_uri, ca_file, proxy }).err()?;
             let what = format!("issuer {}: {why}", source.issuer);
             Some(Problem { position: None, what, hint: None, excerpt: None })
         })
@@ -92,8 +92,8 @@ fn check_keys(config: &Config) -> Result<usize, Problems> {
         return Ok(set.len());
     }
     let now = Clock::new().now().unix_ms;
-    let lost = |entry: Entry| {
-        let keys::file::Terms { plan, team, user_plan, .. } = &entry.terms;
+    let lost = |entry: KeyEntry| {
+        let keys::file::KeyTerms { plan, team, user_plan, .. } = &entry.terms;
         let plans = [Some(plan), user_plan.as_ref()].into_iter().flatten();
         let plan = plans.filter(|plan| !is_plan(plan)).map(|plan| format!("on plan \"{plan}\"")).next();
         let raised = entry.raised_at(now).filter(|raised| !is_plan(&raised.plan));

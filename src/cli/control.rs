@@ -1,6 +1,6 @@
 //! Asks the running daemon over its control socket.
 
-use super::Failure;
+use super::CommandError;
 use crate::net::listen::Address;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -23,36 +23,36 @@ pub(super) struct Control {
 }
 
 /// What the daemon said.
-pub(super) struct Said {
+pub(super) struct DaemonReply {
     status: u16,
     text: String,
 }
 
-impl Said {
+impl DaemonReply {
     /// Returns the answer where all is well, else what the daemon has against it.
-    pub(super) fn well(self) -> Result<String, Failure> {
+    pub(super) fn well(self) -> Result<String, CommandError> {
         match self.status {
             200..=299 => Ok(self.text),
-            _ => Err(Failure::Finding(self.text.trim_end().to_owned())),
+            _ => Err(CommandError::Finding(self.text.trim_end().to_owned())),
         }
     }
 }
 
-type Fault = Box<dyn std::error::Error + Send + Sync>;
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Control {
     /// Opens the socket that the configuration names.
-    pub(super) fn of(config: &Path) -> Result<Control, Failure> {
+    pub(super) fn of(config: &Path) -> Result<Control, CommandError> {
         Control::at(super::load(config)?.settings.listen.control)
     }
 
     /// Opens the socket at this address.
-    pub(super) fn at(address: Option<Address>) -> Result<Control, Failure> {
+    pub(super) fn at(address: Option<Address>) -> Result<Control, CommandError> {
         let Some(address) = address else {
-            return Err(Failure::Usage("[listen] control is off; there is no socket to ask on".to_owned()));
+            return Err(CommandError::Usage("[listen] control is off; there is no socket to ask on".to_owned()));
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::Usage(format!("starting the runtime: {error}")))?;
+        let runtime = runtime.map_err(|error| CommandError::Usage(format!("starting the runtime: {error}")))?;
         Ok(Control { address, runtime })
     }
 
@@ -62,7 +62,7 @@ impl Control {
     }
 
     /// Asks one question.
-    pub(super) fn ask(&self, method: &str, path: &str, body: String) -> Result<Said, Failure> {
+    pub(super) fn ask(&self, method: &str, path: &str, body: String) -> Result<DaemonReply, CommandError> {
         self.ask_within(PATIENCE, method, path, body)
     }
 
@@ -73,7 +73,7 @@ impl Control {
         method: &str,
         path: &str,
         body: String,
-    ) -> Result<Said, Failure> {
+    ) -> Result<DaemonReply, CommandError> {
         let asking = async {
             match &self.address {
                 Address::Unix(socket) => ask(UnixStream::connect(socket).await?, method, path, body).await,
@@ -83,11 +83,11 @@ impl Control {
         self.runtime
             .block_on(async { tokio::time::timeout(patience, asking).await })
             .unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs()).into()))
-            .map_err(|why| Failure::Finding(format!("no daemon answers on {}: {why}", self.address)))
+            .map_err(|why| CommandError::Finding(format!("no daemon answers on {}: {why}", self.address)))
     }
 }
 
-async fn ask<S>(stream: S, method: &str, path: &str, body: String) -> Result<Said, Fault>
+async fn ask<S>(stream: S, method: &str, path: &str, body: String) -> Result<DaemonReply, BoxedError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -98,5 +98,5 @@ where
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes();
     connection.abort();
-    Ok(Said { status, text: String::from_utf8(body.to_vec())? })
+    Ok(DaemonReply { status, text: String::from_utf8(body.to_vec())? })
 }

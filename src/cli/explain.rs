@@ -1,7 +1,7 @@
 //! `herdgate explain`: the steps of one decision, for a request given here or one that the running daemon decided on.
 
 use super::control::Control;
-use super::{Failure, JsonFlag};
+use super::{CommandError, JsonFlag};
 use crate::config::is_stdin;
 use crate::decision::caller::blocks::Blocks;
 use crate::decision::verdict::Verdict;
@@ -27,7 +27,7 @@ const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 
 /// What is to be explained.
 #[derive(Debug, Args)]
-pub(super) struct Asked {
+pub(super) struct ExplainArgs {
     /// Method and path of a request to try here, or the `x-request-id` of a past one
     #[arg(required = true, num_args = 1..=2, value_names = ["METHOD|ID", "PATH"])]
     request: Vec<String>,
@@ -56,11 +56,11 @@ pub(super) struct Asked {
     json: JsonFlag,
 }
 
-pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(config: &Path, asked: &ExplainArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let explained = match asked.request.as_slice() {
         [method, path] => try_out(config, asked, method, path)?,
         [id, ..] => remembered(config, asked, id)?,
-        [] => return Err(Failure::Usage("say which request".to_owned())),
+        [] => return Err(CommandError::Usage("say which request".to_owned())),
     };
     if asked.json.json {
         writeln!(out, "{explained}")?;
@@ -69,18 +69,20 @@ pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(
     }
     out.flush()?;
     match (&explained["code"], &explained["reason"]) {
-        (Value::String(code), Value::String(reason)) => Err(Failure::Finding(format!("refused: {code} ({reason})"))),
+        (Value::String(code), Value::String(reason)) => {
+            Err(CommandError::Finding(format!("refused: {code} ({reason})")))
+        }
         _ => Ok(()),
     }
 }
 
 /// Explains a decision that the running daemon remembers, with what the ledger knows of the request.
-fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> {
+fn remembered(config: &Path, asked: &ExplainArgs, id: &str) -> Result<Value, CommandError> {
     let given = !asked.headers.is_empty() || asked.body.is_some() || asked.at.is_some() || asked.key.is_some();
     let id = id.to_ascii_lowercase();
     if given || id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let what = "say METHOD and PATH, or the 32 hex digits of an x-request-id alone";
-        return Err(Failure::Usage(what.to_owned()));
+        return Err(CommandError::Usage(what.to_owned()));
     }
     // Read once: it may stand on standard input.
     let config = super::load(config)?;
@@ -101,17 +103,18 @@ fn remembered(config: &Path, asked: &Asked, id: &str) -> Result<Value, Failure> 
 }
 
 /// Returns what the daemon remembers of a decision.
-fn decision(control: Option<Address>, id: &str) -> Result<Value, Failure> {
+fn decision(control: Option<Address>, id: &str) -> Result<Value, CommandError> {
     let control = Control::at(control)?;
     let answer = control.ask("GET", &format!("/decisions/{id}"), String::new())?.well()?;
-    let not_ours = |error| Failure::Finding(format!("what answers on {} is no herdgate: {error}", control.address()));
+    let not_ours =
+        |error| CommandError::Finding(format!("what answers on {} is no herdgate: {error}", control.address()));
     serde_json::from_str(&answer).map_err(not_ours)
 }
 
 /// Explains a decision that is taken here.
-fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Result<Value, Failure> {
+fn try_out(config_file: &Path, asked: &ExplainArgs, method: &str, path: &str) -> Result<Value, CommandError> {
     if is_stdin(config_file) && asked.body.as_deref() == Some("@-") {
-        return Err(Failure::Usage("standard input holds the body; name the configuration file".to_owned()));
+        return Err(CommandError::Usage("standard input holds the body; name the configuration file".to_owned()));
     }
     let config = super::load(config_file)?;
     let mut keys = keys::load(&super::key_file(&config))?;
@@ -127,7 +130,7 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
         at: asked.at.as_deref().map(Cow::Borrowed),
         usage: None,
     };
-    let at_ms = request.at_unix_ms().map_err(|fault| Failure::Usage(fault.to_string()))?.unwrap_or(now.unix_ms);
+    let at_ms = request.at_unix_ms().map_err(|fault| CommandError::Usage(fault.to_string()))?.unwrap_or(now.unix_ms);
     let body = asked.body.as_deref().map(body).transpose()?.unwrap_or_default();
     match String::from_utf8(body) {
         Ok(text) => request.body = Some(Cow::Owned(text)),
@@ -139,12 +142,13 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
     }
     if let Some(name) = &asked.key {
         if CREDENTIALS.iter().any(|header| request.has(header)) {
-            return Err(Failure::Usage("--key stands for a credential, and a header carries one too".to_owned()));
+            return Err(CommandError::Usage("--key stands for a credential, and a header carries one too".to_owned()));
         }
         // It authenticates within this process and dies with it.
-        let secret = Secret::generate().map_err(|fault| Failure::Usage(format!("drawing random numbers: {fault}")))?;
+        let secret =
+            Secret::generate().map_err(|fault| CommandError::Usage(format!("drawing random numbers: {fault}")))?;
         keys = lent(&keys, name, secret.reveal().as_bytes(), at_ms).ok_or_else(|| {
-            Failure::Usage(format!("there is no key \"{}\"; see herdgate key list", name.escape_debug()))
+            CommandError::Usage(format!("there is no key \"{}\"; see herdgate key list", name.escape_debug()))
         })?;
         request.headers.push(("authorization".to_owned(), format!("Bearer {}", secret.reveal())));
     }
@@ -152,13 +156,13 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
         let control = Control::of(config_file)?;
         let status = control.ask("GET", "/status", String::new())?.well()?;
         reported(&status, now)
-            .ok_or_else(|| Failure::Finding(format!("what answers on {} is no herdgate", control.address())))?
+            .ok_or_else(|| CommandError::Finding(format!("what answers on {} is no herdgate", control.address())))?
     } else {
         (configured(&config.policy), Blocks::default())
     };
     let mut rehearsal = Rehearsal::new(config, keys, fleet, blocks, &asked.passes, now);
     let view = rehearsal.view();
-    let ruling = rehearsal.put(&view, &request, true).map_err(|fault| Failure::Usage(fault.to_string()))?;
+    let ruling = rehearsal.put(&view, &request, true).map_err(|fault| CommandError::Usage(fault.to_string()))?;
     let reason = match &ruling.decided.verdict {
         Verdict::Refuse(refusal) => Some(why(&refusal.reason)),
         Verdict::Allow(_) | Verdict::Answer(_) => None,
@@ -174,14 +178,14 @@ fn try_out(config_file: &Path, asked: &Asked, method: &str, path: &str) -> Resul
 }
 
 /// Reads the headers of the command line and of the files it names.
-fn headers(given: &[String]) -> Result<Vec<(String, String)>, Failure> {
+fn headers(given: &[String]) -> Result<Vec<(String, String)>, CommandError> {
     let mut headers = Vec::new();
     for one in given {
         match one.strip_prefix('@') {
             None => headers.push(header(one)?),
             Some(file) => {
                 let text = read(file, HEADERS_MAX)?;
-                let text = String::from_utf8(text).map_err(|_| Failure::Usage(format!("{file}: is not UTF-8")))?;
+                let text = String::from_utf8(text).map_err(|_| CommandError::Usage(format!("{file}: is not UTF-8")))?;
                 for line in text.lines().filter(|line| !line.trim().is_empty()) {
                     headers.push(header(line)?);
                 }
@@ -191,9 +195,9 @@ fn headers(given: &[String]) -> Result<Vec<(String, String)>, Failure> {
     Ok(headers)
 }
 
-fn header(written: &str) -> Result<(String, String), Failure> {
+fn header(written: &str) -> Result<(String, String), CommandError> {
     // What was written may be a secret, so it is not repeated.
-    let wrong = || Failure::Usage("a header is \"NAME: VALUE\"".to_owned());
+    let wrong = || CommandError::Usage("a header is \"NAME: VALUE\"".to_owned());
     let (name, value) = written.split_once(':').ok_or_else(wrong)?;
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong());
@@ -201,7 +205,7 @@ fn header(written: &str) -> Result<(String, String), Failure> {
     Ok((name.to_owned(), value.trim().to_owned()))
 }
 
-fn body(given: &str) -> Result<Vec<u8>, Failure> {
+fn body(given: &str) -> Result<Vec<u8>, CommandError> {
     match given.strip_prefix('@') {
         Some(file) => read(file, LINE_MAX as u64),
         None => Ok(given.as_bytes().to_vec()),
@@ -209,8 +213,8 @@ fn body(given: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// Reads a file of at most `max` bytes; `-` is standard input.
-fn read(file: &str, max: u64) -> Result<Vec<u8>, Failure> {
-    let cannot = |fault: io::Error| Failure::Usage(format!("{file}: cannot be read: {fault}"));
+fn read(file: &str, max: u64) -> Result<Vec<u8>, CommandError> {
+    let cannot = |fault: io::Error| CommandError::Usage(format!("{file}: cannot be read: {fault}"));
     let mut bytes = Vec::new();
     let most = max.saturating_add(1);
     let read = match file {
@@ -219,13 +223,13 @@ fn read(file: &str, max: u64) -> Result<Vec<u8>, Failure> {
     };
     read.map_err(cannot)?;
     if bytes.len() as u64 > max {
-        return Err(Failure::Usage(format!("{file}: is larger than {max} bytes")));
+        return Err(CommandError::Usage(format!("{file}: is larger than {max} bytes")));
     }
     Ok(bytes)
 }
 
 /// Prints a page for people: a line for each step, then the verdict.
-fn print(explained: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+fn print(explained: &Value, out: &mut dyn Write) -> Result<(), CommandError> {
     let text = |value: &Value| match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

@@ -1,10 +1,10 @@
 //! `herdgate key`: makes, lists, rotates, raises, revokes and imports API keys.
 
-use super::{Failure, KeyCommand, Terms};
+use super::{CommandError, KeyCommand, KeyTermsArgs};
 use crate::config::Config;
 use crate::config::quantity;
 use crate::decision::caller::on_behalf;
-use crate::keys::file::{self, Entry, Raise, entries, is_name};
+use crate::keys::file::{self, KeyEntry, Raise, entries, is_name};
 use crate::keys::{KeyFile, Secret, used, write};
 use crate::time::clock::Clock;
 use crate::time::date;
@@ -15,9 +15,9 @@ use std::path::Path;
 /// Most that is read from standard input, in bytes.
 const IMPORT_MAX: u64 = 64 * 1024 * 1024;
 
-pub(super) fn run(command: KeyCommand, config: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(command: KeyCommand, config: &Path, out: &mut dyn Write) -> Result<(), CommandError> {
     if crate::config::is_stdin(config) && matches!(command, KeyCommand::Import { .. }) {
-        return Err(Failure::Usage("standard input holds the secrets; name the configuration file".to_owned()));
+        return Err(CommandError::Usage("standard input holds the secrets; name the configuration file".to_owned()));
     }
     let config = super::load(config)?;
     let file = &super::key_file(&config);
@@ -45,16 +45,16 @@ pub(super) fn run(command: KeyCommand, config: &Path, out: &mut dyn Write) -> Re
     }
 }
 
-/// [`Terms`], checked.
+/// [`KeyTermsArgs`], checked.
 struct Granted {
-    terms: file::Terms,
+    terms: file::KeyTerms,
     created_unix_ms: i64,
     not_before_unix_ms: Option<i64>,
     expires_unix_ms: Option<i64>,
 }
 
 impl Granted {
-    fn new(terms: &Terms, config: &Config, now: i64) -> Result<Granted, Failure> {
+    fn new(terms: &KeyTermsArgs, config: &Config, now: i64) -> Result<Granted, CommandError> {
         let plans = || config.policy.plans.iter().map(|plan| &*plan.name);
         let known = |plan: &str| known_plan(plan, config);
         let plan = match (&terms.plan, plans().next(), plans().nth(1)) {
@@ -62,7 +62,7 @@ impl Granted {
             (None, Some(only), None) => only.to_owned(),
             (None, ..) => {
                 let listed = listed(&mut plans());
-                return Err(Failure::Usage(format!("say which plan with --plan; the plans are {listed}")));
+                return Err(CommandError::Usage(format!("say which plan with --plan; the plans are {listed}")));
             }
         };
         let teams = || config.policy.teams.iter().map(|team| &*team.name);
@@ -72,27 +72,27 @@ impl Granted {
                 None => format!("there is no team \"{team}\"; add [teams.{team}] to the configuration"),
                 Some(_) => format!("there is no team \"{team}\"; the teams are {}", listed(&mut teams())),
             };
-            return Err(Failure::Usage(what));
+            return Err(CommandError::Usage(what));
         }
         let on_behalf_of = terms.on_behalf_of.as_deref().map(str::to_ascii_lowercase);
         if on_behalf_of.as_deref().is_some_and(|header| !on_behalf::is_header(header)) {
             let what =
                 "--on-behalf-of is the name of a header, such as x-openwebui-user-email, and none of a credential's";
-            return Err(Failure::Usage(what.to_owned()));
+            return Err(CommandError::Usage(what.to_owned()));
         }
         let user_plan = terms.user_plan.as_deref().map(known).transpose()?;
         let at = |when: &Option<String>, option| when.as_deref().map(|when| moment(when, option, now)).transpose();
         Ok(Granted {
-            terms: file::Terms { plan, team: terms.team.clone(), on_behalf_of, user_plan },
+            terms: file::KeyTerms { plan, team: terms.team.clone(), on_behalf_of, user_plan },
             created_unix_ms: now,
             not_before_unix_ms: at(&terms.not_before, "--not-before")?,
             expires_unix_ms: at(&terms.expires, "--expires")?,
         })
     }
 
-    fn entry(&self, name: &str, secret: &Secret, weak: bool, file: &KeyFile) -> Result<Entry, Failure> {
+    fn entry(&self, name: &str, secret: &Secret, weak: bool, file: &KeyFile) -> Result<KeyEntry, CommandError> {
         let (digest, peppered) = file.digest(secret.reveal().as_bytes())?;
-        Ok(Entry {
+        Ok(KeyEntry {
             name: name.to_owned(),
             terms: self.terms.clone(),
             digest,
@@ -112,13 +112,13 @@ impl Granted {
 }
 
 /// Returns the name of a plan that the configuration has.
-fn known_plan(plan: &str, config: &Config) -> Result<String, Failure> {
+fn known_plan(plan: &str, config: &Config) -> Result<String, CommandError> {
     let mut plans = config.policy.plans.iter().map(|plan| &*plan.name);
     if plans.clone().any(|known| known == plan) {
         return Ok(plan.to_owned());
     }
     let plan = plan.escape_debug();
-    Err(Failure::Usage(format!("there is no plan \"{plan}\"; the plans are {}", listed(&mut plans))))
+    Err(CommandError::Usage(format!("there is no plan \"{plan}\"; the plans are {}", listed(&mut plans))))
 }
 
 fn listed(names: &mut dyn Iterator<Item = &str>) -> String {
@@ -126,15 +126,15 @@ fn listed(names: &mut dyn Iterator<Item = &str>) -> String {
 }
 
 /// Reads a time to come, in milliseconds since 1970.
-fn moment(when: &str, option: &str, now: i64) -> Result<i64, Failure> {
+fn moment(when: &str, option: &str, now: i64) -> Result<i64, CommandError> {
     let after = |duration: std::time::Duration| now.saturating_add(milliseconds(duration));
     let at = quantity::duration(when).map(after).or_else(|| date::parse(when));
     match at {
         Some(at) if at > now => Ok(at),
-        Some(_) => Err(Failure::Usage(format!("{option} {} is not in the future", when.escape_debug()))),
+        Some(_) => Err(CommandError::Usage(format!("{option} {} is not in the future", when.escape_debug()))),
         None => {
             let what = format!("{option} {} is neither a duration nor a time", when.escape_debug());
-            Err(Failure::Usage(format!("{what}: write 14d, or 2027-01-31T12:00:00Z")))
+            Err(CommandError::Usage(format!("{what}: write 14d, or 2027-01-31T12:00:00Z")))
         }
     }
 }
@@ -143,14 +143,14 @@ fn milliseconds(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn check_name(name: &str) -> Result<(), Failure> {
+fn check_name(name: &str) -> Result<(), CommandError> {
     if is_name(name) {
         return Ok(());
     }
-    Err(Failure::Usage("a key's name is 1 to 64 letters, digits or any of _.@+-/:".to_owned()))
+    Err(CommandError::Usage("a key's name is 1 to 64 letters, digits or any of _.@+-/:".to_owned()))
 }
 
-fn new(name: &str, granted: &Granted, print: bool, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn new(name: &str, granted: &Granted, print: bool, file: &KeyFile, out: &mut dyn Write) -> Result<(), CommandError> {
     check_name(name)?;
     let secret = generated()?;
     let entry = granted.entry(name, &secret, false, file)?;
@@ -167,15 +167,15 @@ fn rotate(
     now: i64,
     file: &KeyFile,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let fault = || Failure::Usage(format!("--grace {} is not a duration: write 24h", grace.escape_debug()));
+) -> Result<(), CommandError> {
+    let fault = || CommandError::Usage(format!("--grace {} is not a duration: write 24h", grace.escape_debug()));
     let grace_ms = milliseconds(quantity::duration(grace).ok_or_else(fault)?);
     let secret = generated()?;
     let (digest, peppered) = file.digest(secret.reveal().as_bytes())?;
     let mut made = None;
     write::rotate(file, name, now, grace_ms, |newest| {
         let lifetime = newest.expires_unix_ms.map(|expires| expires.saturating_sub(newest.created_unix_ms));
-        let entry = Entry {
+        let entry = KeyEntry {
             digest,
             peppered,
             weak: false,
@@ -197,15 +197,21 @@ fn rotate(
     }
 }
 
-fn generated() -> Result<Secret, Failure> {
-    Secret::generate().map_err(|fault| Failure::Finding(format!("no randomness: {fault}")))
+fn generated() -> Result<Secret, CommandError> {
+    Secret::generate().map_err(|fault| CommandError::Finding(format!("no randomness: {fault}")))
 }
 
 /// Shows a new secret, this once.
-fn show(secret: &Secret, entry: &Entry, print: bool, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn show(
+    secret: &Secret,
+    entry: &KeyEntry,
+    print: bool,
+    file: &KeyFile,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let name = &entry.name;
     writeln!(out, "{}", secret.reveal()).and_then(|()| out.flush()).map_err(|fault| {
-        Failure::Finding(format!("the key \"{name}\" was made but could not be shown ({fault}); revoke it"))
+        CommandError::Finding(format!("the key \"{name}\" was made but could not be shown ({fault}); revoke it"))
     })?;
     if !print {
         let expires = match entry.expires_unix_ms {
@@ -223,10 +229,11 @@ fn show(secret: &Secret, entry: &Entry, print: bool, file: &KeyFile, out: &mut d
     Ok(())
 }
 
-fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut dyn Write) -> Result<(), CommandError> {
     let until = match expiring {
         Some(within) => {
-            let fault = || Failure::Usage(format!("--expiring {} is not a duration: write 14d", within.escape_debug()));
+            let fault =
+                || CommandError::Usage(format!("--expiring {} is not a duration: write 14d", within.escape_debug()));
             Some(now.saturating_add(milliseconds(quantity::duration(within).ok_or_else(fault)?)))
         }
         None => None,
@@ -234,11 +241,11 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
     let mut entries = entries(file)?;
     if let Some(until) = until {
         // A secret that retires has a successor already.
-        let is_due = |entry: &Entry| entry.expires_unix_ms.is_some_and(|at| at <= until);
+        let is_due = |entry: &KeyEntry| entry.expires_unix_ms.is_some_and(|at| at <= until);
         entries.retain(|entry| matches!(state(entry, now), "live" | "early") && is_due(entry));
     }
     let uses = used::read(&used::path(&file.path));
-    let last_used = |entry: &Entry| uses.get(&entry.digest.fingerprint()).map(|unix_s| unix_s.saturating_mul(1_000));
+    let last_used = |entry: &KeyEntry| uses.get(&entry.digest.fingerprint()).map(|unix_s| unix_s.saturating_mul(1_000));
     if json {
         let time = |at: Option<i64>| at.map(date::format);
         let rows: Vec<_> = entries
@@ -259,8 +266,9 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
         writeln!(out, "{}", serde_json::Value::from(rows))?;
         return Ok(());
     }
-    let width = |column: fn(&Entry) -> &str| entries.iter().map(|entry| column(entry).len()).max().unwrap_or(0).max(4);
-    let team: fn(&Entry) -> &str = |entry| entry.terms.team.as_deref().unwrap_or("-");
+    let width =
+        |column: fn(&KeyEntry) -> &str| entries.iter().map(|entry| column(entry).len()).max().unwrap_or(0).max(4);
+    let team: fn(&KeyEntry) -> &str = |entry| entry.terms.team.as_deref().unwrap_or("-");
     let (names, plans, teams) = (width(|entry| &entry.name), width(|entry| &entry.terms.plan), width(team));
     writeln!(
         out,
@@ -282,7 +290,7 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
     Ok(())
 }
 
-fn state(entry: &Entry, now: i64) -> &'static str {
+fn state(entry: &KeyEntry, now: i64) -> &'static str {
     let is_over = |at: Option<i64>| at.is_some_and(|at| at <= now);
     if entry.revoked_unix_ms.is_some() {
         "revoked"
@@ -299,7 +307,7 @@ fn state(entry: &Entry, now: i64) -> &'static str {
     }
 }
 
-fn raise(name: &str, to: Option<&Raise>, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn raise(name: &str, to: Option<&Raise>, file: &KeyFile, out: &mut dyn Write) -> Result<(), CommandError> {
     const TAKEN_UP: &str = "a running herdgate takes it up within a second";
     match (write::raise(file, name, to)?, to) {
         (_, Some(Raise { plan, until_unix_ms })) => {
@@ -312,7 +320,7 @@ fn raise(name: &str, to: Option<&Raise>, file: &KeyFile, out: &mut dyn Write) ->
     Ok(())
 }
 
-fn revoke(name: &str, now: i64, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn revoke(name: &str, now: i64, file: &KeyFile, out: &mut dyn Write) -> Result<(), CommandError> {
     match write::revoke(file, name, now)? {
         0 => writeln!(out, "key \"{name}\" was revoked already")?,
         _ => writeln!(out, "key \"{name}\" is revoked; a running herdgate takes it up within a second")?,
@@ -320,16 +328,22 @@ fn revoke(name: &str, now: i64, file: &KeyFile, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-fn import(prefix: &str, weak: bool, granted: &Granted, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn import(
+    prefix: &str,
+    weak: bool,
+    granted: &Granted,
+    file: &KeyFile,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     check_name(&format!("{prefix}1"))?;
     let mut text = String::new();
     let input = io::stdin().lock().take(IMPORT_MAX.saturating_add(1)).read_to_string(&mut text);
     match input {
         Ok(length) if length as u64 > IMPORT_MAX => {
-            return Err(Failure::Usage("standard input is larger than 64 MiB".to_owned()));
+            return Err(CommandError::Usage("standard input is larger than 64 MiB".to_owned()));
         }
         Ok(_) => {}
-        Err(fault) => return Err(Failure::Usage(format!("standard input cannot be read: {fault}"))),
+        Err(fault) => return Err(CommandError::Usage(format!("standard input cannot be read: {fault}"))),
     }
     let mut taken: std::collections::HashSet<String> = entries(file)?.into_iter().map(|entry| entry.name).collect();
     let mut number = 0_u64;
@@ -367,10 +381,10 @@ fn import(prefix: &str, weak: bool, granted: &Granted, file: &KeyFile, out: &mut
     }
     if !faults.is_empty() {
         faults.push("nothing was imported".to_owned());
-        return Err(Failure::Finding(faults.join("\nherdgate: ")));
+        return Err(CommandError::Finding(faults.join("\nherdgate: ")));
     }
     if new.is_empty() {
-        return Err(Failure::Finding("standard input holds no secret".to_owned()));
+        return Err(CommandError::Finding("standard input holds no secret".to_owned()));
     }
     write::append(file, &new)?;
     for entry in &new {

@@ -1,7 +1,7 @@
 //! One request's life, as the ledger's file has it: what it reserved, and what it was charged.
 
 use crate::config::Config;
-use crate::store::{Found, Row, StoreFault, find};
+use crate::store::{OpenStoreError, Row, StoredLife, find};
 use crate::time::date;
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -10,14 +10,14 @@ use std::io::{self, Write};
 ///
 /// # Errors
 /// Where the file cannot be read.
-pub(super) fn life(config: &Config, id: &str) -> Result<Option<Value>, StoreFault> {
+pub(super) fn life(config: &Config, id: &str) -> Result<Option<Value>, OpenStoreError> {
     let (Some(path), Ok(id)) = (&config.settings.ledger.path, u128::from_str_radix(id, 16)) else { return Ok(None) };
     let found = match find(path, id) {
-        Err(StoreFault::Absent(_)) => None,
+        Err(OpenStoreError::Absent(_)) => None,
         found => found?,
     };
     Ok(found.map(|found| match found {
-        Found::Open(taken) => json!({
+        StoredLife::Open(taken) => json!({
             "state": "open",
             "granted": date::format(taken.opened_unix_ms),
             "reserved": tokens(taken.held()),
@@ -29,7 +29,7 @@ pub(super) fn life(config: &Config, id: &str) -> Result<Option<Value>, StoreFaul
             "model": taken.model,
             "endpoint": taken.endpoint.as_str(),
         }),
-        Found::Settled(row) => settled(&row),
+        StoredLife::Settled(row) => settled(&row),
     }))
 }
 

@@ -14,7 +14,7 @@ mod usage;
 use crate::config::{self, Config};
 use crate::files::problem::Problems;
 use crate::keys::KeyFile;
-use crate::keys::write::WriteFault;
+use crate::keys::write::KeyWriteError;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::fmt;
@@ -43,7 +43,7 @@ enum Command {
     /// Check the configuration and the key file, and list every problem
     Check(JsonFlag),
     /// Explain why a request is, or was, allowed or refused
-    Explain(explain::Asked),
+    Explain(explain::ExplainArgs),
     /// Decide on the requests in a file (one JSON object a line), without a proxy or network
     Replay {
         /// The file; "-" is standard input
@@ -74,7 +74,7 @@ enum Command {
     #[command(subcommand)]
     Key(KeyCommand),
     /// Report who used what; forget a user; back up the ledger file
-    Usage(usage::Asked),
+    Usage(usage::UsageArgs),
     /// Block a key or a user for a while, in the running daemon
     Block {
         /// Whether a key or a user is meant
@@ -137,7 +137,7 @@ enum KeyCommand {
         #[arg(long)]
         name: String,
         #[command(flatten)]
-        terms: Terms,
+        terms: KeyTermsArgs,
         /// Print the secret and nothing else
         #[arg(long)]
         print: bool,
@@ -192,13 +192,13 @@ enum KeyCommand {
         #[arg(long)]
         weak: bool,
         #[command(flatten)]
-        terms: Terms,
+        terms: KeyTermsArgs,
     },
 }
 
 /// What holds for a new key.
 #[derive(Debug, Args)]
-struct Terms {
+struct KeyTermsArgs {
     /// Its plan [default: the only plan, where there is just one]
     #[arg(long)]
     plan: Option<String>,
@@ -221,7 +221,7 @@ struct Terms {
 
 /// Why a command did not end well.
 #[derive(Debug)]
-enum Failure {
+enum CommandError {
     /// The command line or the configuration is at fault: exit status 2.
     Usage(String),
     /// The files have these problems: exit status 2.
@@ -232,24 +232,24 @@ enum Failure {
     Output(io::Error),
 }
 
-impl From<io::Error> for Failure {
-    fn from(fault: io::Error) -> Failure {
-        Failure::Output(fault)
+impl From<io::Error> for CommandError {
+    fn from(fault: io::Error) -> CommandError {
+        CommandError::Output(fault)
     }
 }
 
-impl From<Problems> for Failure {
-    fn from(problems: Problems) -> Failure {
-        Failure::Problems(vec![problems])
+impl From<Problems> for CommandError {
+    fn from(problems: Problems) -> CommandError {
+        CommandError::Problems(vec![problems])
     }
 }
 
-impl From<WriteFault> for Failure {
-    fn from(fault: WriteFault) -> Failure {
+impl From<KeyWriteError> for CommandError {
+    fn from(fault: KeyWriteError) -> CommandError {
         match fault {
-            WriteFault::Problems(problems) => problems.into(),
-            WriteFault::Refused(what) => Failure::Finding(what),
-            WriteFault::Io(..) => Failure::Usage(fault.to_string()),
+            KeyWriteError::Problems(problems) => problems.into(),
+            KeyWriteError::Refused(what) => CommandError::Finding(what),
+            KeyWriteError::Io(..) => CommandError::Usage(fault.to_string()),
         }
     }
 }
@@ -269,17 +269,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = dispatch(cli, &mut out).and_then(|()| Ok(out.flush()?));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Output(fault)) if fault.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Failure::Output(fault)) => complain(1, &format_args!("herdgate: cannot write the output: {fault}\n")),
-        Err(Failure::Finding(what)) => complain(1, &format_args!("herdgate: {what}\n")),
-        Err(Failure::Usage(what)) => complain(2, &format_args!("herdgate: {what}\n")),
-        Err(Failure::Problems(files)) => {
+        Err(CommandError::Output(fault)) if fault.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CommandError::Output(fault)) => complain(1, &format_args!("herdgate: cannot write the output: {fault}\n")),
+        Err(CommandError::Finding(what)) => complain(1, &format_args!("herdgate: {what}\n")),
+        Err(CommandError::Usage(what)) => complain(2, &format_args!("herdgate: {what}\n")),
+        Err(CommandError::Problems(files)) => {
             files.iter().map(|problems| complain(2, problems)).next_back().unwrap_or(ExitCode::from(2))
         }
     }
 }
 
-fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
+fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), CommandError> {
     let config = match cli.config {
         Some(path) => path,
         None => default_config()?,
@@ -304,11 +304,11 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// Has the running daemon change something about a server.
-fn order(config: &Path, server: &str, word: &str, out: &mut dyn Write) -> Result<(), Failure> {
+fn order(config: &Path, server: &str, word: &str, out: &mut dyn Write) -> Result<(), CommandError> {
     let control = control::Control::of(config)?;
     // Names are made of these (`config::server`); anything else is no server and no path either.
     if !server.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte)) {
-        return Err(Failure::Usage(format!("{server:?} is no name of a server")));
+        return Err(CommandError::Usage(format!("{server:?} is no name of a server")));
     }
     let answer = control.ask("POST", &format!("/servers/{server}/{word}"), String::new())?.well()?;
     Ok(write!(out, "{server}: {answer}")?)
@@ -321,10 +321,10 @@ fn complain(status: u8, what: &dyn fmt::Display) -> ExitCode {
 }
 
 /// Finds the configuration file where none is named.
-fn default_config() -> Result<PathBuf, Failure> {
+fn default_config() -> Result<PathBuf, CommandError> {
     const PLACES: [&str; 2] = ["herdgate.toml", "/etc/herdgate/herdgate.toml"];
     PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
-        Failure::Usage(format!("there is no {} and no {}; name a file with --config", PLACES[0], PLACES[1]))
+        CommandError::Usage(format!("there is no {} and no {}; name a file with --config", PLACES[0], PLACES[1]))
     })
 }
 
@@ -333,6 +333,6 @@ fn key_file(config: &Config) -> KeyFile {
     crate::serve::key_file(&config.settings)
 }
 
-fn load(path: &Path) -> Result<Config, Failure> {
-    config::load(path).map_err(Failure::from)
+fn load(path: &Path) -> Result<Config, CommandError> {
+    config::load(path).map_err(CommandError::from)
 }

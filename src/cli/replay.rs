@@ -1,10 +1,10 @@
 //! `herdgate replay`: decides on requests of a file or of standard input, one JSON object a line, and answers a line each.
 
-use super::Failure;
+use super::CommandError;
 use crate::decision::caller::blocks::Blocks;
 use crate::keys;
 use crate::time::clock::Clock;
-use crate::trial::{Account, LINE_MAX, Line, Lines, Rehearsal, Request, RequestFault, configured};
+use crate::trial::{LINE_MAX, Lines, Rehearsal, ReplayAccount, ReplayLine, Request, RequestError, configured};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -13,10 +13,10 @@ use std::path::Path;
 /// Buffers of input and output, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-pub(super) fn run(config: &Path, file: &Path, passes: &str, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(config: &Path, file: &Path, passes: &str, out: &mut dyn Write) -> Result<(), CommandError> {
     let is_stdin = crate::config::is_stdin(file);
     if is_stdin && crate::config::is_stdin(config) {
-        return Err(Failure::Usage("standard input holds the requests; name the configuration file".to_owned()));
+        return Err(CommandError::Usage("standard input holds the requests; name the configuration file".to_owned()));
     }
     let config = super::load(config)?;
     let keys = keys::load(&super::key_file(&config))?;
@@ -36,20 +36,20 @@ pub(super) fn run(config: &Path, file: &Path, passes: &str, out: &mut dyn Write)
             out.flush()?;
             return Err(cannot_read(file, &fault));
         }
-        Err(Broken::Output(fault)) => return Err(Failure::Output(fault)),
+        Err(Broken::Output(fault)) => return Err(CommandError::Output(fault)),
     };
     out.flush()?;
     match bad {
         Bad { count: 0, .. } => Ok(()),
-        Bad { count: 1, first } => Err(Failure::Finding(format!("line {first} was not decided on"))),
+        Bad { count: 1, first } => Err(CommandError::Finding(format!("line {first} was not decided on"))),
         Bad { count, first } => {
-            Err(Failure::Finding(format!("{count} lines were not decided on; the first is line {first}")))
+            Err(CommandError::Finding(format!("{count} lines were not decided on; the first is line {first}")))
         }
     }
 }
 
-fn cannot_read(file: &Path, fault: &io::Error) -> Failure {
-    Failure::Usage(format!("{}: cannot be read: {fault}", file.display()))
+fn cannot_read(file: &Path, fault: &io::Error) -> CommandError {
+    CommandError::Usage(format!("{}: cannot be read: {fault}", file.display()))
 }
 
 /// Lines that were not decided on.
@@ -88,13 +88,13 @@ fn replay(from: impl BufRead, rehearsal: &mut Rehearsal, out: &mut dyn Write) ->
 }
 
 fn decide<'v>(
-    line: &Line<'_>,
+    line: &ReplayLine<'_>,
     rehearsal: &mut Rehearsal,
     view: &'v crate::decision::view::View,
-) -> Result<Account<'v>, RequestFault> {
-    let Line::Whole(bytes) = line else {
-        return Err(RequestFault::new(format!("is longer than {} MiB", LINE_MAX >> 20)));
+) -> Result<ReplayAccount<'v>, RequestError> {
+    let ReplayLine::Whole(bytes) = line else {
+        return Err(RequestError::new(format!("is longer than {} MiB", LINE_MAX >> 20)));
     };
-    let text = std::str::from_utf8(bytes).map_err(|_| RequestFault::new("is not UTF-8"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| RequestError::new("is not UTF-8"))?;
     Ok(rehearsal.put(view, &Request::read(text)?, false)?.account)
 }

@@ -1,6 +1,6 @@
 //! `herdgate serve`: sets the log up and runs the daemon.
 
-use super::{Failure, Level, Logging};
+use super::{CommandError, Level, Logging};
 use crate::serve::{self, ServeFault};
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -9,7 +9,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
 /// Runs the daemon until it is told to stop.
-pub(super) fn run(config: &Path, logging: Logging) -> Result<(), Failure> {
+pub(super) fn run(config: &Path, logging: Logging) -> Result<(), CommandError> {
     // Decisions must not wait for whoever reads the log: a full queue (128,000 lines) drops lines.
     let (writer, _flushed_when_dropped) = tracing_appender::non_blocking(io::stderr());
     let level = match logging.log {
@@ -33,8 +33,8 @@ pub(super) fn run(config: &Path, logging: Logging) -> Result<(), Failure> {
         registry.with(lines).init();
     }
     serve::run(config).map_err(|fault| match fault {
-        ServeFault::Problems(problems) => Failure::from(problems),
-        ServeFault::Store(fault) => Failure::Usage(fault.to_string()),
-        ServeFault::System { doing, error } => Failure::Usage(format!("{doing}: {error}")),
+        ServeFault::Problems(problems) => CommandError::from(problems),
+        ServeFault::Store(fault) => CommandError::Usage(fault.to_string()),
+        ServeFault::System { doing, error } => CommandError::Usage(format!("{doing}: {error}")),
     })
 }

@@ -1,6 +1,6 @@
 //! `herdgate status`: asks the running daemon how it is, over the control socket.
 
-use super::Failure;
+use super::CommandError;
 use super::check::count;
 use super::control::Control;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Prints the daemon's state; with `watch`, again every second.
-pub(super) fn run(config: &Path, json: bool, watch: bool, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(config: &Path, json: bool, watch: bool, out: &mut dyn Write) -> Result<(), CommandError> {
     let control = Control::of(config)?;
     loop {
         let answer = control.ask("GET", "/status", String::new())?.well()?;
@@ -17,7 +17,7 @@ pub(super) fn run(config: &Path, json: bool, watch: bool, out: &mut dyn Write) -
             writeln!(out, "{}", answer.trim_end())?;
         } else {
             let status: Value = serde_json::from_str(&answer).map_err(|error| {
-                Failure::Finding(format!("what answers on {} is no herdgate: {error}", control.address()))
+                CommandError::Finding(format!("what answers on {} is no herdgate: {error}", control.address()))
             })?;
             print(&status, out)?;
         }
@@ -30,7 +30,7 @@ pub(super) fn run(config: &Path, json: bool, watch: bool, out: &mut dyn Write) -
 }
 
 /// Prints a page for people: one line a fact, one line a server.
-fn print(status: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+fn print(status: &Value, out: &mut dyn Write) -> Result<(), CommandError> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     writeln!(
         out,

@@ -1,12 +1,12 @@
 //! `herdgate usage`: who used what, as a table, CSV or JSON, read from the ledger's file; forgetting a user; backups.
 
 use super::control::Control;
-use super::{Failure, JsonFlag};
+use super::{CommandError, JsonFlag};
 use crate::config::settings::LedgerSettings;
 use crate::config::{Config, quantity};
 use crate::decision::request::name::ModelName;
 use crate::ledger::reservation::Evidence;
-use crate::store::{By, LINES_MAX, Line, Options, Selection, Store, StoreFault, backup, report};
+use crate::store::{By, LINES_MAX, OpenStoreError, Options, Selection, Store, UsageRow, backup, report};
 use crate::time::clock::Clock;
 use crate::time::date;
 use clap::{Args, Subcommand, ValueEnum};
@@ -24,12 +24,12 @@ const CLOSING: Duration = Duration::from_secs(10);
 /// What is asked.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(super) struct Asked {
+pub(super) struct UsageArgs {
     #[command(subcommand)]
-    action: Option<Action>,
+    action: Option<UsageAction>,
     /// What each line sums up
     #[arg(long, value_enum, default_value = "key")]
-    by: Word,
+    by: GroupWord,
     /// First day: 2027-01-31, or a duration before now such as 30d [default: the first that is kept]
     #[arg(long, value_name = "DAY")]
     since: Option<String>,
@@ -56,7 +56,7 @@ pub(super) struct Asked {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Word {
+enum GroupWord {
     Key,
     User,
     Team,
@@ -67,7 +67,7 @@ enum Word {
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum UsageAction {
     /// Remove a user's name from all rows; totals stay
     Forget {
         /// The user, as `--by user` shows it
@@ -80,36 +80,36 @@ enum Action {
     },
 }
 
-pub(super) fn run(config: &Path, asked: &Asked, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(config: &Path, asked: &UsageArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let loaded = super::load(config)?;
     let Some(path) = loaded.settings.ledger.path.clone() else {
-        return Err(Failure::Usage("[ledger] path is off: nothing is kept".to_owned()));
+        return Err(CommandError::Usage("[ledger] path is off: nothing is kept".to_owned()));
     };
     match &asked.action {
         None => tell(&path, asked, &loaded, out),
-        Some(Action::Forget { user }) => forget(config, &path, user, &loaded.settings.ledger, out),
-        Some(Action::Backup { file }) => {
+        Some(UsageAction::Forget { user }) => forget(config, &path, user, &loaded.settings.ledger, out),
+        Some(UsageAction::Backup { file }) => {
             let bytes = backup(&path, file).map_err(failure)?;
             Ok(writeln!(out, "{}: {bytes} bytes, checked", file.display())?)
         }
     }
 }
 
-fn failure(fault: StoreFault) -> Failure {
-    Failure::Usage(fault.to_string())
+fn failure(fault: OpenStoreError) -> CommandError {
+    CommandError::Usage(fault.to_string())
 }
 
-fn tell(path: &Path, asked: &Asked, config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+fn tell(path: &Path, asked: &UsageArgs, config: &Config, out: &mut dyn Write) -> Result<(), CommandError> {
     let zone = &config.settings.ledger.time_zone;
     let now_unix_ms = Clock::new().now().unix_ms;
-    let day = |written: &Option<String>, flag: &str| -> Result<Option<i32>, Failure> {
+    let day = |written: &Option<String>, flag: &str| -> Result<Option<i32>, CommandError> {
         let Some(written) = written else { return Ok(None) };
         let before = |ago: Duration| {
             let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
             date::day(now_unix_ms.saturating_sub(ago_ms), zone)
         };
         let day = date::parse_day(written).or_else(|| quantity::duration(written).map(before));
-        let fault = || Failure::Usage(format!("{flag} {}: write 2027-01-31, or 30d", written.escape_debug()));
+        let fault = || CommandError::Usage(format!("{flag} {}: write 2027-01-31, or 30d", written.escape_debug()));
         day.ok_or_else(fault).map(Some)
     };
     let of = Selection {
@@ -121,13 +121,13 @@ fn tell(path: &Path, asked: &Asked, config: &Config, out: &mut dyn Write) -> Res
         model: asked.model.as_ref().map(|model| ModelName::canonical(model).as_str().to_owned()),
     };
     let (by, heading) = match asked.by {
-        Word::Key => (By::Key, "key"),
-        Word::User => (By::User, "user"),
-        Word::Team => (By::Team, "team"),
-        Word::Model => (By::Model, "model"),
-        Word::Day => (By::Day, "day"),
-        Word::Endpoint => (By::Endpoint, "endpoint"),
-        Word::Server => (By::Server, "server"),
+        GroupWord::Key => (By::Key, "key"),
+        GroupWord::User => (By::User, "user"),
+        GroupWord::Team => (By::Team, "team"),
+        GroupWord::Model => (By::Model, "model"),
+        GroupWord::Day => (By::Day, "day"),
+        GroupWord::Endpoint => (By::Endpoint, "endpoint"),
+        GroupWord::Server => (By::Server, "server"),
     };
     let mut lines = report(path, by, &of).map_err(failure)?;
     if by == By::Day {
@@ -141,13 +141,13 @@ fn tell(path: &Path, asked: &Asked, config: &Config, out: &mut dyn Write) -> Res
         _ => as_table(heading, &lines, out)?,
     }
     if lines.len() == LINES_MAX {
-        return Err(Failure::Finding(format!("only the first {LINES_MAX} lines are shown; ask for less")));
+        return Err(CommandError::Finding(format!("only the first {LINES_MAX} lines are shown; ask for less")));
     }
     Ok(())
 }
 
-fn as_json(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
-    let line = |line: &Line| {
+fn as_json(heading: &str, lines: &[UsageRow], out: &mut dyn Write) -> Result<(), CommandError> {
+    let line = |line: &UsageRow| {
         let mut object = json!({
             "requests": line.requests,
             "tokens_in": line.tokens_in,
@@ -166,7 +166,7 @@ fn as_json(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fai
 }
 
 /// Prints lines by RFC 4180, and never a formula where a spreadsheet reads it: users choose their names.
-fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
+fn as_csv(heading: &str, lines: &[UsageRow], out: &mut dyn Write) -> Result<(), CommandError> {
     let field = |text: &str| {
         let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
         if text.contains([',', '"', '\n', '\r']) {
@@ -187,8 +187,8 @@ fn as_csv(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Fail
 }
 
 /// Prints a table for people: the charge in tokens, and how much of it is known in which way.
-fn as_table(heading: &str, lines: &[Line], out: &mut dyn Write) -> Result<(), Failure> {
-    let shown = |line: &Line| {
+fn as_table(heading: &str, lines: &[UsageRow], out: &mut dyn Write) -> Result<(), CommandError> {
+    let shown = |line: &UsageRow| {
         if line.of.is_empty() {
             "-".to_owned()
         } else {
@@ -240,12 +240,12 @@ fn forget(
     user: &str,
     settings: &LedgerSettings,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     if user.is_empty() {
-        return Err(Failure::Usage("the user has no name".to_owned()));
+        return Err(CommandError::Usage("the user has no name".to_owned()));
     }
     if !path.exists() {
-        return Err(failure(StoreFault::Absent(path.to_owned())));
+        return Err(failure(OpenStoreError::Absent(path.to_owned())));
     }
     let options = Options {
         keep_days: settings.keep_days,
@@ -256,11 +256,11 @@ fn forget(
     };
     let done = match Store::open(path, options) {
         Ok((store, _)) => {
-            let done = store.forget(user).map_err(Failure::Finding)?.to_string();
+            let done = store.forget(user).map_err(CommandError::Finding)?.to_string();
             store.close(CLOSING);
             done
         }
-        Err(StoreFault::InUse(_)) => {
+        Err(OpenStoreError::InUse(_)) => {
             let command = json!({ "user": user }).to_string();
             Control::of(config)?.ask_within(FORGETTING, "POST", "/forget", command)?.well()?.trim_end().to_owned()
         }

@@ -4,7 +4,7 @@ use super::compile::Compiler;
 use super::file::Table;
 use super::key_of::{ChoiceOf, key};
 use super::quantity;
-use crate::decision::plan::allowance::{Allowance, LeftOpen, Loaded};
+use crate::decision::plan::allowance::{Allowance, KeepAliveLimit, LeftOpen};
 use std::time::Duration;
 
 /// Whether a request over a bound is to be held to it, which is not supported yet, in place of refused.
@@ -43,17 +43,17 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn keep_alive(&mut self, table: &Table) -> Loaded {
-        let Some(text) = table.text(key!("keep_alive")) else { return Loaded::Any };
+    fn keep_alive(&mut self, table: &Table) -> KeepAliveLimit {
+        let Some(text) = table.text(key!("keep_alive")) else { return KeepAliveLimit::Any };
         match (&*text, quantity::duration(&text)) {
-            ("allow", _) => Loaded::Any,
-            ("deny", _) => Loaded::Deny,
-            (_, Some(longest)) if longest >= Duration::from_secs(1) => Loaded::AtMost(longest.as_secs()),
+            ("allow", _) => KeepAliveLimit::Any,
+            ("deny", _) => KeepAliveLimit::Deny,
+            (_, Some(longest)) if longest >= Duration::from_secs(1) => KeepAliveLimit::AtMost(longest.as_secs()),
             _ => {
                 let hint = "0 and -1, which unload a model for everybody and pin it, need \"allow\"";
                 let what = "\"keep_alive\" must be a duration from \"1s\" on, \"deny\" or \"allow\"";
                 self.findings.value(table.at("keep_alive"), what.to_owned(), Some(hint.to_owned()));
-                Loaded::Deny
+                KeepAliveLimit::Deny
             }
         }
     }

@@ -8,7 +8,7 @@ use super::quantity::COUNT_MAX;
 use super::queue;
 use super::server;
 use super::settings::{Listen, ProbeSettings, Settings, clash};
-use super::value::Written;
+use super::value::AddressText;
 use crate::decision::plan::policy::{ModelPattern, Plan, Policy, RouteClasses};
 use crate::decision::plan::server::{Server, ServerKind};
 use crate::decision::request::name::NAME_MAX;
@@ -174,7 +174,7 @@ impl Compiler<'_, '_> {
         }
         let url = table.text(key!("url")).and_then(|url| {
             let read = server::base_url(&url);
-            let wrong = |fault: server::UrlFault| {
+            let wrong = |fault: server::ServerUrlError| {
                 let what = format!("\"url\" {fault}");
                 self.findings.value(table.at("url"), what, Some(fault.hint.to_owned()));
             };
@@ -222,12 +222,12 @@ impl Compiler<'_, '_> {
 
     fn listen(&mut self, table: &Table) -> Listen {
         let mut open: Vec<(&'static str, Address)> = Vec::new();
-        let mut address = |key: KeyOf<Written>| {
+        let mut address = |key: KeyOf<AddressText>| {
             let name = key.name();
             let address = match table.address(key)? {
-                Written::Off => return None,
-                Written::Tcp(address) => Address::Tcp(address),
-                Written::Unix(path) => Address::Unix(self.base.join(path)),
+                AddressText::Off => return None,
+                AddressText::Tcp(address) => Address::Tcp(address),
+                AddressText::Unix(path) => Address::Unix(self.base.join(path)),
             };
             if let Address::Unix(path) = &address
                 && path.as_os_str().len() > SOCKET_PATH_MAX
@@ -254,7 +254,7 @@ impl Compiler<'_, '_> {
             usage: Vec::new(),
         };
         let listen = Listen { usage: self.usage(table), ..listen };
-        let is_off = |key| table.address(key) == Some(Written::Off);
+        let is_off = |key| table.address(key) == Some(AddressText::Off);
         if is_off(key!("spop")) && is_off(key!("http")) {
             let what = "\"spop\" and \"http\" are both off: no proxy could ask";
             self.findings.value(

@@ -1,6 +1,6 @@
 //! `docs/configuration.md`, written from the schema.
 
-use super::schema::{Fallback, Key, Kind, Section, Shape};
+use super::schema::{Fallback, SchemaKey, Section, SettingKind, Shape};
 use super::sections::SECTIONS;
 use std::fmt::Write;
 
@@ -41,7 +41,7 @@ fn write_section(page: &mut String, section: &Section) {
     }
 }
 
-fn write_key(page: &mut String, prefix: &str, section: &Section, key: &Key) {
+fn write_key(page: &mut String, prefix: &str, section: &Section, key: &SchemaKey) {
     let default = match key.default {
         Fallback::Required => "required".to_owned(),
         Fallback::Nothing => "–".to_owned(),
@@ -51,19 +51,19 @@ fn write_key(page: &mut String, prefix: &str, section: &Section, key: &Key) {
     let name = format!("{prefix}{}", key.name);
     let _ = writeln!(page, "| `{name}` | {} | {default} | {} | {state} |", cell(&key.kind), key.doc);
     match key.kind {
-        Kind::Table(keys) => keys.iter().for_each(|inner| write_key(page, &format!("{name}."), section, inner)),
-        Kind::Sections(inner) if inner.shape == Shape::Repeated => {
+        SettingKind::Table(keys) => keys.iter().for_each(|inner| write_key(page, &format!("{name}."), section, inner)),
+        SettingKind::Sections(inner) if inner.shape == Shape::Repeated => {
             inner.keys.iter().for_each(|key| write_key(page, &format!("{name}[]."), inner, key));
         }
         _ => {}
     }
 }
 
-fn cell(kind: &Kind) -> String {
+fn cell(kind: &SettingKind) -> String {
     let phrase = match kind {
         // The words that are not acted on yet are told apart.
-        Kind::Choices(words) => {
-            let word = |word: &super::schema::Word| {
+        SettingKind::Choices(words) => {
+            let word = |word: &super::schema::ChoiceWord| {
                 let state = if word.enforced { "" } else { " (not supported yet)" };
                 format!("\"{}\"{state}", word.word)
             };

@@ -2,9 +2,9 @@
 
 use super::key_of::{ChoiceOf, KeyOf, Readable};
 use super::quantity::Rate;
-use super::schema::{Fallback, Key, Kind, Section, Shape, quoted};
+use super::schema::{Fallback, SchemaKey, Section, SettingKind, Shape, quoted};
 use super::sections::SECTIONS;
-use super::value::{self, Budgets, Texts, Value, Written, WrittenRates};
+use super::value::{self, AddressText, Budgets, ConfigValue, Texts, WrittenRates};
 use crate::files::problem::Findings;
 use crate::files::spelling;
 use std::ops::Range;
@@ -29,14 +29,14 @@ pub struct Table {
     pub name: Option<String>,
     /// The place of its header or name.
     pub at: Range<usize>,
-    fields: Vec<Field>,
+    fields: Vec<ConfigField>,
     nested: Vec<Table>,
 }
 
 #[derive(Debug)]
-struct Field {
-    key: &'static Key,
-    value: Value,
+struct ConfigField {
+    key: &'static SchemaKey,
+    value: ConfigValue,
     at: Range<usize>,
 }
 
@@ -101,7 +101,7 @@ impl File {
             (Shape::Single, DeValue::Table(table)) => self.add(section, None, at, table, findings),
             (Shape::Free, DeValue::Table(table)) => {
                 for (value, key) in table.values().flat_map(|value| section.keys.iter().map(move |key| (value, key))) {
-                    value::read(&Key { name: section.name, ..*key }, value, findings);
+                    value::read(&SchemaKey { name: section.name, ..*key }, value, findings);
                 }
             }
             (Shape::Named, DeValue::Table(names)) => {
@@ -162,7 +162,7 @@ impl Table {
     }
 
     /// Returns an address as written.
-    pub fn address(&self, key: KeyOf<Written>) -> Option<Written> {
+    pub fn address(&self, key: KeyOf<AddressText>) -> Option<AddressText> {
         self.get(key)
     }
 
@@ -216,7 +216,7 @@ impl Table {
         T::from_value(value)
     }
 
-    fn field(&self, name: &str) -> Option<&Field> {
+    fn field(&self, name: &str) -> Option<&ConfigField> {
         self.fields.iter().find(|field| field.key.name == name)
     }
 
@@ -242,22 +242,26 @@ impl Table {
 }
 
 /// Returns the key of this name, which may stand in a table inside.
-fn key_called(keys: &'static [Key], name: &str) -> Option<&'static Key> {
+fn key_called(keys: &'static [SchemaKey], name: &str) -> Option<&'static SchemaKey> {
     keys.iter().find(|key| key.name == name).or_else(|| {
         keys.iter().find_map(|key| match key.kind {
-            Kind::Table(inner) => key_called(inner, name),
+            SettingKind::Table(inner) => key_called(inner, name),
             _ => None,
         })
     })
 }
 
 /// Returns the default of a key, read by the same reader as the file. `None` where it has none.
-pub fn default_value(key: &Key) -> Option<Value> {
+pub fn default_value(key: &SchemaKey) -> Option<ConfigValue> {
     let Fallback::Value(written) = key.default else { return None };
     // Strings stand in the schema without quotes.
     let quoted = format!("\"{written}\"");
     let text = match key.kind {
-        Kind::Integer(..) | Kind::Number | Kind::Bool | Kind::Texts | Kind::Choices(_) => written,
+        SettingKind::Integer(..)
+        | SettingKind::Number
+        | SettingKind::Bool
+        | SettingKind::Texts
+        | SettingKind::Choices(_) => written,
         _ => &quoted,
     };
     value::read(key, &DeValue::parse(text).ok()?, &mut Findings::new(text))
@@ -281,12 +285,12 @@ fn read_table(
 }
 
 fn read_fields(
-    keys: &'static [Key],
+    keys: &'static [SchemaKey],
     place: &str,
     enforced: bool,
     table: &DeTable<'_>,
     findings: &mut Findings<'_>,
-) -> (Vec<Field>, Vec<Table>) {
+) -> (Vec<ConfigField>, Vec<Table>) {
     let (mut fields, mut nested) = (Vec::new(), Vec::new());
     for (name, value) in in_order(table) {
         let Some(key) = keys.iter().find(|key| key.name == &**name.get_ref()) else {
@@ -297,11 +301,11 @@ fn read_fields(
             findings.key(name.span(), format!("\"{}\" in {place} is not supported yet", key.name), None);
         }
         match (&key.kind, value.get_ref()) {
-            (Kind::Table(inner), DeValue::Table(table)) => {
+            (SettingKind::Table(inner), DeValue::Table(table)) => {
                 let place = format!("\"{}\" of {place}", key.name);
                 fields.extend(read_fields(inner, &place, enforced && key.enforced, table, findings).0);
             }
-            (Kind::Sections(section), DeValue::Array(items)) => {
+            (SettingKind::Sections(section), DeValue::Array(items)) => {
                 for item in items.iter() {
                     match item.get_ref() {
                         DeValue::Table(table) => {
@@ -313,7 +317,7 @@ fn read_fields(
             }
             _ => {
                 if let Some(value_read) = value::read(key, value, findings) {
-                    fields.push(Field { key, value: value_read, at: value.span() });
+                    fields.push(ConfigField { key, value: value_read, at: value.span() });
                 }
             }
         }
@@ -353,7 +357,7 @@ fn unknown_section(
 
 fn unknown_key(
     name: &Spanned<std::borrow::Cow<'_, str>>,
-    keys: &'static [Key],
+    keys: &'static [SchemaKey],
     place: &str,
     findings: &mut Findings<'_>,
 ) {

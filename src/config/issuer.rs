@@ -30,7 +30,7 @@ pub(super) fn issuers(
     base: &Path,
     findings: &mut Findings<'_>,
 ) -> (Vec<Issuer>, Vec<IssuerSource>) {
-    let mut reader = Reader { plans, teams, base, findings };
+    let mut reader = IssuerReader { plans, teams, base, findings };
     let mut found: Vec<(Issuer, IssuerSource)> = Vec::new();
     for table in file.all("issuer") {
         if found.len() == ISSUERS_MAX {
@@ -46,14 +46,14 @@ pub(super) fn issuers(
     found.into_iter().unzip()
 }
 
-struct Reader<'r, 's> {
+struct IssuerReader<'r, 's> {
     plans: &'r [Plan],
     teams: &'r [Team],
     base: &'r Path,
     findings: &'r mut Findings<'s>,
 }
 
-impl Reader<'_, '_> {
+impl IssuerReader<'_, '_> {
     fn issuer(&mut self, table: &Table) -> Option<(Issuer, IssuerSource)> {
         let name = table.text(key!("issuer"))?;
         self.check_url("issuer", &name, table.at("issuer"));
@@ -187,13 +187,13 @@ impl Reader<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::schema::Kind;
+    use crate::config::schema::SettingKind;
     use crate::config::sections::section;
 
     #[test]
     fn every_algorithm_of_the_schema_is_one_that_signatures_are_checked_with() {
         let key = section("issuer").unwrap().keys.iter().find(|key| key.name == "algorithms").unwrap();
-        let Kind::Choices(words) = key.kind else { panic!("{key:?}") };
+        let SettingKind::Choices(words) = key.kind else { panic!("{key:?}") };
         let unknown: Vec<&str> =
             words.iter().map(|word| word.word).filter(|word| jws::algorithm(word).is_none()).collect();
         assert!(!words.is_empty() && unknown.is_empty(), "{unknown:?}");

@@ -5,9 +5,9 @@
 //! a key whose kind changes cannot turn into "absent" on its way to the policy, and with it a limit into none.
 
 use super::quantity::Rate;
-use super::schema::{Key, Kind};
+use super::schema::{SchemaKey, SettingKind};
 use super::sections::SECTIONS;
-use super::value::{Budgets, Texts, Value, Written, WrittenRates};
+use super::value::{AddressText, Budgets, ConfigValue, Texts, WrittenRates};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,21 +45,21 @@ pub enum ValueForm {
 
 impl ValueForm {
     /// Returns the form of the values of a kind.
-    pub const fn of(kind: &Kind) -> ValueForm {
+    pub const fn of(kind: &SettingKind) -> ValueForm {
         match kind {
-            Kind::Text | Kind::Url => ValueForm::Text,
-            Kind::Texts | Kind::Choices(_) => ValueForm::Texts,
-            Kind::Path => ValueForm::Path,
-            Kind::Address | Kind::Socket => ValueForm::Address,
-            Kind::Integer(..) => ValueForm::Count,
-            Kind::Number => ValueForm::Number,
-            Kind::Bool => ValueForm::Flag,
-            Kind::Duration => ValueForm::Duration,
-            Kind::Rate => ValueForm::Rate,
-            Kind::Rates => ValueForm::Rates,
-            Kind::Budgets => ValueForm::Budgets,
-            Kind::Choice(_) => ValueForm::Word,
-            Kind::IntegerOr(_) | Kind::Table(_) | Kind::Sections(_) => ValueForm::Unread,
+            SettingKind::Text | SettingKind::Url => ValueForm::Text,
+            SettingKind::Texts | SettingKind::Choices(_) => ValueForm::Texts,
+            SettingKind::Path => ValueForm::Path,
+            SettingKind::Address | SettingKind::Socket => ValueForm::Address,
+            SettingKind::Integer(..) => ValueForm::Count,
+            SettingKind::Number => ValueForm::Number,
+            SettingKind::Bool => ValueForm::Flag,
+            SettingKind::Duration => ValueForm::Duration,
+            SettingKind::Rate => ValueForm::Rate,
+            SettingKind::Rates => ValueForm::Rates,
+            SettingKind::Budgets => ValueForm::Budgets,
+            SettingKind::Choice(_) => ValueForm::Word,
+            SettingKind::IntegerOr(_) | SettingKind::Table(_) | SettingKind::Sections(_) => ValueForm::Unread,
         }
     }
 }
@@ -70,7 +70,7 @@ pub trait Readable: Sized {
     const FORM: ValueForm;
 
     /// Takes the value out of its form; `None` where it has another.
-    fn from_value(value: Value) -> Option<Self>;
+    fn from_value(value: ConfigValue) -> Option<Self>;
 }
 
 macro_rules! readable {
@@ -78,15 +78,15 @@ macro_rules! readable {
         impl Readable for $type {
             const FORM: ValueForm = ValueForm::$form;
 
-            fn from_value(value: Value) -> Option<$type> {
-                if let Value::$form(value) = value { Some(value) } else { None }
+            fn from_value(value: ConfigValue) -> Option<$type> {
+                if let ConfigValue::$form(value) = value { Some(value) } else { None }
             }
         }
     )*};
 }
 
 readable! {
-    Text: String, Texts: Texts, Path: PathBuf, Address: Written, Count: u32, Number: f64, Flag: bool, Duration: Duration,
+    Text: String, Texts: Texts, Path: PathBuf, Address: AddressText, Count: u32, Number: f64, Flag: bool, Duration: Duration,
     Rate: Rate, Rates: WrittenRates, Budgets: Budgets, Word: &'static str
 }
 
@@ -179,7 +179,7 @@ struct Uses {
 }
 
 impl Uses {
-    const fn and_of(mut self, keys: &[Key], name: &str, form: ValueForm) -> Uses {
+    const fn and_of(mut self, keys: &[SchemaKey], name: &str, form: ValueForm) -> Uses {
         let mut at = 0;
         while at < keys.len() {
             if is_same(keys[at].name, name) {
@@ -187,8 +187,8 @@ impl Uses {
                 self.all_fit = self.all_fit && ValueForm::of(&keys[at].kind) as u8 == form as u8;
             }
             match keys[at].kind {
-                Kind::Table(inner) => self = self.and_of(inner, name, form),
-                Kind::Sections(section) => self = self.and_of(section.keys, name, form),
+                SettingKind::Table(inner) => self = self.and_of(inner, name, form),
+                SettingKind::Sections(section) => self = self.and_of(section.keys, name, form),
                 _ => {}
             }
             at += 1;
@@ -197,10 +197,10 @@ impl Uses {
     }
 }
 
-const fn check_words<T>(keys: &[Key], name: &str, meanings: &[(&str, T)]) {
+const fn check_words<T>(keys: &[SchemaKey], name: &str, meanings: &[(&str, T)]) {
     let mut at = 0;
     while at < keys.len() {
-        if let Kind::Choice(words) = keys[at].kind
+        if let SettingKind::Choice(words) = keys[at].kind
             && is_same(keys[at].name, name)
         {
             assert!(words.len() == meanings.len(), "the schema has more or fewer words than have a meaning");
@@ -232,47 +232,47 @@ mod tests {
     use toml::de::DeValue;
 
     /// Returns a value of a kind, as it stands in a file.
-    fn sample(kind: &Kind) -> String {
+    fn sample(kind: &SettingKind) -> String {
         match kind {
-            Kind::Text | Kind::Path | Kind::Url => "\"a\"".to_owned(),
-            Kind::Texts => "[\"a\"]".to_owned(),
-            Kind::Address | Kind::Socket => "\"unix:a\"".to_owned(),
-            Kind::Integer(low, _) => low.to_string(),
-            Kind::Number => "1.5".to_owned(),
-            Kind::Bool => "true".to_owned(),
-            Kind::Duration => "\"1s\"".to_owned(),
-            Kind::Rate | Kind::Rates => "\"1/s\"".to_owned(),
-            Kind::Budgets => "[\"1/day\"]".to_owned(),
-            Kind::Choice(words) => format!("\"{}\"", words[0]),
-            Kind::Choices(words) => format!("[\"{}\"]", words[0].word),
-            Kind::IntegerOr(word) => format!("\"{word}\""),
-            Kind::Table(_) | Kind::Sections(_) => unreachable!("walked into"),
+            SettingKind::Text | SettingKind::Path | SettingKind::Url => "\"a\"".to_owned(),
+            SettingKind::Texts => "[\"a\"]".to_owned(),
+            SettingKind::Address | SettingKind::Socket => "\"unix:a\"".to_owned(),
+            SettingKind::Integer(low, _) => low.to_string(),
+            SettingKind::Number => "1.5".to_owned(),
+            SettingKind::Bool => "true".to_owned(),
+            SettingKind::Duration => "\"1s\"".to_owned(),
+            SettingKind::Rate | SettingKind::Rates => "\"1/s\"".to_owned(),
+            SettingKind::Budgets => "[\"1/day\"]".to_owned(),
+            SettingKind::Choice(words) => format!("\"{}\"", words[0]),
+            SettingKind::Choices(words) => format!("[\"{}\"]", words[0].word),
+            SettingKind::IntegerOr(word) => format!("\"{word}\""),
+            SettingKind::Table(_) | SettingKind::Sections(_) => unreachable!("walked into"),
         }
     }
 
-    fn form_of(value: &Value) -> ValueForm {
+    fn form_of(value: &ConfigValue) -> ValueForm {
         match value {
-            Value::Text(_) => ValueForm::Text,
-            Value::Texts(_) => ValueForm::Texts,
-            Value::Path(_) => ValueForm::Path,
-            Value::Address(_) => ValueForm::Address,
-            Value::Count(_) => ValueForm::Count,
-            Value::Number(_) => ValueForm::Number,
-            Value::Flag(_) => ValueForm::Flag,
-            Value::Duration(_) => ValueForm::Duration,
-            Value::Rate(_) => ValueForm::Rate,
-            Value::Rates(_) => ValueForm::Rates,
-            Value::Budgets(_) => ValueForm::Budgets,
-            Value::Word(_) => ValueForm::Word,
-            Value::Checked => ValueForm::Unread,
+            ConfigValue::Text(_) => ValueForm::Text,
+            ConfigValue::Texts(_) => ValueForm::Texts,
+            ConfigValue::Path(_) => ValueForm::Path,
+            ConfigValue::Address(_) => ValueForm::Address,
+            ConfigValue::Count(_) => ValueForm::Count,
+            ConfigValue::Number(_) => ValueForm::Number,
+            ConfigValue::Flag(_) => ValueForm::Flag,
+            ConfigValue::Duration(_) => ValueForm::Duration,
+            ConfigValue::Rate(_) => ValueForm::Rate,
+            ConfigValue::Rates(_) => ValueForm::Rates,
+            ConfigValue::Budgets(_) => ValueForm::Budgets,
+            ConfigValue::Word(_) => ValueForm::Word,
+            ConfigValue::Checked => ValueForm::Unread,
         }
     }
 
-    fn walk(keys: &'static [Key], visit: &mut dyn FnMut(&'static Key)) {
+    fn walk(keys: &'static [SchemaKey], visit: &mut dyn FnMut(&'static SchemaKey)) {
         for key in keys {
             match key.kind {
-                Kind::Table(inner) => walk(inner, visit),
-                Kind::Sections(section) => walk(section.keys, visit),
+                SettingKind::Table(inner) => walk(inner, visit),
+                SettingKind::Sections(section) => walk(section.keys, visit),
                 _ => visit(key),
             }
         }
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn every_key_of_the_schema_is_read_in_the_form_that_its_getter_takes() {
         let mut walked = 0;
-        let mut check = |key: &'static Key| {
+        let mut check = |key: &'static SchemaKey| {
             let text = sample(&key.kind);
             let value = value::read(key, &DeValue::parse(&text).unwrap(), &mut Findings::new(&text));
             let form = value.as_ref().map(form_of);
@@ -294,16 +294,16 @@ mod tests {
 
     #[test]
     fn every_value_is_taken_out_by_its_own_form_alone() {
-        fn taken<T: Readable>(value: &Value) -> bool {
+        fn taken<T: Readable>(value: &ConfigValue) -> bool {
             let taken = T::from_value(value.clone()).is_some();
             assert_eq!(taken, form_of(value) == T::FORM, "{value:?} as {:?}", T::FORM);
             taken
         }
-        let by: [fn(&Value) -> bool; 12] = [
+        let by: [fn(&ConfigValue) -> bool; 12] = [
             taken::<String>,
             taken::<Texts>,
             taken::<PathBuf>,
-            taken::<Written>,
+            taken::<AddressText>,
             taken::<u32>,
             taken::<f64>,
             taken::<bool>,
@@ -313,7 +313,7 @@ mod tests {
             taken::<Budgets>,
             taken::<&'static str>,
         ];
-        let mut check = |key: &'static Key| {
+        let mut check = |key: &'static SchemaKey| {
             let text = sample(&key.kind);
             let value = value::read(key, &DeValue::parse(&text).unwrap(), &mut Findings::new(&text)).unwrap();
             let takers = by.iter().filter(|taken| taken(&value)).count();

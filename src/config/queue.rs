@@ -3,7 +3,7 @@
 use super::compile::Compiler;
 use super::file::{File, Table};
 use super::key_of::{ChoiceOf, KeyOf, key};
-use crate::decision::plan::priority::{Patience, Priority};
+use crate::decision::plan::priority::{Priority, QueueSettings};
 use std::time::Duration;
 
 /// Bounds of `timeout`. The upper one is below the time after which the shipped nginx file gives a waiting request up.
@@ -21,8 +21,8 @@ pub(super) fn priority(table: &Table) -> Priority {
 }
 
 impl Compiler<'_, '_> {
-    pub(super) fn patience(&mut self, file: &File) -> Patience {
-        let mut patience = Patience::default();
+    pub(super) fn patience(&mut self, file: &File) -> QueueSettings {
+        let mut patience = QueueSettings::default();
         let Some(table) = file.all("queue").next() else { return patience };
         if let Some(ns) = self.wait(table, key!("timeout"), TIMEOUT_RANGE, "1s to 5m") {
             patience.timeout_ns = ns;

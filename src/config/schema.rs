@@ -13,7 +13,7 @@ pub struct Section {
     /// What it is for.
     pub doc: &'static str,
     /// Its keys, in the order of the documentation.
-    pub keys: &'static [Key],
+    pub keys: &'static [SchemaKey],
 }
 
 /// How a section is written.
@@ -42,11 +42,11 @@ impl Section {
 
 /// A key of a section.
 #[derive(Debug)]
-pub struct Key {
+pub struct SchemaKey {
     /// Its name.
     pub name: &'static str,
     /// What its value may be.
-    pub kind: Kind,
+    pub kind: SettingKind,
     /// What holds where it is absent.
     pub default: Fallback,
     /// Whether this version acts on it.
@@ -68,7 +68,7 @@ pub enum Fallback {
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum SettingKind {
     /// Any string.
     Text,
     /// A list of strings.
@@ -98,46 +98,46 @@ pub enum Kind {
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list of these words.
-    Choices(&'static [Word]),
+    Choices(&'static [ChoiceWord]),
     /// A whole number, or this word.
     IntegerOr(&'static str),
     /// A table with these keys.
-    Table(&'static [Key]),
+    Table(&'static [SchemaKey]),
     /// Tables of this section inside this one: `[[issuer.rule]]`.
     Sections(&'static Section),
 }
 
-/// A word of [`Kind::Choices`].
+/// A word of [`SettingKind::Choices`].
 #[derive(Debug)]
-pub struct Word {
+pub struct ChoiceWord {
     /// The word.
     pub word: &'static str,
     /// Whether this version acts on it.
     pub enforced: bool,
 }
 
-impl Kind {
+impl SettingKind {
     /// Returns what a value of this kind is, for a message: "must be …".
     pub fn phrase(&self) -> String {
         match self {
-            Kind::Text => "a string".to_owned(),
-            Kind::Texts => "a list of strings".to_owned(),
-            Kind::Path => "a file name".to_owned(),
-            Kind::Address => "an address: \"IP:PORT\", \"unix:/path\" or \"off\"".to_owned(),
-            Kind::Socket => "a unix socket: \"unix:/path\" or \"off\"".to_owned(),
-            Kind::Url => "a URL: \"http://HOST:PORT\"".to_owned(),
-            Kind::Integer(low, high) => format!("a whole number from {low} to {high}"),
-            Kind::Number => "a number from 0 to 1000".to_owned(),
-            Kind::Bool => "true or false".to_owned(),
-            Kind::Duration => "a duration: \"250ms\", \"5s\", \"10m\", \"24h\" or \"14d\"".to_owned(),
-            Kind::Rate => "a rate: \"60/min\", \"5/s\", \"1000/h\" or \"10000/day\"".to_owned(),
-            Kind::Rates => "a rate such as \"60/min\", or a list of rates".to_owned(),
-            Kind::Budgets => "a list of budgets: \"2M/day\", \"40M/month\"".to_owned(),
-            Kind::Choice(words) => format!("one of {}", quoted(words.iter().copied())),
-            Kind::Choices(words) => format!("a list of {}", quoted(words.iter().map(|word| word.word))),
-            Kind::IntegerOr(word) => format!("a whole number or \"{word}\""),
-            Kind::Table(_) => "a table".to_owned(),
-            Kind::Sections(_) => "a list of tables".to_owned(),
+            SettingKind::Text => "a string".to_owned(),
+            SettingKind::Texts => "a list of strings".to_owned(),
+            SettingKind::Path => "a file name".to_owned(),
+            SettingKind::Address => "an address: \"IP:PORT\", \"unix:/path\" or \"off\"".to_owned(),
+            SettingKind::Socket => "a unix socket: \"unix:/path\" or \"off\"".to_owned(),
+            SettingKind::Url => "a URL: \"http://HOST:PORT\"".to_owned(),
+            SettingKind::Integer(low, high) => format!("a whole number from {low} to {high}"),
+            SettingKind::Number => "a number from 0 to 1000".to_owned(),
+            SettingKind::Bool => "true or false".to_owned(),
+            SettingKind::Duration => "a duration: \"250ms\", \"5s\", \"10m\", \"24h\" or \"14d\"".to_owned(),
+            SettingKind::Rate => "a rate: \"60/min\", \"5/s\", \"1000/h\" or \"10000/day\"".to_owned(),
+            SettingKind::Rates => "a rate such as \"60/min\", or a list of rates".to_owned(),
+            SettingKind::Budgets => "a list of budgets: \"2M/day\", \"40M/month\"".to_owned(),
+            SettingKind::Choice(words) => format!("one of {}", quoted(words.iter().copied())),
+            SettingKind::Choices(words) => format!("a list of {}", quoted(words.iter().map(|word| word.word))),
+            SettingKind::IntegerOr(word) => format!("a whole number or \"{word}\""),
+            SettingKind::Table(_) => "a table".to_owned(),
+            SettingKind::Sections(_) => "a list of tables".to_owned(),
         }
     }
 }

@@ -3,42 +3,42 @@
 
 use super::quantity::COUNT_MAX;
 use super::schema::Fallback::{Nothing, Required, Value};
-use super::schema::{Fallback, Key, Kind, Section, Shape, Word};
+use super::schema::{ChoiceWord, Fallback, SchemaKey, Section, SettingKind, Shape};
 
 /// Returns the section called `name`.
 pub fn section(name: &str) -> Option<&'static Section> {
     SECTIONS.iter().find(|section| section.name == name)
 }
 
-const fn key(name: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Key {
-    Key { name, kind, default, enforced: true, doc }
+const fn key(name: &'static str, kind: SettingKind, default: Fallback, doc: &'static str) -> SchemaKey {
+    SchemaKey { name, kind, default, enforced: true, doc }
 }
 
-const fn later(name: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Key {
-    Key { name, kind, default, enforced: false, doc }
+const fn later(name: &'static str, kind: SettingKind, default: Fallback, doc: &'static str) -> SchemaKey {
+    SchemaKey { name, kind, default, enforced: false, doc }
 }
 
 /// Largest whole number a limit may be.
 const MANY: u32 = COUNT_MAX as u32;
 
 /// The limits of all requests of a kind together.
-const HELD_TOGETHER: &[Key] = &[
+const HELD_TOGETHER: &[SchemaKey] = &[
     key(
         "requests",
-        Kind::Rates,
+        SettingKind::Rates,
         Nothing,
         "Request rate of all of them together; of a list, all must hold. Absent: no limit.",
     ),
     key(
         "burst",
-        Kind::Integer(1, MANY),
+        SettingKind::Integer(1, MANY),
         Nothing,
         "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
     ),
-    key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
-    key("concurrency", Kind::Integer(1, MANY), Nothing, "Most requests of all of them together in flight."),
-    key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
-    key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
+    key("tokens", SettingKind::Rate, Nothing, "Token rate of all of them together."),
+    key("concurrency", SettingKind::Integer(1, MANY), Nothing, "Most requests of all of them together in flight."),
+    key("budget", SettingKind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
+    key("shadow", SettingKind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
 ];
 
 /// Every section, in the order of the documentation.
@@ -49,28 +49,33 @@ pub static SECTIONS: &[Section] = &[
         enforced: true,
         doc: "Where herdgate listens. Changes take effect after a restart.",
         keys: &[
-            key("spop", Kind::Address, Value("127.0.0.1:9901"), "HAProxy asks here (SPOP)."),
-            key("http", Kind::Address, Value("127.0.0.1:9902"), "nginx asks here: handoff, auth_request, catalog."),
-            key("agent_check", Kind::Address, Value("127.0.0.1:9903"), "HAProxy's agent-check asks here."),
+            key("spop", SettingKind::Address, Value("127.0.0.1:9901"), "HAProxy asks here (SPOP)."),
+            key(
+                "http",
+                SettingKind::Address,
+                Value("127.0.0.1:9902"),
+                "nginx asks here: handoff, auth_request, catalog.",
+            ),
+            key("agent_check", SettingKind::Address, Value("127.0.0.1:9903"), "HAProxy's agent-check asks here."),
             key(
                 "usage",
-                Kind::Texts,
+                SettingKind::Texts,
                 Value("[\"udp:127.0.0.1:9904\"]"),
                 "Usage lines of the proxies come in here, as datagrams: `udp:IP:PORT`, `unix:/path`. `[]` is off.",
             ),
             key(
                 "metrics",
-                Kind::Address,
+                SettingKind::Address,
                 Value("127.0.0.1:9905"),
                 "`/metrics`, `/status`, `/livez`, `/readyz`; read-only.",
             ),
             key(
                 "control",
-                Kind::Socket,
+                SettingKind::Socket,
                 Value("unix:herdgate.sock"),
                 "Commands that talk to the running daemon come in here. Mode 0660.",
             ),
-            later("relay", Kind::Address, Nothing, "Large bodies are judged here."),
+            later("relay", SettingKind::Address, Nothing, "Large bodies are judged here."),
         ],
     },
     Section {
@@ -81,40 +86,45 @@ pub static SECTIONS: &[Section] = &[
         keys: &[
             key(
                 "name",
-                Kind::Text,
+                SettingKind::Text,
                 Required,
                 "The backend's name in haproxy.cfg, the upstream's in nginx.conf: up to 64 letters, digits, `_`, `.`, `-`.",
             ),
-            key("url", Kind::Url, Required, "Base URL, which probes use. Link-local addresses are refused."),
+            key("url", SettingKind::Url, Required, "Base URL, which probes use. Link-local addresses are refused."),
             key(
                 "kind",
-                Kind::Choice(&["ollama", "openai"]),
+                SettingKind::Choice(&["ollama", "openai"]),
                 Value("ollama"),
                 "`openai` is vLLM, llama.cpp, LocalAI, TGI.",
             ),
             key(
                 "slots",
-                Kind::Integer(1, 1024),
+                SettingKind::Integer(1, 1024),
                 Nothing,
                 "Parallel requests per loaded model: OLLAMA_NUM_PARALLEL. Guides the choice of a server and never refuses; where \
                  `maxconn` is absent, HAProxy is told one that follows from it. Absent: taken for 1, and nothing follows.",
             ),
             key(
                 "maxconn",
-                Kind::Integer(1, 1_000_000),
+                SettingKind::Integer(1, 1_000_000),
                 Nothing,
                 "Most requests at once on this server, over all models; herdgate sets it in HAProxy through agent-check. Absent: \
                  what `slots` allow: those of each loaded model and of one more (`kind = \"openai\"`: `slots`).",
             ),
             key(
                 "weight",
-                Kind::Integer(0, 256),
+                SettingKind::Integer(0, 256),
                 Value("100"),
                 "A server with twice the weight gets twice as many requests. 0 gets no new ones.",
             ),
-            key("models", Kind::Texts, Nothing, "Models it serves, where it cannot be asked. Absent: discovered."),
-            later("preload", Kind::Texts, Nothing, "Models kept loaded."),
-            later("key_file", Kind::Path, Nothing, "The server's own key."),
+            key(
+                "models",
+                SettingKind::Texts,
+                Nothing,
+                "Models it serves, where it cannot be asked. Absent: discovered.",
+            ),
+            later("preload", SettingKind::Texts, Nothing, "Models kept loaded."),
+            later("key_file", SettingKind::Path, Nothing, "The server's own key."),
         ],
     },
     Section {
@@ -122,7 +132,7 @@ pub static SECTIONS: &[Section] = &[
         shape: Shape::Free,
         enforced: false,
         doc: "Names of your own for models.",
-        keys: &[later("NAME", Kind::Texts, Nothing, "The first is meant, the rest are fallbacks.")],
+        keys: &[later("NAME", SettingKind::Texts, Nothing, "The first is meant, the rest are fallbacks.")],
     },
     Section {
         name: "models",
@@ -130,33 +140,48 @@ pub static SECTIONS: &[Section] = &[
         enforced: true,
         doc: "What holds for one model on every server, for all callers together. The name as in a request, in quotes.",
         keys: &[
-            later("digest", Kind::Text, Nothing, "The content every server must have: `sha256:…`."),
+            later("digest", SettingKind::Text, Nothing, "The content every server must have: `sha256:…`."),
             key(
                 "cost",
-                Kind::Table(&[
-                    key("input", Kind::Number, Value("1.0"), "Weight of a prompt token."),
-                    key("output", Kind::Number, Value("1.0"), "Weight of a generated token."),
+                SettingKind::Table(&[
+                    key("input", SettingKind::Number, Value("1.0"), "Weight of a prompt token."),
+                    key("output", SettingKind::Number, Value("1.0"), "Weight of a generated token."),
                 ]),
                 Nothing,
                 "What a token counts for in token rates and budgets, in thousandths at the finest. Absent: 1.",
             ),
             key(
                 "requests",
-                Kind::Rates,
+                SettingKind::Rates,
                 Nothing,
                 "Request rate of all of them together; of a list, all must hold. Absent: no limit.",
             ),
             key(
                 "burst",
-                Kind::Integer(1, MANY),
+                SettingKind::Integer(1, MANY),
                 Nothing,
                 "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
             ),
-            key("tokens", Kind::Rate, Nothing, "Token rate of all of them together."),
-            key("concurrency", Kind::Integer(1, MANY), Nothing, "Most requests of all of them together in flight."),
-            key("budget", Kind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
-            key("shadow", Kind::Bool, Value("false"), "Count and log what is over these limits, and let it pass."),
-            later("num_ctx", Kind::IntegerOr("loaded"), Nothing, "`loaded` keeps callers from forcing a reload."),
+            key("tokens", SettingKind::Rate, Nothing, "Token rate of all of them together."),
+            key(
+                "concurrency",
+                SettingKind::Integer(1, MANY),
+                Nothing,
+                "Most requests of all of them together in flight.",
+            ),
+            key("budget", SettingKind::Budgets, Nothing, "Tokens of all of them together by calendar day or month."),
+            key(
+                "shadow",
+                SettingKind::Bool,
+                Value("false"),
+                "Count and log what is over these limits, and let it pass.",
+            ),
+            later(
+                "num_ctx",
+                SettingKind::IntegerOr("loaded"),
+                Nothing,
+                "`loaded` keeps callers from forcing a reload.",
+            ),
         ],
     },
     Section {
@@ -181,54 +206,54 @@ pub static SECTIONS: &[Section] = &[
         keys: &[
             key(
                 "models",
-                Kind::Texts,
+                SettingKind::Texts,
                 Required,
                 "Model names, or patterns in which `*` stands for any characters. A pattern does not match cloud models (`:cloud`), which send prompts elsewhere: list them by name.",
             ),
             key(
                 "routes",
-                Kind::Choices(&[
-                    Word { word: "inference", enforced: true },
-                    Word { word: "catalog", enforced: true },
-                    Word { word: "admin", enforced: false },
+                SettingKind::Choices(&[
+                    ChoiceWord { word: "inference", enforced: true },
+                    ChoiceWord { word: "catalog", enforced: true },
+                    ChoiceWord { word: "admin", enforced: false },
                 ]),
                 Value("[\"inference\", \"catalog\"]"),
                 "Route classes it may use. `admin` only by name.",
             ),
             key(
                 "requests",
-                Kind::Rates,
+                SettingKind::Rates,
                 Nothing,
                 "Request rate of each caller; of a list, all must hold. Absent: no limit.",
             ),
             key(
                 "burst",
-                Kind::Integer(1, MANY),
+                SettingKind::Integer(1, MANY),
                 Nothing,
                 "Requests that may come at once; only beside a single rate. Absent: the rate's count.",
             ),
             key(
                 "tokens",
-                Kind::Rate,
+                SettingKind::Rate,
                 Nothing,
                 "Token rate of each caller, prompt and output, weighted by the model's `cost`. A request reserves what it may \
                  use until its usage is known. Absent: no limit.",
             ),
             key(
                 "concurrency",
-                Kind::Integer(1, MANY),
+                SettingKind::Integer(1, MANY),
                 Nothing,
                 "Most requests of each caller in flight. Absent: no limit.",
             ),
             key(
                 "budget",
-                Kind::Budgets,
+                SettingKind::Budgets,
                 Nothing,
                 "Tokens of each caller by calendar day or month, weighted as for `tokens`: `[\"2M/day\", \"40M/month\"]`.",
             ),
             key(
                 "max_output",
-                Kind::Integer(1, MANY),
+                SettingKind::Integer(1, MANY),
                 Nothing,
                 "Most tokens a request may ask to be generated, over all its answers (`n`, `best_of`, arrays of prompts multiply). \
                  What bounds an answer depends on server and endpoint: `num_predict`, `max_tokens`, … `num_predict` of 0 or less, \
@@ -236,52 +261,52 @@ pub static SECTIONS: &[Section] = &[
             ),
             key(
                 "left_open",
-                Kind::Choice(&["allow", "refuse", "close"]),
+                SettingKind::Choice(&["allow", "refuse", "close"]),
                 Nothing,
                 "What becomes of a request that sets no output limit, as most clients send none. `allow`: it passes, and the \
                  server's own default limits the answer (Ollama: ten contexts). `refuse`: 400, the client must say. Absent: as \
                  `allow`, and `check` warns. `close` (herdgate adds the limit) is not supported yet. Only beside `max_output`.",
             ),
-            key("max_context", Kind::Integer(1, MANY), Nothing, "Largest `num_ctx` a caller may ask for."),
+            key("max_context", SettingKind::Integer(1, MANY), Nothing, "Largest `num_ctx` a caller may ask for."),
             key(
                 "over",
-                Kind::Choice(&["refuse", "clamp"]),
+                SettingKind::Choice(&["refuse", "clamp"]),
                 Value("refuse"),
                 "What happens to a request that asks for more than a bound: `refuse` is 400 `exceeds_limit`. `clamp` is not \
                  supported yet.",
             ),
             key(
                 "keep_alive",
-                Kind::Text,
+                SettingKind::Text,
                 Nothing,
                 "Longest a caller may ask a model to stay loaded, from `1s` on; or `deny`, `allow`. 0 (less than a second) and -1 \
                  (for ever) need `allow`. Absent: `allow`.",
             ),
             key(
                 "raw",
-                Kind::Bool,
+                SettingKind::Bool,
                 Value("true"),
                 "Whether a caller may go around the model's prompt template: `raw`, `template`, `chat_template`. `suffix`, which the \
                  template has a place for, always passes.",
             ),
-            key("max_images", Kind::Integer(0, 10_000), Nothing, "Most images of a request."),
+            key("max_images", SettingKind::Integer(0, 10_000), Nothing, "Most images of a request."),
             key(
                 "max_image_size",
-                Kind::Integer(1, MANY),
+                SettingKind::Integer(1, MANY),
                 Nothing,
                 "Largest image, in bytes as it stands in the body: base64 is a third longer than the file. An image by URL counts as \
                  one image of the URL's length; `max_images = 0` forbids them.",
             ),
             key(
                 "priority",
-                Kind::Choice(&["normal", "high", "low"]),
+                SettingKind::Choice(&["normal", "high", "low"]),
                 Value("normal"),
                 "Place in the queue of a full server: `high` before all others, `low` after those that come up to 30 s later. Callers of \
                  one priority take turns, however many requests each has waiting.",
             ),
             key(
                 "shadow",
-                Kind::Bool,
+                SettingKind::Bool,
                 Value("false"),
                 "Count and log what is over `requests`, `tokens`, `concurrency` and `budget`, and let it pass.",
             ),
@@ -294,7 +319,7 @@ pub static SECTIONS: &[Section] = &[
         doc: "Limits that several callers share, beside each one's own. A key belongs to a team by `herdgate key new --team`.",
         keys: &[key(
             "plan",
-            Kind::Text,
+            SettingKind::Text,
             Required,
             "The plan whose `requests`, `tokens`, `concurrency` and `budget` the team's callers share. Models and routes are those of each caller's own plan.",
         )],
@@ -307,26 +332,26 @@ pub static SECTIONS: &[Section] = &[
         keys: &[
             key(
                 "failures",
-                Kind::Rate,
+                SettingKind::Rate,
                 Nothing,
                 "Failed credentials per address. Over it, credentials from there are answered 429 and not looked up. Absent: no limit.",
             ),
-            later("cors_origins", Kind::Texts, Nothing, "Origins whose preflight requests are answered."),
+            later("cors_origins", SettingKind::Texts, Nothing, "Origins whose preflight requests are answered."),
             key(
                 "anonymous",
-                Kind::Text,
+                SettingKind::Text,
                 Nothing,
                 "The plan of callers without a credential, for each address. Absent: they are refused.",
             ),
             key(
                 "anonymous_requests",
-                Kind::Rate,
+                SettingKind::Rate,
                 Value("600/min"),
                 "Request rate of all callers without a credential together.",
             ),
             key(
                 "anonymous_concurrency",
-                Kind::Integer(1, MANY),
+                SettingKind::Integer(1, MANY),
                 Value("16"),
                 "Most requests of all callers without a credential together in flight.",
             ),
@@ -340,19 +365,19 @@ pub static SECTIONS: &[Section] = &[
         keys: &[
             key(
                 "file",
-                Kind::Path,
+                SettingKind::Path,
                 Value("keys.toml"),
                 "Written by `herdgate key`; stores only digests of the secrets. Mode 0600.",
             ),
             key(
                 "allow_readable",
-                Kind::Bool,
+                SettingKind::Bool,
                 Value("false"),
                 "Accept a key file that group or others may read (never one they may write), such as a mounted secret.",
             ),
             key(
                 "pepper_file",
-                Kind::Path,
+                SettingKind::Path,
                 Nothing,
                 "At least 32 bytes that new digests are keyed with (HMAC-SHA-256), so that an attacker who steals only the key file cannot brute-force secrets from it. Mode 0600. Where it is lost, so are all keys made with it.",
             ),
@@ -366,51 +391,51 @@ pub static SECTIONS: &[Section] = &[
         keys: &[
             key(
                 "issuer",
-                Kind::Text,
+                SettingKind::Text,
                 Required,
                 "Its identifier, exactly the `iss` of its tokens; discovery finds the rest. `https://`, or `http://` on this machine.",
             ),
-            key("jwks_uri", Kind::Text, Nothing, "Its key set. Absent: discovered."),
-            key("audience", Kind::Text, Required, "The `aud` a token must carry."),
+            key("jwks_uri", SettingKind::Text, Nothing, "Its key set. Absent: discovered."),
+            key("audience", SettingKind::Text, Required, "The `aud` a token must carry."),
             key(
                 "algorithms",
-                Kind::Choices(&[
-                    Word { word: "RS256", enforced: true },
-                    Word { word: "RS384", enforced: true },
-                    Word { word: "RS512", enforced: true },
-                    Word { word: "PS256", enforced: true },
-                    Word { word: "PS384", enforced: true },
-                    Word { word: "PS512", enforced: true },
-                    Word { word: "ES256", enforced: true },
-                    Word { word: "ES384", enforced: true },
-                    Word { word: "EdDSA", enforced: true },
+                SettingKind::Choices(&[
+                    ChoiceWord { word: "RS256", enforced: true },
+                    ChoiceWord { word: "RS384", enforced: true },
+                    ChoiceWord { word: "RS512", enforced: true },
+                    ChoiceWord { word: "PS256", enforced: true },
+                    ChoiceWord { word: "PS384", enforced: true },
+                    ChoiceWord { word: "PS512", enforced: true },
+                    ChoiceWord { word: "ES256", enforced: true },
+                    ChoiceWord { word: "ES384", enforced: true },
+                    ChoiceWord { word: "EdDSA", enforced: true },
                 ]),
                 Value("[\"RS256\", \"ES256\", \"EdDSA\"]"),
                 "Signature algorithms accepted. Each key is used with its own only.",
             ),
-            key("user_claim", Kind::Text, Value("sub"), "The claim that names the user."),
-            key("plan", Kind::Text, Nothing, "The plan of users that no rule takes. Absent: they are refused."),
+            key("user_claim", SettingKind::Text, Value("sub"), "The claim that names the user."),
+            key("plan", SettingKind::Text, Nothing, "The plan of users that no rule takes. Absent: they are refused."),
             key(
                 "max_users",
-                Kind::Integer(1, 1_000_000),
+                SettingKind::Integer(1, 1_000_000),
                 Value("10000"),
                 "Most users with limits of their own; further users share one. A place is free again after a day without a request.",
             ),
             key(
                 "ca_file",
-                Kind::Path,
+                SettingKind::Path,
                 Nothing,
                 "Certificates (PEM) to trust for this issuer, and no others. Absent: the system's.",
             ),
             key(
                 "proxy",
-                Kind::Text,
+                SettingKind::Text,
                 Nothing,
                 "HTTP proxy to reach it through. Absent: none, whatever the environment says.",
             ),
             key(
                 "rule",
-                Kind::Sections(&ISSUER_RULE),
+                SettingKind::Sections(&ISSUER_RULE),
                 Nothing,
                 "Plans by claim; the first that fits decides. At most 256.",
             ),
@@ -424,45 +449,50 @@ pub static SECTIONS: &[Section] = &[
         keys: &[
             key(
                 "path",
-                Kind::Path,
+                SettingKind::Path,
                 Value("herdgate.db"),
                 "What must outlive the process is kept in this SQLite file, mode 0600, on a local disk. `off`: in memory alone.",
             ),
             key(
                 "secret_file",
-                Kind::Path,
+                SettingKind::Path,
                 Value("herdgate.secret"),
                 "Key of receipts: made at first start, mode 0600, shared by replicas.",
             ),
             key(
                 "store",
-                Kind::Text,
+                SettingKind::Text,
                 Value("local"),
                 "Where limits are counted. `local`: in this herdgate alone. `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`: by all that name it.",
             ),
-            key("replicas", Kind::Integer(1, 1000), Value("1"), "herdgates that share the store, for `on_store_down`."),
+            key(
+                "replicas",
+                SettingKind::Integer(1, 1000),
+                Value("1"),
+                "herdgates that share the store, for `on_store_down`.",
+            ),
             key(
                 "on_store_down",
-                Kind::Choice(&["local", "allow", "deny"]),
+                SettingKind::Choice(&["local", "allow", "deny"]),
                 Value("local"),
                 "While the store is away. `local`: each grants its part of each limit. `allow`: no limit holds. `deny`: 503.",
             ),
-            key("keep", Kind::Duration, Value("400d"), "How long records are kept: `1d` to `3650d`."),
+            key("keep", SettingKind::Duration, Value("400d"), "How long records are kept: `1d` to `3650d`."),
             key(
                 "on_damage",
-                Kind::Choice(&["refuse", "fresh"]),
+                SettingKind::Choice(&["refuse", "fresh"]),
                 Value("refuse"),
                 "Where the file is damaged: do not start, or move it aside and begin anew.",
             ),
             key(
                 "time_zone",
-                Kind::Text,
+                SettingKind::Text,
                 Value("UTC"),
                 "Where the days of budgets and reports begin, such as `Europe/Berlin`.",
             ),
             key(
                 "max_stream",
-                Kind::Duration,
+                SettingKind::Duration,
                 Value("1h"),
                 "Longest a request counts as in flight where no usage line ends it: `1s` to `24h`.",
             ),
@@ -474,33 +504,38 @@ pub static SECTIONS: &[Section] = &[
         enforced: true,
         doc: "How servers are probed.",
         keys: &[
-            key("interval", Kind::Duration, Value("5s"), "Time between two probes of a server: `100ms` to `1h`."),
+            key(
+                "interval",
+                SettingKind::Duration,
+                Value("5s"),
+                "Time between two probes of a server: `100ms` to `1h`.",
+            ),
             key(
                 "fast_interval",
-                Kind::Duration,
+                SettingKind::Duration,
                 Value("1s"),
                 "Time to the next probe after a failed one: `100ms` to `interval`.",
             ),
             key(
                 "deep_interval",
-                Kind::Duration,
+                SettingKind::Duration,
                 Value("60s"),
                 "Time between two deep checks of a server: two tokens of a model that is loaded. `100ms` to `24h`; none while real requests succeed.",
             ),
             key(
                 "deep_timeout",
-                Kind::Duration,
+                SettingKind::Duration,
                 Value("10s"),
                 "Longest a deep check waits for its token: `100ms` to `5m`. A server takes so long, and `fall` times `fast_interval`, to be found dead.",
             ),
             key(
                 "idle",
-                Kind::Duration,
+                SettingKind::Duration,
                 Value("10m"),
                 "A model that nobody else used for longer than this is not asked: `100ms` to `400d`.",
             ),
-            key("rise", Kind::Integer(1, 100), Value("2"), "Successes in a row that bring a server up."),
-            key("fall", Kind::Integer(1, 100), Value("3"), "Failures in a row that take a server down."),
+            key("rise", SettingKind::Integer(1, 100), Value("2"), "Successes in a row that bring a server up."),
+            key("fall", SettingKind::Integer(1, 100), Value("3"), "Failures in a row that take a server down."),
         ],
     },
     Section {
@@ -510,7 +545,7 @@ pub static SECTIONS: &[Section] = &[
         doc: "What HAProxy is told through agent-check.",
         keys: &[key(
             "proxies",
-            Kind::Integer(1, 1000),
+            SettingKind::Integer(1, 1000),
             Value("1"),
             "HAProxy processes that share a server's `maxconn`.",
         )],
@@ -524,13 +559,13 @@ pub static SECTIONS: &[Section] = &[
         keys: &[
             key(
                 "timeout",
-                Kind::Duration,
+                SettingKind::Duration,
                 Value("60s"),
                 "Longest a request that came through nginx waits; then it gets 503: `1s` to `5m`. HAProxy's own is `timeout queue`.",
             ),
             key(
                 "shed_wait",
-                Kind::Duration,
+                SettingKind::Duration,
                 Value("30s"),
                 "Expected wait above which plans of priority `low` get 503 at once: `1s` to `1h`.",
             ),
@@ -546,12 +581,12 @@ static ISSUER_RULE: Section = Section {
     keys: &[
         key(
             "claim",
-            Kind::Text,
+            SettingKind::Text,
             Required,
             "The claim. Where no claim has this name, its dots lead inwards: `realm_access.roles`.",
         ),
-        key("value", Kind::Text, Required, "Its value, or one of its values."),
-        key("plan", Kind::Text, Required, "The plan of users who have it."),
-        key("team", Kind::Text, Nothing, "Their team, whose limits they share."),
+        key("value", SettingKind::Text, Required, "Its value, or one of its values."),
+        key("plan", SettingKind::Text, Required, "The plan of users who have it."),
+        key("team", SettingKind::Text, Nothing, "Their team, whose limits they share."),
     ],
 };

@@ -12,22 +12,22 @@ use url::Url;
 /// What is wrong with a URL.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
-pub struct UrlFault {
+pub struct ServerUrlError {
     /// Goes after "url".
     pub what: &'static str,
     /// What to try.
     pub hint: &'static str,
 }
 
-const fn fault(what: &'static str, hint: &'static str) -> UrlFault {
-    UrlFault { what, hint }
+const fn fault(what: &'static str, hint: &'static str) -> ServerUrlError {
+    ServerUrlError { what, hint }
 }
 
 /// Returns the base URL of a server, without a trailing slash.
 ///
 /// # Errors
 /// The first thing that is wrong with it. The URL itself is not in the message: it may hold a password.
-pub fn base_url(written: &str) -> Result<String, UrlFault> {
+pub fn base_url(written: &str) -> Result<String, ServerUrlError> {
     const EXAMPLE: &str = "such as \"http://10.0.1.10:11434\"";
     if written.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
         return Err(fault("holds a space or a backslash", EXAMPLE));
@@ -75,7 +75,7 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x025
 
 /// Returns whether no model server can be at `address`, and why. The prober asks this too, of what a host name resolves
 /// to.
-pub fn forbidden_address(address: IpAddr) -> Option<UrlFault> {
+pub fn forbidden_address(address: IpAddr) -> Option<ServerUrlError> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => match v6.to_ipv4() {
@@ -95,7 +95,7 @@ pub fn forbidden_address(address: IpAddr) -> Option<UrlFault> {
     }
 }
 
-fn forbidden_name(host: &str) -> Option<UrlFault> {
+fn forbidden_name(host: &str) -> Option<ServerUrlError> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     (host == "metadata.google.internal" || host == "metadata.goog" || host == "instance-data")
         .then_some(fault("is a metadata service", "use the model server's own name"))

@@ -1,7 +1,7 @@
 //! One value of the file, read as the kind its schema entry asks for.
 
 use super::quantity::{self, Rate};
-use super::schema::{Key, Kind, Word, quoted};
+use super::schema::{ChoiceWord, SchemaKey, SettingKind, quoted};
 use crate::decision::plan::limits::Budget;
 use crate::files::problem::Findings;
 use crate::files::spelling;
@@ -27,7 +27,7 @@ pub type Budgets = Vec<(Budget, Range<usize>)>;
 /// A value that is of its kind, in the form that the getters of [`Table`](super::file::Table) take. Kinds that nothing in
 /// this version acts on are checked and read as `Checked`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum ConfigValue {
     /// Text, or a URL.
     Text(String),
     /// A list of strings, each with its place.
@@ -35,7 +35,7 @@ pub enum Value {
     /// A file, as written.
     Path(PathBuf),
     /// An address as written.
-    Address(Written),
+    Address(AddressText),
     /// A whole number within its bounds.
     Count(u32),
     /// A number, from 0 to [`NUMBER_MAX`].
@@ -67,7 +67,7 @@ pub enum WrittenRates {
 
 /// An address as the file has it: a relative socket path is not yet taken from the file's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
+pub enum AddressText {
     /// `"off"`
     Off,
     /// `"127.0.0.1:9901"`
@@ -77,69 +77,73 @@ pub enum Written {
 }
 
 /// Reads `value` as `key.kind`; what is wrong with it goes to `findings`.
-pub fn read(key: &Key, value: &Spanned<DeValue<'_>>, findings: &mut Findings<'_>) -> Option<Value> {
-    let mut reader = Reader { name: key.name, kind: &key.kind, findings };
+pub fn read(key: &SchemaKey, value: &Spanned<DeValue<'_>>, findings: &mut Findings<'_>) -> Option<ConfigValue> {
+    let mut reader = ValueReader { name: key.name, kind: &key.kind, findings };
     reader.read(value)
 }
 
-struct Reader<'r, 's> {
+struct ValueReader<'r, 's> {
     name: &'r str,
-    kind: &'r Kind,
+    kind: &'r SettingKind,
     findings: &'r mut Findings<'s>,
 }
 
-impl Reader<'_, '_> {
-    fn read(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+impl ValueReader<'_, '_> {
+    fn read(&mut self, value: &Spanned<DeValue<'_>>) -> Option<ConfigValue> {
         match *self.kind {
-            Kind::Text | Kind::Url => self.text(value).map(|text| Value::Text(text.to_owned())),
-            Kind::Path => self.text(value).map(|text| Value::Path(text.into())),
-            Kind::Texts => {
-                self.list(value, |reader, item| Some((reader.text(item)?.to_owned(), item.span()))).map(Value::Texts)
+            SettingKind::Text | SettingKind::Url => self.text(value).map(|text| ConfigValue::Text(text.to_owned())),
+            SettingKind::Path => self.text(value).map(|text| ConfigValue::Path(text.into())),
+            SettingKind::Texts => self
+                .list(value, |reader, item| Some((reader.text(item)?.to_owned(), item.span())))
+                .map(ConfigValue::Texts),
+            SettingKind::Address => self.address(value).map(ConfigValue::Address),
+            SettingKind::Socket => match self.address(value)? {
+                AddressText::Tcp(_) => {
+                    self.wrong(value, Some("anyone who can reach a TCP port could command the daemon"))
+                }
+                written => Some(ConfigValue::Address(written)),
+            },
+            SettingKind::Integer(low, high) => {
+                match count(value.get_ref()).filter(|number| (low..=high).contains(number)) {
+                    Some(number) => Some(ConfigValue::Count(number)),
+                    None => self.wrong(value, None),
+                }
             }
-            Kind::Address => self.address(value).map(Value::Address),
-            Kind::Socket => match self.address(value)? {
-                Written::Tcp(_) => self.wrong(value, Some("anyone who can reach a TCP port could command the daemon")),
-                written => Some(Value::Address(written)),
-            },
-            Kind::Integer(low, high) => match count(value.get_ref()).filter(|number| (low..=high).contains(number)) {
-                Some(number) => Some(Value::Count(number)),
-                None => self.wrong(value, None),
-            },
-            Kind::Number => match value.get_ref() {
+            SettingKind::Number => match value.get_ref() {
                 DeValue::Integer(_) | DeValue::Float(_) => match number(value.get_ref()) {
-                    Some(number) => Some(Value::Number(number)),
+                    Some(number) => Some(ConfigValue::Number(number)),
                     None => self.wrong(value, None),
                 },
                 _ => self.wrong(value, None),
             },
-            Kind::Bool => match value.get_ref() {
-                DeValue::Boolean(value) => Some(Value::Flag(*value)),
+            SettingKind::Bool => match value.get_ref() {
+                DeValue::Boolean(value) => Some(ConfigValue::Flag(*value)),
                 _ => self.wrong(value, Some("without quotes")),
             },
-            Kind::Duration => self.quantity(value, quantity::duration).map(Value::Duration),
-            Kind::Rate => self.quantity(value, quantity::rate).map(Value::Rate),
-            Kind::Rates => match value.get_ref() {
+            SettingKind::Duration => self.quantity(value, quantity::duration).map(ConfigValue::Duration),
+            SettingKind::Rate => self.quantity(value, quantity::rate).map(ConfigValue::Rate),
+            SettingKind::Rates => match value.get_ref() {
                 DeValue::Array(_) => {
                     let rates = self.list(value, |reader, item| reader.quantity(item, quantity::rate));
-                    rates.map(|rates| Value::Rates(WrittenRates::Each(rates)))
+                    rates.map(|rates| ConfigValue::Rates(WrittenRates::Each(rates)))
                 }
-                _ => self.quantity(value, quantity::rate).map(|rate| Value::Rates(WrittenRates::One(rate))),
+                _ => self.quantity(value, quantity::rate).map(|rate| ConfigValue::Rates(WrittenRates::One(rate))),
             },
-            Kind::Budgets => {
+            SettingKind::Budgets => {
                 let read = |reader: &mut Self, item: &Spanned<DeValue<'_>>| {
                     Some((reader.quantity(item, quantity::budget)?, item.span()))
                 };
-                self.list(value, read).map(Value::Budgets)
+                self.list(value, read).map(ConfigValue::Budgets)
             }
-            Kind::Choice(words) => self.choice(value, words),
-            Kind::Choices(words) => self.choices(value, words),
-            Kind::IntegerOr(word) => match value.get_ref() {
-                DeValue::Integer(_) => Some(Value::Checked),
-                DeValue::String(text) if &**text == word => Some(Value::Checked),
+            SettingKind::Choice(words) => self.choice(value, words),
+            SettingKind::Choices(words) => self.choices(value, words),
+            SettingKind::IntegerOr(word) => match value.get_ref() {
+                DeValue::Integer(_) => Some(ConfigValue::Checked),
+                DeValue::String(text) if &**text == word => Some(ConfigValue::Checked),
                 _ => self.wrong(value, None),
             },
             // The reader of the file walks into tables before it asks for values.
-            Kind::Table(_) | Kind::Sections(_) => self.wrong(value, None),
+            SettingKind::Table(_) | SettingKind::Sections(_) => self.wrong(value, None),
         }
     }
 
@@ -190,7 +194,7 @@ impl Reader<'_, '_> {
                 Some(quantity) => Some(quantity),
                 None => self.wrong(value, quantity_hint(self.kind, text).as_deref()),
             },
-            DeValue::Integer(_) if matches!(self.kind, Kind::Duration) => {
+            DeValue::Integer(_) if matches!(self.kind, SettingKind::Duration) => {
                 self.wrong(value, Some("add a unit and quotes: \"5s\""))
             }
             DeValue::Integer(_) => self.wrong(value, Some("add a period and quotes: \"60/min\"")),
@@ -198,19 +202,19 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn address(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Written> {
+    fn address(&mut self, value: &Spanned<DeValue<'_>>) -> Option<AddressText> {
         let text = self.text(value)?;
         if text == "off" {
-            return Some(Written::Off);
+            return Some(AddressText::Off);
         }
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
                 "" | "/" => self.wrong(value, Some("the path is missing")),
-                path => Some(Written::Unix(path.into())),
+                path => Some(AddressText::Unix(path.into())),
             };
         }
         match text.parse() {
-            Ok(address) => Some(Written::Tcp(address)),
+            Ok(address) => Some(AddressText::Tcp(address)),
             Err(_) => {
                 let hint = if text.starts_with('/') {
                     format!("for a unix socket write \"unix:{text}\"")
@@ -224,16 +228,16 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn choice(&mut self, value: &Spanned<DeValue<'_>>, words: &'static [&'static str]) -> Option<Value> {
+    fn choice(&mut self, value: &Spanned<DeValue<'_>>, words: &'static [&'static str]) -> Option<ConfigValue> {
         let text = self.text(value)?;
         if let Some(word) = words.iter().find(|word| **word == text) {
-            return Some(Value::Word(word));
+            return Some(ConfigValue::Word(word));
         }
         let hint = spelling::nearest(text, words.iter().copied()).map(|word| format!("did you mean \"{word}\"?"));
         self.wrong(value, hint.as_deref())
     }
 
-    fn choices(&mut self, value: &Spanned<DeValue<'_>>, words: &'static [Word]) -> Option<Value> {
+    fn choices(&mut self, value: &Spanned<DeValue<'_>>, words: &'static [ChoiceWord]) -> Option<ConfigValue> {
         self.list(value, |reader, item| {
             let text = reader.text(item)?;
             match words.iter().find(|word| word.word == text) {
@@ -258,13 +262,13 @@ impl Reader<'_, '_> {
                 }
             }
         })
-        .map(Value::Texts)
+        .map(ConfigValue::Texts)
     }
 }
 
 /// Returns what to write in place of a quantity that cannot be read.
-fn quantity_hint(kind: &Kind, text: &str) -> Option<String> {
-    if matches!(kind, Kind::Duration) {
+fn quantity_hint(kind: &SettingKind, text: &str) -> Option<String> {
+    if matches!(kind, SettingKind::Duration) {
         return text.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("add a unit: \"{text}s\""));
     }
     let (count, period) = text.split_once('/')?;

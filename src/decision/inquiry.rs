@@ -19,11 +19,11 @@ pub struct Inquiry<'a> {
     /// The address of the client as the proxy sees it; `None` if the proxy does not know it.
     pub source: Option<IpAddr>,
     /// The header `Authorization`.
-    pub authorization: Field<'a>,
+    pub authorization: HeaderField<'a>,
     /// The header `x-api-key` (Anthropic's clients).
-    pub x_api_key: Field<'a>,
+    pub x_api_key: HeaderField<'a>,
     /// The header `api-key` (Azure's clients).
-    pub api_key: Field<'a>,
+    pub api_key: HeaderField<'a>,
     /// The header that may name a user behind a key, if this proxy passes one on.
     pub on_behalf: OnBehalf<'a>,
     /// The value of `Content-Encoding`, if the request has one.
@@ -38,7 +38,7 @@ pub struct OnBehalf<'a> {
     /// The name of the header that the proxy passes on, in any case; empty if it passes none.
     pub header: &'a [u8],
     /// The value of that header.
-    pub field: Field<'a>,
+    pub field: HeaderField<'a>,
 }
 
 /// A header that may carry a credential: its value and the number of its occurrences in the request.
@@ -46,17 +46,17 @@ pub struct OnBehalf<'a> {
 /// The count is separate because proxies show one value even if a request carried two (RFC 9110 section 5.2), and two
 /// credentials are refused rather than chosen between.
 #[derive(Clone, Copy, Default)]
-pub struct Field<'a> {
+pub struct HeaderField<'a> {
     /// The value of the (last) occurrence.
     pub value: Option<&'a [u8]>,
     /// The number of occurrences in the request.
     pub count: u32,
 }
 
-impl<'a> Field<'a> {
+impl<'a> HeaderField<'a> {
     /// Returns a header that occurs once.
-    pub fn once(value: &'a [u8]) -> Field<'a> {
-        Field { value: Some(value), count: 1 }
+    pub fn once(value: &'a [u8]) -> HeaderField<'a> {
+        HeaderField { value: Some(value), count: 1 }
     }
 
     /// Returns whether the request carried this header at all.
@@ -68,11 +68,11 @@ impl<'a> Field<'a> {
 impl Inquiry<'_> {
     /// Returns whether the request carried any credential header at all.
     pub fn has_credential(&self) -> bool {
-        [self.authorization, self.x_api_key, self.api_key].iter().any(Field::is_present)
+        [self.authorization, self.x_api_key, self.api_key].iter().any(HeaderField::is_present)
     }
 }
 
-impl std::fmt::Debug for Field<'_> {
+impl std::fmt::Debug for HeaderField<'_> {
     /// Never shows the value: it may be a credential.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Field({} occurrence(s), {})", self.count, if self.value.is_some() { "redacted" } else { "absent" })

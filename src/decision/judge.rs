@@ -4,7 +4,7 @@ use super::inquiry::{BodyShown, Inquiry};
 use super::moment::Moment;
 use super::reason::Reason;
 use super::resolve::resolve;
-use super::verdict::{Answer, Refusal};
+use super::verdict::{LocalAnswer, Refusal};
 use super::view::View;
 use crate::decision::caller::authenticate::{Caller, Identity, authenticate};
 use crate::decision::caller::keyset::Key;
@@ -12,7 +12,9 @@ use crate::decision::caller::token::verify::Afresh;
 use crate::decision::caller::token::{self, Tokens};
 use crate::decision::fleet::roster::Pool;
 use crate::decision::plan::bounds::Output;
-use crate::decision::plan::limits::{Account, Accounts, Demand, Holder, Scope, Terms, User, Wanted, Written};
+use crate::decision::plan::limits::{
+    Account, Accounts, Demand, Holder, RequestShape, RequestedOutput, Scope, Terms, UserScopes,
+};
 use crate::decision::plan::priority::Priority;
 use crate::decision::plan::server::ServerKind;
 use crate::decision::request::body::{Body, BodyFault, BodyReader, FaultKind, Watched};
@@ -21,7 +23,7 @@ use crate::decision::request::route::{Route, percent_decoded, route};
 
 /// The result of judging an inquiry, and the facts about it that are worth logging whatever the result.
 #[derive(Debug, Clone)]
-pub struct Judged<'v> {
+pub struct JudgedInquiry<'v> {
     /// The dialect in which a refusal must be written.
     pub dialect: Dialect,
     /// The endpoint, once known.
@@ -31,7 +33,7 @@ pub struct Judged<'v> {
     /// The key, once known, even if it may not call.
     pub key: Option<&'v Key>,
     /// The user that the caller's JWT names.
-    pub user: Option<token::User>,
+    pub user: Option<token::TokenUser>,
     /// The claim, answer or refusal.
     pub judgement: Judgement<'v>,
 }
@@ -44,7 +46,7 @@ pub enum Judgement<'v> {
     /// The request may pass, if the limits allow it and a server can take it.
     Claim(Claim<'v>),
     /// herdgate answers the request itself.
-    Answer(Answer<'v>),
+    Answer(LocalAnswer<'v>),
     /// The request may not pass.
     Refuse(Refusal),
 }
@@ -57,7 +59,7 @@ pub struct Claim<'v> {
     /// The accounts from which to take, all or none; empty if the request is not metered.
     pub accounts: Accounts<'v>,
     /// The user behind the caller, whose scope is among them.
-    pub user: Option<User>,
+    pub user: Option<UserScopes>,
     /// The most that it may use.
     pub demand: Demand,
     /// The endpoint.
@@ -80,20 +82,20 @@ const PREFIX_MIN: usize = 4096;
 
 /// Judges an inquiry step by step: route, caller, permission, body, model, options, limits. Each step can only end the
 /// decision or narrow it.
-pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> Judged<'v> {
+pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> JudgedInquiry<'v> {
     judge_with(view, inquiry, &Afresh, now)
 }
 
 /// Judges an inquiry in the same way, with JWTs proven by `tokens`, which may remember some.
-pub fn judge_with<'v>(view: &'v View, inquiry: &Inquiry<'_>, tokens: &dyn Tokens, now: Moment) -> Judged<'v> {
+pub fn judge_with<'v>(view: &'v View, inquiry: &Inquiry<'_>, tokens: &dyn Tokens, now: Moment) -> JudgedInquiry<'v> {
     let route = match route(inquiry.method, inquiry.target) {
         Ok(route) => route,
         Err((reason, dialect)) => {
             let judgement = Judgement::Refuse(Refusal::new(reason));
-            return Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement };
+            return JudgedInquiry { dialect, endpoint: None, caller: None, key: None, user: None, judgement };
         }
     };
-    let mut judged = Judged {
+    let mut judged = JudgedInquiry {
         dialect: route.dialect,
         endpoint: Some(route.endpoint),
         caller: None,
@@ -153,7 +155,7 @@ fn permitted<'v>(
         let everything = pattern && options && view.roster.permits_all(caller.plan_index);
         return if everything {
             let accounts = if is_metered { accounts_of(view, caller, endpoint, None)? } else { Accounts::default() };
-            let output = Wanted::Open(caller.plan.allowance.max_output);
+            let output = RequestedOutput::Open(caller.plan.allowance.max_output);
             let demand = Demand { output, stream: true, ..Demand::default() };
             Ok(Judgement::Claim(Claim { pool: None, accounts, user, demand, endpoint, priority }))
         } else {
@@ -176,7 +178,7 @@ fn permitted<'v>(
     Ok(Judgement::Claim(Claim { pool: Some(pool), accounts, user, demand, endpoint, priority }))
 }
 
-fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<Answer<'v>, Refusal> {
+fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<LocalAnswer<'v>, Refusal> {
     let pool = match route.model_in_path {
         None => None,
         Some(encoded) => {
@@ -185,7 +187,7 @@ fn answer<'v>(view: &'v View, route: &Route<'_>, caller: Caller<'v>) -> Result<A
             Some(resolve(view, caller.plan, caller.plan_index, &name)?)
         }
     };
-    Ok(Answer { endpoint: route.endpoint, plan: caller.plan_index, pool, head: route.head })
+    Ok(LocalAnswer { endpoint: route.endpoint, plan: caller.plan_index, pool, head: route.head })
 }
 
 /// Reads the body as far as the ingress shows it. A prefix is never decided on.
@@ -302,10 +304,10 @@ fn demand_of(
         }
     }
     let output = match asked {
-        Output::None => Wanted::Nothing,
-        Output::Bounded { tokens, .. } if is_open => Wanted::AtLeast(tokens, caller.plan.allowance.max_output),
-        Output::Bounded { tokens, .. } => Wanted::AtMost(tokens),
-        Output::Open(_) | Output::Endless(_) => Wanted::Open(caller.plan.allowance.max_output),
+        Output::None => RequestedOutput::Nothing,
+        Output::Bounded { tokens, .. } if is_open => RequestedOutput::AtLeast(tokens, caller.plan.allowance.max_output),
+        Output::Bounded { tokens, .. } => RequestedOutput::AtMost(tokens),
+        Output::Open(_) | Output::Endless(_) => RequestedOutput::Open(caller.plan.allowance.max_output),
     };
     Demand {
         written: written(body),
@@ -315,10 +317,10 @@ fn demand_of(
     }
 }
 
-fn written(body: &Body) -> Written {
+fn written(body: &Body) -> RequestShape {
     let is_true = |watched: &Option<Watched<bool>>| watched.as_ref().is_some_and(|watched| watched.value == Some(true));
     let name = body.model.as_ref().and_then(|model| model.value.as_ref()).map_or(0, |name| name.as_str().len());
-    Written {
+    RequestShape {
         prompt_bytes: body.prompt_bytes,
         images: body.images,
         name: u16::try_from(name).unwrap_or(u16::MAX),

@@ -2,7 +2,7 @@
 //! its status, public code and label.
 
 use crate::decision::caller::token::TokenFault;
-use crate::decision::plan::excess::Excess;
+use crate::decision::plan::excess::OptionExcess;
 use crate::decision::plan::limits::{Holder, Window};
 use crate::decision::request::body::BodyFault;
 
@@ -59,7 +59,7 @@ pub enum Reason {
     /// The plan does not permit this option, or this value of it.
     OptionNotInPlan(&'static str),
     /// An option is above the plan's limit.
-    OverBound(Excess),
+    OverBound(OptionExcess),
     /// The request has a `Content-Encoding` other than identity.
     Encoding,
     /// A request-rate limit of this holder is used up.

@@ -6,7 +6,7 @@
 
 use super::reason::{Code, Reason};
 use crate::decision::fleet::roster::Pool;
-use crate::decision::plan::priority::Place;
+use crate::decision::plan::priority::QueuePlace;
 use crate::decision::plan::server::Server;
 use crate::decision::request::endpoint::Endpoint;
 
@@ -16,7 +16,7 @@ pub enum Verdict<'v> {
     /// The request may pass, to this server.
     Allow(Grant<'v>),
     /// herdgate answers this request itself (catalog).
-    Answer(Answer<'v>),
+    Answer(LocalAnswer<'v>),
     /// The request may not pass.
     Refuse(Refusal),
 }
@@ -31,17 +31,17 @@ pub struct Grant<'v> {
     /// The pool that serves the model; `None` if the ingress hides bodies.
     pub pool: Option<&'v Pool>,
     /// The caller's standing with its tightest request limit, after this request; `None` without such a limit.
-    pub requests: Option<Standing>,
+    pub requests: Option<LimitStanding>,
     /// The request's place in the proxy's queue, if the server is full.
-    pub place: Place,
+    pub place: QueuePlace,
     /// The caller's standing with its tightest token limit, in LLM tokens, after this request; `None` without such a
     /// limit.
-    pub tokens: Option<Standing>,
+    pub tokens: Option<LimitStanding>,
 }
 
 /// A caller's standing with one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitStanding {
     /// Most that may be taken at once (the burst).
     pub limit: u64,
     /// What is left right now.
@@ -52,7 +52,7 @@ pub struct Standing {
 
 /// A catalog answer, rendered by `catalog::render` on the same View.
 #[derive(Debug, Clone, Copy)]
-pub struct Answer<'v> {
+pub struct LocalAnswer<'v> {
     /// The catalog endpoint asked for.
     pub endpoint: Endpoint,
     /// The caller's plan, as a position in the View's plans: the catalog shows only what it may use.
@@ -71,9 +71,9 @@ pub struct Refusal {
     /// Whole seconds after which a retry may succeed; only on 429 and 503.
     pub retry_after_s: Option<u64>,
     /// The caller's standing with the request rate that refused it; only on 429.
-    pub standing: Option<Standing>,
+    pub standing: Option<LimitStanding>,
     /// The caller's standing with the token rate or budget that refused it, in LLM tokens; only on 429.
-    pub tokens: Option<Standing>,
+    pub tokens: Option<LimitStanding>,
     /// The model as the client wrote it (decoded, at most 256 bytes), if the public message names it.
     pub model: Option<Box<str>>,
 }

@@ -72,7 +72,7 @@ impl Step {
 
 /// A step that was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Taken {
+pub struct StepResult {
     /// Which.
     pub step: Step,
     /// Whether the decision went on after it.
@@ -85,7 +85,7 @@ pub struct Taken {
 struct Walk {
     /// Where the decision ended; `None` where it came through.
     end: Option<(Step, &'static str)>,
-    taken: Vec<Taken>,
+    taken: Vec<StepResult>,
 }
 
 impl Walk {
@@ -100,9 +100,9 @@ impl Walk {
             Some((end, why)) if end == step => {
                 let found = found();
                 let found = if found.is_empty() { why.to_owned() } else { format!("{found}: {why}") };
-                self.taken.push(Taken { step, passed: false, found });
+                self.taken.push(StepResult { step, passed: false, found });
             }
-            _ => self.taken.push(Taken { step, passed: true, found: found() }),
+            _ => self.taken.push(StepResult { step, passed: true, found: found() }),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The steps of a remembered decision, with what was kept of each: what the control socket answers.
 
-use super::{Step, Taken, Walk, why};
+use super::{Step, StepResult, Walk, why};
 use crate::decision::answer::dialect::refusal_body;
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
 use crate::files::problem::masked;
-use crate::gate::recent::{End, Past};
+use crate::gate::recent::{Past, PastOutcome};
 use crate::time::date;
 use serde_json::{Value, json};
 
@@ -19,9 +19,9 @@ pub fn past(past: &Past) -> Value {
         ..Refusal::new(reason)
     });
     let verdict = match past.end {
-        End::Allow => "allow",
-        End::Answer => "answer",
-        End::Refuse => "refuse",
+        PastOutcome::Allow => "allow",
+        PastOutcome::Answer => "answer",
+        PastOutcome::Refuse => "refuse",
     };
     let fault = match &past.reason {
         Some(Reason::Body(fault)) => Some(fault.at),
@@ -56,7 +56,7 @@ pub fn past(past: &Past) -> Value {
     })
 }
 
-fn steps(past: &Past) -> Vec<Taken> {
+fn steps(past: &Past) -> Vec<StepResult> {
     let mut walk = Walk::new(past.reason.as_ref());
     let quoted = |text: &str| if text.is_empty() { String::new() } else { format!("\"{}\"", text.escape_debug()) };
     if walk.end.is_some_and(|(end, _)| end == Step::Question) {

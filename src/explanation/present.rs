@@ -1,6 +1,6 @@
 //! The steps of a decision that has just been taken, with what each looked at.
 
-use super::{Step, Taken, Walk};
+use super::{Step, StepResult, Walk};
 use crate::decision::caller::authenticate::{Caller, Identity};
 use crate::decision::fleet::roster::Pool;
 use crate::decision::inquiry::{BodyShown, Inquiry};
@@ -13,7 +13,7 @@ use crate::decision::request::route::route;
 use crate::decision::verdict::{Grant, Verdict};
 use crate::decision::view::View;
 use crate::files::problem::masked;
-use crate::gate::Decided;
+use crate::gate::Decision;
 use std::fmt::Write;
 
 /// Most servers told one by one.
@@ -21,7 +21,7 @@ const SERVERS_TOLD: usize = 20;
 
 /// Returns the steps of `decided`, which was taken on `view` for `inquiry`. `requested` is the model as the client
 /// wrote it, where the decision came as far as reading it.
-pub fn present(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>, requested: Option<&str>) -> Vec<Taken> {
+pub fn present(view: &View, inquiry: &Inquiry<'_>, decided: &Decision<'_>, requested: Option<&str>) -> Vec<StepResult> {
     let reason = match &decided.verdict {
         Verdict::Refuse(refusal) => Some(&refusal.reason),
         Verdict::Allow(_) | Verdict::Answer(_) => None,
@@ -78,7 +78,7 @@ fn told_route(inquiry: &Inquiry<'_>, endpoint: Option<Endpoint>) -> String {
 }
 
 /// Whose credential it is, by the header that carries it; never what it is.
-fn told_caller(inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> String {
+fn told_caller(inquiry: &Inquiry<'_>, decided: &Decision<'_>) -> String {
     let fields =
         [("authorization", inquiry.authorization), ("x-api-key", inquiry.x_api_key), ("api-key", inquiry.api_key)];
     let carried: Vec<&str> = fields.iter().filter(|(_, field)| field.is_present()).map(|(name, _)| *name).collect();

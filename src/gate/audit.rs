@@ -9,7 +9,7 @@
 
 use super::case::Case;
 use crate::decision::caller::authenticate::Caller;
-use crate::decision::caller::keyset::Changes;
+use crate::decision::caller::keyset::KeyChanges;
 use crate::decision::caller::network::Network;
 use crate::decision::inquiry::BodyShown;
 use crate::decision::moment::Moment;
@@ -46,7 +46,7 @@ pub const KEY_CHANGES_MAX: usize = 1_000;
 
 /// Who is behind a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+enum AuditSource {
     Caller(Scope),
     Stranger(Network),
     /// All that came when there was no room to tell them apart.
@@ -56,11 +56,11 @@ enum Source {
 /// Decides which lines are written.
 #[derive(Debug, Default)]
 pub struct Audit {
-    window: Mutex<Window>,
+    window: Mutex<SampleWindow>,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct SampleWindow {
     begun_ns: u64,
     callers: Side,
     strangers: Side,
@@ -69,7 +69,7 @@ struct Window {
 /// Refusals of one minute, of callers or of strangers.
 #[derive(Debug, Default)]
 struct Side {
-    refused: HashMap<(&'static str, Source), Refused>,
+    refused: HashMap<(&'static str, AuditSource), Refused>,
     written: u64,
 }
 
@@ -83,7 +83,7 @@ struct Refused {
 #[derive(Debug, PartialEq, Eq)]
 struct LeftOut {
     reason: &'static str,
-    source: Source,
+    source: AuditSource,
     count: u64,
 }
 
@@ -104,9 +104,9 @@ impl Audit {
         let (Against::Refused(refusal) | Against::Passed(refusal)) = against;
         let shadow = matches!(against, Against::Passed(_));
         let source = match (judged.key, judged.caller.filter(|_| judged.user.is_some())) {
-            (Some(key), _) => Source::Caller(key.scope),
-            (None, Some(caller)) => Source::Caller(caller.scope),
-            (None, None) => Source::Stranger(Network::of(inquiry.source)),
+            (Some(key), _) => AuditSource::Caller(key.scope),
+            (None, Some(caller)) => AuditSource::Caller(caller.scope),
+            (None, None) => AuditSource::Stranger(Network::of(inquiry.source)),
         };
         let caller = judged.key.map(|key| &*key.name).or(judged.caller.map(|caller| caller.name)).unwrap_or("-");
         let plan = judged.caller.map_or("-", |caller| &*caller.plan.name);
@@ -150,7 +150,7 @@ impl Audit {
     /// Writes down that a request waited in vain.
     pub fn waited_in_vain(&self, id: &str, caller: Scope, refusal: &Refusal, waited_ms: u64, now: Moment) {
         let (reason, status) = (refusal.reason.as_str(), refusal.status());
-        if self.admit(reason, Source::Caller(caller), now) {
+        if self.admit(reason, AuditSource::Caller(caller), now) {
             tracing::info!(target: TARGET, id, status, reason, waited_ms, "refused after waiting");
         } else {
             tracing::debug!(target: TARGET, id, status, reason, waited_ms, "refused after waiting");
@@ -163,7 +163,7 @@ impl Audit {
     }
 
     /// Whether a line is written at INFO.
-    fn admit(&self, reason: &'static str, source: Source, now: Moment) -> bool {
+    fn admit(&self, reason: &'static str, source: AuditSource, now: Moment) -> bool {
         let mut window = self.lock();
         let left_out = window.turn(now);
         let written = window.admit(reason, source);
@@ -172,18 +172,18 @@ impl Audit {
         written
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Window> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, SampleWindow> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Window {
+impl SampleWindow {
     /// Begins another window where this one is over; answers what had no line in this one.
     fn turn(&mut self, now: Moment) -> Vec<LeftOut> {
         if now.mono_ns < self.begun_ns.saturating_add(WINDOW_NS) {
             return Vec::new();
         }
-        let over = std::mem::replace(self, Window { begun_ns: now.mono_ns, ..Window::default() });
+        let over = std::mem::replace(self, SampleWindow { begun_ns: now.mono_ns, ..SampleWindow::default() });
         let refused = over.callers.refused.into_iter().chain(over.strangers.refused);
         let left_out = refused.map(|((reason, source), refused)| LeftOut { reason, source, count: refused.left_out });
         let mut found: Vec<LeftOut> = left_out.filter(|left_out| left_out.count > 0).collect();
@@ -193,18 +193,18 @@ impl Window {
         found
     }
 
-    fn admit(&mut self, reason: &'static str, source: Source) -> bool {
+    fn admit(&mut self, reason: &'static str, source: AuditSource) -> bool {
         match source {
-            Source::Caller(_) => self.callers.admit(reason, source, LINES_OF_CALLERS),
-            Source::Stranger(_) | Source::Others => self.strangers.admit(reason, source, LINES_OF_STRANGERS),
+            AuditSource::Caller(_) => self.callers.admit(reason, source, LINES_OF_CALLERS),
+            AuditSource::Stranger(_) | AuditSource::Others => self.strangers.admit(reason, source, LINES_OF_STRANGERS),
         }
     }
 }
 
 impl Side {
-    fn admit(&mut self, reason: &'static str, source: Source, most: u64) -> bool {
+    fn admit(&mut self, reason: &'static str, source: AuditSource, most: u64) -> bool {
         let has_room = self.refused.len() < SOURCES_MAX || self.refused.contains_key(&(reason, source));
-        let source = if has_room { source } else { Source::Others };
+        let source = if has_room { source } else { AuditSource::Others };
         let refused = self.refused.entry((reason, source)).or_default();
         let is_written = refused.written < LINES_EACH && self.written < most;
         let count = if is_written { &mut refused.written } else { &mut refused.left_out };
@@ -217,16 +217,16 @@ impl Side {
 fn tell(left_out: &[LeftOut]) {
     for LeftOut { reason, source, count } in left_out {
         let network = match source {
-            Source::Stranger(network) => Some(*network),
-            Source::Caller(_) | Source::Others => None,
+            AuditSource::Stranger(network) => Some(*network),
+            AuditSource::Caller(_) | AuditSource::Others => None,
         };
-        let known = matches!(source, Source::Caller(_));
+        let known = matches!(source, AuditSource::Caller(_));
         tracing::info!(target: TARGET, reason, ?network, known, count, "refused as well, without a line each");
     }
 }
 
 /// Writes down how keys changed. `owner` is the user that the key file belongs to.
-pub fn keys_changed(changes: &Changes<'_>, owner: Option<u32>) {
+pub fn keys_changed(changes: &KeyChanges<'_>, owner: Option<u32>) {
     for change in &changes.first {
         let (raised_plan, until) = change.raised.map(|(plan, until)| (plan, crate::time::date::format(until))).unzip();
         tracing::info!(target: TARGET, key = change.name, what = change.what, owner, raised_plan, until, "key changed");
@@ -276,15 +276,15 @@ mod tests {
         Moment { mono_ns: WINDOW_NS + ns, unix_ms: 0 }
     }
 
-    fn stranger(number: u32) -> Source {
-        Source::Stranger(Network::V4(number.to_be_bytes()))
+    fn stranger(number: u32) -> AuditSource {
+        AuditSource::Stranger(Network::V4(number.to_be_bytes()))
     }
 
     #[test]
     fn the_first_ten_a_minute_of_each_are_written_and_the_rest_counted() {
-        let mut window = Window::default();
+        let mut window = SampleWindow::default();
         assert_eq!(window.turn(at(0)), []);
-        let written = |window: &mut Window, reason, source, times: u32| {
+        let written = |window: &mut SampleWindow, reason, source, times: u32| {
             (0..times).filter(|_| window.admit(reason, source)).count()
         };
         assert_eq!(written(&mut window, "unknown_key", stranger(1), 25), 10);
@@ -298,15 +298,15 @@ mod tests {
 
     #[test]
     fn strangers_from_very_many_networks_neither_fill_the_disk_nor_silence_callers() {
-        let mut window = Window::default();
+        let mut window = SampleWindow::default();
         window.turn(at(0));
         let networks = 3 * SOURCES_MAX as u32;
         let written = (0..networks).filter(|number| window.admit("unknown_key", stranger(*number))).count();
         assert_eq!(written as u64, LINES_OF_STRANGERS);
         let held = window.strangers.refused.len();
         assert!(held <= SOURCES_MAX + 30, "{held} held; one more for each reason, at most");
-        assert!(window.admit("unknown_key", Source::Caller(Scope(1))));
-        let written = (0..10_000).filter(|n| window.admit("request_rate", Source::Caller(Scope(*n)))).count();
+        assert!(window.admit("unknown_key", AuditSource::Caller(Scope(1))));
+        let written = (0..10_000).filter(|n| window.admit("request_rate", AuditSource::Caller(Scope(*n)))).count();
         assert_eq!(written as u64, LINES_OF_CALLERS - 1);
         assert_eq!(window.turn(at(WINDOW_NS)).len(), SUMMARIES_MAX);
     }

@@ -1,13 +1,13 @@
 //! One question on its way through the gate: opened, judged, admitted, ruled, concluded. The one road of every decision.
 
 use super::id::{DecisionId, Ticket};
-use super::receipt::{Claimed, GrantReceipt};
+use super::receipt::{GrantClaims, GrantReceipt};
 use super::{Gate, refusal, refusal_of, whole_s};
 use crate::decision::caller::authenticate::{Caller, Identity};
 use crate::decision::caller::keyset::Key;
 use crate::decision::caller::network::Network;
 use crate::decision::inquiry::Inquiry;
-use crate::decision::judge::{Claim, Judged, Judgement, judge_with};
+use crate::decision::judge::{Claim, JudgedInquiry, Judgement, judge_with};
 use crate::decision::moment::Moment;
 use crate::decision::reason::Reason;
 use crate::decision::request::endpoint::{Dialect, Endpoint};
@@ -15,9 +15,9 @@ use crate::decision::request::route::route;
 use crate::decision::verdict::{Refusal, Verdict};
 use crate::decision::view::View;
 use crate::gate::audit::{Against, printable};
-use crate::ledger::account::Excess;
+use crate::ledger::account::LimitExcess;
 use crate::ledger::plan::{Application, Nobody, Requester, Turn};
-use crate::metrics::{Outcome, Port};
+use crate::metrics::{DecisionLabel, Port};
 use sha2::{Digest, Sha256};
 
 /// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
@@ -55,13 +55,13 @@ pub(super) struct Case<'q, 'v> {
     pub id: DecisionId,
     pub view: &'v View,
     pub question: Question<'q>,
-    pub judged: Judged<'v>,
+    pub judged: JudgedInquiry<'v>,
     pub now: Moment,
 }
 
 /// A verdict, and what an adapter needs to put it on the wire.
 #[derive(Debug, Clone)]
-pub struct Decided<'v> {
+pub struct Decision<'v> {
     /// The verdict.
     pub verdict: Verdict<'v>,
     /// The public id of this decision (`x-request-id`).
@@ -81,7 +81,7 @@ pub struct Decided<'v> {
 }
 
 /// The verdict on a case, and what it holds.
-struct Ruling<'v> {
+struct CaseRuling<'v> {
     verdict: Verdict<'v>,
     /// Tokens reserved, of prompt and output.
     reserved: Option<(u64, u64)>,
@@ -89,13 +89,13 @@ struct Ruling<'v> {
     ticket: Option<Ticket>,
 }
 
-impl<'v> Ruling<'v> {
-    fn new(verdict: Verdict<'v>) -> Ruling<'v> {
-        Ruling { verdict, reserved: None, ticket: None }
+impl<'v> CaseRuling<'v> {
+    fn new(verdict: Verdict<'v>) -> CaseRuling<'v> {
+        CaseRuling { verdict, reserved: None, ticket: None }
     }
 
-    fn refuse(refusal: Refusal) -> Ruling<'v> {
-        Ruling::new(Verdict::Refuse(refusal))
+    fn refuse(refusal: Refusal) -> CaseRuling<'v> {
+        CaseRuling::new(Verdict::Refuse(refusal))
     }
 }
 
@@ -122,7 +122,7 @@ impl Case<'_, '_> {
 impl Gate {
     /// Decides on a question, counts and logs. Waits for nobody but a shared store, and for that under a deadline: without
     /// one it is ready when first polled, and allocates nothing.
-    pub async fn decide<'v>(&self, view: &'v View, question: Question<'_>) -> Decided<'v> {
+    pub async fn decide<'v>(&self, view: &'v View, question: Question<'_>) -> Decision<'v> {
         let now = self.clock.now();
         let decided = self.decide_at(view, question, now).await;
         // One that waits is counted when it is told.
@@ -134,19 +134,19 @@ impl Gate {
     }
 
     /// Decides at a moment handed in, and counts nothing.
-    pub async fn decide_at<'v>(&self, view: &'v View, question: Question<'_>, now: Moment) -> Decided<'v> {
+    pub async fn decide_at<'v>(&self, view: &'v View, question: Question<'_>, now: Moment) -> Decision<'v> {
         let judged = self.judge(view, &question, now);
         let case = Case { id: DecisionId::random(), view, question, judged, now };
         let ruling = match &case.judged.judgement {
             Judgement::Claim(claim) => self.rule(&case, self.admit(&case, claim).await),
-            Judgement::Answer(answer) => Ruling::new(Verdict::Answer(*answer)),
-            Judgement::Refuse(refusal) => Ruling::refuse(refusal.clone()),
+            Judgement::Answer(answer) => CaseRuling::new(Verdict::Answer(*answer)),
+            Judgement::Refuse(refusal) => CaseRuling::refuse(refusal.clone()),
         };
         self.conclude(case, ruling)
     }
 
     /// Returns what is asked, and of whom, unless it is too late or too many credentials from there have failed.
-    fn judge<'v>(&self, view: &'v View, question: &Question<'_>, now: Moment) -> Judged<'v> {
+    fn judge<'v>(&self, view: &'v View, question: &Question<'_>, now: Moment) -> JudgedInquiry<'v> {
         let inquiry = question.inquiry;
         let early = if now.since(question.received) >= DEADLINE_NS {
             // Late work is wasted work: HAProxy does not say that it gave up.
@@ -157,7 +157,7 @@ impl Gate {
         let Some(refusal) = early else { return judge_with(view, inquiry, &self.tokens, now) };
         let dialect = route(inquiry.method, inquiry.target).map_or_else(|(_, dialect)| dialect, |route| route.dialect);
         let judgement = Judgement::Refuse(refusal);
-        Judged { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
+        JudgedInquiry { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
     }
 
     /// Returns the refusal of a credential that is not looked up, because too many from its network have failed.
@@ -189,23 +189,23 @@ impl Gate {
     }
 
     /// Makes a verdict of what a claim got: a server, a place in the waiting room, or nothing.
-    fn rule<'v>(&self, case: &Case<'_, 'v>, turn: Result<Turn<'v>, Refusal>) -> Ruling<'v> {
-        let shadowed = |excess: Option<Excess>| {
+    fn rule<'v>(&self, case: &Case<'_, 'v>, turn: Result<Turn<'v>, Refusal>) -> CaseRuling<'v> {
+        let shadowed = |excess: Option<LimitExcess>| {
             if let Some(told) = excess.map(refusal) {
                 self.audit.note(case, Against::Passed(&told));
                 self.metrics.shadowed(told.code());
             }
         };
         match turn {
-            Err(refusal) => Ruling::refuse(refusal),
+            Err(refusal) => CaseRuling::refuse(refusal),
             Ok(Turn::Later(held)) => {
                 shadowed(held.shadowed);
                 match self.let_in(case, *held) {
                     Ok(ticket) => {
                         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
-                        Ruling { ticket: Some(ticket), ..Ruling::refuse(refusal) }
+                        CaseRuling { ticket: Some(ticket), ..CaseRuling::refuse(refusal) }
                     }
-                    Err(refusal) => Ruling::refuse(refusal),
+                    Err(refusal) => CaseRuling::refuse(refusal),
                 }
             }
             Ok(Turn::Now(placed)) => {
@@ -217,14 +217,14 @@ impl Gate {
                     }
                     tokens
                 });
-                Ruling { reserved, ..Ruling::new(Verdict::Allow(placed.choice.grant)) }
+                CaseRuling { reserved, ..CaseRuling::new(Verdict::Allow(placed.choice.grant)) }
             }
         }
     }
 
     /// Records a decision, and writes the receipt of a grant.
-    fn conclude<'v>(&self, case: Case<'_, 'v>, ruling: Ruling<'v>) -> Decided<'v> {
-        let Ruling { verdict, reserved, ticket } = ruling;
+    fn conclude<'v>(&self, case: Case<'_, 'v>, ruling: CaseRuling<'v>) -> Decision<'v> {
+        let CaseRuling { verdict, reserved, ticket } = ruling;
         let Case { id, question, now, .. } = case;
         let judged = &case.judged;
         if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
@@ -248,22 +248,22 @@ impl Gate {
                 let (tokens_in, tokens_out) = reserved.unwrap_or_default();
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let (id, caller, unix_s) = (id.number(), account.scope, now.unix_ms / 1000);
-                self.receipts.grant(&Claimed { id, caller, model, tokens_in, tokens_out, unix_s })
+                self.receipts.grant(&GrantClaims { id, caller, model, tokens_in, tokens_out, unix_s })
             }),
             _ => None,
         };
-        let Judged { dialect, caller, key, .. } = case.judged;
-        Decided { verdict, id, dialect, receipt, caller, key, held: reserved, ticket }
+        let JudgedInquiry { dialect, caller, key, .. } = case.judged;
+        Decision { verdict, id, dialect, receipt, caller, key, held: reserved, ticket }
     }
 
     /// Decides on a question that lacked what every inquiry must carry: always a refusal, counted like any. The ingress
     /// logs what was wrong and who asked, through [`Gate::complaint`] or a limiter of its own.
-    pub fn refuse_malformed(&self, ingress: Port) -> Decided<'static> {
+    pub fn refuse_malformed(&self, ingress: Port) -> Decision<'static> {
         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) };
-        self.metrics.decision(ingress, Outcome::Refuse(refusal.code()), 0);
+        self.metrics.decision(ingress, DecisionLabel::Refuse(refusal.code()), 0);
         let id = DecisionId::random();
         self.recent.note(|past| past.write_malformed(id.number(), ingress, &refusal, self.clock.now()));
-        Decided {
+        Decision {
             verdict: Verdict::Refuse(refusal),
             id,
             dialect: Dialect::OpenAi,
@@ -288,16 +288,16 @@ pub(super) fn uid_key(uid: &[u8]) -> u64 {
     u64::from_be_bytes(head).max(1)
 }
 
-fn outcome(verdict: &Verdict<'_>) -> Outcome {
+fn outcome(verdict: &Verdict<'_>) -> DecisionLabel {
     match verdict {
-        Verdict::Allow(_) => Outcome::Allow,
-        Verdict::Answer(_) => Outcome::Answer,
+        Verdict::Allow(_) => DecisionLabel::Allow,
+        Verdict::Answer(_) => DecisionLabel::Answer,
         Verdict::Refuse(refusal) => outcome_of(refusal),
     }
 }
 
-pub(super) fn outcome_of(refusal: &Refusal) -> Outcome {
-    Outcome::Refuse(refusal.code())
+pub(super) fn outcome_of(refusal: &Refusal) -> DecisionLabel {
+    DecisionLabel::Refuse(refusal.code())
 }
 
 /// Logs grants and answers at DEBUG, because the proxy logs them; refusals are the audit log's.

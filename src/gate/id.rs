@@ -7,21 +7,21 @@ const DIGITS: usize = 32;
 
 /// A random number of 128 bits and its lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Number {
+struct RandomNumber {
     value: u128,
     digits: [u8; DIGITS],
 }
 
-impl Number {
-    fn random() -> Number {
-        Number::of(rand::random())
+impl RandomNumber {
+    fn random() -> RandomNumber {
+        RandomNumber::of(rand::random())
     }
 
-    fn of(value: u128) -> Number {
+    fn of(value: u128) -> RandomNumber {
         let mut digits = [b'0'; DIGITS];
         // Cannot fail: the digits of 16 bytes are 32.
         let _ = hex::encode_to_slice(value.to_be_bytes(), &mut digits);
-        Number { value, digits }
+        RandomNumber { value, digits }
     }
 
     fn as_str(&self) -> &str {
@@ -31,12 +31,12 @@ impl Number {
 
 /// The public id of a decision (`x-request-id`): 128 random bits, shown as 32 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct DecisionId(Number);
+pub struct DecisionId(RandomNumber);
 
 impl DecisionId {
     /// Returns a new id.
     pub(super) fn random() -> DecisionId {
-        DecisionId(Number::random())
+        DecisionId(RandomNumber::random())
     }
 
     /// Returns the number, as the ledger and receipts keep it.
@@ -59,19 +59,19 @@ impl fmt::Debug for DecisionId {
 /// A place in the waiting room: 128 random bits, shown as 32 hex digits. Whoever knows them gets the place, so `Debug` shows
 /// none of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Ticket(Number);
+pub struct Ticket(RandomNumber);
 
 impl Ticket {
     /// Returns a new ticket.
     pub(super) fn random() -> Ticket {
-        Ticket(Number::random())
+        Ticket(RandomNumber::random())
     }
 
     /// Reads the 32 hex digits of a ticket; `None` where `text` is not that.
     pub fn parse(text: &str) -> Option<Ticket> {
         let mut bytes = [0; DIGITS / 2];
         hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Ticket(Number::of(u128::from_be_bytes(bytes))))
+        Some(Ticket(RandomNumber::of(u128::from_be_bytes(bytes))))
     }
 
     /// Returns the number that the waiting room knows it by.

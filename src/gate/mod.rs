@@ -14,7 +14,7 @@ mod shared_store;
 pub mod state;
 pub mod wait;
 
-pub use case::{DEADLINE_NS, Decided, Question};
+pub use case::{DEADLINE_NS, Decision, Question};
 pub use id::{DecisionId, Ticket};
 pub use shared_store::{ForeignLine, Sharing};
 
@@ -22,22 +22,22 @@ use crate::decision::plan::limits::{Quota, Scope};
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
-use crate::ledger::account::{Excess, Spent};
+use crate::ledger::account::{ExhaustedLimit, LimitExcess};
 use crate::ledger::journal::Journal;
 use crate::ledger::memory::MemoryLedger;
-use crate::ledger::plan::Denied;
+use crate::ledger::plan::Denial;
 use crate::ledger::reservation::{Evidence, Reservation};
 use crate::mailbox::calibrations::Calibrations;
-use crate::mailbox::wanted::Wanted;
+use crate::mailbox::wanted::MissingKeyBoard;
 use crate::metrics::Metrics;
-use crate::net::log_throttle::Complaints;
+use crate::net::log_throttle::LogThrottle;
 use crate::time::clock::Clock;
 use arc_swap::ArcSwapOption;
 use audit::Audit;
 use failures::Failures;
 use jiff::tz::TimeZone;
 use last_used::LastUsed;
-use proven_tokens::TokenMemory;
+use proven_tokens::ProvenTokens;
 use receipt::Receipts;
 use recent::Recent;
 use state::State;
@@ -137,8 +137,8 @@ pub struct Gate {
     /// Absent where nothing limits failed credentials.
     failures: ArcSwapOption<Failures>,
     receipts: Receipts,
-    complaints: Complaints,
-    tokens: TokenMemory,
+    complaints: LogThrottle,
+    tokens: ProvenTokens,
     /// Absent where nothing is recorded.
     journal: Option<Arc<dyn Journal>>,
     /// When this run began, in seconds since 1970: receipts from before are another run's.
@@ -164,7 +164,7 @@ impl Gate {
             metrics.show_shared_store(sharing.counts());
         }
         let gate = Gate {
-            tokens: TokenMemory::new(metrics.clone()),
+            tokens: ProvenTokens::new(metrics.clone()),
             state,
             metrics,
             clock,
@@ -175,7 +175,7 @@ impl Gate {
             ledger,
             failures: ArcSwapOption::empty(),
             receipts,
-            complaints: Complaints::default(),
+            complaints: LogThrottle::default(),
             journal,
             began_unix_s: now.unix_ms / 1000,
             max_stream_s: AtomicI64::new(0),
@@ -205,7 +205,7 @@ impl Gate {
     }
 
     /// Returns the keys of issuers that decisions found missing.
-    pub fn wanted(&self) -> Arc<Wanted> {
+    pub fn wanted(&self) -> Arc<MissingKeyBoard> {
         self.tokens.wanted.clone()
     }
 
@@ -236,23 +236,23 @@ impl Gate {
 }
 
 /// What is said of a claim that got nothing.
-fn refusal_of(denied: Denied) -> Refusal {
+fn refusal_of(denied: Denial) -> Refusal {
     match denied {
-        Denied::Shed { retry_ns } => Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Shed) },
-        Denied::Excess(excess) => refusal(excess),
-        Denied::NoServer(refusal) => refusal,
+        Denial::Shed { retry_ns } => Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Shed) },
+        Denial::Excess(excess) => refusal(excess),
+        Denial::NoServer(refusal) => refusal,
     }
 }
 
 /// What is said of a limit that is used up.
-fn refusal(excess: Excess) -> Refusal {
-    let Excess { holder, limit, retry_ns, standing } = excess;
+fn refusal(excess: LimitExcess) -> Refusal {
+    let LimitExcess { holder, limit, retry_ns, standing } = excess;
     let (reason, standing, tokens) = match limit {
-        Spent::Requests => (Reason::RequestRate(holder), standing, None),
-        Spent::Concurrency => (Reason::Concurrency(holder), None, None),
-        Spent::Tokens => (Reason::TokenRate(holder), None, standing),
-        Spent::Budget(window) => (Reason::Budget(holder, window), None, standing),
-        Spent::NeverFits { held, most } => (Reason::NeverFits { holder, held, most }, None, None),
+        ExhaustedLimit::Requests => (Reason::RequestRate(holder), standing, None),
+        ExhaustedLimit::Concurrency => (Reason::Concurrency(holder), None, None),
+        ExhaustedLimit::Tokens => (Reason::TokenRate(holder), None, standing),
+        ExhaustedLimit::Budget(window) => (Reason::Budget(holder, window), None, standing),
+        ExhaustedLimit::NeverFits { held, most } => (Reason::NeverFits { holder, held, most }, None, None),
     };
     Refusal { retry_after_s: retry_ns.and_then(whole_s), standing, tokens, ..Refusal::new(reason) }
 }

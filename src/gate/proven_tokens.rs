@@ -9,11 +9,11 @@
 use crate::decision::caller::keyset::Digest;
 use crate::decision::caller::token::issuer::shared_scope;
 use crate::decision::caller::token::verify::verify;
-use crate::decision::caller::token::{Issuer, TokenFault, Tokens, User, Verified};
+use crate::decision::caller::token::{Issuer, TokenFault, TokenUser, Tokens, VerifiedToken};
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Scope;
 use crate::decision::view::View;
-use crate::mailbox::wanted::Wanted;
+use crate::mailbox::wanted::MissingKeyBoard;
 use crate::metrics::{Metrics, Proof};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -34,18 +34,18 @@ const SEARCH_NS: u64 = 60_000_000_000;
 
 /// The memory, shared by all connections.
 #[derive(Debug)]
-pub struct TokenMemory {
+pub struct ProvenTokens {
     /// Where missing keys are asked for.
-    pub wanted: Arc<Wanted>,
+    pub wanted: Arc<MissingKeyBoard>,
     metrics: Arc<Metrics>,
     remembered: Mutex<Remembered>,
     places: Mutex<Places>,
 }
 
-impl TokenMemory {
+impl ProvenTokens {
     /// An empty memory.
-    pub fn new(metrics: Arc<Metrics>) -> TokenMemory {
-        TokenMemory { wanted: Arc::default(), metrics, remembered: Mutex::default(), places: Mutex::default() }
+    pub fn new(metrics: Arc<Metrics>) -> ProvenTokens {
+        ProvenTokens { wanted: Arc::default(), metrics, remembered: Mutex::default(), places: Mutex::default() }
     }
 
     /// Tokens remembered now.
@@ -60,8 +60,8 @@ impl TokenMemory {
     }
 }
 
-impl Tokens for TokenMemory {
-    fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<User, TokenFault> {
+impl Tokens for ProvenTokens {
+    fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<TokenUser, TokenFault> {
         let digest = Digest(Sha256::digest(token).into());
         let known = lock(&self.remembered).get(&digest, view.token_epoch, now);
         let token = match known {
@@ -88,7 +88,7 @@ impl Tokens for TokenMemory {
         };
         let issuer = view.policy.issuers.get(usize::from(token.issuer)).ok_or(TokenFault::UnknownIssuer)?;
         let scope = lock(&self.places).scope(issuer, token.scope, now);
-        Ok(User { token, scope })
+        Ok(TokenUser { token, scope })
     }
 }
 
@@ -101,16 +101,16 @@ struct Remembered {
     epoch: u64,
 }
 
-type Half = HashMap<Digest, Entry, foldhash::fast::RandomState>;
+type Half = HashMap<Digest, ProvenToken, foldhash::fast::RandomState>;
 
 #[derive(Debug, Clone)]
-struct Entry {
-    token: Arc<Verified>,
+struct ProvenToken {
+    token: Arc<VerifiedToken>,
     until_ns: u64,
 }
 
 impl Remembered {
-    fn get(&mut self, digest: &Digest, epoch: u64, now: Moment) -> Option<Arc<Verified>> {
+    fn get(&mut self, digest: &Digest, epoch: u64, now: Moment) -> Option<Arc<VerifiedToken>> {
         if !self.is_of(epoch) {
             return None;
         }
@@ -129,14 +129,14 @@ impl Remembered {
         Some(entry.token)
     }
 
-    fn insert(&mut self, digest: Digest, token: &Arc<Verified>, epoch: u64, now: Moment) {
+    fn insert(&mut self, digest: Digest, token: &Arc<VerifiedToken>, epoch: u64, now: Moment) {
         if self.is_of(epoch) {
             let until_ns = now.mono_ns.saturating_add(REMEMBER_NS);
-            self.add(digest, Entry { token: token.clone(), until_ns });
+            self.add(digest, ProvenToken { token: token.clone(), until_ns });
         }
     }
 
-    fn add(&mut self, digest: Digest, entry: Entry) {
+    fn add(&mut self, digest: Digest, entry: ProvenToken) {
         if self.young.len() >= HALF_MAX {
             self.old = std::mem::take(&mut self.young);
         }
@@ -155,10 +155,10 @@ impl Remembered {
 
 /// Which users have books of their own.
 #[derive(Debug, Default)]
-struct Places(HashMap<Arc<str>, Taken>);
+struct Places(HashMap<Arc<str>, UserSlots>);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct UserSlots {
     last_ns: HashMap<Scope, u64>,
     search_ns: u64,
 }
@@ -167,7 +167,7 @@ impl Places {
     /// The books of a user: its own where it has a place or one is free, else those that all without one share.
     fn scope(&mut self, issuer: &Issuer, user: Scope, now: Moment) -> Scope {
         if !self.0.contains_key(&issuer.name) {
-            self.0.insert(issuer.name.clone(), Taken::default());
+            self.0.insert(issuer.name.clone(), UserSlots::default());
         }
         let Some(taken) = self.0.get_mut(&issuer.name) else { return user };
         let most = usize::try_from(issuer.max_users).unwrap_or(usize::MAX);

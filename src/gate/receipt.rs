@@ -25,15 +25,15 @@ pub const LIFETIME_S: i64 = 30;
 
 /// What a usage line's receipt turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redeemed {
+pub enum RedeemedReceipt {
     /// A grant of this herdgate, perhaps of a run before this one.
-    Ours(Claimed),
+    Ours(GrantClaims),
     /// A genuine grant of another herdgate with the same key file.
     Foreign {
         /// Which.
         replica: u64,
         /// What it granted.
-        claimed: Claimed,
+        claimed: GrantClaims,
     },
     /// Not written by any herdgate with this key.
     Forged,
@@ -43,7 +43,7 @@ pub enum Redeemed {
 
 /// What the receipt of a grant says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claimed {
+pub struct GrantClaims {
     /// The decision's id.
     pub id: u128,
     /// The caller's books.
@@ -143,7 +143,7 @@ impl Receipts {
     }
 
     /// The receipt of a grant.
-    pub fn grant(&self, grant: &Claimed) -> GrantReceipt {
+    pub fn grant(&self, grant: &GrantClaims) -> GrantReceipt {
         let mut receipt = GrantReceipt::EMPTY;
         // At most 2 + 17 + 33 + 33 + 17 + 17 + 17 + 17 + 33 bytes: it always fits.
         let fields = [
@@ -166,9 +166,9 @@ impl Receipts {
     }
 
     /// What the receipt of a usage line is.
-    pub fn redeem_grant(&self, receipt: &str) -> Redeemed {
+    pub fn redeem_grant(&self, receipt: &str) -> RedeemedReceipt {
         if !receipt.starts_with("g1.") {
-            return Redeemed::None;
+            return RedeemedReceipt::None;
         }
         let genuine = || {
             let (text, mac) = receipt.rsplit_once('.').filter(|_| receipt.len() <= 256)?;
@@ -181,14 +181,14 @@ impl Receipts {
             let mut number = || u64::try_from(field()?).ok();
             let (model, tokens_in, tokens_out) = (number()?, number()?, number()?);
             let unix_s = i64::try_from(number()?).ok()?;
-            Some((replica, Claimed { id, caller, model, tokens_in, tokens_out, unix_s }))
+            Some((replica, GrantClaims { id, caller, model, tokens_in, tokens_out, unix_s }))
         };
         match genuine() {
-            Some((replica, claimed)) if replica == u128::from(self.replica) => Redeemed::Ours(claimed),
+            Some((replica, claimed)) if replica == u128::from(self.replica) => RedeemedReceipt::Ours(claimed),
             Some((replica, claimed)) => {
-                Redeemed::Foreign { replica: u64::try_from(replica).unwrap_or(u64::MAX), claimed }
+                RedeemedReceipt::Foreign { replica: u64::try_from(replica).unwrap_or(u64::MAX), claimed }
             }
-            None => Redeemed::Forged,
+            None => RedeemedReceipt::Forged,
         }
     }
 
@@ -273,29 +273,36 @@ mod tests {
     #[test]
     fn a_grants_receipt_names_its_decision_to_its_own_process_only() {
         let ours = Receipts::new([7; 32], 1);
-        let claimed = Claimed { id: 0xabc, caller: Scope(5), model: 9, tokens_in: 17, tokens_out: 512, unix_s: 1000 };
+        let claimed =
+            GrantClaims { id: 0xabc, caller: Scope(5), model: 9, tokens_in: 17, tokens_out: 512, unix_s: 1000 };
         let receipt = ours.grant(&claimed).to_string();
         let text = "g1.0000000000000001.00000000000000000000000000000abc.00000000000000000000000000000005.0000000000000009.11.200.3e8.";
         assert!(receipt.starts_with(text), "{receipt}");
         let (most, all) = (u64::MAX, u128::MAX);
-        let longest =
-            Claimed { id: all, caller: Scope(all), model: most, tokens_in: most, tokens_out: most, unix_s: i64::MAX };
+        let longest = GrantClaims {
+            id: all,
+            caller: Scope(all),
+            model: most,
+            tokens_in: most,
+            tokens_out: most,
+            unix_s: i64::MAX,
+        };
         assert_eq!(Receipts::new([7; 32], most).grant(&longest).len(), 186, "nothing was cut");
         let redeemed = Receipts::new([7; 32], most).redeem_grant(&Receipts::new([7; 32], most).grant(&longest));
-        assert_eq!(redeemed, Redeemed::Ours(longest));
+        assert_eq!(redeemed, RedeemedReceipt::Ours(longest));
         let sibling = Receipts::new([7; 32], 2);
         let stranger = Receipts::new([8; 32], 1);
         let cut = &receipt[..receipt.len() - 1];
         let catalog = ours.issue("team", b"GET", b"/", 1000);
-        let cases: [(&Receipts, &str, Redeemed); 8] = [
-            (&ours, &receipt, Redeemed::Ours(claimed)),
-            (&sibling, &receipt, Redeemed::Foreign { replica: 1, claimed }),
-            (&stranger, &receipt, Redeemed::Forged),
-            (&ours, cut, Redeemed::Forged),
-            (&ours, "g1.", Redeemed::Forged),
-            (&ours, "-", Redeemed::None),
-            (&ours, "", Redeemed::None),
-            (&ours, &catalog, Redeemed::None),
+        let cases: [(&Receipts, &str, RedeemedReceipt); 8] = [
+            (&ours, &receipt, RedeemedReceipt::Ours(claimed)),
+            (&sibling, &receipt, RedeemedReceipt::Foreign { replica: 1, claimed }),
+            (&stranger, &receipt, RedeemedReceipt::Forged),
+            (&ours, cut, RedeemedReceipt::Forged),
+            (&ours, "g1.", RedeemedReceipt::Forged),
+            (&ours, "-", RedeemedReceipt::None),
+            (&ours, "", RedeemedReceipt::None),
+            (&ours, &catalog, RedeemedReceipt::None),
         ];
         for (receipts, receipt, expected) in cases {
             assert_eq!(receipts.redeem_grant(receipt), expected, "{receipt}");
@@ -304,7 +311,7 @@ mod tests {
             let mut bytes = receipt.clone().into_bytes();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
             let changed = String::from_utf8(bytes).unwrap();
-            assert_eq!(ours.redeem_grant(&changed), Redeemed::Forged, "{changed}");
+            assert_eq!(ours.redeem_grant(&changed), RedeemedReceipt::Forged, "{changed}");
         }
     }
 }

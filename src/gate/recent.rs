@@ -6,12 +6,12 @@
 
 use crate::decision::caller::authenticate::Caller;
 use crate::decision::inquiry::Inquiry;
-use crate::decision::judge::Judged;
+use crate::decision::judge::JudgedInquiry;
 use crate::decision::moment::Moment;
 use crate::decision::reason::Reason;
 use crate::decision::request::body::Text;
 use crate::decision::request::endpoint::{Dialect, Endpoint};
-use crate::decision::verdict::{Refusal, Standing, Verdict};
+use crate::decision::verdict::{LimitStanding, Refusal, Verdict};
 use crate::gate::audit::path_of;
 use crate::metrics::Port;
 use std::net::IpAddr;
@@ -22,10 +22,10 @@ pub const HELD: usize = 4096;
 
 /// The ring.
 #[derive(Debug)]
-pub struct Recent(Mutex<Ring>);
+pub struct Recent(Mutex<RecentRing>);
 
 #[derive(Debug)]
-struct Ring {
+struct RecentRing {
     /// Those without an id are still empty.
     held: Box<[Past]>,
     /// Where the next one goes, which is where the oldest stands.
@@ -34,7 +34,7 @@ struct Ring {
 
 /// What a past decision came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum PastOutcome {
     /// Let through.
     Allow,
     /// Answered by herdgate.
@@ -71,13 +71,13 @@ pub struct Past {
     /// The team's name; empty without one.
     pub team: Text<64>,
     /// What it came to.
-    pub end: End,
+    pub end: PastOutcome,
     /// Why, of a refusal.
     pub reason: Option<Reason>,
     /// Seconds after which a retry may succeed.
     pub retry_after_s: Option<u64>,
     /// Where the caller stood with the limit that refused it, or with its tightest.
-    pub standing: Option<Standing>,
+    pub standing: Option<LimitStanding>,
     /// The canonical model; where it was refused for its model, the name as the client wrote it.
     pub model: Text<256>,
     /// The chosen server; empty without one.
@@ -95,7 +95,7 @@ impl Default for Recent {
 impl Recent {
     /// A ring with room for so many decisions.
     pub fn holding(count: usize) -> Recent {
-        Recent(Mutex::new(Ring { held: vec![Past::default(); count].into_boxed_slice(), next: 0 }))
+        Recent(Mutex::new(RecentRing { held: vec![Past::default(); count].into_boxed_slice(), next: 0 }))
     }
 
     /// Has the oldest decision overwritten by the one that `write` writes.
@@ -124,7 +124,7 @@ impl Recent {
         self.lock().held.iter().find(|past| past.id == id).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ring> {
+    fn lock(&self) -> MutexGuard<'_, RecentRing> {
         // Writing a slot cannot panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +137,7 @@ impl Past {
         id: u128,
         inquiry: &Inquiry<'_>,
         ingress: Port,
-        judged: &Judged<'_>,
+        judged: &JudgedInquiry<'_>,
         verdict: &Verdict<'_>,
         now: Moment,
     ) {
@@ -156,14 +156,14 @@ impl Past {
         self.team.set(team.unwrap_or_default());
         match verdict {
             Verdict::Allow(grant) => {
-                self.end = End::Allow;
+                self.end = PastOutcome::Allow;
                 self.standing = grant.requests;
                 self.model.set(grant.pool.map_or("", |pool| pool.name.as_str()));
                 self.server.set(&grant.server.name);
                 self.server2.set(grant.server2.map_or("", |server| &server.name));
             }
             Verdict::Answer(answer) => {
-                self.end = End::Answer;
+                self.end = PastOutcome::Answer;
                 self.model.set(answer.pool.map_or("", |pool| pool.name.as_str()));
             }
             Verdict::Refuse(refusal) => self.refuse(refusal),
@@ -178,14 +178,14 @@ impl Past {
 
     /// After waiting it was let through, to this server.
     pub fn served_by(&mut self, server: &str, server2: Option<&str>) {
-        (self.end, self.reason, self.retry_after_s) = (End::Allow, None, None);
+        (self.end, self.reason, self.retry_after_s) = (PastOutcome::Allow, None, None);
         self.server.set(server);
         self.server2.set(server2.unwrap_or_default());
     }
 
     /// It was refused.
     pub fn refuse(&mut self, refusal: &Refusal) {
-        self.end = End::Refuse;
+        self.end = PastOutcome::Refuse;
         self.reason = Some(refusal.reason.clone());
         self.retry_after_s = refusal.retry_after_s;
         self.standing = refusal.standing;
@@ -196,7 +196,7 @@ impl Past {
     fn clear(&mut self, id: u128, ingress: Port, at: Moment) {
         (self.id, self.ingress, self.at) = (id, ingress, at);
         (self.source, self.endpoint, self.dialect) = (None, None, Dialect::OpenAi);
-        (self.end, self.reason, self.retry_after_s, self.standing) = (End::Refuse, None, None, None);
+        (self.end, self.reason, self.retry_after_s, self.standing) = (PastOutcome::Refuse, None, None, None);
         self.method.set("");
         self.path.set("");
         for name in [&mut self.caller, &mut self.plan, &mut self.raised, &mut self.team] {
@@ -223,7 +223,7 @@ impl Default for Past {
             plan: Text::default(),
             raised: Text::default(),
             team: Text::default(),
-            end: End::Refuse,
+            end: PastOutcome::Refuse,
             reason: None,
             retry_after_s: None,
             standing: None,

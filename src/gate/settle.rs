@@ -2,62 +2,62 @@
 
 use super::Gate;
 use super::case::uid_key;
-use super::receipt::{Claimed, Redeemed};
+use super::receipt::{GrantClaims, RedeemedReceipt};
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Scopes;
 use crate::decision::request::endpoint::Endpoint;
-use crate::ledger::books::Ended;
-use crate::ledger::memory::Standing;
-use crate::ledger::reservation::{Name, Record, Reservation, Written};
-use crate::ledger::tokens::charge::Observed;
-use crate::metrics::Settled;
+use crate::ledger::books::SettleOutcome;
+use crate::ledger::memory::LedgerStanding;
+use crate::ledger::reservation::{CallerName, Record, RequestShape, Reservation};
+use crate::ledger::tokens::charge::ObservedUsage;
+use crate::metrics::SettleLabel;
 use std::sync::atomic::Ordering;
 
 impl Gate {
     /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty,
     /// and told this of it. Only a receipt settles; without one, whatever the inquiry took is released, because its verdict
     /// never arrived.
-    pub fn settle(&self, receipt: &str, uid: &[u8], seen: &Observed) -> Settled {
+    pub fn settle(&self, receipt: &str, uid: &[u8], seen: &ObservedUsage) -> SettleLabel {
         self.settle_at(receipt, uid, seen, self.clock.now())
     }
 
     /// [`Gate::settle`] at a moment handed in.
-    pub fn settle_at(&self, receipt: &str, uid: &[u8], seen: &Observed, now: Moment) -> Settled {
+    pub fn settle_at(&self, receipt: &str, uid: &[u8], seen: &ObservedUsage, now: Moment) -> SettleLabel {
         let settled = match self.receipts.redeem_grant(receipt) {
-            Redeemed::Ours(claimed) => match self.ledger.settle(claimed.id, seen, now) {
-                Ended::Settled(record) => {
+            RedeemedReceipt::Ours(claimed) => match self.ledger.settle(claimed.id, seen, now) {
+                SettleOutcome::Settled(record) => {
                     self.write_down(*record);
-                    Settled::Released
+                    SettleLabel::Released
                 }
-                Ended::Corrected(record) => {
+                SettleOutcome::Corrected(record) => {
                     self.write_down(*record);
-                    Settled::Corrected
+                    SettleLabel::Corrected
                 }
-                Ended::Unknown if self.may_be_left_behind(&claimed, now) => {
+                SettleOutcome::Unknown if self.may_be_left_behind(&claimed, now) => {
                     let held = self.left_behind(&claimed);
                     self.write_down(self.ledger.charge_orphan(held, seen, now));
-                    Settled::Released
+                    SettleLabel::Released
                 }
-                Ended::Released(..) | Ended::Again | Ended::Unknown => Settled::Nothing,
+                SettleOutcome::Released(..) | SettleOutcome::Again | SettleOutcome::Unknown => SettleLabel::Nothing,
             },
-            Redeemed::Foreign { replica, claimed } => {
+            RedeemedReceipt::Foreign { replica, claimed } => {
                 self.settle_elsewhere(replica, claimed.id, seen);
-                Settled::Foreign
+                SettleLabel::Foreign
             }
-            Redeemed::Forged => Settled::Forged,
-            Redeemed::None => match self.ledger.ended_unheard(uid_key(uid), now) {
-                Ended::Released(id, scopes) => {
+            RedeemedReceipt::Forged => SettleLabel::Forged,
+            RedeemedReceipt::None => match self.ledger.ended_unheard(uid_key(uid), now) {
+                SettleOutcome::Released(id, scopes) => {
                     if let Some(journal) = &self.journal {
                         journal.released(id);
                     }
                     self.tell_unheard(id, scopes, now);
-                    Settled::Unheard
+                    SettleLabel::Unheard
                 }
-                _ => Settled::Nothing,
+                _ => SettleLabel::Nothing,
             },
         };
         self.metrics.usage_line(settled);
-        if matches!(settled, Settled::Released | Settled::Unheard) {
+        if matches!(settled, SettleLabel::Released | SettleLabel::Unheard) {
             self.free_waiters();
         }
         settled
@@ -65,7 +65,7 @@ impl Gate {
 
     /// Whether a run before this one may have granted it and died before it was written down: then nothing charged it yet.
     /// What is older than a stream may be has ended, and its line is an old one that somebody repeats.
-    fn may_be_left_behind(&self, claimed: &Claimed, now: Moment) -> bool {
+    fn may_be_left_behind(&self, claimed: &GrantClaims, now: Moment) -> bool {
         let oldest_s = (now.unix_ms / 1000).saturating_sub(self.max_stream_s.load(Ordering::Relaxed));
         self.journal.is_some() && (oldest_s..self.began_unix_s).contains(&claimed.unix_s)
     }
@@ -83,7 +83,7 @@ impl Gate {
     }
 
     /// What a run before this one granted and died before it had written it down: as much of it as its receipt says.
-    fn left_behind(&self, claimed: &Claimed) -> Reservation {
+    fn left_behind(&self, claimed: &GrantClaims) -> Reservation {
         let view = self.state.view();
         let key = view.keys.iter().find(|key| key.scope == claimed.caller);
         let team = key.and_then(|key| view.team_of(key));
@@ -99,7 +99,7 @@ impl Gate {
             id: claimed.id,
             uid: 0,
             scopes,
-            caller: Name::new(key.map_or("", |key| &key.name)),
+            caller: CallerName::new(key.map_or("", |key| &key.name)),
             user: None,
             team: team.map(|team| team.name.clone()),
             model: pool.map(|pool| pool.name.clone()),
@@ -112,12 +112,12 @@ impl Gate {
             tokens_in: claimed.tokens_in,
             tokens_out: claimed.tokens_out,
             cost: held.map(|held| held.cost).unwrap_or_default(),
-            written: Written::default(),
+            written: RequestShape::default(),
         }
     }
 
     /// Ends slots that are too old, and publishes how the books stand. Called every second.
-    pub fn expire(&self) -> Standing {
+    pub fn expire(&self) -> LedgerStanding {
         let now = self.clock.now();
         self.audit.tick(now);
         let (expired, records, standing) = self.ledger.expire(now);

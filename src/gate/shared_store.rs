@@ -12,12 +12,14 @@ use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Account, Accounts, Scopes};
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
+use crate::ledger::books;
 use crate::ledger::plan::{Application, Nobody, Placement, Turn};
 use crate::ledger::reservation::{Evidence, Record, Reservation};
-use crate::ledger::tokens::charge::Observed;
+use crate::ledger::tokens::charge::ObservedUsage;
 use crate::shared_store::address::OnStoreDown;
 use crate::shared_store::{
-    self, Admitted, Ask, Counts, Ended, Lane, Release, Replica, Settlement, Share, SharedLedger, Terms, Trouble,
+    self, AdmitRequest, Admitted, Counts, Fraction, Lane, Release, Replica, Settlement, SharedLedger, SharedStoreError,
+    StoreSettle, StoreTerms,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -42,10 +44,10 @@ const RETRY: Duration = Duration::from_millis(200);
 pub struct Sharing {
     ledger: Arc<SharedLedger>,
     down: OnStoreDown,
-    share: Share,
+    share: Fraction,
     max_stream_ns: AtomicU64,
     /// Terms of what was granted without the store.
-    alone: Mutex<HashMap<u128, Terms>>,
+    alone: Mutex<HashMap<u128, StoreTerms>>,
     foreign: mpsc::Sender<ForeignLine>,
 }
 
@@ -56,13 +58,17 @@ pub struct ForeignLine {
     #[serde(skip)]
     replica: u64,
     id: u128,
-    seen: Observed,
+    seen: ObservedUsage,
 }
 
 impl Sharing {
     /// Limits in `ledger`, of which this herdgate may grant `share` where `down` says so. Answers also where lines of other
     /// herdgates' requests come out, for [`Gate::settle_foreign`].
-    pub fn new(ledger: Arc<SharedLedger>, down: OnStoreDown, share: Share) -> (Sharing, mpsc::Receiver<ForeignLine>) {
+    pub fn new(
+        ledger: Arc<SharedLedger>,
+        down: OnStoreDown,
+        share: Fraction,
+    ) -> (Sharing, mpsc::Receiver<ForeignLine>) {
         let (foreign, lines) = mpsc::channel(FOREIGN_MAX);
         let max_stream_ns = AtomicU64::new(3_600_000_000_000);
         (Sharing { ledger, down, share, max_stream_ns, alone: Mutex::default(), foreign }, lines)
@@ -84,16 +90,16 @@ impl Sharing {
     }
 
     /// Remembers the terms of a request that was granted without the store.
-    fn note_alone(&self, id: u128, terms: Terms) {
+    fn note_alone(&self, id: u128, terms: StoreTerms) {
         let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         if alone.len() < ALONE_MAX {
             alone.insert(id, terms);
         }
     }
 
-    fn terms_of_end(&self, reservation: &Reservation) -> Terms {
+    fn terms_of_end(&self, reservation: &Reservation) -> StoreTerms {
         let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        alone.remove(&reservation.id).unwrap_or_else(|| Terms::of_scopes(reservation.scopes.iter().collect()))
+        alone.remove(&reservation.id).unwrap_or_else(|| StoreTerms::of_scopes(reservation.scopes.iter().collect()))
     }
 }
 
@@ -126,7 +132,7 @@ impl Gate {
         }
         let too_late = || Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::DeadlineMissed) };
         let Some(terms) = shared_store::terms_of(&accounts) else { return Err(too_late()) };
-        let ask = Ask {
+        let ask = AdmitRequest {
             reservation: &planned.reservation,
             terms: &terms,
             lease: sharing.lease(if may_wait { view.policy.patience.timeout_ns } else { 0 }),
@@ -162,7 +168,7 @@ impl Gate {
             }
             Err(trouble) => {
                 // Where it was asked, it may have been taken there all the same.
-                if matches!(trouble, Trouble::Open | Trouble::Busy) {
+                if matches!(trouble, SharedStoreError::Open | SharedStoreError::Busy) {
                     unheld.keep();
                 }
                 let now = self.clock.now();
@@ -220,9 +226,8 @@ impl Gate {
     }
 
     /// Writes down how a request ended.
-    fn charge(&self, ended: crate::ledger::books::Ended) {
-        use crate::ledger::books::Ended;
-        if let Ended::Settled(record) | Ended::Corrected(record) = ended {
+    fn charge(&self, ended: books::SettleOutcome) {
+        if let books::SettleOutcome::Settled(record) | books::SettleOutcome::Corrected(record) = ended {
             self.write_down(*record);
         }
     }
@@ -248,7 +253,7 @@ impl Gate {
         // Also where the store does not know it yet: a call that is late would open it for nobody.
         sharing.ledger.settle(Settlement {
             id,
-            terms: Terms::of_scopes(scopes.iter().collect()),
+            terms: StoreTerms::of_scopes(scopes.iter().collect()),
             used: 0,
             evidence: Evidence::Exact,
             granted_by: None,
@@ -257,7 +262,7 @@ impl Gate {
     }
 
     /// A line of another herdgate's request: looked up in the store, in the background.
-    pub(super) fn settle_elsewhere(&self, replica: u64, id: u128, seen: &Observed) {
+    pub(super) fn settle_elsewhere(&self, replica: u64, id: u128, seen: &ObservedUsage) {
         if let Some(sharing) = &self.sharing {
             // Past the bound lines are lost as those of a busy channel are: their requests end by time.
             let _ = sharing.foreign.try_send(ForeignLine { replica, id, seen: seen.clone() });
@@ -274,7 +279,7 @@ impl Gate {
         }
     }
 
-    async fn settle_one(&self, ledger: &SharedLedger, line: &ForeignLine) -> Result<(), Trouble> {
+    async fn settle_one(&self, ledger: &SharedLedger, line: &ForeignLine) -> Result<(), SharedStoreError> {
         let ForeignLine { replica, id, seen } = line;
         let Some(found) = ledger.find(*id).await? else {
             // It was granted while the store was away: whoever did is told.
@@ -289,10 +294,10 @@ impl Gate {
         let (used, evidence) = (record.charge(), record.evidence);
         let settlement = Settlement { id: *id, terms: found.terms, used, evidence, granted_by: Some(*replica), today };
         match ledger.settle_now(&settlement).await {
-            Ok(Ended::Settled(_) | Ended::Corrected(_)) => self.keep(record),
-            Ok(Ended::Nothing | Ended::Unknown) => {}
+            Ok(StoreSettle::Settled(_) | StoreSettle::Corrected(_)) => self.keep(record),
+            Ok(StoreSettle::Nothing | StoreSettle::Unknown) => {}
             // What the store cannot make sense of it will not later.
-            Err(Trouble::Error | Trouble::Nonsense) => {}
+            Err(SharedStoreError::Error | SharedStoreError::Nonsense) => {}
             Err(trouble) => return Err(trouble),
         }
         Ok(())
@@ -305,7 +310,7 @@ impl Replica for Gate {
         lanes.map(|((server, pool), count)| Lane { server, pool, count }).collect()
     }
 
-    fn today(&self) -> shared_store::Today {
+    fn today(&self) -> shared_store::StoreToday {
         let now = self.clock.now();
         calendar(self.ledger.today(now), now)
     }
@@ -325,7 +330,7 @@ impl Replica for Gate {
         }
     }
 
-    fn delivered(&self, settlement: &Settlement, ended: &Ended) {
+    fn delivered(&self, settlement: &Settlement, ended: &StoreSettle) {
         tracing::trace!(id = settlement.id, ?ended, "told the shared store");
     }
 
@@ -335,9 +340,9 @@ impl Replica for Gate {
 }
 
 /// The calendar with the ends of its windows on the wall clock.
-fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared_store::Today {
+fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared_store::StoreToday {
     let ends = |left_ms: u64| now.unix_ms.saturating_add(i64::try_from(left_ms).unwrap_or(i64::MAX));
-    shared_store::Today {
+    shared_store::StoreToday {
         day: today.day,
         day_ends_ms: ends(today.day_left_ms),
         month: today.month,

@@ -23,7 +23,7 @@ const DETAIL_MAX: usize = 200;
 
 /// Where an issuer's keys come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Source {
+pub struct KeySource {
     /// The issuer: its `iss`, and where discovery begins.
     pub issuer: Arc<str>,
     /// Its key set; `None` is discovered.
@@ -37,7 +37,7 @@ pub struct Source {
 /// Fetches the key set of one issuer.
 #[derive(Debug)]
 pub struct Fetcher {
-    source: Source,
+    source: KeySource,
     timeout: Duration,
     client: Option<Client>,
     /// What discovery found; forgotten when a fetch fails.
@@ -52,7 +52,7 @@ struct Discovery {
 
 impl Fetcher {
     /// Returns a fetcher that has asked nothing yet.
-    pub fn new(source: Source, timeout: Duration) -> Fetcher {
+    pub fn new(source: KeySource, timeout: Duration) -> Fetcher {
         Fetcher { source, timeout, client: None, discovered: None }
     }
 
@@ -60,7 +60,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// What cannot be used, in a sentence.
-    pub fn check(source: &Source) -> Result<(), String> {
+    pub fn check(source: &KeySource) -> Result<(), String> {
         client(source, Duration::from_secs(1)).map(|_| ()).map_err(|error| error.detail)
     }
 
@@ -110,13 +110,13 @@ impl Fetcher {
 }
 
 /// Returns a resolver that knows the hosts the operator wrote.
-fn resolver(source: &Source) -> Resolver {
+fn resolver(source: &KeySource) -> Resolver {
     let written = [Some(&*source.issuer), source.jwks_uri.as_deref(), source.proxy.as_deref()];
     let host = |url: &str| Url::parse(url).ok()?.host_str().map(|host| host.trim_matches(['[', ']']).to_owned());
     Resolver { own: written.into_iter().flatten().filter_map(host).collect() }
 }
 
-fn client(source: &Source, timeout: Duration) -> Result<Client, FetchError> {
+fn client(source: &KeySource, timeout: Duration) -> Result<Client, FetchError> {
     let fault = |what: &str, why: String| FetchError::new(FetchFault::Settings, format!("{what}: {why}"));
     let mut builder = Client::builder()
         .redirect(redirect::Policy::none())

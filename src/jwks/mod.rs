@@ -2,7 +2,7 @@
 //!
 //! Argument. No decision waits for this. The last good set stays in the View whatever an issuer answers, for a day
 //! (`decision::token::STALE_NS`). One task an issuer, so one fetch at a time, and between the starts of two fetches lies at
-//! least [`Pace::cooldown`], whoever asks and however the last one ended: an empty set, an error and a flood of invented
+//! least [`FetchPace::cooldown`], whoever asks and however the last one ended: an empty set, an error and a flood of invented
 //! `kid`s alike cost an issuer one fetch a window.
 
 mod address;
@@ -10,11 +10,11 @@ mod fault;
 mod fetch;
 
 pub use fault::FetchError;
-pub use fetch::{Fetcher, Source};
+pub use fetch::{Fetcher, KeySource};
 
-use crate::decision::caller::token::{Fetched, Loaded, Ring};
+use crate::decision::caller::token::{FetchStatus, LoadedRing, Ring};
 use crate::gate::state::State;
-use crate::mailbox::wanted::{Desk, Wanted};
+use crate::mailbox::wanted::{MissingKeyBoard, MissingKeys};
 use crate::metrics::Metrics;
 use crate::time::clock::{Clock, timer};
 use sha2::{Digest, Sha256};
@@ -30,7 +30,7 @@ const ALARM: u32 = 2;
 
 /// How often issuers are asked.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct FetchPace {
     /// Time between two fetches where nothing is wanted: how long a key that the issuer removed may live on.
     pub refresh: Duration,
     /// Least time between the starts of two fetches.
@@ -39,35 +39,35 @@ pub struct Pace {
     pub timeout: Duration,
 }
 
-impl Default for Pace {
-    fn default() -> Pace {
+impl Default for FetchPace {
+    fn default() -> FetchPace {
         let [refresh, cooldown, timeout] = [300, 30, 10].map(Duration::from_secs);
-        Pace { refresh, cooldown, timeout }
+        FetchPace { refresh, cooldown, timeout }
     }
 }
 
 /// What the tasks of all issuers share.
 #[derive(Clone)]
-pub struct Office {
+pub struct Fetching {
     /// Where key sets are published.
     pub state: Arc<State>,
     /// What decisions ask for.
-    pub wanted: Arc<Wanted>,
+    pub wanted: Arc<MissingKeyBoard>,
     /// Where fetches are counted.
     pub metrics: Arc<Metrics>,
     /// The process's clock.
     pub clock: Clock,
     /// How often issuers are asked.
-    pub pace: Pace,
+    pub pace: FetchPace,
 }
 
 /// Fetches until `stop`. When `sources` changes, an issuer whose source is as before keeps its keys; the keys of any other
 /// are dropped, since nobody vouches for them any more.
-pub async fn run(office: Office, mut sources: watch::Receiver<Vec<Source>>, stop: CancellationToken) {
-    let mut tasks: HashMap<Source, JoinHandle<()>> = HashMap::new();
+pub async fn run(office: Fetching, mut sources: watch::Receiver<Vec<KeySource>>, stop: CancellationToken) {
+    let mut tasks: HashMap<KeySource, JoinHandle<()>> = HashMap::new();
     loop {
-        let now: Vec<Source> = sources.borrow_and_update().clone();
-        let gone: Vec<Source> = tasks.keys().filter(|source| !now.contains(source)).cloned().collect();
+        let now: Vec<KeySource> = sources.borrow_and_update().clone();
+        let gone: Vec<KeySource> = tasks.keys().filter(|source| !now.contains(source)).cloned().collect();
         for source in gone {
             if let Some(task) = tasks.remove(&source) {
                 task.abort();
@@ -94,11 +94,11 @@ pub async fn run(office: Office, mut sources: watch::Receiver<Vec<Source>>, stop
 }
 
 /// Keeps the key set of one issuer current.
-async fn follow(office: Office, source: Source, desk: Arc<Desk>) {
+async fn follow(office: Fetching, source: KeySource, desk: Arc<MissingKeys>) {
     let issuer = source.issuer.clone();
     let mut fetcher = Fetcher::new(source, office.pace.timeout);
     let mut last: Option<([u8; 32], Arc<Ring>)> = None;
-    let mut fetched = Fetched::default();
+    let mut fetched = FetchStatus::default();
     loop {
         let earliest = timer(office.pace.cooldown);
         let refresh = timer(office.pace.refresh);
@@ -109,13 +109,13 @@ async fn follow(office: Office, source: Source, desk: Arc<Desk>) {
                 if fetched.failures > 0 {
                     tracing::info!(%issuer, failures = fetched.failures, "the issuer's keys can be fetched again");
                 }
-                let loaded = Some(Loaded { ring, confirmed_ns: now.mono_ns });
-                fetched = Fetched { loaded, failure: None, failures: 0 };
+                let loaded = Some(LoadedRing { ring, confirmed_ns: now.mono_ns });
+                fetched = FetchStatus { loaded, failure: None, failures: 0 };
                 office.metrics.jwks_fetch(None);
             }
             Err(FetchError { fault, detail }) => {
                 let failures = fetched.failures.saturating_add(1);
-                fetched = Fetched { failure: Some(fault.as_str()), failures, ..fetched };
+                fetched = FetchStatus { failure: Some(fault.as_str()), failures, ..fetched };
                 let keys = fetched.loaded.as_ref().map_or(0, |loaded| loaded.ring.len());
                 office.metrics.jwks_fetch(Some(fault));
                 let fault = fault.as_str();

@@ -6,7 +6,7 @@
 
 use super::schema::{self, MEMBERS, Member, MemberRow, Need};
 use super::source::KeyFile;
-use crate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Raised, UnixMs};
+use crate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, TemporaryPlan, UnixMs};
 use crate::decision::caller::on_behalf;
 use crate::decision::plan::limits::Scope;
 use crate::files::problem::{PROBLEMS_MAX, Position, Problem, Problems};
@@ -24,11 +24,11 @@ const PIECE_MAX: usize = 64 * 1024;
 
 /// One `[[key]]` table: a secret of a key. Secrets of one name are one key.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct KeyEntry {
     /// The name it was made under.
     pub name: String,
     /// What all secrets of the name have in common.
-    pub terms: Terms,
+    pub terms: KeyTerms,
     /// Digest of the secret.
     pub digest: Digest,
     /// Whether the digest is keyed with the pepper (`hmac_sha256` in place of `sha256`).
@@ -66,7 +66,7 @@ pub struct Raise {
 
 /// What holds for a key, whichever of its secrets is presented.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Terms {
+pub struct KeyTerms {
     /// Its plan.
     pub plan: String,
     /// Its team.
@@ -77,7 +77,7 @@ pub struct Terms {
     pub user_plan: Option<String>,
 }
 
-impl Entry {
+impl KeyEntry {
     /// Returns from when it no longer authenticates, for whichever reason.
     pub fn ends_unix_ms(&self) -> Option<i64> {
         [self.expires_unix_ms, self.retires_unix_ms].into_iter().flatten().min()
@@ -103,10 +103,10 @@ pub fn load(key_file: &KeyFile) -> Result<KeySet, Problems> {
         if entry.peppered && !has_pepper {
             return Err("is keyed with a pepper, and [keys] names no pepper_file");
         }
-        let Terms { plan, team, on_behalf_of, user_plan } = &entry.terms;
+        let KeyTerms { plan, team, on_behalf_of, user_plan } = &entry.terms;
         const TOO_MANY: &str = "has one name of a plan or team too many for one file";
         if let (Some(Raise { plan, until_unix_ms }), None) = (&entry.raised, entry.revoked_unix_ms) {
-            let raised = Raised { plan: keys.intern_plan(plan).ok_or(TOO_MANY)?, until_unix_ms: *until_unix_ms };
+            let raised = TemporaryPlan { plan: keys.intern_plan(plan).ok_or(TOO_MANY)?, until_unix_ms: *until_unix_ms };
             if !keys.raise(scope(&entry.name), raised) {
                 return Err("is raised otherwise above");
             }
@@ -156,7 +156,7 @@ fn count(source: &mut File) -> std::io::Result<usize> {
 ///
 /// # Errors
 /// Every problem of the file.
-pub fn entries(key_file: &KeyFile) -> Result<Vec<Entry>, Problems> {
+pub fn entries(key_file: &KeyFile) -> Result<Vec<KeyEntry>, Problems> {
     let mut entries = Vec::new();
     if let Some(source) = key_file.open()? {
         read(source, &key_file.path.display().to_string(), |entry| {
@@ -186,13 +186,13 @@ pub fn is_name(name: &str) -> bool {
 pub fn read(
     source: impl Read,
     file: &str,
-    mut visit: impl FnMut(Entry) -> Result<(), &'static str>,
+    mut visit: impl FnMut(KeyEntry) -> Result<(), &'static str>,
 ) -> Result<(), Problems> {
-    let mut findings = Findings::default();
+    let mut findings = KeyFileFindings::default();
     // Keys are many and their terms few.
     // By half of the name's hash: they are for this reading only, and there may be very many.
     let mut terms_of: HashMap<u64, u32> = HashMap::new();
-    let mut known: Vec<Terms> = Vec::new();
+    let mut known: Vec<KeyTerms> = Vec::new();
     let mut keys = 0_usize;
     let mut pieces = Pieces { source: BufReader::with_capacity(64 * 1024, source), line: 0, held: Vec::new() };
     loop {
@@ -287,12 +287,12 @@ fn is_header(line: &[u8]) -> bool {
 }
 
 #[derive(Default)]
-struct Findings {
+struct KeyFileFindings {
     items: Vec<Problem>,
     left_out: usize,
 }
 
-impl Findings {
+impl KeyFileFindings {
     fn push(&mut self, line: usize, column: usize, what: String, hint: Option<&str>) {
         if self.items.len() < PROBLEMS_MAX {
             let position = Some(Position { line, column });
@@ -310,7 +310,7 @@ impl Findings {
     }
 }
 
-fn read_piece(piece: &Piece, findings: &mut Findings) -> Option<Entry> {
+fn read_piece(piece: &Piece, findings: &mut KeyFileFindings) -> Option<KeyEntry> {
     let (document, errors) = DeTable::parse_recoverable(&piece.text);
     if !errors.is_empty() {
         for error in errors {
@@ -349,13 +349,13 @@ impl Piece {
 
 struct EntryReader<'r> {
     piece: &'r Piece,
-    findings: &'r mut Findings,
+    findings: &'r mut KeyFileFindings,
     sound: bool,
 }
 
 impl EntryReader<'_> {
-    fn entry(&mut self, table: &DeTable<'_>) -> Option<Entry> {
-        let (mut name, mut terms, mut digest, mut created) = (None, Terms::default(), None, None);
+    fn entry(&mut self, table: &DeTable<'_>) -> Option<KeyEntry> {
+        let (mut name, mut terms, mut digest, mut created) = (None, KeyTerms::default(), None, None);
         let (mut not_before, mut expires, mut retires, mut revoked) = (None, None, None, None);
         let (mut peppered, mut weak, mut retires_line) = (false, false, 0);
         let (mut raised_plan, mut raised_until, mut raised_lines) = (None, None, [0; 2]);
@@ -427,7 +427,7 @@ impl EntryReader<'_> {
             let hint = "a raise is a plan and its end; `herdgate key raise` writes both";
             self.problem(0, "\"raised_plan\" and \"raised_until\", one without the other".to_owned(), hint);
         }
-        Some(Entry {
+        Some(KeyEntry {
             name: name?,
             terms,
             digest: digest?,

@@ -8,6 +8,6 @@ pub mod used;
 pub mod watch;
 pub mod write;
 
-pub use file::{Entry, load};
+pub use file::{KeyEntry, load};
 pub use secret::Secret;
 pub use source::KeyFile;

@@ -4,7 +4,7 @@
 //! nobody). It reads the file, refuses to touch one with problems, edits the text so that comments and order stay, writes
 //! the result to a new file of the same mode (0600 at first) in the same folder, syncs it, renames it over the old one, and syncs the folder.
 
-use super::file::{self, Entry, Raise};
+use super::file::{self, KeyEntry, Raise};
 use super::source::KeyFile;
 use crate::decision::caller::keyset::Digest;
 use crate::files::problem::Problems;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// Why the file was not changed.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteFault {
+pub enum KeyWriteError {
     /// The file as it is has problems.
     #[error(transparent)]
     Problems(#[from] Problems),
@@ -33,16 +33,16 @@ pub enum WriteFault {
 ///
 /// # Errors
 /// Also where a name or digest is there already.
-pub fn append(key_file: &KeyFile, new: &[Entry]) -> Result<(), WriteFault> {
+pub fn append(key_file: &KeyFile, new: &[KeyEntry]) -> Result<(), KeyWriteError> {
     change(key_file, |text, entries| {
         let mut names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
         let mut digests: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
         for entry in new {
             if !names.insert(&entry.name) {
-                return Err(WriteFault::Refused(format!("there is already a key named \"{}\"", entry.name)));
+                return Err(KeyWriteError::Refused(format!("there is already a key named \"{}\"", entry.name)));
             }
             if !digests.insert(entry.digest) {
-                return Err(WriteFault::Refused(format!("the secret of \"{}\" is there already", entry.name)));
+                return Err(KeyWriteError::Refused(format!("the secret of \"{}\" is there already", entry.name)));
             }
         }
         let mut text = text.to_owned();
@@ -60,11 +60,11 @@ pub fn append(key_file: &KeyFile, new: &[Entry]) -> Result<(), WriteFault> {
 ///
 /// # Errors
 /// Also where there is no key of this name.
-pub fn revoke(key_file: &KeyFile, name: &str, now_unix_ms: i64) -> Result<usize, WriteFault> {
+pub fn revoke(key_file: &KeyFile, name: &str, now_unix_ms: i64) -> Result<usize, KeyWriteError> {
     let mut revoked = 0;
     change(key_file, |text, entries| {
         if !entries.iter().any(|entry| entry.name == name) {
-            return Err(WriteFault::Refused(format!("there is no key named \"{}\"", name.escape_debug())));
+            return Err(KeyWriteError::Refused(format!("there is no key named \"{}\"", name.escape_debug())));
         }
         let live = entries.iter().filter(|entry| entry.name == name && entry.revoked_unix_ms.is_none());
         let after: Vec<usize> = live.map(|entry| entry.line).collect();
@@ -89,21 +89,21 @@ pub fn rotate(
     name: &str,
     now_unix_ms: i64,
     grace_ms: i64,
-    make: impl FnOnce(&Entry) -> Entry,
-) -> Result<(), WriteFault> {
+    make: impl FnOnce(&KeyEntry) -> KeyEntry,
+) -> Result<(), KeyWriteError> {
     change(key_file, |text, entries| {
         // One that has expired may be given new life; one that was revoked may not.
-        let of_name = |entry: &&Entry| entry.name == name && entry.revoked_unix_ms.is_none();
-        let live: Vec<&Entry> = entries.iter().filter(of_name).collect();
+        let of_name = |entry: &&KeyEntry| entry.name == name && entry.revoked_unix_ms.is_none();
+        let live: Vec<&KeyEntry> = entries.iter().filter(of_name).collect();
         let Some(newest) = live.iter().max_by_key(|entry| entry.created_unix_ms) else {
             return Err(no_live_key(name));
         };
         let new = make(newest);
         if entries.iter().any(|entry| entry.digest == new.digest) {
-            return Err(WriteFault::Refused("the new secret is there already".to_owned()));
+            return Err(KeyWriteError::Refused("the new secret is there already".to_owned()));
         }
         let until = now_unix_ms.saturating_add(grace_ms);
-        let ending: Vec<&&Entry> =
+        let ending: Vec<&&KeyEntry> =
             live.iter().filter(|entry| entry.ends_unix_ms().is_none_or(|ends| ends > until)).collect();
         let line = match grace_ms {
             0 => format!("revoked = {}\n", date::format(now_unix_ms)),
@@ -128,15 +128,15 @@ pub fn rotate(
 ///
 /// # Errors
 /// Also where the key has no secret that is not revoked, or is on that plan itself.
-pub fn raise(key_file: &KeyFile, name: &str, to: Option<&Raise>) -> Result<bool, WriteFault> {
+pub fn raise(key_file: &KeyFile, name: &str, to: Option<&Raise>) -> Result<bool, KeyWriteError> {
     let mut was_raised = false;
     change(key_file, |text, entries| {
-        let live: Vec<&Entry> =
+        let live: Vec<&KeyEntry> =
             entries.iter().filter(|entry| entry.name == name && entry.revoked_unix_ms.is_none()).collect();
         let Some(first) = live.first() else { return Err(no_live_key(name)) };
         if to.is_some_and(|to| to.plan == first.terms.plan) {
             let plan = &first.terms.plan;
-            return Err(WriteFault::Refused(format!("the key \"{name}\" is on plan \"{plan}\" itself")));
+            return Err(KeyWriteError::Refused(format!("the key \"{name}\" is on plan \"{plan}\" itself")));
         }
         was_raised = live.iter().any(|entry| entry.raised.is_some());
         if to.is_none() && !was_raised {
@@ -162,8 +162,8 @@ fn raise_lines(raise: &Raise) -> String {
     format!("raised_plan = \"{}\"\nraised_until = {}\n", raise.plan, date::format(raise.until_unix_ms))
 }
 
-fn no_live_key(name: &str) -> WriteFault {
-    WriteFault::Refused(format!("there is no key named \"{}\" that is not revoked", name.escape_debug()))
+fn no_live_key(name: &str) -> KeyWriteError {
+    KeyWriteError::Refused(format!("there is no key named \"{}\" that is not revoked", name.escape_debug()))
 }
 
 /// What becomes of a line.
@@ -194,9 +194,9 @@ fn edit<'e>(text: &str, mut edit: impl FnMut(usize) -> Edit<'e>) -> String {
 }
 
 /// Writes a `[[key]]` table as it stands in the file.
-fn block(entry: &Entry) -> String {
+fn block(entry: &KeyEntry) -> String {
     let mut text = format!("[[key]]\nname = \"{}\"\nplan = \"{}\"\n", entry.name, entry.terms.plan);
-    let file::Terms { plan: _, team, on_behalf_of, user_plan } = &entry.terms;
+    let file::KeyTerms { plan: _, team, on_behalf_of, user_plan } = &entry.terms;
     for (member, value) in [("team", team), ("on_behalf_of", on_behalf_of), ("user_plan", user_plan)] {
         if let Some(value) = value {
             text.push_str(&format!("{member} = \"{value}\"\n"));
@@ -219,13 +219,13 @@ fn block(entry: &Entry) -> String {
 /// Runs `change` on the file's text and entries and puts what it answers in the file's place.
 fn change(
     key_file: &KeyFile,
-    change: impl FnOnce(&str, &[Entry]) -> Result<Option<String>, WriteFault>,
-) -> Result<(), WriteFault> {
+    change: impl FnOnce(&str, &[KeyEntry]) -> Result<Option<String>, KeyWriteError>,
+) -> Result<(), KeyWriteError> {
     // Through a symbolic link the file it points at is replaced, not the link.
     let path = std::fs::canonicalize(&key_file.path).unwrap_or_else(|_| key_file.path.clone());
     let io_fault = |at: &Path| {
         let at = at.to_owned();
-        move |fault| WriteFault::Io(at, fault)
+        move |fault| KeyWriteError::Io(at, fault)
     };
     let lock_path = beside(&path, "lock");
     let lock = owner_only().create(true).write(true).truncate(false).open(&lock_path).map_err(io_fault(&lock_path))?;
@@ -248,7 +248,7 @@ fn change(
     let new_path = beside(&path, "new");
     replace(&path, &new_path, edited.as_bytes(), owner).map_err(|fault| {
         let _ = std::fs::remove_file(&new_path);
-        WriteFault::Io(path.clone(), fault)
+        KeyWriteError::Io(path.clone(), fault)
     })
 }
 

@@ -1,27 +1,27 @@
 //! The books of one holder: its request rates, what is on its way, its token bucket and its budgets. Pure.
 
-use super::bucket::{Bucket, Over};
+use super::bucket::{Bucket, BucketExcess};
 use super::calendar::Today;
 use super::gcra::{self, Take};
 use crate::decision::plan::limits::{Account, Holder, RATES_MAX, Terms, Window};
-use crate::decision::verdict::Standing;
+use crate::decision::verdict::LimitStanding;
 
 /// Why a holder's books do not take a request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Excess {
+pub struct LimitExcess {
     /// Whose books.
     pub holder: Holder,
     /// Which of their limits.
-    pub limit: Spent,
+    pub limit: ExhaustedLimit,
     /// Nanoseconds until it would be taken; `None` where requests on their way must end first, or it never fits.
     pub retry_ns: Option<u64>,
     /// Where the holder stands; absent for concurrency.
-    pub standing: Option<Standing>,
+    pub standing: Option<LimitStanding>,
 }
 
 /// A limit that is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spent {
+pub enum ExhaustedLimit {
     /// A request rate.
     Requests,
     /// The requests on their way.
@@ -43,14 +43,14 @@ pub enum Spent {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standings {
     /// With the tightest of its request rates.
-    pub requests: Option<Standing>,
+    pub requests: Option<LimitStanding>,
     /// With the tightest of its token rate and budgets, in tokens.
-    pub tokens: Option<Standing>,
+    pub tokens: Option<LimitStanding>,
 }
 
 impl Standings {
     /// Keeps the tighter of each.
-    pub fn tighten(&mut self, requests: Option<Standing>, tokens: Option<Standing>) {
+    pub fn tighten(&mut self, requests: Option<LimitStanding>, tokens: Option<LimitStanding>) {
         for (mine, other) in [(&mut self.requests, requests), (&mut self.tokens, tokens)] {
             if let Some(standing) = other
                 && mine.is_none_or(|mine| is_tighter(standing, mine))
@@ -62,7 +62,7 @@ impl Standings {
 }
 
 /// Fewer left, or as few and longer until it is whole.
-fn is_tighter(one: Standing, other: Standing) -> bool {
+fn is_tighter(one: LimitStanding, other: LimitStanding) -> bool {
     (one.remaining, std::cmp::Reverse(one.reset_ns)) < (other.remaining, std::cmp::Reverse(other.reset_ns))
 }
 
@@ -117,12 +117,12 @@ impl AccountBooks {
         today: Today,
         now_ns: u64,
         after: &mut Rates,
-    ) -> Result<Standings, Excess> {
+    ) -> Result<Standings, LimitExcess> {
         let Terms { requests, concurrency, tokens, budgets, shadow: _ } = account.terms;
         let mut standings = Standings::default();
-        let mut worst: Option<Excess> = None;
+        let mut worst: Option<LimitExcess> = None;
         let mut found = |limit, retry_ns, standing| {
-            let excess = Excess { holder: account.holder, limit, retry_ns, standing };
+            let excess = LimitExcess { holder: account.holder, limit, retry_ns, standing };
             if worst.is_none_or(|other| excess.outlasts(&other)) {
                 worst = Some(excess);
             }
@@ -134,13 +134,13 @@ impl AccountBooks {
                     *whole_at_ns = tat_ns;
                     standings.tighten(Some(standing), None);
                 }
-                Take::Deny { retry_ns, standing } => found(Spent::Requests, Some(retry_ns), Some(standing)),
+                Take::Deny { retry_ns, standing } => found(ExhaustedLimit::Requests, Some(retry_ns), Some(standing)),
             }
         }
         if concurrency.is_some_and(|most| self.open >= most) {
-            found(Spent::Concurrency, None, None);
+            found(ExhaustedLimit::Concurrency, None, None);
         }
-        let never = |most: u64| Spent::NeverFits { held: need.div_ceil(1000), most };
+        let never = |most: u64| ExhaustedLimit::NeverFits { held: need.div_ceil(1000), most };
         if let Some(quota) = tokens {
             let bucket = self.bucket.unwrap_or(Bucket::new(*quota)).at_rate(*quota, now_ns);
             if need > Bucket::capacity(*quota) {
@@ -148,14 +148,14 @@ impl AccountBooks {
             } else {
                 match bucket.check(self.reserved, need, now_ns) {
                     Ok(standing) => standings.tighten(None, Some(standing)),
-                    Err(Over { retry_ns, standing }) => found(Spent::Tokens, retry_ns, Some(standing)),
+                    Err(BucketExcess { retry_ns, standing }) => found(ExhaustedLimit::Tokens, retry_ns, Some(standing)),
                 }
             }
         }
         for budget in budgets {
             let most = budget.most.get().saturating_mul(1000);
             let charged = self.in_window(budget.window).charged(today.window(budget.window));
-            let standing = |held: u64| Standing {
+            let standing = |held: u64| LimitStanding {
                 limit: budget.most.get(),
                 remaining: most.saturating_sub(charged).saturating_sub(held) / 1000,
                 reset_ns: today.left_ns(budget.window),
@@ -164,9 +164,13 @@ impl AccountBooks {
             if need > most {
                 found(never(budget.most.get()), None, None);
             } else if charged.saturating_add(need) > most {
-                found(Spent::Budget(budget.window), Some(today.left_ns(budget.window)), Some(standing(self.reserved)));
+                found(
+                    ExhaustedLimit::Budget(budget.window),
+                    Some(today.left_ns(budget.window)),
+                    Some(standing(self.reserved)),
+                );
             } else if charged.saturating_add(held) > most {
-                found(Spent::Budget(budget.window), None, Some(standing(self.reserved)));
+                found(ExhaustedLimit::Budget(budget.window), None, Some(standing(self.reserved)));
             } else {
                 standings.tighten(None, Some(standing(held)));
             }
@@ -274,12 +278,12 @@ impl AccountBooks {
     }
 }
 
-impl Excess {
+impl LimitExcess {
     /// Which of two says more: what never fits, then what takes longest; what waits for others to end comes last, because
     /// how long that takes is a guess.
-    pub fn outlasts(&self, other: &Excess) -> bool {
-        let rank = |excess: &Excess| match excess.limit {
-            Spent::NeverFits { .. } => (2, 0),
+    pub fn outlasts(&self, other: &LimitExcess) -> bool {
+        let rank = |excess: &LimitExcess| match excess.limit {
+            ExhaustedLimit::NeverFits { .. } => (2, 0),
             _ => excess.retry_ns.map_or((0, 0), |retry_ns| (1, retry_ns)),
         };
         rank(self) > rank(other)

@@ -1,7 +1,7 @@
 //! The quota books: takes all limits of a claim or none, holds what was taken until the request ends, and charges what it
 //! used. Pure: integers and the moment handed in.
 
-use super::account::{AccountBooks, Excess, Rates, Spent, Standings};
+use super::account::{AccountBooks, ExhaustedLimit, LimitExcess, Rates, Standings};
 use super::calendar::{Calendar, Today};
 use super::done::Done;
 use super::durations::Durations;
@@ -13,9 +13,9 @@ use super::users::Users;
 use super::waits::Waits;
 use crate::decision::fleet::choose::Load;
 use crate::decision::moment::Moment;
-use crate::decision::plan::limits::{Accounts, SCOPES_MAX, Scope, Scopes, User, Window};
-use crate::ledger::fair_queue::Shares;
-use crate::ledger::tokens::charge::{Figures, Observed, figures};
+use crate::decision::plan::limits::{Accounts, SCOPES_MAX, Scope, Scopes, UserScopes, Window};
+use crate::ledger::fair_queue::FairQueue;
+use crate::ledger::tokens::charge::{Figures, ObservedUsage, figures};
 use crate::ledger::tokens::estimate::Estimates;
 use foldhash::fast::RandomState;
 use jiff::tz::TimeZone;
@@ -28,7 +28,7 @@ pub struct Admission {
     /// The tightest limits after this request.
     pub standings: Standings,
     /// What would have refused it, were it not a shadow.
-    pub shadowed: Option<Excess>,
+    pub shadowed: Option<LimitExcess>,
     /// Whose turn it is in the claim's pool.
     pub turn: u64,
 }
@@ -68,7 +68,7 @@ pub struct Books {
     /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
     max_stream_ns: u64,
     /// Who has had how much of which server.
-    pub(super) shares: Shares,
+    pub(super) shares: FairQueue,
     /// How long servers take.
     pub(super) waits: Waits,
     /// When lines came again after they had stopped: of what was opened before, some lines are lost for ever.
@@ -83,7 +83,7 @@ impl Default for Books {
 
 /// What a usage line came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum SettleOutcome {
     /// The request was on its way, and is charged so.
     Settled(Box<Record>),
     /// It had ended without a line, and is charged otherwise now.
@@ -109,7 +109,7 @@ impl Books {
             durations: Durations::default(),
             learned: Estimates::default(),
             silence: Silence::default(),
-            shares: Shares::default(),
+            shares: FairQueue::default(),
             waits: Waits::default(),
             calendar: Calendar::default(),
             expired: Vec::new(),
@@ -123,13 +123,19 @@ impl Books {
     /// are asked whether there is room, and [`Books::open`] takes it.
     ///
     /// # Errors
-    /// [`Excess`] where one of them is used up; the books are then unchanged.
-    pub fn admit(&mut self, claim: &Accounts<'_>, held: u64, pool_key: u64, now: Moment) -> Result<Admission, Excess> {
+    /// [`LimitExcess`] where one of them is used up; the books are then unchanged.
+    pub fn admit(
+        &mut self,
+        claim: &Accounts<'_>,
+        held: u64,
+        pool_key: u64,
+        now: Moment,
+    ) -> Result<Admission, LimitExcess> {
         // A few, because this is under the lock and before a verdict; the rest end by the clock's tick.
         self.expire_some(EXPIRED_AT_ONCE, now);
         let today = self.calendar.today(now);
         let mut standings = Standings::default();
-        let (mut excess, mut shadowed): (Option<Excess>, Option<Excess>) = (None, None);
+        let (mut excess, mut shadowed): (Option<LimitExcess>, Option<LimitExcess>) = (None, None);
         let blank = AccountBooks::default();
         let mut rates = [Rates::default(); SCOPES_MAX];
         for (account, after) in claim.iter().zip(&mut rates) {
@@ -182,7 +188,7 @@ impl Books {
     }
 
     /// What a request that another herdgate granted came to. Charges nothing here.
-    pub fn foreign(&mut self, taken: Reservation, seen: Option<&Observed>, now: Moment) -> Record {
+    pub fn foreign(&mut self, taken: Reservation, seen: Option<&ObservedUsage>, now: Moment) -> Record {
         let today = self.calendar.today(now);
         let found = match seen {
             Some(seen) => figures(&taken, seen, &self.learned),
@@ -192,25 +198,25 @@ impl Books {
     }
 
     /// What waits for requests on their way to end waits about as long as half of them take.
-    pub fn with_guess(&self, excess: Excess) -> Excess {
+    pub fn with_guess(&self, excess: LimitExcess) -> LimitExcess {
         match excess.limit {
-            Spent::NeverFits { .. } => excess,
-            _ => Excess { retry_ns: Some(excess.retry_ns.unwrap_or_else(|| self.usual_ns(500))), ..excess },
+            ExhaustedLimit::NeverFits { .. } => excess,
+            _ => LimitExcess { retry_ns: Some(excess.retry_ns.unwrap_or_else(|| self.usual_ns(500))), ..excess },
         }
     }
 
     /// The books a user is counted in now: its own, or those it shares where the key has too many users. Changes nothing.
-    pub fn scope_of(&self, user: &User) -> Scope {
+    pub fn scope_of(&self, user: &UserScopes) -> Scope {
         self.users.scope_of(user)
     }
 
     /// The name of a user, as it would be kept with a request. Changes nothing.
-    pub fn user_name(&self, user: &User, name: &[u8]) -> Option<Arc<str>> {
+    pub fn user_name(&self, user: &UserScopes, name: &[u8]) -> Option<Arc<str>> {
         self.users.name_of(user, name)
     }
 
     /// Remembers the user of a request that was granted; answers its name.
-    pub fn note_user(&mut self, user: &User, name: &[u8], now: Moment) -> Option<Arc<str>> {
+    pub fn note_user(&mut self, user: &UserScopes, name: &[u8], now: Moment) -> Option<Arc<str>> {
         self.users.note(user, name, now)
     }
 
@@ -269,7 +275,7 @@ impl Books {
     }
 
     /// A usage line with a receipt of ours: the request has ended. Settling twice equals once.
-    pub fn settle(&mut self, id: u128, seen: &Observed, now: Moment) -> Ended {
+    pub fn settle(&mut self, id: u128, seen: &ObservedUsage, now: Moment) -> SettleOutcome {
         self.hear(now);
         if let Some(taken) = self.slots.release(id) {
             self.durations.note(now.mono_ns.saturating_sub(taken.opened_ns) / 1_000_000);
@@ -286,17 +292,17 @@ impl Books {
             let record = record(taken, Some(seen), found, today, now);
             self.close(&record, Some(record.charge()), today, now);
             self.done.note(id, record.evidence);
-            return Ended::Settled(Box::new(record));
+            return SettleOutcome::Settled(Box::new(record));
         }
         match self.done.take_expired(id) {
             Some(before) => self.correct(before, seen, now),
-            None if self.done.evidence(id).is_some() => Ended::Again,
-            None => Ended::Unknown,
+            None if self.done.evidence(id).is_some() => SettleOutcome::Again,
+            None => SettleOutcome::Unknown,
         }
     }
 
     /// A request that was charged what it held turns out to have used something else.
-    fn correct(&mut self, before: Record, seen: &Observed, now: Moment) -> Ended {
+    fn correct(&mut self, before: Record, seen: &ObservedUsage, now: Moment) -> SettleOutcome {
         let found = figures(&before.reservation, seen, &self.learned);
         let today = self.calendar.today(now);
         let month = self.calendar.month_of(before.day);
@@ -312,12 +318,12 @@ impl Books {
             }
         }
         self.done.note(record.reservation.id, record.evidence);
-        Ended::Corrected(Box::new(record))
+        SettleOutcome::Corrected(Box::new(record))
     }
 
     /// A usage line without a receipt: where its request took a slot, its verdict never arrived at the proxy.
-    pub fn ended_unheard(&mut self, uid: u64, now: Moment) -> Ended {
-        let Some(taken) = self.slots.release_uid(uid) else { return Ended::Unknown };
+    pub fn ended_unheard(&mut self, uid: u64, now: Moment) -> SettleOutcome {
+        let Some(taken) = self.slots.release_uid(uid) else { return SettleOutcome::Unknown };
         self.shares.left(taken.id);
         self.hear(now);
         let today = self.calendar.today(now);
@@ -326,7 +332,7 @@ impl Books {
         let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
         self.close(&record(taken, None, nothing, today, now), None, today, now);
         self.done.note(id, Evidence::Exact);
-        Ended::Released(id, scopes)
+        SettleOutcome::Released(id, scopes)
     }
 
     /// Ends what is older than a stream may be; and, of what was opened before or while usage lines had stopped coming,
@@ -404,7 +410,7 @@ impl Books {
     }
 
     /// A request that an earlier process granted and of which nothing else is known was found to have used something.
-    pub fn charge_orphan(&mut self, taken: Reservation, seen: &Observed, now: Moment) -> Record {
+    pub fn charge_orphan(&mut self, taken: Reservation, seen: &ObservedUsage, now: Moment) -> Record {
         let found = figures(&taken, seen, &self.learned);
         let today = self.calendar.today(now);
         let record = record(taken, Some(seen), found, today, now);
@@ -505,7 +511,7 @@ impl Books {
         self.durations.quantile_ms(permille).map_or(UNLEARNED_NS, |ms| ms.saturating_mul(1_000_000)).max(1_000_000_000)
     }
 
-    fn learn(&mut self, taken: &Reservation, seen: &Observed, found: Figures) {
+    fn learn(&mut self, taken: &Reservation, seen: &ObservedUsage, found: Figures) {
         if seen.reached && seen.answered {
             self.learned.settled(taken, seen, found);
         }
@@ -529,7 +535,7 @@ impl Books {
     }
 }
 
-fn record(taken: Reservation, seen: Option<&Observed>, found: Figures, today: Today, now: Moment) -> Record {
+fn record(taken: Reservation, seen: Option<&ObservedUsage>, found: Figures, today: Today, now: Moment) -> Record {
     Record {
         reservation: taken,
         settled_unix_ms: now.unix_ms,

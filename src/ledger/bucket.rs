@@ -5,7 +5,7 @@
 //! capacity. Integers only; every rounding is against the caller, by less than a nanosecond of refill.
 
 use crate::decision::plan::limits::Quota;
-use crate::decision::verdict::Standing;
+use crate::decision::verdict::LimitStanding;
 
 /// A bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +18,11 @@ pub struct Bucket {
 
 /// A bucket is over its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Over {
+pub struct BucketExcess {
     /// Nanoseconds of refill that are lacking; `None` where no refill helps and a request on its way must end.
     pub retry_ns: Option<u64>,
     /// Where it stands.
-    pub standing: Standing,
+    pub standing: LimitStanding,
 }
 
 impl Bucket {
@@ -59,10 +59,10 @@ impl Bucket {
     /// Whether `need` can be held beside what is `reserved` already, all in thousandths of a token.
     ///
     /// # Errors
-    /// [`Over`] where it cannot.
-    pub fn check(&self, reserved: u64, need: u64, now_ns: u64) -> Result<Standing, Over> {
+    /// [`BucketExcess`] where it cannot.
+    pub fn check(&self, reserved: u64, need: u64, now_ns: u64) -> Result<LimitStanding, BucketExcess> {
         let (debt, capacity) = (self.debt(now_ns), Bucket::capacity(self.quota));
-        let standing = |held: u64| Standing {
+        let standing = |held: u64| LimitStanding {
             limit: self.quota.burst.get(),
             remaining: capacity.saturating_sub(debt).saturating_sub(held) / 1000,
             reset_ns: self.full_at_ns.saturating_sub(now_ns),
@@ -73,7 +73,7 @@ impl Bucket {
             return Ok(standing(held));
         }
         let retry_ns = (lacking <= debt).then(|| refill_ns(self.quota, lacking));
-        Err(Over { retry_ns, standing: standing(reserved) })
+        Err(BucketExcess { retry_ns, standing: standing(reserved) })
     }
 
     /// Takes what was used, into debt where need be.

@@ -35,8 +35,8 @@ const ROUND_MS: (u64, u64) = (1, 120_000);
 
 /// Who has had how much of which server.
 #[derive(Debug)]
-pub struct Shares {
-    lines: HashMap<u64, Line, RandomState>,
+pub struct FairQueue {
+    lines: HashMap<u64, ServerQueue, RandomState>,
     marks: HashMap<(Scope, u64), Mark, RandomState>,
     /// Where each request starts that is on its way to a busy server.
     starts: HashMap<u128, u64, RandomState>,
@@ -45,7 +45,7 @@ pub struct Shares {
 
 /// The queue of one server.
 #[derive(Debug, Clone, Copy, Default)]
-struct Line {
+struct ServerQueue {
     virtual_ms: u64,
     /// Another number whenever the server was found idle: what was noted before no longer counts.
     spell: u32,
@@ -60,18 +60,18 @@ struct Mark {
 }
 
 /// Nobody has had anything.
-impl Default for Shares {
-    fn default() -> Shares {
+impl Default for FairQueue {
+    fn default() -> FairQueue {
         let (lines, marks) = (HashMap::default(), HashMap::default());
-        Shares { lines, marks, starts: HashMap::default(), sweep_at: SWEEP_FROM }
+        FairQueue { lines, marks, starts: HashMap::default(), sweep_at: SWEEP_FROM }
     }
 }
 
-impl Shares {
+impl FairQueue {
     /// A server that is idle, or nearly: nobody waits there, and nobody has had too much. Answers where its requests start.
     pub fn idle(&mut self, server: u64, now_ms: u64) -> u64 {
         let line = self.line(server, now_ms);
-        *line = Line { virtual_ms: now_ms, spell: line.spell.wrapping_add(1) };
+        *line = ServerQueue { virtual_ms: now_ms, spell: line.spell.wrapping_add(1) };
         now_ms
     }
 
@@ -136,12 +136,12 @@ impl Shares {
         self.marks.get(&(caller, server)).filter(|mark| mark.spell == spell).map_or(0, |mark| mark.next_ms)
     }
 
-    fn line(&mut self, server: u64, now_ms: u64) -> &mut Line {
+    fn line(&mut self, server: u64, now_ms: u64) -> &mut ServerQueue {
         if self.lines.len() >= LINES_MAX && !self.lines.contains_key(&server) {
             self.lines.clear();
             self.marks.clear();
         }
-        self.lines.entry(server).or_insert(Line { virtual_ms: now_ms, spell: 0 })
+        self.lines.entry(server).or_insert(ServerQueue { virtual_ms: now_ms, spell: 0 })
     }
 
     /// Forgets whoever is not ahead.
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn whoever_has_had_more_starts_later_and_idleness_saves_nothing_up() {
         let (ann, bob) = (Scope(1), Scope(2));
-        let mut shares = Shares::default();
+        let mut shares = FairQueue::default();
         assert_eq!(shares.idle(7, 1_000), 1_000);
         let flood: Vec<u64> = (0..4).map(|id| shares.join(ann, 7, id, 100, 1_000)).collect();
         assert_eq!(flood, [1_000, 1_100, 1_200, 1_300]);
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_forgets_whoever_is_not_ahead() {
-        let mut shares = Shares::default();
+        let mut shares = FairQueue::default();
         shares.idle(7, 1_000);
         let most = u128::try_from(MARKS_MAX).unwrap();
         for caller in 0..most + 500 {

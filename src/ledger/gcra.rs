@@ -5,7 +5,7 @@
 //! above the configured one.
 
 use crate::decision::plan::limits::Quota;
-use crate::decision::verdict::Standing;
+use crate::decision::verdict::LimitStanding;
 
 /// Nanoseconds one request costs under this quota, at least 1.
 pub fn interval_ns(quota: Quota) -> u64 {
@@ -25,14 +25,14 @@ pub enum Take {
         /// The new stored time.
         tat_ns: u64,
         /// Where the caller then stands.
-        standing: Standing,
+        standing: LimitStanding,
     },
     /// Not now.
     Deny {
         /// Nanoseconds until the same request would be allowed, if nothing else is taken.
         retry_ns: u64,
         /// Where the caller stands.
-        standing: Standing,
+        standing: LimitStanding,
     },
 }
 
@@ -43,7 +43,7 @@ pub fn take(quota: Quota, tat_ns: u64, now_ns: u64) -> Take {
     // Divisions are most of what a limit costs: one for the interval, one here.
     let standing = |tat_ns: u64| {
         let ahead = tat_ns.saturating_sub(now_ns);
-        Standing { limit: quota.burst.get(), remaining: horizon.saturating_sub(ahead) / interval, reset_ns: ahead }
+        LimitStanding { limit: quota.burst.get(), remaining: horizon.saturating_sub(ahead) / interval, reset_ns: ahead }
     };
     // A quota made smaller by a reload must not lock its caller out for longer than the new horizon.
     let base = tat_ns.clamp(now_ns, now_ns.saturating_add(horizon));

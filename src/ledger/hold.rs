@@ -4,9 +4,9 @@
 //! can have more requests waiting than its plan lets it have on their way. It holds no server's slot: its reservation
 //! names a server that does not exist.
 
-use super::account::{Excess, Standings};
+use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books};
-use super::reservation::{Reservation, Written};
+use super::reservation::{RequestShape, Reservation};
 use super::slots::Slots;
 use crate::decision::fleet::Preference;
 use crate::decision::fleet::choose::{Choice, Load, choose};
@@ -14,7 +14,7 @@ use crate::decision::fleet::roster::Pool;
 use crate::decision::judge::Claim;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Account, Accounts, Demand, Holder, Scope, Terms};
-use crate::decision::plan::priority::{Place, Priority};
+use crate::decision::plan::priority::{Priority, QueuePlace};
 use crate::decision::plan::server::{ServerIndex, ServerKind};
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
@@ -25,7 +25,7 @@ pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// A claim that waits, by itself: the View it was judged on may be gone when it gets its server.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct WaitingClaim {
     /// What it holds; of a server that does not exist.
     pub reservation: Reservation,
     /// Its urgency.
@@ -35,7 +35,7 @@ pub struct Held {
     /// When it began to wait.
     pub since: Moment,
     /// What would have refused it, were it not a shadow.
-    pub shadowed: Option<Excess>,
+    pub shadowed: Option<LimitExcess>,
     /// Whose request rates it took from.
     rates: Vec<(Scope, Holder, Terms)>,
     turn: u64,
@@ -44,7 +44,7 @@ pub struct Held {
 /// What became of a claim that waited.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one a request that waited, on the stack")]
-pub enum Freed<'v> {
+pub enum WaitEnd<'v> {
     /// It has a server, and holds this.
     Granted(Choice<'v>, Reservation),
     /// Its request ended meanwhile: the client left.
@@ -53,7 +53,7 @@ pub enum Freed<'v> {
     NoServer(Refusal),
 }
 
-impl Held {
+impl WaitingClaim {
     /// Whose turn it is in queues: the caller's own books.
     pub fn caller(&self) -> Scope {
         self.reservation.holder()
@@ -133,17 +133,17 @@ impl Books {
         admission: &Admission,
         priority: Priority,
         now: Moment,
-    ) -> Held {
+    ) -> WaitingClaim {
         let rates = accounts.iter().map(|account| (account.scope, account.holder, account.terms.clone())).collect();
         let Admission { standings, shadowed, turn } = *admission;
         // Where its line has come before it, this holds nothing, and it is found gone when its turn comes.
         self.begin(reservation.clone());
-        Held { reservation, priority, standings, since: now, shadowed, rates, turn }
+        WaitingClaim { reservation, priority, standings, since: now, shadowed, rates, turn }
     }
 
     /// Chooses a server for a claim that has waited, and opens its slot there. What it held is given back where there is
     /// none.
-    pub(crate) fn free<'v>(&mut self, view: &'v View, held: &Held, now: Moment) -> Freed<'v> {
+    pub(crate) fn free<'v>(&mut self, view: &'v View, held: &WaitingClaim, now: Moment) -> WaitEnd<'v> {
         let pool = pool_of(view, held.reservation.pool);
         let claim = Claim {
             pool,
@@ -161,7 +161,7 @@ impl Books {
         // Without its place its line has come. While lines are lost, time may have taken it.
         if !self.drop_held(held.reservation.id) && !self.is_silent(now) {
             self.give_back(held);
-            return Freed::Gone;
+            return WaitEnd::Gone;
         }
         match chosen {
             Ok(mut choice) => {
@@ -174,29 +174,29 @@ impl Books {
                     server: choice.server_key,
                     opened_ns: now.mono_ns,
                     opened_unix_ms: now.unix_ms,
-                    written: Written {
+                    written: RequestShape {
                         openai: choice.grant.server.kind == ServerKind::OpenAi,
                         ..held.reservation.written
                     },
                     ..held.reservation.clone()
                 };
                 self.open(reservation.clone());
-                Freed::Granted(choice, reservation)
+                WaitEnd::Granted(choice, reservation)
             }
             Err(refusal) => {
                 self.give_back(held);
-                Freed::NoServer(refusal)
+                WaitEnd::NoServer(refusal)
             }
         }
     }
 
     /// Gives back what a claim holds that waits no longer, or whose grant was never told.
-    pub(crate) fn let_go(&mut self, held: &Held) {
+    pub(crate) fn let_go(&mut self, held: &WaitingClaim) {
         self.drop_held(held.reservation.id);
         self.give_back(held);
     }
 
-    fn give_back(&mut self, held: &Held) {
+    fn give_back(&mut self, held: &WaitingClaim) {
         let mut accounts = Accounts::default();
         for (scope, holder, terms) in &held.rates {
             // As many as the claim had.
@@ -218,7 +218,7 @@ impl Books {
         if open < capacity {
             self.shares.served(server, id);
         }
-        choice.grant.place = Place::new(priority, start_ms, now_ms);
+        choice.grant.place = QueuePlace::new(priority, start_ms, now_ms);
     }
 }
 

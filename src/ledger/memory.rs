@@ -1,17 +1,17 @@
 //! The books kept in this process's memory, shared by all connections.
 
-use super::account::{Excess, Standings};
-use super::books::{Admission, Books, EXPIRED_AT_ONCE, Ended};
+use super::account::{LimitExcess, Standings};
+use super::books::{Admission, Books, EXPIRED_AT_ONCE, SettleOutcome};
 use super::calendar::Today;
-use super::plan::{Application, Denied, Placement, Planned, Turn};
+use super::plan::{Application, Denial, Placement, Planned, Turn};
 use super::reservation::{Evidence, Record, Reservation};
 use crate::decision::fleet::choose::Load;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Accounts, Scope};
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
-use crate::ledger::tokens::charge::Observed;
-use crate::ledger::tokens::estimate::{Calibration, Compared, Witness};
+use crate::ledger::tokens::charge::ObservedUsage;
+use crate::ledger::tokens::estimate::{Calibration, Comparison, Witness};
 use jiff::tz::TimeZone;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,7 +24,7 @@ pub struct MemoryLedger {
 
 /// How the books stand, for metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct LedgerStanding {
     /// Requests on their way.
     pub open: usize,
     /// Whether usage lines have stopped coming while requests are granted.
@@ -40,22 +40,22 @@ impl MemoryLedger {
     /// lock, so that requests decided at once see each other. Where all servers are full and the claim may wait, it is held.
     ///
     /// # Errors
-    /// [`Denied`]; the books are then as before.
-    pub fn take<'v>(&self, asks: &Application<'_, 'v, '_, impl Load>, now: Moment) -> Result<Turn<'v>, Denied> {
+    /// [`Denial`]; the books are then as before.
+    pub fn take<'v>(&self, asks: &Application<'_, 'v, '_, impl Load>, now: Moment) -> Result<Turn<'v>, Denial> {
         let mut books = self.lock();
         let draft = books.draft(asks)?;
         let reserves = asks.claim.demand.cost.of(draft.tokens_in, draft.tokens_out);
-        let admission = books.admit(&draft.accounts, reserves, draft.pool_key, now).map_err(Denied::Excess)?;
+        let admission = books.admit(&draft.accounts, reserves, draft.pool_key, now).map_err(Denial::Excess)?;
         let choice = match books.place(asks, admission.turn) {
             Ok(choice) => choice,
             Err(refusal) => {
                 books.release(&draft.accounts);
-                return Err(Denied::NoServer(refusal));
+                return Err(Denial::NoServer(refusal));
             }
         };
         if draft.accounts.is_empty() {
             let unmetered = |choice| Turn::Now(Placement { choice, reservation: None, shadowed: None });
-            return choice.map(unmetered).ok_or(Denied::NoServer(Refusal::new(Reason::NoServer)));
+            return choice.map(unmetered).ok_or(Denial::NoServer(Refusal::new(Reason::NoServer)));
         }
         let reservation = draft.reservation(asks, now);
         Ok(books.commit(asks, reservation, choice, &admission, &draft.accounts, now))
@@ -66,7 +66,7 @@ impl MemoryLedger {
     ///
     /// # Errors
     /// Where no server can take it, or it is shed.
-    pub fn plan<'v>(&self, asks: &Application<'_, 'v, 'v, impl Load>, now: Moment) -> Result<Planned<'v>, Denied> {
+    pub fn plan<'v>(&self, asks: &Application<'_, 'v, 'v, impl Load>, now: Moment) -> Result<Planned<'v>, Denial> {
         self.lock().plan(asks, now)
     }
 
@@ -79,7 +79,7 @@ impl MemoryLedger {
         asks: &Application<'_, 'v, '_, impl Load>,
         planned: Planned<'v>,
         standings: Standings,
-        shadowed: Option<Excess>,
+        shadowed: Option<LimitExcess>,
         now: Moment,
     ) -> Turn<'v> {
         let mut books = self.lock();
@@ -94,7 +94,7 @@ impl MemoryLedger {
 
     /// Learns what deep checks measured of answers; answers how estimates and exact figures compare, by witness, then of
     /// whole answers and of streams.
-    pub fn calibrate(&self, measured: &[Calibration]) -> [[Compared; 2]; Witness::ALL.len()] {
+    pub fn calibrate(&self, measured: &[Calibration]) -> [[Comparison; 2]; Witness::ALL.len()] {
         let mut books = self.lock();
         measured.iter().for_each(|found| books.learned_mut().calibrate(found));
         Witness::ALL.map(|witness| [false, true].map(|stream| books.learned().compared(witness, stream)))
@@ -106,28 +106,28 @@ impl MemoryLedger {
     }
 
     /// A request has ended, by its receipt. See [`Books::settle`].
-    pub fn settle(&self, id: u128, seen: &Observed, now: Moment) -> Ended {
+    pub fn settle(&self, id: u128, seen: &ObservedUsage, now: Moment) -> SettleOutcome {
         self.lock().settle(id, seen, now)
     }
 
     /// A request of which nothing is known but its receipt has ended. See [`Books::charge_orphan`].
-    pub fn charge_orphan(&self, taken: Reservation, seen: &Observed, now: Moment) -> Record {
+    pub fn charge_orphan(&self, taken: Reservation, seen: &ObservedUsage, now: Moment) -> Record {
         self.lock().charge_orphan(taken, seen, now)
     }
 
     /// A request has ended whose verdict never arrived. See [`Books::ended_unheard`].
-    pub fn ended_unheard(&self, uid: u64, now: Moment) -> Ended {
+    pub fn ended_unheard(&self, uid: u64, now: Moment) -> SettleOutcome {
         self.lock().ended_unheard(uid, now)
     }
 
     /// Ends what is too old; answers how many, what is to be written down of all that ended so since the last call, and
     /// how the books stand then.
-    pub fn expire(&self, now: Moment) -> (usize, Vec<Record>, Standing) {
+    pub fn expire(&self, now: Moment) -> (usize, Vec<Record>, LedgerStanding) {
         // Little by little, so that no decision waits for all of it.
         while self.lock().expire_some(EXPIRED_AT_ONCE, now) {}
         let mut books = self.lock();
         let expired = books.take_expired_count();
-        let standing = Standing {
+        let standing = LedgerStanding {
             open: books.slots().len(),
             silent: books.is_silent(now),
             clock_in_doubt: books.is_clock_in_doubt(),
@@ -177,7 +177,7 @@ impl MemoryLedger {
     }
 
     /// What a request that another herdgate granted came to, by its line or by none. Charges nothing here.
-    pub fn foreign(&self, taken: Reservation, seen: Option<&Observed>, now: Moment) -> Record {
+    pub fn foreign(&self, taken: Reservation, seen: Option<&ObservedUsage>, now: Moment) -> Record {
         self.lock().foreign(taken, seen, now)
     }
 
@@ -187,7 +187,7 @@ impl MemoryLedger {
     }
 
     /// An excess with a guess of when to come back, where nothing better is known.
-    pub fn with_guess(&self, excess: Excess) -> Excess {
+    pub fn with_guess(&self, excess: LimitExcess) -> LimitExcess {
         self.lock().with_guess(excess)
     }
 

@@ -5,11 +5,11 @@
 //! placed first ([`Books::plan`]), because the store is told what would be reserved, and is placed again when it commits:
 //! while the store was asked, others were granted.
 
-use super::account::{Excess, Standings};
+use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books};
 use super::calendar::Today;
-use super::hold::{Held, NOWHERE};
-use super::reservation::{Name, Reservation};
+use super::hold::{NOWHERE, WaitingClaim};
+use super::reservation::{CallerName, Reservation};
 use crate::decision::fleet::choose::{Choice, Load, choose};
 use crate::decision::judge::Claim;
 use crate::decision::moment::Moment;
@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 /// Why a claim got no server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Denied {
+pub enum Denial {
     /// It was over a limit.
-    Excess(Excess),
+    Excess(LimitExcess),
     /// It has low priority and the expected wait is long; nothing was charged.
     Shed {
         /// Nanoseconds until the wait will probably be short enough.
@@ -88,7 +88,7 @@ pub struct Placement<'v> {
     /// What it holds, where it is metered, to be recorded.
     pub reservation: Option<Reservation>,
     /// The limit that would have refused it, were it not a shadow.
-    pub shadowed: Option<Excess>,
+    pub shadowed: Option<LimitExcess>,
 }
 
 /// What a claim got.
@@ -98,7 +98,7 @@ pub enum Turn<'v> {
     /// A server.
     Now(Placement<'v>),
     /// A place among those that wait, see [`super::hold`].
-    Later(Box<Held>),
+    Later(Box<WaitingClaim>),
 }
 
 /// What a claim would take, before anybody was asked whether it may.
@@ -127,11 +127,11 @@ impl Books {
     /// Finds a claim's accounts and estimates its tokens. Changes nothing.
     ///
     /// # Errors
-    /// [`Denied::Shed`].
-    pub(super) fn draft<'t>(&self, asks: &Application<'_, '_, 't, impl Load>) -> Result<Draft<'t>, Denied> {
+    /// [`Denial::Shed`].
+    pub(super) fn draft<'t>(&self, asks: &Application<'_, '_, 't, impl Load>) -> Result<Draft<'t>, Denial> {
         let claim = asks.claim;
         if let Some(retry_ns) = self.sheds(asks.view, claim) {
-            return Err(Denied::Shed { retry_ns });
+            return Err(Denial::Shed { retry_ns });
         }
         let mut accounts = *asks.accounts;
         if let Some(user) = &claim.user {
@@ -160,15 +160,15 @@ impl Books {
     /// Drafts and places a claim that a shared store admits. Takes nothing but its turn.
     ///
     /// # Errors
-    /// [`Denied`], but no excess.
+    /// [`Denial`], but no excess.
     pub(super) fn plan<'v>(
         &mut self,
         asks: &Application<'_, 'v, 'v, impl Load>,
         now: Moment,
-    ) -> Result<Planned<'v>, Denied> {
+    ) -> Result<Planned<'v>, Denial> {
         let draft = self.draft(asks)?;
         let turn = self.turn(draft.pool_key);
-        let choice = self.place(asks, turn).map_err(Denied::NoServer)?;
+        let choice = self.place(asks, turn).map_err(Denial::NoServer)?;
         let mut reservation = draft.reservation(asks, now);
         reservation.go_to(choice.as_ref());
         if let Some(user) = &asks.claim.user {
@@ -226,7 +226,7 @@ impl Draft<'_> {
             id: requester.id,
             uid: requester.uid,
             scopes: self.accounts.scopes(),
-            caller: Name::new(requester.caller),
+            caller: CallerName::new(requester.caller),
             user: requester.token_user.clone().filter(|_| claim.user.is_none()),
             team: requester.team.clone(),
             model: claim.pool.map(|pool| pool.name.clone()),

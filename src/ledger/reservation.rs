@@ -1,7 +1,7 @@
 //! What one request took, and what is known of it until it ends. Pure data.
 
 use crate::decision::plan::limits::Scope;
-pub use crate::decision::plan::limits::{Cost, Scopes, Written};
+pub use crate::decision::plan::limits::{Cost, RequestShape, Scopes};
 use crate::decision::request::endpoint::Endpoint;
 use crate::decision::request::name::ModelName;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct Reservation {
     /// Everyone it is counted for.
     pub scopes: Scopes,
     /// The key's name, the issuer, or `anonymous`.
-    pub caller: Name,
+    pub caller: CallerName,
     /// The user behind the caller, by name; absent where there is none.
     pub user: Option<Arc<str>>,
     /// The team, by name.
@@ -44,7 +44,7 @@ pub struct Reservation {
     pub cost: Cost,
     /// How it was asked, as far as that decides what its answer's bytes hold.
     #[serde(default)]
-    pub written: Written,
+    pub written: RequestShape,
 }
 
 impl Reservation {
@@ -111,18 +111,18 @@ const NAME_MAX: usize = 64;
 
 /// A caller's name in place, because each grant has one: cut to [`NAME_MAX`] bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Name {
+pub struct CallerName {
     bytes: [u8; NAME_MAX],
     len: u8,
 }
 
-impl Name {
+impl CallerName {
     /// This name, cut at a character's boundary.
-    pub fn new(name: &str) -> Name {
+    pub fn new(name: &str) -> CallerName {
         let len = (0..=name.len().min(NAME_MAX)).rev().find(|len| name.is_char_boundary(*len)).unwrap_or(0);
         let mut bytes = [0; NAME_MAX];
         bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
-        Name { bytes, len: len as u8 }
+        CallerName { bytes, len: len as u8 }
     }
 
     /// The name.
@@ -131,21 +131,21 @@ impl Name {
     }
 }
 
-impl std::fmt::Debug for Name {
+impl std::fmt::Debug for CallerName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.as_str().fmt(f)
     }
 }
 
-impl Serialize for Name {
+impl Serialize for CallerName {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(self.as_str())
     }
 }
 
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
-        Ok(Name::new(&std::borrow::Cow::<'de, str>::deserialize(from)?))
+impl<'de> Deserialize<'de> for CallerName {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<CallerName, D::Error> {
+        Ok(CallerName::new(&std::borrow::Cow::<'de, str>::deserialize(from)?))
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
         for (name, kept) in
             [("", 0), ("ann", 3), (&"a".repeat(70), 64), (&"é".repeat(40), 64), (&format!("a{}", "é".repeat(40)), 63)]
         {
-            assert_eq!(Name::new(name).as_str(), &name[..kept]);
+            assert_eq!(CallerName::new(name).as_str(), &name[..kept]);
         }
     }
 

@@ -2,7 +2,7 @@
 //! Pure; time is handed in.
 
 use crate::decision::moment::Moment;
-use crate::decision::plan::limits::{Scope, User};
+use crate::decision::plan::limits::{Scope, UserScopes};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ struct OfKey {
 
 impl Users {
     /// The books a user is counted in: its own, where it has some or there is room for it.
-    pub fn scope_of(&self, user: &User) -> Scope {
+    pub fn scope_of(&self, user: &UserScopes) -> Scope {
         match self.by_key.get(&user.key) {
             Some(of_key) if of_key.served.len() >= USERS_MAX && !of_key.served.contains_key(&user.scope) => user.shared,
             _ => user.scope,
@@ -39,7 +39,7 @@ impl Users {
     }
 
     /// The name of a user with counters of its own, as it would be kept with a request.
-    pub fn name_of(&self, user: &User, name: &[u8]) -> Option<Arc<str>> {
+    pub fn name_of(&self, user: &UserScopes, name: &[u8]) -> Option<Arc<str>> {
         let known = || Some(self.by_key.get(&user.key)?.served.get(&user.scope)?.1.clone());
         let written = || String::from_utf8_lossy(name).into();
         (user.scope != user.shared).then(|| known().unwrap_or_else(written))
@@ -47,7 +47,7 @@ impl Users {
 
     /// A user's request was granted. Answers its name, to be kept with the request. Where there is no room, idle users are
     /// forgotten, from whose place the next request gains.
-    pub fn note(&mut self, user: &User, name: &[u8], now: Moment) -> Option<Arc<str>> {
+    pub fn note(&mut self, user: &UserScopes, name: &[u8], now: Moment) -> Option<Arc<str>> {
         let written = || -> Arc<str> { String::from_utf8_lossy(name).into() };
         if user.scope == user.shared {
             return None;
@@ -82,8 +82,8 @@ impl Users {
 mod tests {
     use super::*;
 
-    fn user(key: u128, number: u128) -> User {
-        User { key: Scope(key), scope: Scope(1_000_000 + number), shared: Scope(key + 1) }
+    fn user(key: u128, number: u128) -> UserScopes {
+        UserScopes { key: Scope(key), scope: Scope(1_000_000 + number), shared: Scope(key + 1) }
     }
 
     fn at(ns: u64) -> Moment {
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn those_without_a_name_take_no_place() {
         let mut users = Users::default();
-        let nameless = User { scope: Scope(8), ..user(7, 0) };
+        let nameless = UserScopes { scope: Scope(8), ..user(7, 0) };
         users.note(&nameless, b"", at(1));
         assert_eq!((users.of_key(Scope(7)), users.scope_of(&nameless)), (0, Scope(8)));
     }

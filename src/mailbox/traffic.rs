@@ -2,7 +2,7 @@
 //!
 //! Successes spare the deep checks; failures, and successes while there is trouble, go on to the breaker of the server.
 
-use crate::decision::fleet::Served;
+use crate::decision::fleet::ServiceResult;
 use crate::decision::moment::Moment;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +13,11 @@ const PENDING_MAX: usize = 4096;
 
 /// One outcome on its way to the breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ServedReport {
     /// The server.
     pub server: Arc<str>,
     /// How it went.
-    pub served: Served,
+    pub served: ServiceResult,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,7 +30,7 @@ struct Noted {
 #[derive(Debug, Default)]
 struct Board {
     servers: BTreeMap<Arc<str>, Noted>,
-    pending: Vec<Outcome>,
+    pending: Vec<ServedReport>,
 }
 
 /// The outcomes of real requests. Clones are cheap and share one store.
@@ -40,20 +40,20 @@ pub struct Traffic(Arc<(Mutex<Board>, Notify)>);
 impl Traffic {
     /// Notes how a real request went at `server`. A server that is not probed is passed over, so that names on the wire
     /// cannot make this grow.
-    pub fn note(&self, server: &str, served: Served, at: Moment) {
+    pub fn note(&self, server: &str, served: ServiceResult, at: Moment) {
         let mut board = self.lock();
         let Board { servers, pending } = &mut *board;
         let Some((name, _)) = servers.get_key_value(server) else { return };
         let name = name.clone();
         let Some(noted) = servers.get_mut(server) else { return };
-        if served == Served::Well {
+        if served == ServiceResult::Well {
             noted.last_success = noted.last_success.max(Some(at));
         }
-        let matters = noted.troubled || served != Served::Well;
+        let matters = noted.troubled || served != ServiceResult::Well;
         // At once, so that the successes right after a failure count as well.
         noted.troubled = matters;
         if matters && pending.len() < PENDING_MAX {
-            pending.push(Outcome { server: name, served });
+            pending.push(ServedReport { server: name, served });
             self.0.1.notify_one();
         }
     }
@@ -64,7 +64,7 @@ impl Traffic {
     }
 
     /// Waits for outcomes that matter to a breaker, in order. Cancelling loses none.
-    pub async fn outcomes(&self) -> Vec<Outcome> {
+    pub async fn outcomes(&self) -> Vec<ServedReport> {
         loop {
             let pending = std::mem::take(&mut self.lock().pending);
             if !pending.is_empty() {
@@ -105,18 +105,18 @@ mod tests {
     #[test]
     fn the_latest_success_of_a_known_server_counts() {
         let traffic = Traffic::default();
-        traffic.note("a", Served::Well, at(1));
+        traffic.note("a", ServiceResult::Well, at(1));
         assert_eq!(traffic.last_success("a"), None, "not probed");
         let names: [Arc<str>; 2] = ["a".into(), "b".into()];
         traffic.retain(names.iter());
         for ms in [5, 9, 7] {
-            traffic.note("a", Served::Well, at(ms));
+            traffic.note("a", ServiceResult::Well, at(ms));
         }
-        traffic.note("b", Served::Badly("status"), at(8));
+        traffic.note("b", ServiceResult::Badly("status"), at(8));
         assert_eq!((traffic.last_success("a"), traffic.last_success("b")), (Some(at(9)), None));
         traffic.retain(names[..1].iter());
         assert_eq!(traffic.last_success("a"), Some(at(9)), "a reload keeps what is known");
-        traffic.note("b", Served::Well, at(9));
+        traffic.note("b", ServiceResult::Well, at(9));
         assert_eq!(traffic.last_success("b"), None);
     }
 
@@ -125,15 +125,15 @@ mod tests {
         let traffic = Traffic::default();
         let names: [Arc<str>; 1] = ["a".into()];
         traffic.retain(names.iter());
-        let bad = Served::Badly("status");
-        for served in [Served::Well, bad, Served::Well, bad] {
+        let bad = ServiceResult::Badly("status");
+        for served in [ServiceResult::Well, bad, ServiceResult::Well, bad] {
             traffic.note("a", served, at(1));
         }
         traffic.note("b", bad, at(1));
         let told: Vec<_> = traffic.outcomes().await.into_iter().map(|outcome| outcome.served).collect();
-        assert_eq!(told, [bad, Served::Well, bad]);
+        assert_eq!(told, [bad, ServiceResult::Well, bad]);
         traffic.set_troubled("a", false);
-        traffic.note("a", Served::Well, at(2));
+        traffic.note("a", ServiceResult::Well, at(2));
         (0..PENDING_MAX + 9).for_each(|_| traffic.note("a", bad, at(3)));
         assert_eq!(traffic.outcomes().await.len(), PENDING_MAX, "bounded");
     }

@@ -4,7 +4,7 @@
 //! bounded, and the fetcher bounds by time alone how often it asks an issuer. A `kid` that a fresh set did not have asks
 //! for no other fetch for [`ABSENT_NS`].
 
-use crate::decision::caller::token::{Missing, Ring};
+use crate::decision::caller::token::{MissingKey, Ring};
 use crate::decision::moment::Moment;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,11 +18,11 @@ pub const ABSENT_NS: u64 = 300_000_000_000;
 
 /// The desks of all issuers that are fetched.
 #[derive(Debug, Default)]
-pub struct Wanted(Mutex<HashMap<Arc<str>, Arc<Desk>>>);
+pub struct MissingKeyBoard(Mutex<HashMap<Arc<str>, Arc<MissingKeys>>>);
 
 /// What is wanted of one issuer.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct MissingKeys {
     bell: Notify,
     kids: Mutex<Kids>,
 }
@@ -33,9 +33,9 @@ struct Kids {
     absent_until_ns: HashMap<Box<str>, u64>,
 }
 
-impl Wanted {
+impl MissingKeyBoard {
     /// Asks for a key. Returns at once.
-    pub fn ask(&self, missing: &Missing, now: Moment) {
+    pub fn ask(&self, missing: &MissingKey, now: Moment) {
         let Some(desk) = lock(&self.0).get(&missing.issuer).cloned() else { return };
         let mut kids = lock(&desk.kids);
         if kids.absent_until_ns.get(&missing.kid).is_some_and(|until| now.mono_ns < *until) {
@@ -49,7 +49,7 @@ impl Wanted {
     }
 
     /// Returns the desk of an issuer that is fetched from now on.
-    pub fn open(&self, issuer: &Arc<str>) -> Arc<Desk> {
+    pub fn open(&self, issuer: &Arc<str>) -> Arc<MissingKeys> {
         lock(&self.0).entry(issuer.clone()).or_default().clone()
     }
 
@@ -59,7 +59,7 @@ impl Wanted {
     }
 }
 
-impl Desk {
+impl MissingKeys {
     /// Waits until something was asked for since the last call.
     pub async fn asked(&self) {
         self.bell.notified().await;

@@ -25,7 +25,7 @@ impl Port {
 
 /// How a decision went: the label pair `outcome`, `code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum DecisionLabel {
     /// Allowed.
     Allow,
     /// Answered by herdgate itself.
@@ -34,42 +34,44 @@ pub enum Outcome {
     Refuse(Code),
 }
 
-impl Outcome {
+impl DecisionLabel {
     /// Number of pairs: allow, answer, and one for each code.
     pub(super) const COUNT: usize = 2 + Code::COUNT;
 
     /// The values of the label `outcome`.
     pub(super) const WORDS: [&'static str; 3] = ["allow", "answer", "refuse"];
 
-    /// Returns every outcome, in the order of [`Outcome::index`].
-    pub(super) fn all() -> impl Iterator<Item = Outcome> {
-        [Outcome::Allow, Outcome::Answer].into_iter().chain(Code::ALL.into_iter().map(Outcome::Refuse))
+    /// Returns every outcome, in the order of [`DecisionLabel::index`].
+    pub(super) fn all() -> impl Iterator<Item = DecisionLabel> {
+        [DecisionLabel::Allow, DecisionLabel::Answer]
+            .into_iter()
+            .chain(Code::ALL.into_iter().map(DecisionLabel::Refuse))
     }
 
-    /// Returns a position that is less than [`Outcome::COUNT`].
+    /// Returns a position that is less than [`DecisionLabel::COUNT`].
     pub(super) fn index(self) -> usize {
         match self {
-            Outcome::Allow => 0,
-            Outcome::Answer => 1,
-            Outcome::Refuse(code) => 2 + code.index(),
+            DecisionLabel::Allow => 0,
+            DecisionLabel::Answer => 1,
+            DecisionLabel::Refuse(code) => 2 + code.index(),
         }
     }
 
     /// Returns the value of the label `outcome`.
     pub(super) fn as_str(self) -> &'static str {
-        let [allow, answer, refuse] = Outcome::WORDS;
+        let [allow, answer, refuse] = DecisionLabel::WORDS;
         match self {
-            Outcome::Allow => allow,
-            Outcome::Answer => answer,
-            Outcome::Refuse(_) => refuse,
+            DecisionLabel::Allow => allow,
+            DecisionLabel::Answer => answer,
+            DecisionLabel::Refuse(_) => refuse,
         }
     }
 
     /// Returns the value of the label `code`.
     pub(super) fn code(self) -> &'static str {
         match self {
-            Outcome::Allow | Outcome::Answer => NO_CODE,
-            Outcome::Refuse(code) => code.as_str(),
+            DecisionLabel::Allow | DecisionLabel::Answer => NO_CODE,
+            DecisionLabel::Refuse(code) => code.as_str(),
         }
     }
 }
@@ -79,7 +81,7 @@ pub(super) const NO_CODE: &str = "none";
 
 closed_enum! {
     /// SPOP frames, by kind.
-    pub enum Frame {
+    pub enum FrameLabel {
         /// HAPROXY-HELLO received.
         Hello = "hello",
         /// NOTIFY received.
@@ -107,7 +109,7 @@ closed_enum! {
 
 closed_enum! {
     /// What a usage line came to.
-    pub enum Settled {
+    pub enum SettleLabel {
         /// It released its slot.
         Released = "released",
         /// Its request was charged already, without a line, and is charged otherwise now.
@@ -127,7 +129,7 @@ closed_enum! {
 
 closed_enum! {
     /// What waiting for a server came to.
-    pub enum Waited {
+    pub enum WaitLabel {
         /// A server.
         Served = "served",
         /// Its time was over.

@@ -11,7 +11,7 @@ closed_enum! {
     /// What a write failed with: a closed set, for metrics.
     #[derive(thiserror::Error)]
     #[error("{}", self.as_str())]
-    pub enum Fault {
+    pub enum LedgerFileError {
         /// There is no room.
         Full = "full",
         /// The system could not read or write.
@@ -33,7 +33,7 @@ pub struct Health {
     dropped_ends: AtomicU64,
     written: AtomicU64,
     commits: AtomicU64,
-    faults: [AtomicU64; Fault::COUNT],
+    faults: [AtomicU64; LedgerFileError::COUNT],
     failing: Mutex<Option<Failing>>,
 }
 
@@ -41,7 +41,7 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
     /// What it fails with.
-    pub fault: Fault,
+    pub fault: LedgerFileError,
     /// What was said last.
     pub what: String,
     /// Since when, in milliseconds since 1970.
@@ -76,7 +76,7 @@ impl Health {
     }
 
     /// Returns the number of tries that failed with `fault`.
-    pub fn faults(&self, fault: Fault) -> u64 {
+    pub fn faults(&self, fault: LedgerFileError) -> u64 {
         load(&self.faults[fault.index()])
     }
 
@@ -104,7 +104,7 @@ impl Health {
     }
 
     /// Counts a try that failed. Returns whether the one before had not.
-    pub(crate) fn failed(&self, fault: Fault, what: String, now_unix_ms: i64) -> bool {
+    pub(crate) fn failed(&self, fault: LedgerFileError, what: String, now_unix_ms: i64) -> bool {
         self.faults[fault.index()].fetch_add(1, Ordering::Relaxed);
         let mut failing = self.lock();
         let since_unix_ms = failing.as_ref().map_or(now_unix_ms, |before| before.since_unix_ms);
@@ -149,7 +149,7 @@ impl Health {
             Family::counters(
                 "herdgate_ledger_file_faults",
                 "Failed tries to write the ledger's file, by fault",
-                Label::closed("fault", Fault::WORDS),
+                Label::closed("fault", LedgerFileError::WORDS),
                 self.faults.iter().map(load),
             ),
             Family::gauge(

@@ -14,13 +14,13 @@ mod openmetrics;
 mod render;
 pub mod shared_store;
 
-pub use labels::{Direction, FetchFault, Frame, Outcome, Port, Proof, Settled, Waited};
+pub use labels::{DecisionLabel, Direction, FetchFault, FrameLabel, Port, Proof, SettleLabel, WaitLabel};
 pub use ledger_file::{StoreFailing, StoreStanding};
 
 use crate::decision::reason::Code;
 use crate::decision::view::View;
 use crate::ledger::reservation::{Evidence, Record};
-use crate::ledger::tokens::estimate::{Compared, Witness};
+use crate::ledger::tokens::estimate::{Comparison, Witness};
 use latency::Latencies;
 use ledger_file::Health;
 use shared_store::Counts;
@@ -50,7 +50,7 @@ impl TextFormat {
 /// What is counted for one ingress.
 #[derive(Debug, Default)]
 struct Decisions {
-    outcomes: [AtomicU64; Outcome::COUNT],
+    outcomes: [AtomicU64; DecisionLabel::COUNT],
     durations: Latencies,
 }
 
@@ -68,13 +68,13 @@ pub struct Metrics {
     /// By the ports that decide.
     decisions: [Decisions; Port::INGRESSES.len()],
     connections: [Connections; Port::COUNT],
-    frames: [AtomicU64; Frame::COUNT],
-    usage_lines: [AtomicU64; Settled::COUNT],
+    frames: [AtomicU64; FrameLabel::COUNT],
+    usage_lines: [AtomicU64; SettleLabel::COUNT],
     jwts: [AtomicU64; Proof::COUNT],
     jwks_fetched: AtomicU64,
     jwks_failed: [AtomicU64; FetchFault::COUNT],
     waiting: AtomicU64,
-    waits: [AtomicU64; Waited::COUNT],
+    waits: [AtomicU64; WaitLabel::COUNT],
     waited_ms: AtomicU64,
     /// By witness, then whole and stream, then estimated and exact.
     estimates: [[[AtomicU64; 2]; 2]; Witness::COUNT],
@@ -101,14 +101,14 @@ impl Metrics {
     }
 
     /// Counts a decision; `ns` is what it took, in nanoseconds. Only SPOP and HTTP decide.
-    pub fn decision(&self, ingress: Port, outcome: Outcome, ns: u64) {
+    pub fn decision(&self, ingress: Port, outcome: DecisionLabel, ns: u64) {
         let Some(decisions) = self.decisions_of(ingress) else { return };
         decisions.outcomes[outcome.index()].fetch_add(1, Ordering::Relaxed);
         decisions.durations.record(ns);
     }
 
     /// Counts what a request that waited came to.
-    pub fn outcome(&self, ingress: Port, outcome: Outcome) {
+    pub fn outcome(&self, ingress: Port, outcome: DecisionLabel) {
         if let Some(decisions) = self.decisions_of(ingress) {
             decisions.outcomes[outcome.index()].fetch_add(1, Ordering::Relaxed);
         }
@@ -130,7 +130,7 @@ impl Metrics {
     }
 
     /// Counts what waiting for a server came to; `ms` is how long a request that was served had waited.
-    pub fn waited(&self, waited: Waited, ms: u64) {
+    pub fn waited(&self, waited: WaitLabel, ms: u64) {
         self.waits[waited.index()].fetch_add(1, Ordering::Relaxed);
         self.waited_ms.fetch_add(ms, Ordering::Relaxed);
     }
@@ -153,12 +153,12 @@ impl Metrics {
     }
 
     /// Counts a SPOP frame.
-    pub fn frame(&self, frame: Frame) {
+    pub fn frame(&self, frame: FrameLabel) {
         self.frames[frame.index()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a usage line.
-    pub fn usage_line(&self, settled: Settled) {
+    pub fn usage_line(&self, settled: SettleLabel) {
         self.usage_lines[settled.index()].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -182,7 +182,7 @@ impl Metrics {
     }
 
     /// Sets how the estimates stand: sums that only grow, by who knew the exact figure and whether the answer was a stream.
-    pub fn estimates(&self, compared: [[Compared; 2]; Witness::COUNT]) {
+    pub fn estimates(&self, compared: [[Comparison; 2]; Witness::COUNT]) {
         for (forms, compared) in self.estimates.iter().zip(compared) {
             for ([estimated, exact], sums) in forms.iter().zip(compared) {
                 estimated.store(sums.estimated, Ordering::Relaxed);

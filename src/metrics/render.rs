@@ -1,7 +1,7 @@
 //! What is exported: one function for each subject, in the order of the reference page.
 
 use super::family::{Family, FamilyKind, Label, Sample, SampleValue};
-use super::labels::{Direction, FetchFault, Frame, NO_CODE, Outcome, Port, Proof, Settled, Waited};
+use super::labels::{DecisionLabel, Direction, FetchFault, FrameLabel, NO_CODE, Port, Proof, SettleLabel, WaitLabel};
 use super::{Connections, Metrics, load};
 use crate::decision::fleet::ServerState;
 use crate::decision::fleet::consistency::Disagreement;
@@ -54,7 +54,7 @@ fn ingress() -> Label {
 fn decisions(metrics: &Metrics) -> Vec<Family> {
     let ingresses = || Port::INGRESSES.into_iter().zip(&metrics.decisions);
     let decided = ingresses().flat_map(|(ingress, decisions)| {
-        Outcome::all().zip(&decisions.outcomes).map(move |(outcome, count)| {
+        DecisionLabel::all().zip(&decisions.outcomes).map(move |(outcome, count)| {
             let words = [ingress.as_str(), outcome.as_str(), outcome.code()];
             Sample::new(words, SampleValue::Count(load(count)))
         })
@@ -66,7 +66,7 @@ fn decisions(metrics: &Metrics) -> Vec<Family> {
             help: "Decisions by ingress, outcome and public code",
             labels: vec![
                 ingress(),
-                Label::closed("outcome", Outcome::WORDS),
+                Label::closed("outcome", DecisionLabel::WORDS),
                 Label::closed("code", [NO_CODE].into_iter().chain(Code::WORDS)),
             ],
             samples: decided.collect(),
@@ -114,7 +114,7 @@ fn connections(metrics: &Metrics) -> Vec<Family> {
         Family::counters(
             "herdgate_spop_frames",
             "SPOP frames by kind",
-            Label::closed("kind", Frame::WORDS),
+            Label::closed("kind", FrameLabel::WORDS),
             metrics.frames.iter().map(load),
         ),
     ]
@@ -163,7 +163,7 @@ fn in_flight(metrics: &Metrics) -> Vec<Family> {
         Family::counters(
             "herdgate_usage_lines",
             "Usage lines of the proxies by result",
-            Label::closed("result", Settled::WORDS),
+            Label::closed("result", SettleLabel::WORDS),
             metrics.usage_lines.iter().map(load),
         ),
         Family::gauge(
@@ -180,7 +180,7 @@ fn waiting(metrics: &Metrics) -> Vec<Family> {
         Family::counters(
             "herdgate_waits",
             "Requests that waited here, by how the wait ended",
-            Label::closed("result", Waited::WORDS),
+            Label::closed("result", WaitLabel::WORDS),
             metrics.waits.iter().map(load),
         ),
         Family::single(

@@ -29,7 +29,7 @@ closed_enum! {
     /// Why the store did not answer, or not with what was asked.
     #[derive(thiserror::Error)]
     #[error("{}", self.as_str())]
-    pub enum Trouble {
+    pub enum SharedStoreError {
         /// It was not asked: the breaker is open.
         Open = "open",
         /// It was not asked: too many calls are on their way.
@@ -59,7 +59,7 @@ closed_enum! {
 #[derive(Debug, Default)]
 pub struct Counts {
     went_well: [AtomicU64; Operation::COUNT],
-    met: [[AtomicU64; Trouble::COUNT]; Operation::COUNT],
+    met: [[AtomicU64; SharedStoreError::COUNT]; Operation::COUNT],
     took: Latencies,
     opened: AtomicU64,
     is_up: AtomicU64,
@@ -69,9 +69,9 @@ pub struct Counts {
 
 impl Counts {
     /// Counts a call; `ns` is what it took, where the store was asked at all.
-    pub(crate) fn call(&self, operation: Operation, trouble: Option<Trouble>, ns: u64) {
+    pub(crate) fn call(&self, operation: Operation, trouble: Option<SharedStoreError>, ns: u64) {
         self.of(operation, trouble).fetch_add(1, Ordering::Relaxed);
-        if !matches!(trouble, Some(Trouble::Open | Trouble::Busy)) {
+        if !matches!(trouble, Some(SharedStoreError::Open | SharedStoreError::Busy)) {
             self.took.record(ns);
         }
     }
@@ -97,7 +97,7 @@ impl Counts {
     }
 
     /// Returns the number of calls of an operation that went well, or met this trouble.
-    pub fn calls(&self, operation: Operation, trouble: Option<Trouble>) -> u64 {
+    pub fn calls(&self, operation: Operation, trouble: Option<SharedStoreError>) -> u64 {
         load(self.of(operation, trouble))
     }
 
@@ -111,7 +111,7 @@ impl Counts {
         load(&self.lost)
     }
 
-    fn of(&self, operation: Operation, trouble: Option<Trouble>) -> &AtomicU64 {
+    fn of(&self, operation: Operation, trouble: Option<SharedStoreError>) -> &AtomicU64 {
         match trouble {
             None => &self.went_well[operation.index()],
             Some(trouble) => &self.met[operation.index()][trouble.index()],
@@ -120,10 +120,10 @@ impl Counts {
 
     /// Returns what is exported of them.
     pub(super) fn families(&self) -> Vec<Family> {
-        let outcomes = || [None].into_iter().chain(Trouble::ALL.map(Some));
+        let outcomes = || [None].into_iter().chain(SharedStoreError::ALL.map(Some));
         let calls = Operation::ALL.into_iter().flat_map(|operation| {
             outcomes().map(move |trouble| {
-                let words = [operation.as_str(), trouble.map_or(WELL, Trouble::as_str)];
+                let words = [operation.as_str(), trouble.map_or(WELL, SharedStoreError::as_str)];
                 Sample::new(words, SampleValue::Count(self.calls(operation, trouble)))
             })
         });
@@ -134,7 +134,7 @@ impl Counts {
                 help: "Calls to the shared store",
                 labels: vec![
                     Label::closed("operation", Operation::WORDS),
-                    Label::closed("outcome", [WELL].into_iter().chain(Trouble::WORDS)),
+                    Label::closed("outcome", [WELL].into_iter().chain(SharedStoreError::WORDS)),
                 ],
                 samples: calls.collect(),
             },

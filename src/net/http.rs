@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 /// An answer held in memory, because everything herdgate says over HTTP is short.
-pub type Answer = Response<Full<Bytes>>;
+pub type HttpAnswer = Response<Full<Bytes>>;
 
 /// Longest request header in bytes. nginx takes 32 KiB from a client (`large_client_header_buffers 4 8k`) and repeats the
 /// target in a header of ours.
@@ -35,7 +35,7 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// How long each kind of silence may last.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct HttpTimeouts {
     /// From the first byte of a request (the first, from the connection) to the end of its header.
     header: Duration,
     /// Between two requests.
@@ -46,12 +46,12 @@ struct Patience {
 
 /// `idle` is longer than the proxy keeps its side (nginx `keepalive_timeout`: 60 s), so that it is the proxy that closes
 /// and no request is lost to the race.
-const PATIENCE: Patience =
-    Patience { header: Duration::from_secs(10), idle: Duration::from_secs(75), write: Duration::from_secs(30) };
+const PATIENCE: HttpTimeouts =
+    HttpTimeouts { header: Duration::from_secs(10), idle: Duration::from_secs(75), write: Duration::from_secs(30) };
 
 /// Serves requests one after another until the peer closes, breaks a limit, or `stop` is cancelled (the request under way
 /// is still answered). hyper answers 400 to what is not HTTP and 431 to a header that is too long or has over 100 fields.
-/// `complaint` says whether to warn of such a peer now, see [`crate::net::log_throttle::Complaints::admit`].
+/// `complaint` says whether to warn of such a peer now, see [`crate::net::log_throttle::LogThrottle::admit`].
 pub async fn serve<S, H, F>(
     stream: S,
     peer: Peer,
@@ -61,13 +61,13 @@ pub async fn serve<S, H, F>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Answer>,
+    F: Future<Output = HttpAnswer>,
 {
     serve_with(PATIENCE, stream, peer, stop, complaint, handle).await;
 }
 
 async fn serve_with<S, H, F>(
-    patience: Patience,
+    patience: HttpTimeouts,
     stream: S,
     peer: Peer,
     stop: CancellationToken,
@@ -76,9 +76,9 @@ async fn serve_with<S, H, F>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Answer>,
+    F: Future<Output = HttpAnswer>,
 {
-    let phase = Phase::default();
+    let phase = RequestPhase::default();
     let service = service_fn(|request| {
         phase.enter(BUSY);
         let answer = handle(request);
@@ -122,9 +122,9 @@ const BUSY: u64 = 2;
 /// What a connection is doing: the low two bits name it, the rest counts changes, so that two spells of the same kind
 /// are told apart.
 #[derive(Clone, Default)]
-struct Phase(Arc<AtomicU64>);
+struct RequestPhase(Arc<AtomicU64>);
 
-impl Phase {
+impl RequestPhase {
     fn now(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
@@ -137,9 +137,9 @@ impl Phase {
 
 /// A stream that ends by itself when its peer is silent for too long.
 struct Patient<S> {
-    patience: Patience,
+    patience: HttpTimeouts,
     inner: S,
-    phase: Phase,
+    phase: RequestPhase,
     /// The phase `silent` was set for.
     set_for: u64,
     /// Runs while nothing comes.
@@ -149,7 +149,7 @@ struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    fn new(patience: Patience, inner: S, phase: Phase) -> Patient<S> {
+    fn new(patience: HttpTimeouts, inner: S, phase: RequestPhase) -> Patient<S> {
         // A new connection has a request to send: it starts on the short patience.
         phase.enter(HEADER);
         let silent = Box::pin(tokio::time::sleep(patience.header));
@@ -237,7 +237,7 @@ mod tests {
     use tokio::time::Instant;
 
     /// Short, and far enough apart to be told apart on a busy machine.
-    const SHORT: Patience = Patience {
+    const SHORT: HttpTimeouts = HttpTimeouts {
         header: Duration::from_millis(100),
         idle: Duration::from_millis(1500),
         write: Duration::from_millis(100),

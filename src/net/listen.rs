@@ -1,7 +1,7 @@
 //! Accepts connections on a TCP or unix address, at most so many at once, until told to stop.
 
 use crate::metrics::{Metrics, Port};
-use crate::net::log_throttle::Complaints;
+use crate::net::log_throttle::LogThrottle;
 use crate::time::clock::Clock;
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
@@ -76,11 +76,11 @@ impl std::fmt::Display for Address {
 
 /// A bound address, not yet accepting. A unix socket's file is removed when this is dropped.
 pub struct Bound {
-    socket: Socket,
+    socket: ListenSocket,
     file: Option<SocketFile>,
 }
 
-enum Socket {
+enum ListenSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -95,11 +95,11 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<Bound> {
             let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             socket.set_reuseaddr(true)?;
             socket.bind(*address)?;
-            Ok(Bound { socket: Socket::Tcp(socket.listen(BACKLOG)?), file: None })
+            Ok(Bound { socket: ListenSocket::Tcp(socket.listen(BACKLOG)?), file: None })
         }
         Address::Unix(path) => {
             let (listener, file) = bind_unix(path, mode)?;
-            Ok(Bound { socket: Socket::Unix(listener), file: Some(file) })
+            Ok(Bound { socket: ListenSocket::Unix(listener), file: Some(file) })
         }
     }
 }
@@ -111,15 +111,15 @@ impl Bound {
     /// What the operating system says.
     pub fn address(&self) -> io::Result<Address> {
         match (&self.socket, &self.file) {
-            (Socket::Tcp(listener), _) => listener.local_addr().map(Address::Tcp),
-            (Socket::Unix(_), Some(file)) => Ok(Address::Unix(file.path.clone())),
-            (Socket::Unix(_), None) => Err(io::ErrorKind::NotFound.into()),
+            (ListenSocket::Tcp(listener), _) => listener.local_addr().map(Address::Tcp),
+            (ListenSocket::Unix(_), Some(file)) => Ok(Address::Unix(file.path.clone())),
+            (ListenSocket::Unix(_), None) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match &self.socket {
-            Socket::Tcp(listener) => {
+            ListenSocket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Answers are written whole; waiting to fill a segment would only delay them. A socket that refuses
                 // either option is already closed, which the first read will tell.
@@ -127,7 +127,7 @@ impl Bound {
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
                 Ok((Either::Left(stream), Peer(Some(address))))
             }
-            Socket::Unix(listener) => {
+            ListenSocket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Either::Right(stream), Peer(None)))
             }
@@ -227,7 +227,7 @@ impl std::fmt::Display for Peer {
 
 /// How many connections one port takes at once, and where they are counted.
 #[derive(Clone)]
-pub struct Door {
+pub struct ConnectionLimit {
     /// Which port it is, for the metrics.
     pub port: Port,
     /// Most connections at once; one more is closed when it is accepted.
@@ -238,14 +238,14 @@ pub struct Door {
 
 /// Accepts until `stop`, and hands each connection to `handle` in a task of its own. Then waits a short grace for the
 /// connections to end (they watch `stop` themselves) and cuts the rest.
-pub async fn serve<H, F>(bound: Bound, door: Door, stop: CancellationToken, handle: H)
+pub async fn serve<H, F>(bound: Bound, door: ConnectionLimit, stop: CancellationToken, handle: H)
 where
     H: Fn(Stream, Peer) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     let connections_max = places_now(door.connections_max);
     let places = Arc::new(Semaphore::new(connections_max));
-    let (clock, turned_away, failed) = (Clock::new(), Complaints::default(), Complaints::default());
+    let (clock, turned_away, failed) = (Clock::new(), LogThrottle::default(), LogThrottle::default());
     let inside = TaskTracker::new();
     let cut = CancellationToken::new();
     loop {
@@ -316,7 +316,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(door: &Door) -> Counted {
+    fn new(door: &ConnectionLimit) -> Counted {
         door.metrics.connection_opened(door.port);
         Counted { metrics: door.metrics.clone(), port: door.port }
     }

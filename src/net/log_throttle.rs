@@ -8,13 +8,13 @@ const INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Counts the warnings that are passed over between two that are written. The connections of one listener share it.
 #[derive(Debug, Default)]
-pub struct Complaints {
+pub struct LogThrottle {
     /// Monotonic time before which nothing more is said.
     silent_until_ns: AtomicU64,
     passed_over: AtomicU64,
 }
 
-impl Complaints {
+impl LogThrottle {
     /// Returns how many warnings were passed over since the last one where it is time to warn again; `None` where it is
     /// not.
     pub fn admit(&self, now: Moment) -> Option<u64> {
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn one_warning_a_second_says_how_many_were_passed_over() {
-        let complaints = Complaints::default();
+        let complaints = LogThrottle::default();
         let start = Moment { mono_ns: 5, unix_ms: 0 };
         let cases = [(0, Some(0)), (0, None), (999_999_999, None), (1_000_000_000, Some(2)), (2_500_000_000, Some(0))];
         for (after_ns, expected) in cases {

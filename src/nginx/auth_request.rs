@@ -6,7 +6,7 @@ use crate::decision::inquiry::BodyShown;
 use crate::decision::verdict::Verdict;
 use crate::gate::{Gate, Question};
 use crate::metrics::Port;
-use crate::net::http::Answer;
+use crate::net::http::HttpAnswer;
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
@@ -17,7 +17,7 @@ const STATUS: HeaderName = HeaderName::from_static("x-herdgate-status");
 const RECEIPT: HeaderName = HeaderName::from_static("x-herdgate-receipt");
 
 /// Decides on headers alone.
-pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
+pub async fn answer(gate: &Gate, headers: &HeaderMap) -> HttpAnswer {
     let received = gate.clock.now();
     let view = gate.state.view_owned();
     let facts = Facts::read(headers);
@@ -48,7 +48,7 @@ pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
 }
 
 /// Leaves 401 and 403 as they are, and turns any other refusal into 403 with the real status beside it.
-fn refused(status: u16) -> Answer {
+fn refused(status: u16) -> HttpAnswer {
     match status {
         401 | 403 => reply::answer(status, ""),
         other => {

@@ -6,14 +6,14 @@
 use super::reply;
 use super::request::{METHOD, URI, once};
 use crate::gate::Gate;
-use crate::net::http::Answer;
+use crate::net::http::HttpAnswer;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 const RECEIPT: HeaderName = HeaderName::from_static("x-herdgate-receipt");
 
 /// Answers with the catalog, or 403.
-pub fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
+pub fn answer(gate: &Gate, headers: &HeaderMap) -> HttpAnswer {
     let view = gate.state.view();
     let rendered = || {
         let receipt = std::str::from_utf8(once(headers, &RECEIPT)?).ok()?;

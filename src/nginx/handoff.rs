@@ -11,9 +11,9 @@ use crate::decision::inquiry::BodyShown;
 use crate::decision::request::body::{Body, BodyFault, BodyReader};
 use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
-use crate::gate::{Decided, Gate, Question};
+use crate::gate::{Decision, Gate, Question};
 use crate::metrics::Port;
-use crate::net::http::Answer;
+use crate::net::http::HttpAnswer;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::Request;
@@ -41,7 +41,7 @@ pub(super) const GRANTED: HeaderValue = HeaderValue::from_static("@herdgate_serv
 const WAITS: HeaderValue = HeaderValue::from_static("@herdgate_wait");
 
 /// Reads the body, decides and answers.
-pub async fn answer<B>(gate: &Gate, request: Request<B>) -> Answer
+pub async fn answer<B>(gate: &Gate, request: Request<B>) -> HttpAnswer
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
@@ -113,7 +113,7 @@ where
 }
 
 /// Turns a verdict into an answer. hyper leaves the body of an answer to HEAD out and keeps its length.
-fn say(decided: &Decided<'_>, view: &View) -> Answer {
+fn say(decided: &Decision<'_>, view: &View) -> HttpAnswer {
     let mut answer = match &decided.verdict {
         Verdict::Allow(grant) => {
             let mut answer = reply::answer(200, "");

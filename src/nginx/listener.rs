@@ -3,8 +3,8 @@
 use super::{auth_request, catalog, handoff, wait};
 use crate::gate::Gate;
 use crate::metrics::Port;
-use crate::net::http::{self, Answer};
-use crate::net::listen::{self, Bound, Door};
+use crate::net::http::{self, HttpAnswer};
+use crate::net::listen::{self, Bound, ConnectionLimit};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,7 +22,7 @@ pub fn waiters_max() -> usize {
 
 /// Answers on the HTTP port until `stop`.
 pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
-    let door = Door { port: Port::Http, connections_max: CONNECTIONS_MAX, metrics: gate.metrics.clone() };
+    let door = ConnectionLimit { port: Port::Http, connections_max: CONNECTIONS_MAX, metrics: gate.metrics.clone() };
     let ending = stop.clone();
     listen::serve(bound, door, stop, |stream, peer| {
         let gate = gate.clone();
@@ -35,7 +35,7 @@ pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
     .await;
 }
 
-async fn answer(gate: Arc<Gate>, request: Request<Incoming>) -> Answer {
+async fn answer(gate: Arc<Gate>, request: Request<Incoming>) -> HttpAnswer {
     match request.uri().path() {
         "/handoff" => handoff::answer(&gate, request).await,
         "/wait" => wait::answer(&gate, request.headers()).await,

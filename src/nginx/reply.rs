@@ -3,9 +3,9 @@
 use crate::decision::answer::dialect::refusal_body;
 use crate::decision::answer::reset::Reset;
 use crate::decision::request::endpoint::Dialect;
-use crate::decision::verdict::{Grant, Refusal, Standing};
+use crate::decision::verdict::{Grant, LimitStanding, Refusal};
 use crate::gate::DecisionId;
-use crate::net::http::Answer;
+use crate::net::http::HttpAnswer;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -31,21 +31,21 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_MAX_S: u64 = 60;
 
 /// Returns an answer with a status and a body.
-pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
+pub fn answer(status: u16, body: impl Into<Bytes>) -> HttpAnswer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     answer
 }
 
 /// Adds the decision's id.
-pub fn add_id(answer: &mut Answer, id: &DecisionId) {
+pub fn add_id(answer: &mut HttpAnswer, id: &DecisionId) {
     add(answer, REQUEST_ID, id.as_str());
 }
 
 /// Adds what a grant says. Returns false where a server's name cannot be a header value: the grant cannot be given
 /// then.
 #[must_use]
-pub fn add_grant(answer: &mut Answer, grant: &Grant<'_>, receipt: Option<&str>) -> bool {
+pub fn add_grant(answer: &mut HttpAnswer, grant: &Grant<'_>, receipt: Option<&str>) -> bool {
     let server2 = grant.server2.map(|server| &*server.name);
     add_server(answer, (grant.requests, grant.tokens), &grant.server.name, server2, receipt)
 }
@@ -53,8 +53,8 @@ pub fn add_grant(answer: &mut Answer, grant: &Grant<'_>, receipt: Option<&str>) 
 /// Adds a grant's parts. Returns false where a server's name cannot be a header value.
 #[must_use]
 pub fn add_server(
-    answer: &mut Answer,
-    (requests, tokens): (Option<Standing>, Option<Standing>),
+    answer: &mut HttpAnswer,
+    (requests, tokens): (Option<LimitStanding>, Option<LimitStanding>),
     server: &str,
     server2: Option<&str>,
     receipt: Option<&str>,
@@ -67,7 +67,7 @@ pub fn add_server(
 }
 
 /// Returns the answer to a request that is refused.
-pub fn refused(refusal: &Refusal, dialect: Dialect) -> Answer {
+pub fn refused(refusal: &Refusal, dialect: Dialect) -> HttpAnswer {
     let mut answer = answer(refusal.status(), refusal_body(refusal, dialect));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     add_refusal(&mut answer, refusal);
@@ -75,7 +75,7 @@ pub fn refused(refusal: &Refusal, dialect: Dialect) -> Answer {
 }
 
 /// Adds where the caller stands with its tightest request limit.
-fn add_requests(answer: &mut Answer, standing: Option<Standing>) {
+fn add_requests(answer: &mut HttpAnswer, standing: Option<LimitStanding>) {
     let Some(standing) = standing else { return };
     answer.headers_mut().insert(LIMIT, standing.limit.into());
     answer.headers_mut().insert(REMAINING, standing.remaining.into());
@@ -83,7 +83,7 @@ fn add_requests(answer: &mut Answer, standing: Option<Standing>) {
 }
 
 /// Adds where the caller stands with its tightest token limit.
-fn add_tokens(answer: &mut Answer, standing: Option<Standing>) {
+fn add_tokens(answer: &mut HttpAnswer, standing: Option<LimitStanding>) {
     let Some(standing) = standing else { return };
     answer.headers_mut().insert(LIMIT_TOKENS, standing.limit.into());
     answer.headers_mut().insert(REMAINING_TOKENS, standing.remaining.into());
@@ -91,7 +91,7 @@ fn add_tokens(answer: &mut Answer, standing: Option<Standing>) {
 }
 
 /// Adds when to come back, where the caller stands, and for 401 how to authenticate.
-pub fn add_refusal(answer: &mut Answer, refusal: &Refusal) {
+pub fn add_refusal(answer: &mut HttpAnswer, refusal: &Refusal) {
     add_requests(answer, refusal.standing);
     add_tokens(answer, refusal.tokens);
     if let Some(seconds) = refusal.retry_after_s {
@@ -106,7 +106,7 @@ pub fn add_refusal(answer: &mut Answer, refusal: &Refusal) {
 }
 
 /// Adds a header. Returns false where the text cannot be a header value.
-pub fn add(answer: &mut Answer, name: HeaderName, value: &str) -> bool {
+pub fn add(answer: &mut HttpAnswer, name: HeaderName, value: &str) -> bool {
     match HeaderValue::from_str(value) {
         Ok(value) => {
             answer.headers_mut().insert(name, value);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn refusals_say_when_to_come_back_and_how_to_authenticate() {
-        let header = |answer: &Answer, name: &str| {
+        let header = |answer: &HttpAnswer, name: &str| {
             answer.headers().get(name).map(|value| value.to_str().unwrap_or("?").to_owned())
         };
         let cases = [

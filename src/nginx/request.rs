@@ -1,7 +1,7 @@
 //! Request headers → the facts of an inquiry.
 
-use crate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
-use crate::gate::{Decided, Gate};
+use crate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
+use crate::gate::{Decision, Gate};
 use crate::metrics::Port;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderName};
@@ -31,9 +31,9 @@ pub struct Facts<'h> {
     method: &'h [u8],
     target: &'h [u8],
     source: Option<IpAddr>,
-    authorization: Field<'h>,
-    x_api_key: Field<'h>,
-    api_key: Field<'h>,
+    authorization: HeaderField<'h>,
+    x_api_key: HeaderField<'h>,
+    api_key: HeaderField<'h>,
     on_behalf: OnBehalf<'h>,
     encoding: Option<&'h [u8]>,
 }
@@ -85,7 +85,7 @@ impl<'h> Facts<'h> {
 }
 
 /// Refuses a question that lacks a fact, and tells the log so at most once a second.
-pub fn malformed(gate: &Gate, headers: &HeaderMap, detail: &'static str) -> Decided<'static> {
+pub fn malformed(gate: &Gate, headers: &HeaderMap, detail: &'static str) -> Decision<'static> {
     let decided = gate.refuse_malformed(Port::Http);
     if let Some(passed_over) = gate.complaint() {
         let uid = once(headers, &UID).unwrap_or_default();
@@ -110,10 +110,10 @@ fn address(written: &[u8]) -> Option<Option<IpAddr>> {
     std::str::from_utf8(written).ok()?.parse().ok().map(Some)
 }
 
-fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Field<'h> {
-    let mut field = Field::default();
+fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> HeaderField<'h> {
+    let mut field = HeaderField::default();
     for value in headers.get_all(name) {
-        field = Field { value: Some(value.as_bytes()), count: field.count.saturating_add(1) };
+        field = HeaderField { value: Some(value.as_bytes()), count: field.count.saturating_add(1) };
     }
     field
 }

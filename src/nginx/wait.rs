@@ -7,8 +7,8 @@ use crate::decision::reason::Reason;
 use crate::decision::request::endpoint::Dialect;
 use crate::decision::verdict::Refusal;
 use crate::gate::Gate;
-use crate::gate::wait::Outcome;
-use crate::net::http::Answer;
+use crate::gate::wait::WaitOutcome;
+use crate::net::http::HttpAnswer;
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
@@ -19,7 +19,7 @@ pub const TICKET: HeaderName = HeaderName::from_static("x-herdgate-ticket");
 const WAITED: HeaderName = HeaderName::from_static("x-herdgate-waited");
 
 /// Waits and answers. A client that leaves ends this: hyper drops it when nginx closes the connection.
-pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
+pub async fn answer(gate: &Gate, headers: &HeaderMap) -> HttpAnswer {
     let ticket = once(headers, &TICKET).and_then(|ticket| std::str::from_utf8(ticket).ok());
     let told = match ticket {
         Some(ticket) => gate.wait(ticket).await,
@@ -30,7 +30,7 @@ pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
         return reply::refused(&refusal, Dialect::OpenAi);
     };
     let mut answer = match told.outcome {
-        Outcome::Server(left) => {
+        WaitOutcome::Server(left) => {
             let mut answer = reply::answer(200, "");
             let receipt = Some(&*left.receipt);
             let standings = (left.standings.requests, left.standings.tokens);
@@ -42,7 +42,7 @@ pub async fn answer(gate: &Gate, headers: &HeaderMap) -> Answer {
                 reply::answer(503, "")
             }
         }
-        Outcome::Refused(refusal) => reply::refused(&refusal, told.dialect),
+        WaitOutcome::Refused(refusal) => reply::refused(&refusal, told.dialect),
     };
     reply::add_id(&mut answer, &told.id);
     answer

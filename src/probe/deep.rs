@@ -28,7 +28,7 @@
 //! as nothing.
 
 use super::fetch::{Client, failure};
-use super::rotation::{Ask, Bounds, Look, Pick, Rotation};
+use super::rotation::{Bounds, CheckRequest, Look, Pick, Rotation};
 use super::schedule::Schedule;
 use super::{Finding, Report, Target, ollama, openai};
 use crate::decision::fleet::LoadedModel;
@@ -53,7 +53,7 @@ pub(super) const TOKENS: u32 = 2;
 
 /// What a check found.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum CheckFinding {
     /// A token, or an embedding.
     Token,
     /// The server says that it is full.
@@ -79,9 +79,9 @@ pub(super) struct DeepProbe {
 }
 
 /// A check that has ended.
-struct Ended {
-    asked: Asked,
-    found: Found,
+struct CheckEnd {
+    asked: CheckTarget,
+    found: CheckFinding,
     began: Moment,
     embeds: bool,
     loaded: bool,
@@ -90,8 +90,8 @@ struct Ended {
     measured: Option<Calibration>,
 }
 
-enum Asked {
-    Ollama(Ask),
+enum CheckTarget {
+    Ollama(CheckRequest),
     OpenAi {
         model: ModelName,
         /// What was learned of its routes.
@@ -121,7 +121,7 @@ struct Memory {
 impl DeepProbe {
     /// Makes checks until nobody takes the reports any more.
     pub async fn run(mut self) {
-        let mut checks: JoinSet<Ended> = JoinSet::new();
+        let mut checks: JoinSet<CheckEnd> = JoinSet::new();
         let mut memory = Memory::default();
         // Anywhere within the first interval, so that a fleet is not asked all at once.
         let first = self.rules().deep_interval.mul_f64(rand::random());
@@ -130,7 +130,7 @@ impl DeepProbe {
             let most = usize::try_from(self.rules().fall).unwrap_or(usize::MAX).max(1);
             let go_on = tokio::select! {
                 ended = join(&mut checks) => {
-                    let busy = matches!(ended, Some(Ended { found: Found::Busy, .. }));
+                    let busy = matches!(ended, Some(CheckEnd { found: CheckFinding::Busy, .. }));
                     let before = memory.doubt;
                     let go_on = match ended {
                         Some(ended) => self.conclude(ended, &mut memory).await,
@@ -167,7 +167,7 @@ impl DeepProbe {
     }
 
     /// Starts a check where one is due. Returns whether it did, and whether to go on.
-    async fn begin(&self, checks: &mut JoinSet<Ended>, memory: &mut Memory) -> (bool, bool) {
+    async fn begin(&self, checks: &mut JoinSet<CheckEnd>, memory: &mut Memory) -> (bool, bool) {
         let (rules, now) = (self.rules(), self.clock.now());
         let real = self.traffic.last_success(&self.target.name).filter(|success| match memory.doubt {
             0 => Duration::from_nanos(now.since(*success)) <= rules.deep_interval,
@@ -194,7 +194,7 @@ impl DeepProbe {
 
     async fn begin_ollama(
         &self,
-        checks: &mut JoinSet<Ended>,
+        checks: &mut JoinSet<CheckEnd>,
         memory: &mut Memory,
         rules: &Schedule,
         now: Moment,
@@ -225,21 +225,30 @@ impl DeepProbe {
         let (deadline, patience) = (rules.deep_timeout, rules.fast_interval);
         checks.spawn(async move {
             let tried = timeout(deadline, ollama::few_tokens(&client, &url, &ask)).await;
-            let late = |_| ollama::Checked { found: Found::Late, embeds: ask.embeds, loaded: false, measured: None };
+            let late =
+                |_| ollama::Checked { found: CheckFinding::Late, embeds: ask.embeds, loaded: false, measured: None };
             let ollama::Checked { found, embeds, loaded: is_loaded, measured } = tried.unwrap_or_else(late);
-            let progress = matches!(found, Found::Late)
+            let progress = matches!(found, CheckFinding::Late)
                 && (worked_since(&traffic, &name, now) || {
                     let after = timeout(patience, ollama::loaded(&client, &url)).await;
                     matches!(after, Ok(Ok((after, _))) if has_new(&loaded, &after))
                 });
-            Ended { asked: Asked::Ollama(ask), found, began: now, embeds, loaded: is_loaded, progress, measured }
+            CheckEnd {
+                asked: CheckTarget::Ollama(ask),
+                found,
+                began: now,
+                embeds,
+                loaded: is_loaded,
+                progress,
+                measured,
+            }
         });
         (true, true)
     }
 
     async fn begin_openai(
         &self,
-        checks: &mut JoinSet<Ended>,
+        checks: &mut JoinSet<CheckEnd>,
         memory: &mut Memory,
         rules: &Schedule,
         now: Moment,
@@ -260,24 +269,24 @@ impl DeepProbe {
             let progress = async || timeout(patience, openai::progress(&client, &url)).await.ok().flatten();
             let before = if silent { None } else { progress().await };
             let tried = timeout(deadline, openai::few_tokens(&client, &url, &listed, ways)).await;
-            let (found, ways, measured) = tried.unwrap_or((Found::Late, ways, None));
-            let moved = matches!(found, Found::Late)
+            let (found, ways, measured) = tried.unwrap_or((CheckFinding::Late, ways, None));
+            let moved = matches!(found, CheckFinding::Late)
                 && (worked_since(&traffic, &name, began) || has_moved(before, progress().await));
-            let asked = Asked::OpenAi { model: ModelName::canonical(&listed), ways, tells: before.is_some() };
-            Ended { asked, found, began, embeds: false, loaded: false, progress: moved, measured }
+            let asked = CheckTarget::OpenAi { model: ModelName::canonical(&listed), ways, tells: before.is_some() };
+            CheckEnd { asked, found, began, embeds: false, loaded: false, progress: moved, measured }
         });
         (true, true)
     }
 
     /// Takes in how a check ended. Returns whether to go on.
-    async fn conclude(&self, ended: Ended, memory: &mut Memory) -> bool {
-        let Ended { asked, found, began, embeds, loaded, progress, measured } = ended;
+    async fn conclude(&self, ended: CheckEnd, memory: &mut Memory) -> bool {
+        let CheckEnd { asked, found, began, embeds, loaded, progress, measured } = ended;
         if let Some(measured) = measured {
             self.calibrations.leave(measured);
         }
         let (rules, now) = (self.rules(), self.clock.now());
         let model = match asked {
-            Asked::Ollama(ask) => {
+            CheckTarget::Ollama(ask) => {
                 let bounds = Bounds { deadline: rules.deep_timeout, idle: rules.idle, fewer: None };
                 memory.rotation.ended(&ask, now, embeds, loaded, bounds);
                 if loaded {
@@ -286,21 +295,21 @@ impl DeepProbe {
                 }
                 ask.model
             }
-            Asked::OpenAi { model, ways, tells } => {
+            CheckTarget::OpenAi { model, ways, tells } => {
                 memory.ways = memory.ways.learn(ways);
                 // Asked again after a failure: what comes back may be another program.
-                memory.silent = !tells && matches!(found, Found::Token);
+                memory.silent = !tells && matches!(found, CheckFinding::Token);
                 model
             }
         };
         let failed = |what: String| Depth::Failed(failure("generation", format!("{model}: {what}")));
         let depth = match found {
-            Found::Token => Depth::Generates,
-            Found::Late if progress => Depth::Busy,
-            Found::Late => failed(format!("no token within {:?}", rules.deep_timeout)),
-            Found::Busy => Depth::Busy,
-            Found::Failed(what) => failed(what),
-            Found::Refused(status) => {
+            CheckFinding::Token => Depth::Generates,
+            CheckFinding::Late if progress => Depth::Busy,
+            CheckFinding::Late => failed(format!("no token within {:?}", rules.deep_timeout)),
+            CheckFinding::Busy => Depth::Busy,
+            CheckFinding::Failed(what) => failed(what),
+            CheckFinding::Refused(status) => {
                 if !std::mem::replace(&mut memory.refused, true) {
                     let (server, model) = (&*self.target.name, model.as_str());
                     tracing::warn!(server, model, status, "deep checks are refused; the inventory alone decides");
@@ -337,7 +346,7 @@ impl Memory {
 }
 
 /// Waits for the next check to end, for ever where there is none. A check that ended by a panic is skipped.
-async fn join(checks: &mut JoinSet<Ended>) -> Option<Ended> {
+async fn join(checks: &mut JoinSet<CheckEnd>) -> Option<CheckEnd> {
     match checks.join_next().await {
         Some(ended) => ended.ok(),
         None => std::future::pending().await,

@@ -86,7 +86,7 @@ impl Client {
     ///
     /// # Errors
     /// `connect`, `timeout`, `body` (broken off), `too_large`.
-    pub async fn get(&self, base: &str, path: &str) -> Result<Said, Failure> {
+    pub async fn get(&self, base: &str, path: &str) -> Result<FetchReply, Failure> {
         said(self.send(base, path).await?, path).await
     }
 
@@ -95,7 +95,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn post(&self, base: &str, path: &str, json: String) -> Result<Said, Failure> {
+    pub async fn post(&self, base: &str, path: &str, json: String) -> Result<FetchReply, Failure> {
         let request = self.0.post(format!("{base}{path}")).header(CONTENT_TYPE, "application/json").body(json);
         said(request.send().await.map_err(|error| transport(error, path))?, path).await
     }
@@ -107,7 +107,7 @@ impl Client {
 
 /// A server's whole answer.
 #[derive(Debug)]
-pub struct Said {
+pub struct FetchReply {
     /// Its status.
     pub status: u16,
     /// Its `Date`, where it has one.
@@ -120,7 +120,7 @@ pub struct Said {
     pub body: Vec<u8>,
 }
 
-async fn said(response: Response, path: &str) -> Result<Said, Failure> {
+async fn said(response: Response, path: &str) -> Result<FetchReply, Failure> {
     let status = response.status().as_u16();
     let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
     // `HTTP/1.1 200 OK`, its line end and that of the head; each field with `: ` and its line end.
@@ -130,7 +130,7 @@ async fn said(response: Response, path: &str) -> Result<Said, Failure> {
     let mut framing = if is_chunked { "0\r\n\r\n".len() } else { 0 };
     let frame = |piece: usize| format!("{piece:x}\r\n\r\n").len();
     let body = read_pieces(response, path, |piece| framing += if is_chunked { frame(piece) } else { 0 }).await?;
-    Ok(Said { status, date, head, framing, body })
+    Ok(FetchReply { status, date, head, framing, body })
 }
 
 async fn read(response: Response, path: &str) -> Result<Vec<u8>, Failure> {

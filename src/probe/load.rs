@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What a server says of its load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
+pub struct ServerLoad {
     /// Requests wait, or every slot is taken.
     pub full: bool,
     /// Differs from an earlier one where something was generated in between; `None` where that cannot be told.
@@ -21,7 +21,7 @@ const GENERATED: [&str; 2] = ["vllm:generation_tokens_total", "llamacpp:tokens_p
 
 /// Reads Prometheus text. Returns `None` where none of the known series is in it. Samples of one name (several engines)
 /// are summed.
-pub fn metrics(body: &[u8]) -> Option<Load> {
+pub fn metrics(body: &[u8]) -> Option<ServerLoad> {
     let text = std::str::from_utf8(body).ok()?;
     let (mut waiting, mut generated) = (None, None);
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -40,7 +40,7 @@ pub fn metrics(body: &[u8]) -> Option<Load> {
         }
     }
     let some = waiting.is_some() || generated.is_some();
-    some.then(|| Load {
+    some.then(|| ServerLoad {
         full: waiting.is_some_and(|waiting: f64| waiting > 0.0),
         progress: generated.map(f64::to_bits),
     })
@@ -56,7 +56,7 @@ struct Slot<'a> {
 
 /// Reads llama.cpp's slots. Returns `None` where it is no list of them. What the slots hold tells of progress only
 /// while all are taken: a free one would be taken by the very check that asks.
-pub fn slots(body: &[u8]) -> Option<Load> {
+pub fn slots(body: &[u8]) -> Option<ServerLoad> {
     let slots: Vec<Slot<'_>> = serde_json::from_slice(body).ok()?;
     if slots.is_empty() || slots.iter().any(|slot| slot.is_processing.is_none()) {
         return None;
@@ -66,7 +66,7 @@ pub fn slots(body: &[u8]) -> Option<Load> {
     for slot in &slots {
         (slot.id_task, slot.next_token.map(RawValue::get)).hash(&mut hasher);
     }
-    Some(Load { full, progress: full.then(|| hasher.finish()) })
+    Some(ServerLoad { full, progress: full.then(|| hasher.finish()) })
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Framing is reckoned as the servers write it: each line or event of a stream is a chunk of its own, which they must do
 //! for it to arrive when it is made.
 
-use super::fetch::Said;
-use crate::ledger::tokens::estimate::{Answer, Calibration};
-use crate::ledger::tokens::form::{Asked, LAST_CHUNK, framing};
+use super::fetch::FetchReply;
+use crate::ledger::tokens::estimate::{AnswerShape, Calibration};
+use crate::ledger::tokens::form::{AnswerKind, LAST_CHUNK, framing};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,7 +17,7 @@ pub const SAMPLE: &str = "fn sum(a: &[u32]) -> u32 { 0x2f } Größer als 17 Scha
 
 /// What an answer of status 200 came to.
 #[derive(Debug, Default, PartialEq)]
-pub struct Taken {
+pub struct AnswerParts {
     /// Whether it came to its end with what was asked for.
     pub done: bool,
     /// What the server says went wrong, within the stream.
@@ -74,14 +74,14 @@ impl Sums {
         }
     }
 
-    fn of(said: &Said, asked: Asked) -> Sums {
+    fn of(said: &FetchReply, asked: AnswerKind) -> Sums {
         Sums { chunked: said.framing > 0 && asked.stream, ..Sums::default() }
     }
 
-    fn calibration(self, said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Calibration {
+    fn calibration(self, said: &FetchReply, asked: AnswerKind, pool: u64, prompt_bytes: usize) -> Calibration {
         let last = if self.chunked { LAST_CHUNK } else { 0.0 };
         let bytes = said.head.saturating_add(said.body.len()).saturating_add(said.framing);
-        let answer = Answer {
+        let answer = AnswerShape {
             pool,
             asked,
             name: self.name as u64,
@@ -106,9 +106,9 @@ impl Sums {
 }
 
 /// Takes apart an answer of Ollama's own API: a stream of lines, or one object. `prompt_bytes` is what was sent of a prompt.
-pub fn native(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Taken {
+pub fn native(said: &FetchReply, asked: AnswerKind, pool: u64, prompt_bytes: usize) -> AnswerParts {
     #[derive(Deserialize)]
-    struct Line<'a> {
+    struct StreamLine<'a> {
         #[serde(borrow)]
         model: Option<&'a RawValue>,
         #[serde(borrow)]
@@ -116,7 +116,7 @@ pub fn native(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Take
         #[serde(borrow)]
         thinking: Option<&'a RawValue>,
         #[serde(borrow)]
-        message: Option<Message<'a>>,
+        message: Option<StreamMessage<'a>>,
         #[serde(borrow)]
         context: Option<&'a RawValue>,
         #[serde(borrow)]
@@ -128,15 +128,15 @@ pub fn native(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Take
         load_duration: Option<u64>,
     }
     #[derive(Deserialize)]
-    struct Message<'a> {
+    struct StreamMessage<'a> {
         #[serde(borrow)]
         content: Option<&'a RawValue>,
         #[serde(borrow)]
         thinking: Option<&'a RawValue>,
     }
-    let (mut taken, mut sums, mut readable) = (Taken::default(), Sums::of(said, asked), true);
+    let (mut taken, mut sums, mut readable) = (AnswerParts::default(), Sums::of(said, asked), true);
     for piece in said.body.split_inclusive(|byte| *byte == b'\n').filter(|piece| !piece.trim_ascii().is_empty()) {
-        let Ok(line) = serde_json::from_slice::<Line<'_>>(piece) else {
+        let Ok(line) = serde_json::from_slice::<StreamLine<'_>>(piece) else {
             readable = false;
             continue;
         };
@@ -167,21 +167,21 @@ pub fn native(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Take
 }
 
 /// Takes apart an answer of OpenAI's API: a stream of events, or one object, whichever it is.
-pub fn openai(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Taken {
+pub fn openai(said: &FetchReply, asked: AnswerKind, pool: u64, prompt_bytes: usize) -> AnswerParts {
     #[derive(Deserialize, Default)]
-    struct Event<'a> {
+    struct StreamEvent<'a> {
         #[serde(borrow)]
         model: Option<&'a RawValue>,
         #[serde(borrow)]
-        choices: Option<Vec<Choice<'a>>>,
+        choices: Option<Vec<StreamChoice<'a>>>,
         #[serde(borrow)]
         data: Option<Vec<&'a RawValue>>,
-        usage: Option<Usage>,
+        usage: Option<StreamUsage>,
         #[serde(borrow)]
         error: Option<&'a RawValue>,
     }
     #[derive(Deserialize)]
-    struct Choice<'a> {
+    struct StreamChoice<'a> {
         #[serde(borrow)]
         text: Option<&'a RawValue>,
         #[serde(borrow)]
@@ -199,13 +199,13 @@ pub fn openai(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Take
         reasoning_content: Option<&'a RawValue>,
     }
     #[derive(Deserialize)]
-    struct Usage {
+    struct StreamUsage {
         prompt_tokens: Option<u64>,
         completion_tokens: Option<u64>,
     }
     let is_whole = said.body.trim_ascii_start().starts_with(b"{");
-    let asked = Asked { stream: asked.stream && !is_whole, ..asked };
-    let (mut taken, mut sums, mut readable) = (Taken::default(), Sums::of(said, asked), true);
+    let asked = AnswerKind { stream: asked.stream && !is_whole, ..asked };
+    let (mut taken, mut sums, mut readable) = (AnswerParts::default(), Sums::of(said, asked), true);
     let mut rest = &said.body[..];
     while !rest.trim_ascii().is_empty() {
         let end = if is_whole {
@@ -220,7 +220,7 @@ pub fn openai(said: &Said, asked: Asked, pool: u64, prompt_bytes: usize) -> Take
             sums.piece(piece.len(), 0, None, false);
             continue;
         }
-        let Ok(event) = serde_json::from_slice::<Event<'_>>(json) else {
+        let Ok(event) = serde_json::from_slice::<StreamEvent<'_>>(json) else {
             readable = false;
             continue;
         };
@@ -257,16 +257,16 @@ mod tests {
     use crate::decision::plan::server::ServerKind;
     use crate::decision::request::endpoint::Endpoint;
 
-    const CHAT: Asked =
-        Asked { kind: ServerKind::Ollama, endpoint: Endpoint::Chat, stream: true, usage: false, raw: false };
+    const CHAT: AnswerKind =
+        AnswerKind { kind: ServerKind::Ollama, endpoint: Endpoint::Chat, stream: true, usage: false, raw: false };
 
-    fn said(pieces: &[&str]) -> Said {
+    fn said(pieces: &[&str]) -> FetchReply {
         let framing = 5 + pieces.iter().map(|piece| format!("{:x}", piece.len()).len() + 4).sum::<usize>();
-        Said { status: 200, date: None, head: 100, framing, body: pieces.concat().into_bytes() }
+        FetchReply { status: 200, date: None, head: 100, framing, body: pieces.concat().into_bytes() }
     }
 
-    fn whole(body: &str) -> Said {
-        Said { status: 200, date: None, head: 100, framing: 0, body: body.into() }
+    fn whole(body: &str) -> FetchReply {
+        FetchReply { status: 200, date: None, head: 100, framing: 0, body: body.into() }
     }
 
     /// The parts add up to the bytes of the answer, whatever it is.
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(found.line, chunk);
 
         let body = r#"{"model":"m:1","response":"a tale","done":true,"prompt_eval_count":9,"eval_count":3}"#;
-        let asked = Asked { endpoint: Endpoint::Generate, stream: false, ..CHAT };
+        let asked = AnswerKind { endpoint: Endpoint::Generate, stream: false, ..CHAT };
         let found = check("a whole one", native(&whole(body), asked, 1, 30).found, 0, 6, Some(3));
         assert_eq!((found.closing, found.ids), (0.0, None));
         let thinking = line("").replace(r#""content":"""#, r#""content":"","thinking":"hm""#);
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn events_are_taken_apart_to_the_byte() {
-        let asked = Asked { kind: ServerKind::OpenAi, endpoint: Endpoint::V1ChatCompletions, usage: true, ..CHAT };
+        let asked = AnswerKind { kind: ServerKind::OpenAi, endpoint: Endpoint::V1ChatCompletions, usage: true, ..CHAT };
         let event = |choice: &str| format!("data: {{\"id\":\"1\",\"model\":\"m\",\"choices\":[{choice}]}}\n\n");
         let first = event(r#"{"delta":{"role":"assistant","content":""}}"#);
         let (one, two) = (event(r#"{"delta":{"content":"a b"}}"#), event(r#"{"delta":{"content":"\"c\""}}"#));

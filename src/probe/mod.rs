@@ -16,7 +16,7 @@ mod schedule;
 pub use fetch::Client;
 pub use ollama::{parse_ps, parse_tags, parse_version};
 pub use openai::parse_models;
-pub use rotation::{Ask, Bounds, Look, Pick, Rotation};
+pub use rotation::{Bounds, CheckRequest, Look, Pick, Rotation};
 pub use schedule::Schedule;
 
 use crate::decision::fleet::consistency::Disagreement;
@@ -26,7 +26,7 @@ use crate::decision::plan::server::{Server, ServerKind};
 use crate::decision::request::name::ModelName;
 use crate::gate::state::State;
 use crate::mailbox::calibrations::Calibrations;
-use crate::mailbox::traffic::{Outcome, Traffic};
+use crate::mailbox::traffic::{ServedReport, Traffic};
 use crate::time::clock::Clock;
 use deep::DeepProbe;
 use std::collections::{BTreeMap, BTreeSet};
@@ -250,7 +250,7 @@ impl Fleet {
     }
 
     /// Takes in how a real request went. Returns whether readers would see a difference.
-    fn take_outcome(&mut self, Outcome { server, served }: Outcome) -> bool {
+    fn take_outcome(&mut self, ServedReport { server, served }: ServedReport) -> bool {
         let now_ns = self.senses.clock.now().mono_ns;
         let changed = self.change(&server, |track| track.report_served(served, now_ns));
         let troubled = self.tracked.get(&server).is_some_and(|tracked| tracked.track.is_troubled());

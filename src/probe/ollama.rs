@@ -1,18 +1,18 @@
 //! What an Ollama server has: `/api/tags`, `/api/ps`, `/api/version` (Ollama `api/types.go`).
 
 use super::Parsed;
-use super::deep::{Found, TOKENS};
-use super::fetch::{Client, Said, failure};
+use super::deep::{CheckFinding, TOKENS};
+use super::fetch::{Client, FetchReply, failure};
 use super::json::{self, Entries};
-use super::measure::{self, SAMPLE, Taken};
-use super::rotation::Ask;
+use super::measure::{self, AnswerParts, SAMPLE};
+use super::rotation::CheckRequest;
 use crate::decision::fleet::roster::name_key;
 use crate::decision::fleet::{Failure, Inventory, LoadedModel, Model};
 use crate::decision::plan::server::ServerKind;
 use crate::decision::request::endpoint::Endpoint;
 use crate::decision::request::name::ModelName;
 use crate::ledger::tokens::estimate::Calibration;
-use crate::ledger::tokens::form::Asked;
+use crate::ledger::tokens::form::AnswerKind;
 use crate::time::date;
 use serde::Deserialize;
 use serde_json::value::{RawValue, Value};
@@ -63,13 +63,13 @@ pub async fn loaded(client: &Client, base: &str) -> Result<(Vec<LoadedModel>, Op
     Ok((entries, said.date.as_deref().and_then(date_ms)))
 }
 
-/// How many ways there are to ask a model, see [`Way`].
+/// How many ways there are to ask a model, see [`OllamaEndpoint`].
 pub const WAYS: u32 = 3;
 
 /// How a model is asked. Each endpoint builds its answers in its own way, so successive checks take turns: what they measure is
 /// how many bytes a token costs there. `/v1` takes neither `num_ctx` nor `keep_alive`: a check there could reload or pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum OllamaEndpoint {
     /// `/api/generate` without a template: the model and nothing else. The first, and the only one after a failure.
     Raw,
     /// `/api/chat`
@@ -80,38 +80,38 @@ enum Way {
     Embed,
 }
 
-impl Way {
-    fn of(ask: &Ask) -> Way {
+impl OllamaEndpoint {
+    fn of(ask: &CheckRequest) -> OllamaEndpoint {
         match ask.turn % WAYS {
-            _ if ask.embeds => Way::Embed,
-            0 => Way::Raw,
-            1 => Way::Chat,
-            _ => Way::Generate,
+            _ if ask.embeds => OllamaEndpoint::Embed,
+            0 => OllamaEndpoint::Raw,
+            1 => OllamaEndpoint::Chat,
+            _ => OllamaEndpoint::Generate,
         }
     }
 
     fn path(self) -> &'static str {
         match self {
-            Way::Raw | Way::Generate => GENERATE,
-            Way::Chat => CHAT,
-            Way::Embed => EMBED,
+            OllamaEndpoint::Raw | OllamaEndpoint::Generate => GENERATE,
+            OllamaEndpoint::Chat => CHAT,
+            OllamaEndpoint::Embed => EMBED,
         }
     }
 
-    fn body(self, ask: &Ask) -> String {
+    fn body(self, ask: &CheckRequest) -> String {
         let keep_alive = format!("{}s", ask.keep_alive_s);
         let model = &ask.listed;
         let options = serde_json::json!({ "num_ctx": ask.num_ctx, "num_predict": TOKENS });
         let body = match self {
-            Way::Raw | Way::Generate => {
-                let raw = self == Way::Raw;
+            OllamaEndpoint::Raw | OllamaEndpoint::Generate => {
+                let raw = self == OllamaEndpoint::Raw;
                 serde_json::json!({ "model": model, "prompt": SAMPLE, "raw": raw, "keep_alive": keep_alive, "options": options })
             }
-            Way::Chat => {
+            OllamaEndpoint::Chat => {
                 let messages = [serde_json::json!({ "role": "user", "content": SAMPLE })];
                 serde_json::json!({ "model": model, "messages": messages, "keep_alive": keep_alive, "options": options })
             }
-            Way::Embed => {
+            OllamaEndpoint::Embed => {
                 let options = serde_json::json!({ "num_ctx": ask.num_ctx });
                 serde_json::json!({ "model": model, "input": SAMPLE, "keep_alive": keep_alive, "options": options })
             }
@@ -119,14 +119,14 @@ impl Way {
         body.to_string()
     }
 
-    fn asked(self) -> Asked {
+    fn asked(self) -> AnswerKind {
         let endpoint = match self {
-            Way::Raw | Way::Generate => Endpoint::Generate,
-            Way::Chat => Endpoint::Chat,
-            Way::Embed => Endpoint::Embed,
+            OllamaEndpoint::Raw | OllamaEndpoint::Generate => Endpoint::Generate,
+            OllamaEndpoint::Chat => Endpoint::Chat,
+            OllamaEndpoint::Embed => Endpoint::Embed,
         };
-        let stream = self != Way::Embed;
-        Asked { kind: ServerKind::Ollama, endpoint, stream, usage: false, raw: self == Way::Raw }
+        let stream = self != OllamaEndpoint::Embed;
+        AnswerKind { kind: ServerKind::Ollama, endpoint, stream, usage: false, raw: self == OllamaEndpoint::Raw }
     }
 }
 
@@ -134,7 +134,7 @@ impl Way {
 #[derive(Debug)]
 pub struct Checked {
     /// Whether it generates.
-    pub found: Found,
+    pub found: CheckFinding,
     /// Whether the model can only embed.
     pub embeds: bool,
     /// Whether the server says that it loaded the model for this.
@@ -144,47 +144,49 @@ pub struct Checked {
 }
 
 /// Asks for a few tokens, as a stream, or for an embedding of a model that can only embed. No prompt of a client is sent.
-pub async fn few_tokens(client: &Client, base: &str, ask: &Ask) -> Checked {
-    let mut way = Way::of(ask);
+pub async fn few_tokens(client: &Client, base: &str, ask: &CheckRequest) -> Checked {
+    let mut way = OllamaEndpoint::of(ask);
     let mut said = client.post(base, way.path(), way.body(ask)).await;
-    let status = |said: &Result<Said, Failure>| said.as_ref().map_or(0, |said| said.status);
+    let status = |said: &Result<FetchReply, Failure>| said.as_ref().map_or(0, |said| said.status);
     // What stands in front may let through one endpoint and not the other.
-    if matches!(way, Way::Chat | Way::Generate) && matches!(status(&said), 401..=428) {
-        way = Way::Raw;
+    if matches!(way, OllamaEndpoint::Chat | OllamaEndpoint::Generate) && matches!(status(&said), 401..=428) {
+        way = OllamaEndpoint::Raw;
         said = client.post(base, way.path(), way.body(ask)).await;
     }
-    if way != Way::Embed && said.as_ref().is_ok_and(|said| said.status == 400 && says(&said.body, "does not support")) {
-        way = Way::Embed;
+    if way != OllamaEndpoint::Embed
+        && said.as_ref().is_ok_and(|said| said.status == 400 && says(&said.body, "does not support"))
+    {
+        way = OllamaEndpoint::Embed;
         said = client.post(base, way.path(), way.body(ask)).await;
     }
     conclude(said, way, ask)
 }
 
-fn conclude(said: Result<Said, Failure>, way: Way, ask: &Ask) -> Checked {
-    let embeds = way == Way::Embed;
+fn conclude(said: Result<FetchReply, Failure>, way: OllamaEndpoint, ask: &CheckRequest) -> Checked {
+    let embeds = way == OllamaEndpoint::Embed;
     let plain = |found| Checked { found, embeds, loaded: false, measured: None };
     let said = match said {
         Ok(said) => said,
-        Err(failure) => return plain(Found::Failed(failure.detail.into())),
+        Err(failure) => return plain(CheckFinding::Failed(failure.detail.into())),
     };
     let is_busy = || says(&said.body, "server busy") || says(&said.body, "maximum pending requests");
     let found = match said.status {
         200 => {
-            let Taken { done, error, load_ns, found } =
+            let AnswerParts { done, error, load_ns, found } =
                 measure::native(&said, way.asked(), name_key(ask.model.as_str()), SAMPLE.len());
             let loaded = load_ns.is_some_and(|ns| ns >= LOAD_NS);
             let (found, measured) = match error {
-                None if done => (Found::Token, found),
-                None => (Found::Failed("an answer without a token".into()), None),
-                Some(_) if is_busy() => (Found::Busy, None),
-                Some(_) => (Found::Failed("an error in the stream".into()), None),
+                None if done => (CheckFinding::Token, found),
+                None => (CheckFinding::Failed("an answer without a token".into()), None),
+                Some(_) if is_busy() => (CheckFinding::Busy, None),
+                Some(_) => (CheckFinding::Failed("an error in the stream".into()), None),
             };
             return Checked { found, embeds, loaded, measured };
         }
-        503 if is_busy() => Found::Busy,
-        429 => Found::Busy,
-        refused @ 400..=499 => Found::Refused(refused),
-        other => Found::Failed(format!("status {other}")),
+        503 if is_busy() => CheckFinding::Busy,
+        429 => CheckFinding::Busy,
+        refused @ 400..=499 => CheckFinding::Refused(refused),
+        other => CheckFinding::Failed(format!("status {other}")),
     };
     plain(found)
 }
@@ -194,7 +196,7 @@ fn says(body: &[u8], words: &str) -> bool {
 }
 
 #[derive(Deserialize)]
-struct List<'a> {
+struct TagList<'a> {
     #[serde(borrow)]
     models: Entries<'a>,
 }
@@ -219,7 +221,7 @@ struct Tag {
 /// # Errors
 /// `body`.
 pub fn parse_tags(bytes: &[u8]) -> Result<Parsed<Model>, Failure> {
-    let list: List<'_> = json::answer(bytes, TAGS)?;
+    let list: TagList<'_> = json::answer(bytes, TAGS)?;
     Ok(list.models.read(|tag: Tag| {
         let listed = json::name(&tag.name.or(tag.model)?)?;
         let name = ModelName::canonical(&listed);
@@ -256,7 +258,7 @@ struct Running {
 /// # Errors
 /// `body`.
 pub fn parse_ps(bytes: &[u8]) -> Result<Parsed<LoadedModel>, Failure> {
-    let list: List<'_> = json::answer(bytes, PS)?;
+    let list: TagList<'_> = json::answer(bytes, PS)?;
     Ok(list.models.read(|running: Running| {
         let listed = json::name(&running.name.or(running.model)?)?;
         Some(LoadedModel {

@@ -1,9 +1,9 @@
 //! What an OpenAI-compatible server has (vLLM, llama.cpp, LocalAI, TGI): `/v1/models`, and what only some of them have.
 
-use super::deep::{Found, TOKENS};
-use super::fetch::{Client, Said, failure};
+use super::deep::{CheckFinding, TOKENS};
+use super::fetch::{Client, FetchReply, failure};
 use super::json::{self, Entries};
-use super::measure::{self, SAMPLE, Taken};
+use super::measure::{self, AnswerParts, SAMPLE};
 use super::{Parsed, Target, load};
 use crate::decision::fleet::roster::name_key;
 use crate::decision::fleet::{Failure, Inventory, Model};
@@ -11,7 +11,7 @@ use crate::decision::plan::server::ServerKind;
 use crate::decision::request::endpoint::Endpoint;
 use crate::decision::request::name::ModelName;
 use crate::ledger::tokens::estimate::Calibration;
-use crate::ledger::tokens::form::Asked;
+use crate::ledger::tokens::form::AnswerKind;
 use serde::Deserialize;
 
 /// Lists the models.
@@ -102,7 +102,7 @@ const HOLDERS: [&str; 3] = ["vllm", "llamacpp", "sglang"];
 
 /// The route a model is asked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum OpenAiEndpoint {
     /// `/v1/completions`
     Completions,
     /// `/v1/chat/completions`
@@ -125,19 +125,19 @@ pub const WAYS: u32 = 4;
 
 impl Ways {
     /// Returns the way of the next check, and whether as a stream; those after it are for where it is refused.
-    fn order(self) -> ([Way; 3], bool) {
+    fn order(self) -> ([OpenAiEndpoint; 3], bool) {
         let (first, second) = match self.turn % 2 {
-            0 => (Way::Completions, Way::Chat),
-            _ => (Way::Chat, Way::Completions),
+            0 => (OpenAiEndpoint::Completions, OpenAiEndpoint::Chat),
+            _ => (OpenAiEndpoint::Chat, OpenAiEndpoint::Completions),
         };
-        ([first, second, Way::Embeddings], self.turn % WAYS < 2)
+        ([first, second, OpenAiEndpoint::Embeddings], self.turn % WAYS < 2)
     }
 
-    fn lacks(self, way: Way) -> bool {
+    fn lacks(self, way: OpenAiEndpoint) -> bool {
         match way {
-            Way::Completions => self.no_completions,
-            Way::Chat => self.no_chat,
-            Way::Embeddings => false,
+            OpenAiEndpoint::Completions => self.no_completions,
+            OpenAiEndpoint::Chat => self.no_chat,
+            OpenAiEndpoint::Embeddings => false,
         }
     }
 
@@ -164,18 +164,23 @@ impl Ways {
 }
 
 /// Asks for a few tokens, or for an embedding; says what was found, what was learned of the routes, and what was measured.
-pub async fn few_tokens(client: &Client, base: &str, model: &str, ways: Ways) -> (Found, Ways, Option<Calibration>) {
+pub async fn few_tokens(
+    client: &Client,
+    base: &str,
+    model: &str,
+    ways: Ways,
+) -> (CheckFinding, Ways, Option<Calibration>) {
     let (order, stream) = ways.order();
-    let (mut learned, mut found) = (ways, Found::Refused(404));
+    let (mut learned, mut found) = (ways, CheckFinding::Refused(404));
     for way in order.into_iter().filter(|way| !ways.lacks(*way)) {
         let usage = serde_json::json!({ "include_usage": true });
         let (path, endpoint, mut body) = match way {
-            Way::Completions => (
+            OpenAiEndpoint::Completions => (
                 "/v1/completions",
                 Endpoint::V1Completions,
                 serde_json::json!({ "model": model, "prompt": SAMPLE, "max_tokens": TOKENS, "stream": stream }),
             ),
-            Way::Chat => {
+            OpenAiEndpoint::Chat => {
                 let messages = [serde_json::json!({ "role": "user", "content": SAMPLE })];
                 (
                     "/v1/chat/completions",
@@ -183,60 +188,60 @@ pub async fn few_tokens(client: &Client, base: &str, model: &str, ways: Ways) ->
                     serde_json::json!({ "model": model, "messages": messages, "max_tokens": TOKENS, "stream": stream }),
                 )
             }
-            Way::Embeddings => {
+            OpenAiEndpoint::Embeddings => {
                 ("/v1/embeddings", Endpoint::V1Embeddings, serde_json::json!({ "model": model, "input": SAMPLE }))
             }
         };
-        let stream = stream && way != Way::Embeddings;
+        let stream = stream && way != OpenAiEndpoint::Embeddings;
         if stream && let Some(body) = body.as_object_mut() {
             body.insert("stream_options".to_owned(), usage);
         }
-        let asked = Asked { kind: ServerKind::OpenAi, endpoint, stream, usage: stream, raw: false };
+        let asked = AnswerKind { kind: ServerKind::OpenAi, endpoint, stream, usage: stream, raw: false };
         let (now, measured) = conclude(client.post(base, path, body.to_string()).await, asked, model);
         found = now;
-        if !matches!(found, Found::Refused(400 | 404 | 405 | 422 | 501)) {
+        if !matches!(found, CheckFinding::Refused(400 | 404 | 405 | 422 | 501)) {
             return (found, learned, measured);
         }
         match way {
-            Way::Completions => learned.no_completions = true,
-            Way::Chat => learned.no_chat = true,
-            Way::Embeddings => {}
+            OpenAiEndpoint::Completions => learned.no_completions = true,
+            OpenAiEndpoint::Chat => learned.no_chat = true,
+            OpenAiEndpoint::Embeddings => {}
         }
     }
     // None answers: all are tried again.
     (found, Ways { turn: ways.turn, ..Ways::default() }, None)
 }
 
-fn conclude(said: Result<Said, Failure>, asked: Asked, model: &str) -> (Found, Option<Calibration>) {
+fn conclude(said: Result<FetchReply, Failure>, asked: AnswerKind, model: &str) -> (CheckFinding, Option<Calibration>) {
     let said = match said {
         Ok(said) => said,
-        Err(failure) => return (Found::Failed(failure.detail.into()), None),
+        Err(failure) => return (CheckFinding::Failed(failure.detail.into()), None),
     };
     let found = match said.status {
         200 => {
             let pool = name_key(ModelName::canonical(model).as_str());
-            let Taken { done, error, found, .. } = measure::openai(&said, asked, pool, SAMPLE.len());
+            let AnswerParts { done, error, found, .. } = measure::openai(&said, asked, pool, SAMPLE.len());
             return match error {
-                None if done => (Found::Token, found),
-                None => (Found::Failed("an answer without a token".into()), None),
-                Some(_) => (Found::Failed("an error in the stream".into()), None),
+                None if done => (CheckFinding::Token, found),
+                None => (CheckFinding::Failed("an answer without a token".into()), None),
+                Some(_) => (CheckFinding::Failed("an error in the stream".into()), None),
             };
         }
-        429 | 503 => Found::Busy,
-        refused @ (400..=499 | 501) => Found::Refused(refused),
-        other => Found::Failed(format!("status {other}")),
+        429 | 503 => CheckFinding::Busy,
+        refused @ (400..=499 | 501) => CheckFinding::Refused(refused),
+        other => CheckFinding::Failed(format!("status {other}")),
     };
     (found, None)
 }
 
 #[derive(Deserialize)]
-struct List<'a> {
+struct ModelList<'a> {
     #[serde(borrow)]
     data: Entries<'a>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ModelEntry {
     id: String,
     created: Option<i64>,
     owned_by: Option<String>,
@@ -247,8 +252,8 @@ struct Entry {
 /// # Errors
 /// `body`.
 pub fn parse_models(bytes: &[u8]) -> Result<Parsed<Model>, Failure> {
-    let list: List<'_> = json::answer(bytes, MODELS)?;
-    Ok(list.data.read(|entry: Entry| {
+    let list: ModelList<'_> = json::answer(bytes, MODELS)?;
+    Ok(list.data.read(|entry: ModelEntry| {
         let listed = json::name(&entry.id)?;
         Some(Model {
             name: ModelName::canonical(&listed),

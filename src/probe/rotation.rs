@@ -60,7 +60,7 @@ pub struct Look<'l> {
 
 /// A check to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub struct CheckRequest {
     /// Canonical name.
     pub model: ModelName,
     /// The name the server lists.
@@ -82,7 +82,7 @@ pub struct Ask {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pick {
     /// This check.
-    Ask(Ask),
+    Ask(CheckRequest),
     /// Nothing is loaded, or what failed is no longer.
     Nothing,
     /// Models are loaded, and none may be asked without disturbing it: idle, soon to leave, or of unknown context.
@@ -125,7 +125,7 @@ impl Rotation {
             return Pick::Nothing;
         }
         let idle_ns = u64::try_from(bounds.idle.as_nanos()).unwrap_or(u64::MAX);
-        let mut asks: Vec<Ask> = look
+        let mut asks: Vec<CheckRequest> = look
             .loaded
             .iter()
             .filter(|model| {
@@ -170,7 +170,7 @@ impl Rotation {
         }
     }
 
-    fn ask(&self, model: &LoadedModel, look: Look<'_>, bounds: Bounds) -> Option<Ask> {
+    fn ask(&self, model: &LoadedModel, look: Look<'_>, bounds: Bounds) -> Option<CheckRequest> {
         let known = self.known.get(&model.name)?;
         if model.context_length == 0 {
             return None;
@@ -181,7 +181,7 @@ impl Rotation {
             return None;
         }
         let keep_alive_s = (left_ms.saturating_sub(millis(self.took)) / 1_000).min(KEEP_ALIVE_MAX_S);
-        (keep_alive_s >= 1).then(|| Ask {
+        (keep_alive_s >= 1).then(|| CheckRequest {
             model: model.name.clone(),
             listed: model.listed.clone(),
             num_ctx: model.context_length,
@@ -200,7 +200,7 @@ impl Rotation {
     }
 
     /// Notes that a check was sent.
-    pub fn sent(&mut self, ask: &Ask, bounds: Bounds) {
+    pub fn sent(&mut self, ask: &CheckRequest, bounds: Bounds) {
         self.last = Some(ask.model.clone());
         if let Some(known) = self.known.get_mut(&ask.model) {
             known.outstanding = known.outstanding.saturating_add(1);
@@ -211,7 +211,7 @@ impl Rotation {
     }
 
     /// Notes that a check has ended: what it was found out to be, and whether the server says that it loaded the model for it.
-    pub fn ended(&mut self, ask: &Ask, now: Moment, embeds: bool, loaded: bool, bounds: Bounds) {
+    pub fn ended(&mut self, ask: &CheckRequest, now: Moment, embeds: bool, loaded: bool, bounds: Bounds) {
         self.took = Duration::from_nanos(now.since(ask.asked));
         let latest = ask.ends_by(self.took);
         let Some(known) = self.known.get_mut(&ask.model) else { return };
@@ -229,11 +229,11 @@ impl Rotation {
     }
 }
 
-impl Ask {
+impl CheckRequest {
     /// Returns the same check, asked as the first time: after a failure the plainest way says most.
     #[must_use]
-    pub fn at_first(self) -> Ask {
-        Ask { turn: 0, ..self }
+    pub fn at_first(self) -> CheckRequest {
+        CheckRequest { turn: 0, ..self }
     }
 
     /// Returns the expiry this check explains where it takes that long, server milliseconds.
@@ -328,7 +328,7 @@ mod tests {
         }
 
         /// A check that arrives at `ms`.
-        fn check(&mut self, ask: &Ask, ms: i64) {
+        fn check(&mut self, ask: &CheckRequest, ms: i64) {
             self.checks += 1;
             let server_ms = EPOCH_MS + ms + self.skew_ms;
             let model = self.kept.iter_mut().find(|model| *model.name == *ask.listed).unwrap();

@@ -16,7 +16,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Wiring {
     /// Takes usage lines in, and lets time end what no line ended.
-    pub(super) fn settle(&self, sockets: Vec<settle::Socket>) {
+    pub(super) fn settle(&self, sockets: Vec<settle::UsageSocket>) {
         for socket in sockets {
             self.tasks.spawn(settle::serve(socket, self.gate.clone(), self.traffic.clone(), self.stop.clone()));
         }

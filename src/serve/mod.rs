@@ -17,8 +17,8 @@ use crate::keys::{self, KeyFile};
 use crate::mailbox::traffic::Traffic;
 use crate::metrics::Metrics;
 use crate::net::listen;
-use crate::shared_store::{self, Share, SharedLedger};
-use crate::store::{self, Store, StoreFault};
+use crate::shared_store::{self, Fraction, SharedLedger};
+use crate::store::{self, OpenStoreError, Store};
 use crate::time::clock::Clock;
 use crate::{nginx, spop};
 use loops::write_uses;
@@ -51,7 +51,7 @@ pub enum ServeFault {
     /// The configuration or the key file has problems.
     Problems(Problems),
     /// The ledger's file cannot be opened.
-    Store(StoreFault),
+    Store(OpenStoreError),
     /// The system refused something.
     System {
         /// What was being done.
@@ -174,7 +174,7 @@ impl Wiring {
         };
         let ledger = &settings.ledger;
         let sharing = |shared: &Arc<SharedLedger>| {
-            let (sharing, lines) = Sharing::new(shared.clone(), ledger.on_store_down, Share(ledger.replicas));
+            let (sharing, lines) = Sharing::new(shared.clone(), ledger.on_store_down, Fraction(ledger.replicas));
             (sharing, Mutex::new(Some(lines)))
         };
         let (sharing, lines) = shared.as_ref().map(sharing).unzip();
@@ -288,7 +288,7 @@ fn open_store(
 fn shared_ledger(settings: &Settings, clock: &Clock) -> Option<Arc<SharedLedger>> {
     let address = settings.ledger.store.clone()?;
     let shown = address.to_string();
-    let ledger = SharedLedger::new(address, shared_store::Pace::default(), clock.clone(), replica(settings));
+    let ledger = SharedLedger::new(address, shared_store::StorePace::default(), clock.clone(), replica(settings));
     if ledger.is_none() {
         tracing::error!(store = shown, "the shared store's address cannot be used");
     }

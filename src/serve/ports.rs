@@ -14,7 +14,7 @@ pub(super) struct Ports {
     agent_check: Option<Bound>,
     metrics: Option<Bound>,
     control: Option<Bound>,
-    pub(super) usage: Vec<settle::Socket>,
+    pub(super) usage: Vec<settle::UsageSocket>,
 }
 
 impl Ports {

@@ -38,12 +38,12 @@ impl Wiring {
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
 
         let (sources, sourced) = watch::channel(sources(&settings));
-        let office = jwks::Office {
+        let office = jwks::Fetching {
             state: self.state.clone(),
             wanted: self.gate.wanted(),
             metrics: self.metrics.clone(),
             clock: self.gate.clock.clone(),
-            pace: jwks::Pace::default(),
+            pace: jwks::FetchPace::default(),
         };
         self.tasks.spawn(jwks::run(office, sourced, self.stop.clone()));
 
@@ -109,10 +109,10 @@ fn schedule(settings: &Settings) -> Schedule {
 }
 
 /// Where the keys of issuers come from.
-fn sources(settings: &Settings) -> Vec<jwks::Source> {
+fn sources(settings: &Settings) -> Vec<jwks::KeySource> {
     let source = |issuer: &config::settings::IssuerSource| {
         let config::settings::IssuerSource { issuer, jwks_uri, ca_file, proxy } = issuer.clone();
-        jwks::Source { issuer, jwks_uri, ca_file, proxy }
+        jwks::KeySource { issuer, jwks_uri, ca_file, proxy }
     };
     settings.issuers.iter().map(source).collect()
 }

@@ -6,7 +6,7 @@ use super::observed::observed;
 use super::served::served;
 use crate::gate::Gate;
 use crate::mailbox::traffic::Traffic;
-use crate::metrics::Settled;
+use crate::metrics::SettleLabel;
 use crate::net::listen::{Address, place_unix_socket};
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const LINE_MAX: usize = 16 * 1024;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// A bound datagram socket.
-pub enum Socket {
+pub enum UsageSocket {
     /// UDP.
     Udp(UdpSocket),
     /// A unix datagram socket, and its file.
@@ -32,26 +32,26 @@ pub enum Socket {
 ///
 /// # Errors
 /// What the operating system says.
-pub fn bind(address: &Address, mode: u32) -> io::Result<Socket> {
+pub fn bind(address: &Address, mode: u32) -> io::Result<UsageSocket> {
     match address {
         Address::Tcp(address) => {
             let socket = std::net::UdpSocket::bind(address)?;
             socket.set_nonblocking(true)?;
             // The system may grant less; then lines are lost a little earlier, and their slots end by time.
             let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
-            Ok(Socket::Udp(UdpSocket::from_std(socket)?))
+            Ok(UsageSocket::Udp(UdpSocket::from_std(socket)?))
         }
         Address::Unix(path) => {
             let (socket, file) =
                 place_unix_socket(path, mode, |beside| std::os::unix::net::UnixDatagram::bind(beside))?;
             socket.set_nonblocking(true)?;
-            Ok(Socket::Unix(UnixDatagram::from_std(socket)?, file))
+            Ok(UsageSocket::Unix(UnixDatagram::from_std(socket)?, file))
         }
     }
 }
 
 /// Receives usage lines until `stop`.
-pub async fn serve(socket: Socket, gate: Arc<Gate>, traffic: Traffic, stop: CancellationToken) {
+pub async fn serve(socket: UsageSocket, gate: Arc<Gate>, traffic: Traffic, stop: CancellationToken) {
     let mut buffer = vec![0; LINE_MAX];
     loop {
         let received = tokio::select! {
@@ -69,10 +69,10 @@ pub async fn serve(socket: Socket, gate: Arc<Gate>, traffic: Traffic, stop: Canc
     }
 }
 
-async fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+async fn receive(socket: &UsageSocket, buffer: &mut [u8]) -> io::Result<usize> {
     match socket {
-        Socket::Udp(socket) => socket.recv(buffer).await,
-        Socket::Unix(socket, _) => socket.recv(buffer).await,
+        UsageSocket::Udp(socket) => socket.recv(buffer).await,
+        UsageSocket::Unix(socket, _) => socket.recv(buffer).await,
     }
 }
 
@@ -81,7 +81,7 @@ fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
         Ok(line) => {
             let settled = gate.settle(&line.receipt, line.uid.as_bytes(), &observed(&line));
             // Once for each request that took a slot, so that a line sent again proves nothing twice.
-            if settled == Settled::Released
+            if settled == SettleLabel::Released
                 && let Some(served) = served(&line)
             {
                 traffic.note(&line.server, served, gate.clock.now());
@@ -89,14 +89,14 @@ fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
             settled
         }
         Err(fault) => {
-            gate.metrics.usage_line(Settled::Malformed);
+            gate.metrics.usage_line(SettleLabel::Malformed);
             if let Some(passed_over) = gate.complaint() {
                 tracing::warn!(fault, bytes = datagram.len(), passed_over, "a usage line that cannot be read");
             }
             return;
         }
     };
-    if settled == Settled::Forged
+    if settled == SettleLabel::Forged
         && let Some(passed_over) = gate.complaint()
     {
         tracing::warn!(passed_over, "a usage line with a receipt that no herdgate wrote");

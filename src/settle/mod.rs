@@ -11,4 +11,4 @@ mod observed;
 mod served;
 
 pub use line::{UsageLine, parse};
-pub use listener::{Socket, bind, serve};
+pub use listener::{UsageSocket, bind, serve};

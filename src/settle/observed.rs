@@ -1,11 +1,11 @@
 //! What a usage line says of a request, in the ledger's words.
 
 use super::line::UsageLine;
-use crate::ledger::tokens::charge::Observed;
+use crate::ledger::tokens::charge::ObservedUsage;
 
 /// Returns what a line says of the request's use.
-pub fn observed(line: &UsageLine) -> Observed {
-    Observed {
+pub fn observed(line: &UsageLine) -> ObservedUsage {
+    ObservedUsage {
         server: line.server.as_str().into(),
         reached: line.reached,
         answered: line.answered,

@@ -4,37 +4,37 @@
 //! ended prove nothing.
 
 use super::line::UsageLine;
-use crate::decision::fleet::Served;
+use crate::decision::fleet::ServiceResult;
 
 /// Returns how the line says that the request went at its server.
-pub fn served(line: &UsageLine) -> Option<Served> {
+pub fn served(line: &UsageLine) -> Option<ServiceResult> {
     let status = line.status?;
     // A stream of no content, and no word of what was used.
     let is_empty = line.units == Some(0) && line.tokens_out.is_none();
     let by_status = || match status {
-        200..=299 if line.failed => Some(Served::Badly("error in the stream")),
-        200..=299 if is_empty => Some(Served::Badly("empty")),
-        200..=299 => Some(Served::Well),
-        429 | 503 => Some(Served::Full),
-        500..=599 => Some(Served::Badly("status")),
+        200..=299 if line.failed => Some(ServiceResult::Badly("error in the stream")),
+        200..=299 if is_empty => Some(ServiceResult::Badly("empty")),
+        200..=299 => Some(ServiceResult::Well),
+        429 | 503 => Some(ServiceResult::Full),
+        500..=599 => Some(ServiceResult::Badly("status")),
         _ => None,
     };
     match line.end.as_bytes() {
         // HAProxy's termination state (configuration manual 8.5): by whom, and in which phase.
-        [b'S', b'C' | b'Q'] => Some(Served::Badly("connect")),
+        [b'S', b'C' | b'Q'] => Some(ServiceResult::Badly("connect")),
         // The time in the queue is over: the proxy's doing.
         [b's', b'Q'] => None,
-        [b's', b'C'] => Some(Served::Badly("connect timeout")),
-        [b's', b'H'] => Some(Served::Badly("no answer in time")),
-        [b's', b'D' | b'L'] => Some(Served::Badly("stalled")),
-        [b'S', _] => Some(Served::Badly("broke off")),
+        [b's', b'C'] => Some(ServiceResult::Badly("connect timeout")),
+        [b's', b'H'] => Some(ServiceResult::Badly("no answer in time")),
+        [b's', b'D' | b'L'] => Some(ServiceResult::Badly("stalled")),
+        [b'S', _] => Some(ServiceResult::Badly("broke off")),
         [b'-', b'-'] => by_status(),
         [_, _] if line.end != "OK" => None,
         // nginx: the request was completed. What was not may be the client's doing as well.
         b"OK" => by_status(),
         _ => match status {
-            502 => Some(Served::Badly("connect")),
-            504 => Some(Served::Badly("no answer in time")),
+            502 => Some(ServiceResult::Badly("connect")),
+            504 => Some(ServiceResult::Badly("no answer in time")),
             _ => None,
         },
     }
@@ -47,18 +47,18 @@ mod tests {
     #[test]
     fn only_what_a_server_did_is_held_against_it() {
         let cases = [
-            ("200", "--", Some(Served::Well)),
-            ("200", "OK", Some(Served::Well)),
-            ("500", "--", Some(Served::Badly("status"))),
-            ("503", "OK", Some(Served::Full)),
-            ("429", "--", Some(Served::Full)),
+            ("200", "--", Some(ServiceResult::Well)),
+            ("200", "OK", Some(ServiceResult::Well)),
+            ("500", "--", Some(ServiceResult::Badly("status"))),
+            ("503", "OK", Some(ServiceResult::Full)),
+            ("429", "--", Some(ServiceResult::Full)),
             ("404", "--", None),
             ("400", "OK", None),
-            ("503", "SC", Some(Served::Badly("connect"))),
-            ("504", "sH", Some(Served::Badly("no answer in time"))),
-            ("200", "sD", Some(Served::Badly("stalled"))),
-            ("200", "SD", Some(Served::Badly("broke off"))),
-            ("502", "SH", Some(Served::Badly("broke off"))),
+            ("503", "SC", Some(ServiceResult::Badly("connect"))),
+            ("504", "sH", Some(ServiceResult::Badly("no answer in time"))),
+            ("200", "sD", Some(ServiceResult::Badly("stalled"))),
+            ("200", "SD", Some(ServiceResult::Badly("broke off"))),
+            ("502", "SH", Some(ServiceResult::Badly("broke off"))),
             // Clients that left, queues, and what the proxy itself did.
             ("200", "CD", None),
             ("-1", "CH", None),
@@ -70,8 +70,8 @@ mod tests {
             ("200", "DD", None),
             ("499", "", None),
             ("200", "", None),
-            ("502", "", Some(Served::Badly("connect"))),
-            ("504", "", Some(Served::Badly("no answer in time"))),
+            ("502", "", Some(ServiceResult::Badly("connect"))),
+            ("504", "", Some(ServiceResult::Badly("no answer in time"))),
             ("", "--", None),
             ("600", "--", None),
         ];
@@ -85,11 +85,11 @@ mod tests {
     fn a_200_that_brought_nothing_or_an_error_is_no_success() {
         let line = UsageLine { status: Some(200), end: "--".into(), ..UsageLine::default() };
         let cases = [
-            (None, None, false, Served::Well),
-            (Some(3), None, false, Served::Well),
-            (Some(0), Some(0), false, Served::Well), // it says itself that it generated nothing
-            (Some(0), None, false, Served::Badly("empty")),
-            (Some(3), None, true, Served::Badly("error in the stream")),
+            (None, None, false, ServiceResult::Well),
+            (Some(3), None, false, ServiceResult::Well),
+            (Some(0), Some(0), false, ServiceResult::Well), // it says itself that it generated nothing
+            (Some(0), None, false, ServiceResult::Badly("empty")),
+            (Some(3), None, true, ServiceResult::Badly("error in the stream")),
         ];
         for (units, tokens_out, failed, expected) in cases {
             let line = UsageLine { units, tokens_out, failed, ..line.clone() };

@@ -31,7 +31,7 @@ pub struct StoreAddress {
 /// Why an address cannot be used, and what to write instead. Never holds what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the address {what}")]
-pub struct StoreAddressFault {
+pub struct StoreAddressError {
     /// What is wrong, as the end of a sentence that begins with the setting's name.
     pub what: &'static str,
     /// What to write instead.
@@ -45,9 +45,9 @@ impl StoreAddress {
     /// Reads an address.
     ///
     /// # Errors
-    /// [`StoreAddressFault`] where the text is not a usable address.
-    pub fn parse(written: &str) -> Result<StoreAddress, StoreAddressFault> {
-        let fault = |what, hint| Err(StoreAddressFault { what, hint });
+    /// [`StoreAddressError`] where the text is not a usable address.
+    pub fn parse(written: &str) -> Result<StoreAddress, StoreAddressError> {
+        let fault = |what, hint| Err(StoreAddressError { what, hint });
         if written.starts_with("rediss://") {
             return fault(
                 "asks for TLS, which is not supported",

@@ -1,6 +1,6 @@
 //! Ends of requests on their way to the store: delivered in the background, kept while it is away, bounded.
 
-use super::terms::{Terms, Today};
+use super::terms::{StoreTerms, StoreToday};
 use crate::ledger::reservation::Evidence;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ pub struct Settlement {
     /// The decision's id.
     pub id: u128,
     /// The holders it is counted for, with their terms; empty where only the store knows them.
-    pub terms: Terms,
+    pub terms: StoreTerms,
     /// What it is charged, in thousandths of a token.
     pub used: u64,
     /// How well that is known.
@@ -25,7 +25,7 @@ pub struct Settlement {
     /// The herdgate that granted the request, where that was another one: the store tells it.
     pub granted_by: Option<u64>,
     /// The calendar as this herdgate has it.
-    pub today: Today,
+    pub today: StoreToday,
 }
 
 /// A claim to give back.
@@ -34,12 +34,12 @@ pub struct Release {
     /// The decision's id.
     pub id: u128,
     /// The holders; empty where only the store knows them.
-    pub terms: Terms,
+    pub terms: StoreTerms,
 }
 
 /// How a request ended, as the store is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum StoreEnd {
     Settle(Settlement),
     Release(Release),
 }
@@ -47,7 +47,7 @@ pub(super) enum End {
 /// An end, and how often it was tried in vain.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
-    pub end: End,
+    pub end: StoreEnd,
     pub tries: u8,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Backlog {
 
 impl Backlog {
     /// Adds an end. Returns false where the oldest was given up to make room.
-    pub fn push(&self, end: End) -> bool {
+    pub fn push(&self, end: StoreEnd) -> bool {
         let mut ends = self.lock();
         ends.push_back(Waiting { end, tries: 0 });
         let has_room = ends.len() <= ENDS_MAX;
@@ -107,8 +107,8 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    fn release(id: u128) -> End {
-        End::Release(Release { id, terms: Terms::default() })
+    fn release(id: u128) -> StoreEnd {
+        StoreEnd::Release(Release { id, terms: StoreTerms::default() })
     }
 
     #[test]

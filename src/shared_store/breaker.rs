@@ -15,7 +15,7 @@ const PAUSE_MAX_NS: u64 = 1_000_000_000;
 
 /// Whether the store is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum StorePhase {
     /// Decisions ask it.
     Closed,
     /// Decisions do not ask it.
@@ -26,41 +26,41 @@ pub enum Phase {
 
 /// Counts failures in a row, and says whether the store is asked.
 #[derive(Debug, Clone, Copy)]
-pub struct Breaker {
-    phase: Phase,
+pub struct StoreBreaker {
+    phase: StorePhase,
     in_a_row: u32,
     trials: u32,
     next_trial_ns: u64,
 }
 
-impl Default for Breaker {
+impl Default for StoreBreaker {
     /// Returns a breaker that is open and due for its first trial, because nothing is known of the store yet.
-    fn default() -> Breaker {
-        Breaker { phase: Phase::Open, in_a_row: 0, trials: 0, next_trial_ns: 0 }
+    fn default() -> StoreBreaker {
+        StoreBreaker { phase: StorePhase::Open, in_a_row: 0, trials: 0, next_trial_ns: 0 }
     }
 }
 
-impl Breaker {
+impl StoreBreaker {
     /// Returns whether the store is asked.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> StorePhase {
         self.phase
     }
 
     /// Returns whether a decision may ask.
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        self.phase == StorePhase::Open
     }
 
     /// Notes a call that went well.
     pub fn succeeded(&mut self) {
         match self.phase {
             // From before it opened.
-            Phase::Open => {}
-            Phase::Closed => self.in_a_row = 0,
-            Phase::Trial => {
+            StorePhase::Open => {}
+            StorePhase::Closed => self.in_a_row = 0,
+            StorePhase::Trial => {
                 self.in_a_row = self.in_a_row.saturating_add(1);
                 if self.in_a_row >= SUCCESSES {
-                    (self.phase, self.in_a_row, self.trials) = (Phase::Closed, 0, 0);
+                    (self.phase, self.in_a_row, self.trials) = (StorePhase::Closed, 0, 0);
                 }
             }
         }
@@ -69,16 +69,16 @@ impl Breaker {
     /// Notes a call that failed. Returns whether that opened the breaker.
     pub fn failed(&mut self, now_ns: u64, jitter: u64) -> bool {
         match self.phase {
-            Phase::Open => return false,
-            Phase::Closed => {
+            StorePhase::Open => return false,
+            StorePhase::Closed => {
                 self.in_a_row = self.in_a_row.saturating_add(1);
                 if self.in_a_row < FAILURES {
                     return false;
                 }
             }
-            Phase::Trial => {}
+            StorePhase::Trial => {}
         }
-        self.phase = Phase::Open;
+        self.phase = StorePhase::Open;
         self.in_a_row = 0;
         self.put_off(now_ns, jitter);
         true
@@ -86,16 +86,16 @@ impl Breaker {
 
     /// Returns whether a trial is due.
     pub fn is_due(&self, now_ns: u64) -> bool {
-        self.phase == Phase::Open && now_ns >= self.next_trial_ns
+        self.phase == StorePhase::Open && now_ns >= self.next_trial_ns
     }
 
     /// Notes how a trial ended: `well` where the store takes writes.
     pub fn tried(&mut self, well: bool, now_ns: u64, jitter: u64) {
-        if self.phase != Phase::Open {
+        if self.phase != StorePhase::Open {
             return;
         }
         if well {
-            (self.phase, self.in_a_row) = (Phase::Trial, 0);
+            (self.phase, self.in_a_row) = (StorePhase::Trial, 0);
         } else {
             self.put_off(now_ns, jitter);
         }
@@ -118,7 +118,7 @@ mod tests {
     /// `s`, `f`: a call that went well or failed; `T`, `F`: a trial; a digit: so many tenths of a second pass. The expectation
     /// is the phase after each: closed `+`, open `-`, trial `?`; `!` where a trial is due.
     fn check(script: &str, phases: &str) {
-        let (mut breaker, mut now_ns) = (Breaker::default(), 0);
+        let (mut breaker, mut now_ns) = (StoreBreaker::default(), 0);
         let jitter = PAUSE_NS / 4; // the middle of the first pause
         let seen: String = script
             .chars()
@@ -131,10 +131,10 @@ mod tests {
                     digit => now_ns += u64::from(digit.to_digit(10).unwrap()) * 100_000_000,
                 }
                 match breaker.phase() {
-                    Phase::Closed => '+',
-                    Phase::Open if breaker.is_due(now_ns) => '!',
-                    Phase::Open => '-',
-                    Phase::Trial => '?',
+                    StorePhase::Closed => '+',
+                    StorePhase::Open if breaker.is_due(now_ns) => '!',
+                    StorePhase::Open => '-',
+                    StorePhase::Trial => '?',
                 }
             })
             .collect();
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_pause_is_bounded_and_jittered() {
-        let mut breaker = Breaker::default();
+        let mut breaker = StoreBreaker::default();
         let mut now_ns = 0;
         for trial in 0..100 {
             breaker.tried(false, now_ns, trial * 7_777_777);

@@ -1,26 +1,26 @@
 //! A claim in the words of the scripts, and their answers in the words of the books. Pure.
 
-use super::reply::{Over, Stand, Which};
-use super::terms::{Entry, Terms};
+use super::reply::{Stand, StoreExcess, Which};
+use super::terms::{HolderTerms, StoreTerms};
 use crate::decision::plan::limits::{self, Account, Accounts, Budget, Holder, Quota, Window};
-use crate::decision::verdict::Standing;
-use crate::ledger::account::{Excess, Spent, Standings};
+use crate::decision::verdict::LimitStanding;
+use crate::ledger::account::{ExhaustedLimit, LimitExcess, Standings};
 use crate::ledger::bucket::Bucket;
 use crate::ledger::calendar::Today;
 use crate::ledger::gcra;
-use crate::shared_store::fraction::Share;
+use crate::shared_store::fraction::Fraction;
 
 /// Writes the holders of a claim for the scripts. Returns `None` where there are more than they take: the caller must
 /// refuse.
-pub fn terms_of(accounts: &Accounts<'_>) -> Option<Terms> {
-    let entries: Vec<Entry<'_>> = accounts.iter().map(entry).collect();
-    Terms::of(&entries)
+pub fn terms_of(accounts: &Accounts<'_>) -> Option<StoreTerms> {
+    let entries: Vec<HolderTerms<'_>> = accounts.iter().map(entry).collect();
+    StoreTerms::of(&entries)
 }
 
-fn entry<'a>(account: &Account<'a>) -> Entry<'a> {
+fn entry<'a>(account: &Account<'a>) -> HolderTerms<'a> {
     let terms = account.terms;
     let most = |window| budget(terms, window).map(|budget| budget.most.get().saturating_mul(1000));
-    Entry {
+    HolderTerms {
         scope: account.scope,
         requests: &terms.requests,
         concurrency: terms.concurrency,
@@ -39,14 +39,14 @@ fn budget(terms: &limits::Terms, window: Window) -> Option<Budget> {
 
 /// Returns the first limit that a claim could never fit into, among enforced limits or among those of shadow plans. The
 /// store need not be asked for that.
-pub fn never_fits(accounts: &Accounts<'_>, need: u64, shadow: bool) -> Option<Excess> {
+pub fn never_fits(accounts: &Accounts<'_>, need: u64, shadow: bool) -> Option<LimitExcess> {
     accounts.iter().filter(|account| account.terms.shadow == shadow).find_map(|account| {
         let of_bucket = account.terms.tokens.map(|quota| (Bucket::capacity(quota), quota.burst.get()));
         let of_budgets =
             account.terms.budgets.iter().map(|budget| (budget.most.get().saturating_mul(1000), budget.most.get()));
         let (_, most) = of_bucket.into_iter().chain(of_budgets).find(|(most, _)| need > *most)?;
-        let limit = Spent::NeverFits { held: need.div_ceil(1000), most };
-        Some(Excess { holder: account.holder, limit, retry_ns: None, standing: None })
+        let limit = ExhaustedLimit::NeverFits { held: need.div_ceil(1000), most };
+        Some(LimitExcess { holder: account.holder, limit, retry_ns: None, standing: None })
     })
 }
 
@@ -72,32 +72,32 @@ pub fn standings_of(accounts: &Accounts<'_>, stands: &[Stand], today: Today) -> 
 pub fn excess_of(
     accounts: &Accounts<'_>,
     stands: &[Stand],
-    over: &[Over],
+    over: &[StoreExcess],
     shadow: bool,
     today: Today,
-) -> Option<Excess> {
-    let mut worst: Option<Excess> = None;
-    for Over { entry, which, retry_ns } in over {
+) -> Option<LimitExcess> {
+    let mut worst: Option<LimitExcess> = None;
+    for StoreExcess { entry, which, retry_ns } in over {
         let Some((account, stand)) = accounts.iter().zip(stands).nth(*entry) else { continue };
         if account.terms.shadow != shadow {
             continue;
         }
         let budget = |window| {
             let standing = budget(account.terms, window).map(|budget| of_budget(budget, stand, today));
-            (Spent::Budget(window), standing)
+            (ExhaustedLimit::Budget(window), standing)
         };
         let (limit, standing) = match which {
             Which::Requests(position) => {
                 let position = usize::from(*position);
                 let rate = account.terms.requests.get(position).zip(stand.ahead_ns.get(position));
-                (Spent::Requests, rate.map(|(quota, ahead_ns)| of_rate(*quota, *ahead_ns)))
+                (ExhaustedLimit::Requests, rate.map(|(quota, ahead_ns)| of_rate(*quota, *ahead_ns)))
             }
-            Which::Concurrency => (Spent::Concurrency, None),
-            Which::Tokens => (Spent::Tokens, account.terms.tokens.map(|quota| of_bucket(quota, stand))),
+            Which::Concurrency => (ExhaustedLimit::Concurrency, None),
+            Which::Tokens => (ExhaustedLimit::Tokens, account.terms.tokens.map(|quota| of_bucket(quota, stand))),
             Which::Day => budget(Window::Day),
             Which::Month => budget(Window::Month),
         };
-        let found = Excess { holder: account.holder, limit, retry_ns: *retry_ns, standing };
+        let found = LimitExcess { holder: account.holder, limit, retry_ns: *retry_ns, standing };
         if worst.is_none_or(|other| found.outlasts(&other)) {
             worst = Some(found);
         }
@@ -105,30 +105,30 @@ pub fn excess_of(
     worst
 }
 
-fn of_rate(quota: Quota, ahead_ns: u64) -> Standing {
+fn of_rate(quota: Quota, ahead_ns: u64) -> LimitStanding {
     let interval_ns = gcra::interval_ns(quota);
     let horizon_ns = interval_ns.saturating_mul(quota.burst.get());
     let remaining = horizon_ns.saturating_sub(ahead_ns) / interval_ns.max(1);
-    Standing { limit: quota.burst.get(), remaining, reset_ns: ahead_ns }
+    LimitStanding { limit: quota.burst.get(), remaining, reset_ns: ahead_ns }
 }
 
-fn of_bucket(quota: Quota, stand: &Stand) -> Standing {
+fn of_bucket(quota: Quota, stand: &Stand) -> LimitStanding {
     let remaining = Bucket::capacity(quota).saturating_sub(stand.debt).saturating_sub(stand.held) / 1000;
-    Standing { limit: quota.burst.get(), remaining, reset_ns: stand.full_in_ns }
+    LimitStanding { limit: quota.burst.get(), remaining, reset_ns: stand.full_in_ns }
 }
 
-fn of_budget(budget: Budget, stand: &Stand, today: Today) -> Standing {
+fn of_budget(budget: Budget, stand: &Stand, today: Today) -> LimitStanding {
     let charged = match budget.window {
         Window::Day => stand.day,
         Window::Month => stand.month,
     };
     let most = budget.most.get().saturating_mul(1000);
     let remaining = most.saturating_sub(charged).saturating_sub(stand.held) / 1000;
-    Standing { limit: budget.most.get(), remaining, reset_ns: today.left_ns(budget.window) }
+    LimitStanding { limit: budget.most.get(), remaining, reset_ns: today.left_ns(budget.window) }
 }
 
 /// Returns this herdgate's part of each holder's terms.
-pub fn shares_of(accounts: &Accounts<'_>, share: Share) -> Vec<limits::Terms> {
+pub fn shares_of(accounts: &Accounts<'_>, share: Fraction) -> Vec<limits::Terms> {
     let divided = |terms: &limits::Terms| limits::Terms {
         requests: terms.requests.iter().map(|quota| share.of_quota(*quota)).collect(),
         concurrency: terms.concurrency.map(|count| share.of_count(count)),
@@ -193,11 +193,11 @@ mod tests {
                 ..Stand::default()
             };
             let stands = [Stand::default(), stand];
-            let requests = Standing { limit: 20, remaining: 2, reset_ns: 17 * S + 1 };
-            let tokens = Standing { limit: 100, remaining: 69, reset_ns: S };
+            let requests = LimitStanding { limit: 20, remaining: 2, reset_ns: 17 * S + 1 };
+            let tokens = LimitStanding { limit: 100, remaining: 69, reset_ns: S };
             let found = standings_of(accounts, &stands, today);
             assert_eq!(found, Standings { requests: Some(requests), tokens: Some(tokens) });
-            let over = |which, retry_ns| Over { entry: 1, which, retry_ns };
+            let over = |which, retry_ns| StoreExcess { entry: 1, which, retry_ns };
             let all = [
                 over(Which::Concurrency, None),
                 over(Which::Requests(1), Some(S)),
@@ -206,11 +206,11 @@ mod tests {
                 over(Which::Month, None),
             ];
             let worst = excess_of(accounts, &stands, &all, false, today).unwrap();
-            let standing = Standing { limit: 1_000, remaining: 79, reset_ns: 5 * S };
-            let expected = Spent::Budget(Window::Day);
+            let standing = LimitStanding { limit: 1_000, remaining: 79, reset_ns: 5 * S };
+            let expected = ExhaustedLimit::Budget(Window::Day);
             assert_eq!((worst.limit, worst.retry_ns, worst.standing), (expected, Some(5 * S), Some(standing)));
             assert_eq!(excess_of(accounts, &stands, &all, true, today), None, "none of a shadow");
-            assert_eq!(excess_of(accounts, &stands, &[Over { entry: 7, ..all[0] }], false, today), None);
+            assert_eq!(excess_of(accounts, &stands, &[StoreExcess { entry: 7, ..all[0] }], false, today), None);
         });
     }
 
@@ -219,7 +219,7 @@ mod tests {
         check(false, |accounts| {
             assert_eq!(never_fits(accounts, 100_000, false), None);
             let found = never_fits(accounts, 100_001, false).unwrap();
-            assert_eq!(found.limit, Spent::NeverFits { held: 101, most: 100 });
+            assert_eq!(found.limit, ExhaustedLimit::NeverFits { held: 101, most: 100 });
             assert_eq!(never_fits(accounts, 100_001, true), None);
         });
         check(true, |accounts| {
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn every_limit_is_divided() {
         check(false, |accounts| {
-            let shares = shares_of(accounts, Share(NonZeroU32::new(2).unwrap()));
+            let shares = shares_of(accounts, Fraction(NonZeroU32::new(2).unwrap()));
             assert_eq!(shares[0], limits::Terms::default());
             let whole = terms(false);
             let half = &shares[1];

@@ -5,9 +5,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 /// One of so many herdgates (`[ledger] replicas`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share(pub NonZeroU32);
+pub struct Fraction(pub NonZeroU32);
 
-impl Share {
+impl Fraction {
     /// Returns its share of a rate: the same count in a period that is longer by the number of herdgates, and its part
     /// of the burst, at least one.
     pub fn of_quota(self, quota: Quota) -> Quota {
@@ -54,9 +54,9 @@ mod tests {
             (3, quota(60, 1000, 20), quota(60, 3000, 6)),
             (3, quota(60, 1000, 2), quota(60, 3000, 1)),
         ] {
-            assert_eq!(Share(NonZeroU32::new(replicas).unwrap()).of_quota(whole), share, "{replicas}");
+            assert_eq!(Fraction(NonZeroU32::new(replicas).unwrap()).of_quota(whole), share, "{replicas}");
         }
-        let three = Share(NonZeroU32::new(3).unwrap());
+        let three = Fraction(NonZeroU32::new(3).unwrap());
         assert_eq!([9, 8, 2, 0].map(|count| three.of_count(count)), [3, 2, 1, 1]);
         assert_eq!(three.of_amount(NonZeroU64::new(10).unwrap()).get(), 3);
         assert_eq!(three.of_amount(NonZeroU64::MIN).get(), 1);
@@ -64,11 +64,11 @@ mod tests {
 
     #[test]
     fn the_overshoot_is_what_the_shares_and_a_whole_store_give() {
-        let two = Share(NonZeroU32::new(2).unwrap());
+        let two = Fraction(NonZeroU32::new(2).unwrap());
         let rate = quota(100, 1_000_000_000, 50);
         assert_eq!(two.overshoot(rate, 0, 0), 0);
         assert_eq!(two.overshoot(rate, 1, 35_000_000), 50 + 50 + 4);
-        let many = Share(NonZeroU32::new(80).unwrap());
+        let many = Fraction(NonZeroU32::new(80).unwrap());
         assert_eq!(many.overshoot(rate, 2, 0), 2 * (80 + 50), "each share is one at least");
     }
 }

@@ -1,13 +1,13 @@
 //! The shared books, as decisions and usage lines use them.
 
-use super::backlog::{Backlog, End, Release, Settlement, Waiting};
+use super::backlog::{Backlog, Release, Settlement, StoreEnd, Waiting};
 use super::elsewhere::{self, Elsewhere, Lane};
 use super::keyspace;
-use super::link::{Link, Pace};
+use super::link::{Link, StorePace};
 use super::reply::{self, Admitted};
-use super::terms::{AMOUNT_MAX, Terms, Today, read_scopes};
+use super::terms::{AMOUNT_MAX, StoreTerms, StoreToday, read_scopes};
 use crate::ledger::reservation::{Evidence, Reservation};
-use crate::metrics::shared_store::{Counts, Operation, Trouble};
+use crate::metrics::shared_store::{Counts, Operation, SharedStoreError};
 use crate::shared_store::address::StoreAddress;
 use crate::time::clock::Clock;
 use arc_swap::ArcSwap;
@@ -24,20 +24,20 @@ const LEASE_MAX: Duration = Duration::from_secs(25 * 3_600);
 
 /// A claim, for the store.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub struct AdmitRequest<'a> {
     /// What is to be reserved. Another herdgate that gets the usage line reads it.
     pub reservation: &'a Reservation,
     /// The holders, with their terms. The caller has made sure that each could ever hold so much.
-    pub terms: &'a Terms,
+    pub terms: &'a StoreTerms,
     /// How long it may stay open: at most 25 h.
     pub lease: Duration,
     /// The calendar as this herdgate has it.
-    pub today: Today,
+    pub today: StoreToday,
 }
 
 /// What the store made of an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum StoreSettle {
     /// It was charged: the caller has a row to write.
     Settled(Option<Box<Reservation>>),
     /// It had been charged by weaker evidence and is charged by better now: the caller has a row to replace.
@@ -50,11 +50,11 @@ pub enum Ended {
 
 /// A reservation found in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct StoredReservation {
     /// Whether it is open still.
     pub open: bool,
     /// The holders it is counted for.
-    pub terms: Terms,
+    pub terms: StoreTerms,
     /// The reservation; absent where it ended by exact figures.
     pub reservation: Option<Box<Reservation>>,
 }
@@ -72,7 +72,7 @@ pub struct SharedLedger {
 impl SharedLedger {
     /// Returns the books in this store; `replica` is a number that no other herdgate has. Nothing is connected before
     /// [`SharedLedger::tend`] runs, and the store counts as away until then. `None` where the address cannot be used.
-    pub fn new(address: StoreAddress, pace: Pace, clock: Clock, replica: u64) -> Option<SharedLedger> {
+    pub fn new(address: StoreAddress, pace: StorePace, clock: Clock, replica: u64) -> Option<SharedLedger> {
         Some(SharedLedger {
             link: Link::new(address, pace, clock)?,
             backlog: Backlog::default(),
@@ -100,9 +100,9 @@ impl SharedLedger {
     /// Takes all limits of a claim or none. Asking again with the same id, after a timeout, changes nothing.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer in time. Then the claim may be taken there: whoever grants it all the same
+    /// [`SharedStoreError`] where the store did not answer in time. Then the claim may be taken there: whoever grants it all the same
     /// settles it as ever, and whoever does not must [`SharedLedger::release`] it.
-    pub async fn admit(&self, ask: Ask<'_>) -> Result<Admitted, Trouble> {
+    pub async fn admit(&self, ask: AdmitRequest<'_>) -> Result<Admitted, SharedStoreError> {
         self.admit_at(ask).await.map(|(admitted, _)| admitted)
     }
 
@@ -110,9 +110,9 @@ impl SharedLedger {
     ///
     /// # Errors
     /// As [`SharedLedger::admit`].
-    pub async fn admit_at(&self, ask: Ask<'_>) -> Result<(Admitted, u64), Trouble> {
-        let Ask { reservation, terms, lease, today } = ask;
-        let Ok(body) = serde_json::to_string(reservation) else { return Err(Trouble::Nonsense) };
+    pub async fn admit_at(&self, ask: AdmitRequest<'_>) -> Result<(Admitted, u64), SharedStoreError> {
+        let AdmitRequest { reservation, terms, lease, today } = ask;
+        let Ok(body) = serde_json::to_string(reservation) else { return Err(SharedStoreError::Nonsense) };
         let own = keyspace::reservation(reservation.id);
         let mut invocation = self.link.scripts.admit.key(&own);
         invocation.key(keyspace::EXPIRY);
@@ -126,21 +126,21 @@ impl SharedLedger {
         invocation.arg(reservation.held().min(AMOUNT_MAX)).arg(lease_us).arg(&today.arguments());
         let answer: String =
             self.link.call(Operation::Admit, async |connection| invocation.invoke_async(connection).await).await?;
-        reply::read(&answer).ok_or(Trouble::Nonsense)
+        reply::read(&answer).ok_or(SharedStoreError::Nonsense)
     }
 
     /// Charges what a request used, in the background; once, whoever says so and however often. Kept while the store is
     /// away.
     pub fn settle(&self, settlement: Settlement) {
-        self.queue(End::Settle(settlement));
+        self.queue(StoreEnd::Settle(settlement));
     }
 
     /// Gives a claim back, in the background: it reached nobody. Kept while the store is away.
     pub fn release(&self, release: Release) {
-        self.queue(End::Release(release));
+        self.queue(StoreEnd::Release(release));
     }
 
-    fn queue(&self, end: End) {
+    fn queue(&self, end: StoreEnd) {
         if !self.backlog.push(end) {
             self.link.counts.lost();
         }
@@ -151,29 +151,29 @@ impl SharedLedger {
     /// Charges what a request used, now.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer; it may be asked again.
-    pub async fn settle_now(&self, settlement: &Settlement) -> Result<Ended, Trouble> {
+    /// [`SharedStoreError`] where the store did not answer; it may be asked again.
+    pub async fn settle_now(&self, settlement: &Settlement) -> Result<StoreSettle, SharedStoreError> {
         let mut terms = settlement.terms.clone();
         // The store answers whom it counts for where that is not whom we named; once is enough.
         for _ in 0..2 {
             let (what, scopes, reservation) = self.settle_once(settlement, &terms).await?;
             match what.as_str() {
-                "S" => return Ok(Ended::Settled(reservation)),
-                "C" => return Ok(Ended::Corrected(reservation)),
-                "N" => return Ok(Ended::Nothing),
-                "U" => return Ok(Ended::Unknown),
-                "A" => terms = Terms::of_scopes(read_scopes(&scopes).ok_or(Trouble::Nonsense)?),
-                _ => return Err(Trouble::Nonsense),
+                "S" => return Ok(StoreSettle::Settled(reservation)),
+                "C" => return Ok(StoreSettle::Corrected(reservation)),
+                "N" => return Ok(StoreSettle::Nothing),
+                "U" => return Ok(StoreSettle::Unknown),
+                "A" => terms = StoreTerms::of_scopes(read_scopes(&scopes).ok_or(SharedStoreError::Nonsense)?),
+                _ => return Err(SharedStoreError::Nonsense),
             }
         }
-        Err(Trouble::Nonsense)
+        Err(SharedStoreError::Nonsense)
     }
 
     async fn settle_once(
         &self,
         settlement: &Settlement,
-        terms: &Terms,
-    ) -> Result<(String, String, Option<Box<Reservation>>), Trouble> {
+        terms: &StoreTerms,
+    ) -> Result<(String, String, Option<Box<Reservation>>), SharedStoreError> {
         let Settlement { id, terms: _, used, evidence, granted_by, today } = settlement;
         let mut invocation = self.link.scripts.settle.key(keyspace::reservation(*id));
         invocation.key(keyspace::EXPIRY).key(keyspace::notices(granted_by.unwrap_or(0)));
@@ -191,8 +191,8 @@ impl SharedLedger {
     /// Gives a claim back, now. A decision that the store does not know is remembered as ended.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer; it may be asked again.
-    pub async fn release_now(&self, release: &Release) -> Result<(), Trouble> {
+    /// [`SharedStoreError`] where the store did not answer; it may be asked again.
+    pub async fn release_now(&self, release: &Release) -> Result<(), SharedStoreError> {
         let mut terms = release.terms.clone();
         for _ in 0..2 {
             let mut invocation = self.link.scripts.release.key(keyspace::reservation(release.id));
@@ -203,18 +203,18 @@ impl SharedLedger {
             let (what, _, scopes, _): (String, u64, String, String) = self.link.call(Operation::Release, call).await?;
             match what.as_str() {
                 "S" | "N" => return Ok(()),
-                "A" => terms = Terms::of_scopes(read_scopes(&scopes).ok_or(Trouble::Nonsense)?),
-                _ => return Err(Trouble::Nonsense),
+                "A" => terms = StoreTerms::of_scopes(read_scopes(&scopes).ok_or(SharedStoreError::Nonsense)?),
+                _ => return Err(SharedStoreError::Nonsense),
             }
         }
-        Err(Trouble::Nonsense)
+        Err(SharedStoreError::Nonsense)
     }
 
     /// Returns the reservation of a decision, whoever granted it; `None` where the store has none.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer.
-    pub async fn find(&self, id: u128) -> Result<Option<Found>, Trouble> {
+    /// [`SharedStoreError`] where the store did not answer.
+    pub async fn find(&self, id: u128) -> Result<Option<StoredReservation>, SharedStoreError> {
         let key = keyspace::reservation(id);
         let (state, scopes, body): (Option<String>, Option<String>, Option<String>) = self
             .link
@@ -223,16 +223,16 @@ impl SharedLedger {
             })
             .await?;
         let Some(state) = state else { return Ok(None) };
-        let scopes = read_scopes(&scopes.unwrap_or_default()).ok_or(Trouble::Nonsense)?;
+        let scopes = read_scopes(&scopes.unwrap_or_default()).ok_or(SharedStoreError::Nonsense)?;
         let reservation = body.as_deref().and_then(read_reservation);
-        Ok(Some(Found { open: state == "open", terms: Terms::of_scopes(scopes), reservation }))
+        Ok(Some(StoredReservation { open: state == "open", terms: StoreTerms::of_scopes(scopes), reservation }))
     }
 
     /// Returns the decision that the proxy knows by this identifier, hashed, within ten minutes of it.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer.
-    pub async fn find_uid(&self, uid: u64) -> Result<Option<u128>, Trouble> {
+    /// [`SharedStoreError`] where the store did not answer.
+    pub async fn find_uid(&self, uid: u64) -> Result<Option<u128>, SharedStoreError> {
         let key = keyspace::uid(uid);
         let call = async |connection: &mut _| redis::cmd("GET").arg(key).query_async(connection).await;
         let id: Option<String> = self.link.call(Operation::Find, call).await?;
@@ -242,8 +242,8 @@ impl SharedLedger {
     /// Returns the decisions that have expired, at most `count`: nobody said how they ended.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer.
-    pub async fn due(&self, count: usize) -> Result<Vec<u128>, Trouble> {
+    /// [`SharedStoreError`] where the store did not answer.
+    pub async fn due(&self, count: usize) -> Result<Vec<u128>, SharedStoreError> {
         let mut invocation = self.link.scripts.due.key(keyspace::EXPIRY);
         invocation.arg(count);
         let call = async |connection: &mut _| invocation.invoke_async(connection).await;
@@ -252,7 +252,7 @@ impl SharedLedger {
     }
 
     /// Removes a decision from those that expire where its reservation is gone.
-    pub(super) async fn forget(&self, id: u128) -> Result<(), Trouble> {
+    pub(super) async fn forget(&self, id: u128) -> Result<(), SharedStoreError> {
         let call = async |connection: &mut _| {
             redis::cmd("ZREM").arg(keyspace::EXPIRY).arg(keyspace::id(id)).query_async(connection).await
         };
@@ -263,8 +263,8 @@ impl SharedLedger {
     /// [`SharedLedger::noted`], at most `count`.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer.
-    pub async fn notices(&self, count: usize) -> Result<Vec<u128>, Trouble> {
+    /// [`SharedStoreError`] where the store did not answer.
+    pub async fn notices(&self, count: usize) -> Result<Vec<u128>, SharedStoreError> {
         let ids = self.left_here(keyspace::notices(self.replica), count).await?;
         Ok(ids.iter().filter_map(|id| keyspace::read_id(id)).collect())
     }
@@ -272,15 +272,15 @@ impl SharedLedger {
     /// Removes notices that were read.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer; they are then read again.
-    pub async fn noted(&self, ids: &[u128]) -> Result<(), Trouble> {
+    /// [`SharedStoreError`] where the store did not answer; they are then read again.
+    pub async fn noted(&self, ids: &[u128]) -> Result<(), SharedStoreError> {
         let ids: Vec<String> = ids.iter().map(|id| keyspace::id(*id)).collect();
         self.taken_from_here(keyspace::notices(self.replica), &ids).await
     }
 
     /// Returns the first `count` entries of a list of this herdgate. They stay there until they are handled: an answer
     /// that comes too late would otherwise take it with it.
-    async fn left_here(&self, key: String, count: usize) -> Result<Vec<String>, Trouble> {
+    async fn left_here(&self, key: String, count: usize) -> Result<Vec<String>, SharedStoreError> {
         let last = count.saturating_sub(1);
         let call = async |connection: &mut _| {
             redis::cmd("LRANGE").arg(&key).arg(0).arg(last).query_async::<Vec<String>>(connection).await
@@ -290,7 +290,7 @@ impl SharedLedger {
 
     /// Removes entries from a list of this herdgate: by value and not by number, because a call that is late may be
     /// carried out after the next one.
-    async fn taken_from_here(&self, key: String, values: &[String]) -> Result<(), Trouble> {
+    async fn taken_from_here(&self, key: String, values: &[String]) -> Result<(), SharedStoreError> {
         if values.is_empty() {
             return Ok(());
         }
@@ -306,8 +306,8 @@ impl SharedLedger {
     /// away.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer; it may be left twice.
-    pub async fn forward(&self, replica: u64, line: &str) -> Result<(), Trouble> {
+    /// [`SharedStoreError`] where the store did not answer; it may be left twice.
+    pub async fn forward(&self, replica: u64, line: &str) -> Result<(), SharedStoreError> {
         let mut invocation = self.link.scripts.forward.key(keyspace::lines(replica));
         invocation.arg(line);
         let call = async |connection: &mut _| invocation.invoke_async::<u8>(connection).await;
@@ -318,7 +318,7 @@ impl SharedLedger {
     ///
     /// # Errors
     /// As [`SharedLedger::notices`].
-    pub async fn forwarded(&self, count: usize) -> Result<Vec<String>, Trouble> {
+    pub async fn forwarded(&self, count: usize) -> Result<Vec<String>, SharedStoreError> {
         self.left_here(keyspace::lines(self.replica), count).await
     }
 
@@ -326,19 +326,19 @@ impl SharedLedger {
     ///
     /// # Errors
     /// As [`SharedLedger::noted`].
-    pub async fn read(&self, lines: &[String]) -> Result<(), Trouble> {
+    pub async fn read(&self, lines: &[String]) -> Result<(), SharedStoreError> {
         self.taken_from_here(keyspace::lines(self.replica), lines).await
     }
 
     /// Tells the others what is in flight from here, and hears what is in flight from them.
     ///
     /// # Errors
-    /// [`Trouble`] where the store did not answer; what the others have is then taken for nothing.
-    pub async fn exchange(&self, lanes: &[Lane]) -> Result<(), Trouble> {
+    /// [`SharedStoreError`] where the store did not answer; what the others have is then taken for nothing.
+    pub async fn exchange(&self, lanes: &[Lane]) -> Result<(), SharedStoreError> {
         let mut invocation = self.link.scripts.exchange.key(keyspace::ON_THEIR_WAY);
         invocation.arg(format!("{:016x}", self.replica)).arg(elsewhere::write(lanes));
         let call = async |connection: &mut _| invocation.invoke_async(connection).await;
-        let told: Result<Vec<String>, Trouble> = self.link.call(Operation::Exchange, call).await;
+        let told: Result<Vec<String>, SharedStoreError> = self.link.call(Operation::Exchange, call).await;
         let (heard, result) = match told {
             Ok(told) => (Elsewhere::read(&told), Ok(())),
             Err(trouble) => (Elsewhere::default(), Err(trouble)),
@@ -348,9 +348,9 @@ impl SharedLedger {
     }
 
     /// Puts an end back that was not delivered, unless the store could make no sense of it too often.
-    pub(super) fn put_back(&self, waiting: Waiting, trouble: Trouble) {
+    pub(super) fn put_back(&self, waiting: Waiting, trouble: SharedStoreError) {
         let again = match trouble {
-            Trouble::Error | Trouble::Nonsense => waiting.again(),
+            SharedStoreError::Error | SharedStoreError::Nonsense => waiting.again(),
             _ => Some(waiting),
         };
         if !again.is_some_and(|waiting| self.backlog.put_back(waiting)) {
@@ -359,7 +359,7 @@ impl SharedLedger {
     }
 }
 
-fn add_holders(invocation: &mut redis::ScriptInvocation<'_>, terms: &Terms) {
+fn add_holders(invocation: &mut redis::ScriptInvocation<'_>, terms: &StoreTerms) {
     for scope in &terms.scopes {
         invocation.key(keyspace::books(*scope)).key(keyspace::open(*scope));
     }

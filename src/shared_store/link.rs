@@ -3,10 +3,10 @@
 //! Whoever asks never connects, and never waits longer than the deadline: without a connection the answer is trouble at
 //! once. Connecting and trying is the affair of one task ([`Link::mend`]).
 
-use super::breaker::{Breaker, Phase};
+use super::breaker::{StoreBreaker, StorePhase};
 use super::keyspace;
 use super::scripts::Scripts;
-use crate::metrics::shared_store::{Counts, Operation, Trouble};
+use crate::metrics::shared_store::{Counts, Operation, SharedStoreError};
 use crate::shared_store::address::StoreAddress;
 use crate::time::clock::Clock;
 use redis::aio::MultiplexedConnection;
@@ -21,23 +21,30 @@ const CALLS_MAX: usize = 512;
 
 /// How long calls and connecting may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct StorePace {
     /// A call: what a decision may lose to a store that hangs.
     pub deadline: Duration,
     /// Connecting, and the first write.
     pub connecting: Duration,
 }
 
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace { deadline: Duration::from_millis(30), connecting: Duration::from_millis(500) }
+impl Default for StorePace {
+    fn default() -> StorePace {
+        StorePace { deadline: Duration::from_millis(30), connecting: Duration::from_millis(500) }
     }
 }
 
-impl Trouble {
+impl SharedStoreError {
     /// Whether another connection may help: a name may lead to another server after a failover.
     fn wants_reconnect(self) -> bool {
-        !matches!(self, Trouble::Open | Trouble::Busy | Trouble::Timeout | Trouble::Full | Trouble::Nonsense)
+        !matches!(
+            self,
+            SharedStoreError::Open
+                | SharedStoreError::Busy
+                | SharedStoreError::Timeout
+                | SharedStoreError::Full
+                | SharedStoreError::Nonsense
+        )
     }
 }
 
@@ -48,15 +55,15 @@ pub struct Link {
     /// The counters.
     pub counts: Arc<Counts>,
     address: StoreAddress,
-    pace: Pace,
+    pace: StorePace,
     clock: Clock,
     places: Semaphore,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
 }
 
 #[derive(Default)]
-struct State {
-    breaker: Breaker,
+struct LinkState {
+    breaker: StoreBreaker,
     connection: Option<MultiplexedConnection>,
     /// Grows with each connection, so that trouble on an old one does not end a new one.
     generation: u64,
@@ -64,7 +71,7 @@ struct State {
 
 impl Link {
     /// Returns a link to this store that is not connected yet; `None` where the address cannot be used.
-    pub fn new(address: StoreAddress, pace: Pace, clock: Clock) -> Option<Link> {
+    pub fn new(address: StoreAddress, pace: StorePace, clock: Clock) -> Option<Link> {
         address.client().ok()?;
         Some(Link {
             scripts: Scripts::default(),
@@ -85,21 +92,21 @@ impl Link {
     /// Makes one call within the deadline.
     ///
     /// # Errors
-    /// [`Trouble`]. After a timeout it is not known whether the call was carried out.
+    /// [`SharedStoreError`]. After a timeout it is not known whether the call was carried out.
     pub async fn call<T>(
         &self,
         operation: Operation,
         make: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, SharedStoreError> {
         let begun_ns = self.clock.mono_ns();
         let (trouble, generation, answer) = match self.way() {
             Err(trouble) => (Some(trouble), 0, None),
             Ok((mut connection, generation)) => match self.places.try_acquire() {
-                Err(_) => (Some(Trouble::Busy), generation, None),
+                Err(_) => (Some(SharedStoreError::Busy), generation, None),
                 Ok(_place) => match timeout(self.pace.deadline, make(&mut connection)).await {
                     Ok(Ok(answer)) => (None, generation, Some(answer)),
                     Ok(Err(error)) => (Some(trouble(&error)), generation, None),
-                    Err(_) => (Some(Trouble::Timeout), generation, None),
+                    Err(_) => (Some(SharedStoreError::Timeout), generation, None),
                 },
             },
         };
@@ -114,23 +121,23 @@ impl Link {
                 self.note(trouble, generation, now_ns);
                 Err(trouble)
             }
-            (None, None) => Err(Trouble::Nonsense),
+            (None, None) => Err(SharedStoreError::Nonsense),
         }
     }
 
     /// Returns the connection where calls may use it, and its generation.
-    fn way(&self) -> Result<(MultiplexedConnection, u64), Trouble> {
+    fn way(&self) -> Result<(MultiplexedConnection, u64), SharedStoreError> {
         let state = self.lock();
         if state.breaker.is_open() {
-            return Err(Trouble::Open);
+            return Err(SharedStoreError::Open);
         }
         // It broke, and is being made again.
-        let connection = state.connection.clone().ok_or(Trouble::Connection)?;
+        let connection = state.connection.clone().ok_or(SharedStoreError::Connection)?;
         Ok((connection, state.generation))
     }
 
-    fn note(&self, trouble: Trouble, generation: u64, now_ns: u64) {
-        if matches!(trouble, Trouble::Open | Trouble::Busy) {
+    fn note(&self, trouble: SharedStoreError, generation: u64, now_ns: u64) {
+        if matches!(trouble, SharedStoreError::Open | SharedStoreError::Busy) {
             return;
         }
         let mut state = self.lock();
@@ -161,7 +168,7 @@ impl Link {
         if !is_due {
             return;
         }
-        let tried = timeout(self.pace.connecting, self.connect()).await.unwrap_or(Err(Trouble::Timeout));
+        let tried = timeout(self.pace.connecting, self.connect()).await.unwrap_or(Err(SharedStoreError::Timeout));
         let ended_ns = self.clock.mono_ns();
         self.counts.call(Operation::Beat, tried.as_ref().err().copied(), ended_ns.saturating_sub(now_ns));
         let mut state = self.lock();
@@ -178,7 +185,7 @@ impl Link {
             }
             Err(trouble) => {
                 state.breaker.tried(false, ended_ns, rand::random());
-                if state.breaker.phase() != Phase::Open && state.breaker.failed(ended_ns, rand::random()) {
+                if state.breaker.phase() != StorePhase::Open && state.breaker.failed(ended_ns, rand::random()) {
                     drop(state);
                     self.counts.opened();
                     self.counts.up(false);
@@ -188,7 +195,7 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, Trouble> {
+    async fn connect(&self) -> Result<MultiplexedConnection, SharedStoreError> {
         // The deadlines are ours, around all of it.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let client = self.address.client().map_err(|error| trouble(&error))?;
@@ -199,36 +206,36 @@ impl Link {
         Ok(connection)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
         // Poisoned only by a panic between two assignments, each of which leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Returns which trouble an error is. The error's text is dropped, because it may show what was sent.
-fn trouble(error: &RedisError) -> Trouble {
+fn trouble(error: &RedisError) -> SharedStoreError {
     if error.is_timeout() {
-        return Trouble::Timeout;
+        return SharedStoreError::Timeout;
     }
     match error.kind() {
-        ErrorKind::Io => Trouble::Connection,
-        ErrorKind::AuthenticationFailed => Trouble::Denied,
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Trouble::Nonsense,
-        ErrorKind::Server(ServerErrorKind::ReadOnly) => Trouble::ReadOnly,
-        ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => Trouble::Loading,
-        ErrorKind::Server(ServerErrorKind::NoPerm) => Trouble::Denied,
+        ErrorKind::Io => SharedStoreError::Connection,
+        ErrorKind::AuthenticationFailed => SharedStoreError::Denied,
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => SharedStoreError::Nonsense,
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => SharedStoreError::ReadOnly,
+        ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => SharedStoreError::Loading,
+        ErrorKind::Server(ServerErrorKind::NoPerm) => SharedStoreError::Denied,
         ErrorKind::Server(
             ServerErrorKind::ClusterDown
             | ServerErrorKind::Moved
             | ServerErrorKind::Ask
             | ServerErrorKind::TryAgain
             | ServerErrorKind::CrossSlot,
-        ) => Trouble::Cluster,
-        _ if error.is_io_error() || error.is_connection_dropped() => Trouble::Connection,
+        ) => SharedStoreError::Cluster,
+        _ if error.is_io_error() || error.is_connection_dropped() => SharedStoreError::Connection,
         _ => match error.code() {
-            Some("OOM" | "MISCONF" | "NOREPLICAS") => Trouble::Full,
-            Some("NOAUTH" | "WRONGPASS") => Trouble::Denied,
-            _ => Trouble::Error,
+            Some("OOM" | "MISCONF" | "NOREPLICAS") => SharedStoreError::Full,
+            Some("NOAUTH" | "WRONGPASS") => SharedStoreError::Denied,
+            _ => SharedStoreError::Error,
         },
     }
 }

@@ -8,14 +8,14 @@ pub enum Admitted {
         /// How each holder then stands.
         stands: Vec<Stand>,
         /// Limits of shadow terms that were over.
-        over: Vec<Over>,
+        over: Vec<StoreExcess>,
     },
     /// Nothing was taken.
     Refused {
         /// How each holder stands.
         stands: Vec<Stand>,
         /// The limits that are over, those of shadow terms included.
-        over: Vec<Over>,
+        over: Vec<StoreExcess>,
     },
     /// This decision has ended before: it was settled or released.
     Ended,
@@ -42,7 +42,7 @@ pub struct Stand {
 
 /// A limit that is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Over {
+pub struct StoreExcess {
     /// Which holder, by its position in the claim.
     pub entry: usize,
     /// Which of its limits.
@@ -104,7 +104,7 @@ pub fn read(text: &str) -> Option<(Admitted, u64)> {
             "-" => None,
             us => Some(us.parse::<u64>().ok()?.checked_mul(1000)?),
         };
-        over.push(Over { entry, which, retry_ns });
+        over.push(StoreExcess { entry, which, retry_ns });
     }
     let admitted = match kind {
         "G" => Admitted::Granted { stands, over },
@@ -124,8 +124,8 @@ mod tests {
         let text = "R 17 2 2 1.005 0.000 3 4 5 6 7 8 0 0 0 0 0 0 0 2 0 r 1 12 1 c 0 -";
         let stand = Stand { ahead_ns: vec![1005, 0], debt: 3, full_in_ns: 4000, held: 5, day: 6, month: 7, open: 8 };
         let over = vec![
-            Over { entry: 0, which: Which::Requests(1), retry_ns: Some(12_000) },
-            Over { entry: 1, which: Which::Concurrency, retry_ns: None },
+            StoreExcess { entry: 0, which: Which::Requests(1), retry_ns: Some(12_000) },
+            StoreExcess { entry: 1, which: Which::Concurrency, retry_ns: None },
         ];
         assert_eq!(read(text), Some((Admitted::Refused { stands: vec![stand, Stand::default()], over }, 17)));
         assert_eq!(read("E 9 0 0"), Some((Admitted::Ended, 9)));

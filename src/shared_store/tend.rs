@@ -1,12 +1,12 @@
 //! What keeps the shared books: connecting, delivering ends, sweeping what has expired, and telling the others what is on
 //! its way. One task; none of it is ever waited for by a decision.
 
-use super::backlog::{End, Settlement};
+use super::backlog::{Settlement, StoreEnd};
 use super::elsewhere::{Elsewhere, Lane};
-use super::ledger::{Ended, SharedLedger};
-use super::terms::Today;
+use super::ledger::{SharedLedger, StoreSettle};
+use super::terms::StoreToday;
 use crate::ledger::reservation::{Evidence, Reservation};
-use crate::metrics::shared_store::Trouble;
+use crate::metrics::shared_store::SharedStoreError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -34,7 +34,7 @@ pub trait Replica: Send + Sync + 'static {
     fn lanes(&self) -> Vec<Lane>;
 
     /// Returns the calendar.
-    fn today(&self) -> Today;
+    fn today(&self) -> StoreToday;
 
     /// Takes note that another herdgate, or time, ended this decision: its slot is free.
     fn ended(&self, id: u128);
@@ -43,7 +43,7 @@ pub trait Replica: Send + Sync + 'static {
     fn line(&self, line: &str);
 
     /// Takes note that a settlement was delivered.
-    fn delivered(&self, settlement: &Settlement, ended: &Ended);
+    fn delivered(&self, settlement: &Settlement, ended: &StoreSettle);
 
     /// A reservation expired without a line and was charged as it stood; this herdgate is to write its row.
     fn expired(&self, reservation: &Reservation);
@@ -100,7 +100,7 @@ impl SharedLedger {
         }
     }
 
-    async fn expire(&self, id: u128, replica: &dyn Replica) -> Result<(), Trouble> {
+    async fn expire(&self, id: u128, replica: &dyn Replica) -> Result<(), SharedStoreError> {
         let found = self.find(id).await?;
         let Some((terms, reservation)) =
             found.filter(|found| found.open).and_then(|found| Some((found.terms, found.reservation?)))
@@ -109,7 +109,7 @@ impl SharedLedger {
         };
         let (evidence, today) = (Evidence::Reserved, replica.today());
         let settlement = Settlement { id, terms, used: reservation.held(), evidence, granted_by: None, today };
-        if let Ended::Settled(_) = self.settle_now(&settlement).await? {
+        if let StoreSettle::Settled(_) = self.settle_now(&settlement).await? {
             replica.expired(&reservation);
         }
         replica.ended(id);
@@ -135,8 +135,8 @@ impl SharedLedger {
             let shared = self.clone();
             deliveries.spawn(async move {
                 let delivered = match &waiting.end {
-                    End::Settle(settlement) => shared.settle_now(settlement).await.map(Some),
-                    End::Release(release) => shared.release_now(release).await.map(|()| None),
+                    StoreEnd::Settle(settlement) => shared.settle_now(settlement).await.map(Some),
+                    StoreEnd::Release(release) => shared.release_now(release).await.map(|()| None),
                 };
                 // Within the task, so that an end cannot be lost with who waits for it.
                 match delivered {
@@ -152,7 +152,7 @@ impl SharedLedger {
         while let Some(delivered) = deliveries.join_next().await {
             if let Ok(Some((waiting, ended))) = delivered {
                 any = true;
-                if let (End::Settle(settlement), Some(ended)) = (&waiting.end, &ended) {
+                if let (StoreEnd::Settle(settlement), Some(ended)) = (&waiting.end, &ended) {
                     replica.delivered(settlement, ended);
                 }
             }

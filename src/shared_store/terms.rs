@@ -18,7 +18,7 @@ const RATES_MAX: usize = 5;
 
 /// One holder: whose books, and what they are held to.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct HolderTerms<'a> {
     /// Whose limits they are.
     pub scope: Scope,
     /// Request rates, at most five.
@@ -39,7 +39,7 @@ pub struct Entry<'a> {
 
 /// The calendar as the caller has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Today {
+pub struct StoreToday {
     /// The day's number; any that grows by one a day.
     pub day: i32,
     /// When the day ends, in milliseconds since 1970.
@@ -50,7 +50,7 @@ pub struct Today {
     pub month_ends_ms: i64,
 }
 
-impl Today {
+impl StoreToday {
     /// Returns the calendar as four arguments of a script.
     pub(super) fn arguments(&self) -> [i64; 4] {
         let us = |ms: i64| ms.clamp(0, 4_102_444_800_000).saturating_mul(1000);
@@ -60,20 +60,20 @@ impl Today {
 
 /// The holders of one claim, as the scripts read them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Terms {
+pub struct StoreTerms {
     /// Their scopes.
     pub scopes: Vec<Scope>,
     /// Their terms in the same order, as `lua/books.lua` reads them.
     pub text: String,
 }
 
-impl Terms {
+impl StoreTerms {
     /// Writes the holders. Returns `None` where there are more than the scripts take: the caller must refuse.
-    pub fn of(entries: &[Entry<'_>]) -> Option<Terms> {
+    pub fn of(entries: &[HolderTerms<'_>]) -> Option<StoreTerms> {
         if entries.len() > ENTRIES_MAX || entries.iter().any(|entry| entry.requests.len() > RATES_MAX) {
             return None;
         }
-        let mut terms = Terms::default();
+        let mut terms = StoreTerms::default();
         for entry in entries {
             terms.scopes.push(entry.scope);
             // Writing to a String does not fail.
@@ -83,8 +83,8 @@ impl Terms {
     }
 
     /// Returns holders of whom nothing but the scopes is known.
-    pub fn of_scopes(scopes: Vec<Scope>) -> Terms {
-        Terms { scopes, text: String::new() }
+    pub fn of_scopes(scopes: Vec<Scope>) -> StoreTerms {
+        StoreTerms { scopes, text: String::new() }
     }
 
     /// Returns the scopes as the scripts read them.
@@ -98,11 +98,11 @@ pub(super) fn read_scopes(text: &str) -> Option<Vec<Scope>> {
     text.split_ascii_whitespace().map(|scope| keyspace::read_id(scope).map(Scope)).collect()
 }
 
-fn write_entry(text: &mut String, entry: &Entry<'_>) -> std::fmt::Result {
+fn write_entry(text: &mut String, entry: &HolderTerms<'_>) -> std::fmt::Result {
     if !text.is_empty() {
         text.push(';');
     }
-    let Entry { scope: _, requests, concurrency, tokens, day_most, month_most, shadow, keeps } = entry;
+    let HolderTerms { scope: _, requests, concurrency, tokens, day_most, month_most, shadow, keeps } = entry;
     let keeps = *keeps || day_most.is_some() || month_most.is_some();
     text.push_str(match (shadow, keeps) {
         (true, true) => "sk",
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn holders_are_written_as_the_scripts_read_them() {
-        let bare = Entry {
+        let bare = HolderTerms {
             scope: Scope(1),
             requests: &[],
             concurrency: None,
@@ -173,24 +173,24 @@ mod tests {
         };
         let cases = [
             (bare, "- - - - - -"),
-            (Entry { concurrency: Some(8), shadow: true, ..bare }, "s 8 - - - -"),
-            (Entry { tokens: Some(quota(100_000, 60_000, 2_000)), ..bare }, "- - 100000,60000,2000000 - - -"),
-            (Entry { day_most: Some(7_000), ..bare }, "k - - - 7000 -"),
-            (Entry { month_most: Some(9), shadow: true, keeps: true, ..bare }, "sk - - - - 9"),
+            (HolderTerms { concurrency: Some(8), shadow: true, ..bare }, "s 8 - - - -"),
+            (HolderTerms { tokens: Some(quota(100_000, 60_000, 2_000)), ..bare }, "- - 100000,60000,2000000 - - -"),
+            (HolderTerms { day_most: Some(7_000), ..bare }, "k - - - 7000 -"),
+            (HolderTerms { month_most: Some(9), shadow: true, keeps: true, ..bare }, "sk - - - - 9"),
         ];
         for (entry, expected) in cases {
-            assert_eq!(Terms::of(&[entry]).unwrap().text, expected);
+            assert_eq!(StoreTerms::of(&[entry]).unwrap().text, expected);
         }
         let rates = [quota(60, 60_000, 20), quota(3, 1_000, 3)];
-        let entry = Entry { requests: &rates, ..bare };
+        let entry = HolderTerms { requests: &rates, ..bare };
         let text = "- - - 1000000.000,20000000.000/333333.334,1000000.002 - -";
-        assert_eq!(Terms::of(&[entry]).unwrap().text, text);
-        assert_eq!(Terms::of(&[bare, entry]).unwrap().text, format!("- - - - - -;{text}"));
+        assert_eq!(StoreTerms::of(&[entry]).unwrap().text, text);
+        assert_eq!(StoreTerms::of(&[bare, entry]).unwrap().text, format!("- - - - - -;{text}"));
     }
 
     #[test]
     fn more_holders_than_the_scripts_take_are_refused() {
-        let entry = Entry {
+        let entry = HolderTerms {
             scope: Scope(1),
             requests: &[],
             concurrency: None,
@@ -200,16 +200,16 @@ mod tests {
             shadow: false,
             keeps: false,
         };
-        assert!(Terms::of(&[entry; ENTRIES_MAX]).is_some());
-        assert!(Terms::of(&[entry; ENTRIES_MAX + 1]).is_none());
+        assert!(StoreTerms::of(&[entry; ENTRIES_MAX]).is_some());
+        assert!(StoreTerms::of(&[entry; ENTRIES_MAX + 1]).is_none());
         let rates = [quota(1, 1, 1); RATES_MAX + 1];
-        assert!(Terms::of(&[Entry { requests: &rates, ..entry }]).is_none());
+        assert!(StoreTerms::of(&[HolderTerms { requests: &rates, ..entry }]).is_none());
     }
 
     #[test]
     fn the_largest_numbers_stay_exact_in_a_double() {
         let largest = quota(u64::MAX, u64::MAX / 1_000_000, u64::MAX);
-        let terms = Terms::of(&[Entry {
+        let terms = StoreTerms::of(&[HolderTerms {
             scope: Scope(u128::MAX),
             requests: &[largest, quota(1, u64::MAX / 1_000_000, u64::MAX)],
             concurrency: Some(u32::MAX),

@@ -1,8 +1,8 @@
 //! The payload of an ACK: variables to set or unset.
 
-use super::frame::{Flags, Header, Kind, write};
+use super::frame::{Flags, FrameHeader, FrameKind, write};
 use super::variable::Variable;
-use super::wire::{Reader, Value, WireError, put_string, put_value};
+use super::wire::{TypedValue, WireError, WireReader, put_string, put_value};
 
 const SET: u8 = 1;
 const SET_ARGUMENTS: u8 = 3;
@@ -11,7 +11,7 @@ const UNSET_ARGUMENTS: u8 = 2;
 
 /// How long a variable lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum VariableScope {
     /// The process.
     Process,
     /// The client's connection: shared by all streams of an H2 connection.
@@ -24,72 +24,74 @@ pub enum Scope {
     Response,
 }
 
-impl Scope {
-    const fn from_number(number: u8) -> Result<Scope, WireError> {
+impl VariableScope {
+    const fn from_number(number: u8) -> Result<VariableScope, WireError> {
         match number {
-            0 => Ok(Scope::Process),
-            1 => Ok(Scope::Session),
-            2 => Ok(Scope::Transaction),
-            3 => Ok(Scope::Request),
-            4 => Ok(Scope::Response),
+            0 => Ok(VariableScope::Process),
+            1 => Ok(VariableScope::Session),
+            2 => Ok(VariableScope::Transaction),
+            3 => Ok(VariableScope::Request),
+            4 => Ok(VariableScope::Response),
             unknown => Err(WireError::UnknownScope(unknown)),
         }
     }
 
     const fn number(self) -> u8 {
         match self {
-            Scope::Process => 0,
-            Scope::Session => 1,
-            Scope::Transaction => 2,
-            Scope::Request => 3,
-            Scope::Response => 4,
+            VariableScope::Process => 0,
+            VariableScope::Session => 1,
+            VariableScope::Transaction => 2,
+            VariableScope::Request => 3,
+            VariableScope::Response => 4,
         }
     }
 }
 
 /// One action of an ACK.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Action<'a> {
+pub enum AckAction<'a> {
     /// Gives a variable a value.
-    Set(Scope, &'a [u8], Value<'a>),
+    Set(VariableScope, &'a [u8], TypedValue<'a>),
     /// Takes a variable away.
-    Unset(Scope, &'a [u8]),
+    Unset(VariableScope, &'a [u8]),
 }
 
 /// Reads the actions of an ACK's payload. Ends after the first error.
 #[derive(Clone, Copy)]
 pub struct Actions<'a> {
-    rest: Reader<'a>,
+    rest: WireReader<'a>,
 }
 
 impl<'a> Actions<'a> {
     /// Returns the actions of `payload`.
     pub fn new(payload: &'a [u8]) -> Actions<'a> {
-        Actions { rest: Reader::new(payload) }
+        Actions { rest: WireReader::new(payload) }
     }
 
-    fn action(&mut self) -> Result<Action<'a>, WireError> {
+    fn action(&mut self) -> Result<AckAction<'a>, WireError> {
         match (self.rest.byte()?, self.rest.byte()?) {
             (SET, SET_ARGUMENTS) => {
-                let scope = Scope::from_number(self.rest.byte()?)?;
-                Ok(Action::Set(scope, self.rest.string()?, self.rest.value()?))
+                let scope = VariableScope::from_number(self.rest.byte()?)?;
+                Ok(AckAction::Set(scope, self.rest.string()?, self.rest.value()?))
             }
-            (UNSET, UNSET_ARGUMENTS) => Ok(Action::Unset(Scope::from_number(self.rest.byte()?)?, self.rest.string()?)),
+            (UNSET, UNSET_ARGUMENTS) => {
+                Ok(AckAction::Unset(VariableScope::from_number(self.rest.byte()?)?, self.rest.string()?))
+            }
             _ => Err(WireError::UnknownAction),
         }
     }
 }
 
 impl<'a> Iterator for Actions<'a> {
-    type Item = Result<Action<'a>, WireError>;
+    type Item = Result<AckAction<'a>, WireError>;
 
-    fn next(&mut self) -> Option<Result<Action<'a>, WireError>> {
+    fn next(&mut self) -> Option<Result<AckAction<'a>, WireError>> {
         if self.rest.is_empty() {
             return None;
         }
         let action = self.action();
         if action.is_err() {
-            self.rest = Reader::new(&[]);
+            self.rest = WireReader::new(&[]);
         }
         Some(action)
     }
@@ -103,7 +105,7 @@ pub struct AckWriter<'o> {
 
 impl AckWriter<'_> {
     /// Gives a variable a value.
-    pub fn set(&mut self, scope: Scope, name: Variable<'_>, value: Value<'_>) {
+    pub fn set(&mut self, scope: VariableScope, name: Variable<'_>, value: TypedValue<'_>) {
         self.out.extend_from_slice(&[SET, SET_ARGUMENTS, scope.number()]);
         put_string(self.out, name.as_str().as_bytes());
         put_value(self.out, value);
@@ -111,7 +113,7 @@ impl AckWriter<'_> {
     }
 
     /// Takes a variable away.
-    pub fn unset(&mut self, scope: Scope, name: Variable<'_>) {
+    pub fn unset(&mut self, scope: VariableScope, name: Variable<'_>) {
         self.out.extend_from_slice(&[UNSET, UNSET_ARGUMENTS, scope.number()]);
         put_string(self.out, name.as_str().as_bytes());
         self.actions = self.actions.saturating_add(1);
@@ -142,7 +144,7 @@ pub fn write_ack(
 ) -> Result<(), AckError> {
     let start = out.len();
     let mut actions = 0;
-    let len = write(out, Header { kind: Kind::Ack, flags: Flags::FIN, stream, frame }, |out| {
+    let len = write(out, FrameHeader { kind: FrameKind::Ack, flags: Flags::FIN, stream, frame }, |out| {
         let mut ack = AckWriter { out, actions: 0 };
         fill(&mut ack);
         actions = ack.actions;

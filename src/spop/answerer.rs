@@ -2,7 +2,7 @@
 
 use super::ack::AckWriter;
 use super::notify::Messages;
-use super::translate::{Malformed, inquiry, put_verdict};
+use super::translate::{QuestionError, inquiry, put_verdict};
 use super::wire::WireError;
 use crate::decision::moment::Moment;
 use crate::decision::verdict::Verdict;
@@ -21,7 +21,7 @@ pub trait Answerer: Send + Sync + 'static {
         messages: Result<Messages<'_>, WireError>,
         received: Moment,
         write: impl FnOnce(&mut dyn FnMut(&mut AckWriter<'_>)) + Send,
-    ) -> impl Future<Output = Option<Malformed>> + Send;
+    ) -> impl Future<Output = Option<QuestionError>> + Send;
 
     /// Returns whether answers may have to wait for somebody else. Questions that came together are then answered side by side;
     /// otherwise one after the other, because each is ready when first polled.
@@ -40,8 +40,8 @@ impl Answerer for Gate {
         messages: Result<Messages<'_>, WireError>,
         received: Moment,
         write: impl FnOnce(&mut dyn FnMut(&mut AckWriter<'_>)) + Send,
-    ) -> Option<Malformed> {
-        let inquiry = match messages.map_err(Malformed::Unreadable).and_then(inquiry) {
+    ) -> Option<QuestionError> {
+        let inquiry = match messages.map_err(QuestionError::Unreadable).and_then(inquiry) {
             Ok(inquiry) => inquiry,
             Err(malformed) => {
                 let decided = self.refuse_malformed(Port::Spop);

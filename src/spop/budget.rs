@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bytes that are left.
 #[derive(Debug)]
-pub struct Budget {
+pub struct FrameBudget {
     left: AtomicUsize,
 }
 
-impl Budget {
+impl FrameBudget {
     /// Returns a budget of so many bytes.
-    pub fn new(bytes: usize) -> Budget {
-        Budget { left: AtomicUsize::new(bytes) }
+    pub fn new(bytes: usize) -> FrameBudget {
+        FrameBudget { left: AtomicUsize::new(bytes) }
     }
 
     /// Returns a share of this budget that holds nothing yet.
@@ -27,7 +27,7 @@ impl Budget {
 /// What one connection holds of it. Given back when dropped.
 #[derive(Debug)]
 pub struct Charge<'b> {
-    budget: &'b Budget,
+    budget: &'b FrameBudget,
     bytes: usize,
 }
 
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_is_held_never_exceeds_the_budget_and_comes_back() {
-        let budget = Budget::new(100);
+        let budget = FrameBudget::new(100);
         let (mut a, mut b) = (budget.charge(), budget.charge());
         assert!(a.set(60) && b.set(40));
         assert!(!b.set(41) && !a.set(61));

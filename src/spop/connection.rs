@@ -6,16 +6,16 @@
 
 use super::ack::AckWriter;
 use super::answerer::Answerer;
-use super::budget::{Budget, Charge};
+use super::budget::{Charge, FrameBudget};
 use super::limits::Limits;
 use super::notify::Messages;
-use super::session::Ticket;
-use super::session::{Event, Session, Step, Unsent};
-use super::translate::{Malformed, put_bare_refusal};
+use super::session::AckTicket;
+use super::session::{Session, SessionEvent, SessionStep, UnsentAckError};
+use super::translate::{QuestionError, put_bare_refusal};
 use super::wire::WireError;
 use crate::decision::moment::Moment;
-use crate::metrics::{Frame, Metrics};
-use crate::net::log_throttle::Complaints;
+use crate::metrics::{FrameLabel, Metrics};
+use crate::net::log_throttle::LogThrottle;
 use futures_util::future::join_all;
 use std::fmt::Display;
 use std::io;
@@ -42,7 +42,7 @@ const FINISH_READS: usize = 64;
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// What all connections of one listener share.
-pub struct Shared<A> {
+pub struct ConnectionContext<A> {
     /// Who answers.
     pub answerer: Arc<A>,
     /// Where frames are counted.
@@ -50,9 +50,9 @@ pub struct Shared<A> {
     /// What peers are allowed.
     pub limits: Limits,
     /// Warnings about peers.
-    pub complaints: Complaints,
+    pub complaints: LogThrottle,
     /// Bytes that all connections may hold in begun frames.
-    pub budget: Budget,
+    pub budget: FrameBudget,
 }
 
 /// What can wake a connection.
@@ -86,7 +86,7 @@ enum Next {
 pub async fn run<A: Answerer, S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: impl Display,
-    shared: &Shared<A>,
+    shared: &ConnectionContext<A>,
     shutdown: &CancellationToken,
 ) {
     let mut connection = Connection {
@@ -108,18 +108,18 @@ pub async fn run<A: Answerer, S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// A question, and the permission to answer it.
-type Asked<'i> = (Ticket, Result<Messages<'i>, WireError>);
+type PendingQuestion<'i> = (AckTicket, Result<Messages<'i>, WireError>);
 
 /// Answers one question into `output`; returns what was wrong with it, for the log.
 async fn answer<A: Answerer>(
     answerer: &A,
     session: &Session,
-    (ticket, messages): Asked<'_>,
+    (ticket, messages): PendingQuestion<'_>,
     received: Moment,
     output: &mut Vec<u8>,
-) -> Option<Malformed> {
+) -> Option<QuestionError> {
     let write = |fill: &mut dyn FnMut(&mut AckWriter<'_>)| {
-        if let Err(Unsent { ticket, error }) = session.ack(ticket, output, fill) {
+        if let Err(UnsentAckError { ticket, error }) = session.ack(ticket, output, fill) {
             tracing::debug!(?error, "SPOP answer replaced by a bare refusal");
             // At most 80 bytes, and every frame size agreed to is at least 256.
             let _ = session.ack(ticket, output, put_bare_refusal);
@@ -131,7 +131,7 @@ async fn answer<A: Answerer>(
 struct Connection<'s, A, S, P> {
     stream: S,
     peer: P,
-    shared: &'s Shared<A>,
+    shared: &'s ConnectionContext<A>,
     session: Session,
     /// Received and not yet consumed: at most a part of one frame between two reads.
     input: Vec<u8>,
@@ -194,14 +194,14 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
         let needed = loop {
             let input = received_bytes.get(consumed..).unwrap_or_default();
             match self.session.step(input, &mut self.output) {
-                Step::Closed => break 0,
-                Step::Incomplete { needed } => break needed,
-                Step::Frame { consumed: length, event } => {
+                SessionStep::Closed => break 0,
+                SessionStep::Incomplete { needed } => break needed,
+                SessionStep::Frame { consumed: length, event } => {
                     consumed = consumed.saturating_add(length);
                     self.progress = true;
                     match event {
-                        Event::Notify { ticket, messages } => {
-                            self.shared.metrics.frame(Frame::Notify);
+                        SessionEvent::Notify { ticket, messages } => {
+                            self.shared.metrics.frame(FrameLabel::Notify);
                             if waits {
                                 waiting.push((ticket, messages));
                             } else {
@@ -212,8 +212,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                                 self.note_answer(malformed);
                             }
                         }
-                        Event::Hello { agreed, offered, healthcheck } => {
-                            self.shared.metrics.frame(Frame::Hello);
+                        SessionEvent::Hello { agreed, offered, healthcheck } => {
+                            self.shared.metrics.frame(FrameLabel::Hello);
                             if agreed.max_frame_size < offered && !healthcheck {
                                 self.complain("max-frame-size lowered", &agreed.max_frame_size);
                             }
@@ -225,15 +225,15 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                                 "SPOP hello"
                             );
                         }
-                        Event::Goodbye { status } => {
-                            self.shared.metrics.frame(Frame::DisconnectReceived);
+                        SessionEvent::Goodbye { status } => {
+                            self.shared.metrics.frame(FrameLabel::DisconnectReceived);
                             tracing::debug!(peer = %self.peer, status, "SPOP goodbye");
                         }
-                        Event::Fault(fault) => {
-                            self.shared.metrics.frame(Frame::DisconnectSent);
+                        SessionEvent::Fault(fault) => {
+                            self.shared.metrics.frame(FrameLabel::DisconnectSent);
                             self.complain("disconnected a peer", &fault);
                         }
-                        Event::Skipped => {}
+                        SessionEvent::Skipped => {}
                     }
                     if waiting.len() >= TOGETHER_MAX {
                         self.answer_together(std::mem::take(&mut waiting), received).await;
@@ -257,14 +257,14 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
             return Ok(Next::Continue);
         }
         let fault = self.session.overload(&mut self.output);
-        self.shared.metrics.frame(Frame::DisconnectSent);
+        self.shared.metrics.frame(FrameLabel::DisconnectSent);
         self.complain("disconnected a peer", &fault);
         self.send().await?;
         Ok(Next::Close)
     }
 
     /// Answers questions that came together side by side, so that all of them wait no longer than one would.
-    async fn answer_together(&mut self, questions: Vec<Asked<'_>>, received: Moment) {
+    async fn answer_together(&mut self, questions: Vec<PendingQuestion<'_>>, received: Moment) {
         let (answerer, session) = (&*self.shared.answerer, &self.session);
         let answers = join_all(questions.into_iter().map(|asked| async move {
             let mut bytes = Vec::new();
@@ -278,8 +278,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
     }
 
     /// Counts an answer, and warns of a question that could not be read.
-    fn note_answer(&self, malformed: Option<Malformed>) {
-        self.shared.metrics.frame(Frame::Ack);
+    fn note_answer(&self, malformed: Option<QuestionError>) {
+        self.shared.metrics.frame(FrameLabel::Ack);
         if let Some(malformed) = malformed {
             self.complain("refused a question", &malformed);
         }
@@ -333,7 +333,7 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
 
     async fn time_out(&mut self) -> io::Result<()> {
         let fault = self.session.time_out(&mut self.output);
-        self.shared.metrics.frame(Frame::DisconnectSent);
+        self.shared.metrics.frame(FrameLabel::DisconnectSent);
         self.complain("disconnected a peer", &fault);
         self.send().await
     }

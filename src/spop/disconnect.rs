@@ -1,8 +1,8 @@
 //! The payload of HAPROXY-DISCONNECT and AGENT-DISCONNECT: a status and a few words.
 
-use super::frame::{Header, Kind, write};
-use super::status::Status;
-use super::wire::{Reader, Value, WireError, put_pair};
+use super::frame::{FrameHeader, FrameKind, write};
+use super::status::DisconnectStatus;
+use super::wire::{TypedValue, WireError, WireReader, put_pair};
 
 /// A DISCONNECT as received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ impl<'a> Disconnect<'a> {
     /// Reads a DISCONNECT's payload.
     pub fn parse(payload: &'a [u8]) -> Result<Disconnect<'a>, WireError> {
         let mut disconnect = Disconnect { status: None, message: b"" };
-        let mut reader = Reader::new(payload);
+        let mut reader = WireReader::new(payload);
         while !reader.is_empty() {
             let (name, value) = reader.pair()?;
             match name {
@@ -31,9 +31,9 @@ impl<'a> Disconnect<'a> {
 }
 
 /// Appends a DISCONNECT of either side.
-pub fn write_disconnect(out: &mut Vec<u8>, kind: Kind, status: Status) {
-    write(out, Header::of_connection(kind), |out| {
-        put_pair(out, b"status-code", Value::Uint32(status.code()));
-        put_pair(out, b"message", Value::String(status.as_str().as_bytes()));
+pub fn write_disconnect(out: &mut Vec<u8>, kind: FrameKind, status: DisconnectStatus) {
+    write(out, FrameHeader::of_connection(kind), |out| {
+        put_pair(out, b"status-code", TypedValue::Uint32(status.code()));
+        put_pair(out, b"message", TypedValue::String(status.as_str().as_bytes()));
     });
 }

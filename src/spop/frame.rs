@@ -5,7 +5,7 @@
 //! of the next frame cannot be trusted, so it ends the connection. What is wrong inside a payload is told apart
 //! ([`super::wire::WireError`]), because the stream of frames is still sound then and its neighbours should live.
 
-use super::wire::{Reader, WireError, put_varint};
+use super::wire::{WireError, WireReader, put_varint};
 
 /// Bytes of the length before each frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -15,7 +15,7 @@ pub const FRAME_MIN: u32 = 7;
 
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FrameKind {
     /// Continues a fragmented frame (HAProxy up to 3.0, only towards agents that announce fragmentation).
     Unset,
     /// HAProxy opens the conversation.
@@ -34,32 +34,32 @@ pub enum Kind {
     Other(u8),
 }
 
-impl Kind {
+impl FrameKind {
     /// Returns the kind of a type number.
-    pub const fn from_number(number: u8) -> Kind {
+    pub const fn from_number(number: u8) -> FrameKind {
         match number {
-            0 => Kind::Unset,
-            1 => Kind::HaproxyHello,
-            2 => Kind::HaproxyDisconnect,
-            3 => Kind::Notify,
-            101 => Kind::AgentHello,
-            102 => Kind::AgentDisconnect,
-            103 => Kind::Ack,
-            other => Kind::Other(other),
+            0 => FrameKind::Unset,
+            1 => FrameKind::HaproxyHello,
+            2 => FrameKind::HaproxyDisconnect,
+            3 => FrameKind::Notify,
+            101 => FrameKind::AgentHello,
+            102 => FrameKind::AgentDisconnect,
+            103 => FrameKind::Ack,
+            other => FrameKind::Other(other),
         }
     }
 
     /// Returns the type number.
     pub const fn number(self) -> u8 {
         match self {
-            Kind::Unset => 0,
-            Kind::HaproxyHello => 1,
-            Kind::HaproxyDisconnect => 2,
-            Kind::Notify => 3,
-            Kind::AgentHello => 101,
-            Kind::AgentDisconnect => 102,
-            Kind::Ack => 103,
-            Kind::Other(number) => number,
+            FrameKind::Unset => 0,
+            FrameKind::HaproxyHello => 1,
+            FrameKind::HaproxyDisconnect => 2,
+            FrameKind::Notify => 3,
+            FrameKind::AgentHello => 101,
+            FrameKind::AgentDisconnect => 102,
+            FrameKind::Ack => 103,
+            FrameKind::Other(number) => number,
         }
     }
 }
@@ -85,9 +85,9 @@ impl Flags {
 
 /// What stands between a frame's length and its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct FrameHeader {
     /// What the frame is for.
-    pub kind: Kind,
+    pub kind: FrameKind,
     /// FIN and ABORT.
     pub flags: Flags,
     /// Which HAProxy stream asks. Zero is legal: it is the first of a process up to 3.0.
@@ -96,10 +96,10 @@ pub struct Header {
     pub frame: u64,
 }
 
-impl Header {
+impl FrameHeader {
     /// Returns the header of a HELLO or DISCONNECT, whose identifiers are zero.
-    pub const fn of_connection(kind: Kind) -> Header {
-        Header { kind, flags: Flags::FIN, stream: 0, frame: 0 }
+    pub const fn of_connection(kind: FrameKind) -> FrameHeader {
+        FrameHeader { kind, flags: Flags::FIN, stream: 0, frame: 0 }
     }
 }
 
@@ -107,7 +107,7 @@ impl Header {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Type, flags, identifiers.
-    pub header: Header,
+    pub header: FrameHeader,
     /// The rest.
     pub payload: &'a [u8],
 }
@@ -171,16 +171,16 @@ pub fn split(input: &[u8], max: u32) -> Result<Split<'_>, FrameError> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Frame<'_>, WireError> {
-    let mut reader = Reader::new(bytes);
-    let kind = Kind::from_number(reader.byte()?);
+    let mut reader = WireReader::new(bytes);
+    let kind = FrameKind::from_number(reader.byte()?);
     let flags = Flags(u32::from_be_bytes(reader.array::<4>()?));
     let stream = reader.varint()?;
     let frame = reader.varint()?;
-    Ok(Frame { header: Header { kind, flags, stream, frame }, payload: reader.rest() })
+    Ok(Frame { header: FrameHeader { kind, flags, stream, frame }, payload: reader.rest() })
 }
 
 /// Appends a frame whose payload `payload` appends. Returns the frame's length, the length field not counted.
-pub fn write(out: &mut Vec<u8>, header: Header, payload: impl FnOnce(&mut Vec<u8>)) -> usize {
+pub fn write(out: &mut Vec<u8>, header: FrameHeader, payload: impl FnOnce(&mut Vec<u8>)) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; LENGTH_BYTES]);
     out.push(header.kind.number());

@@ -1,8 +1,8 @@
 //! The payloads of HAPROXY-HELLO and AGENT-HELLO, and what the two sides agree on.
 
-use super::frame::{Header, Kind, write};
-use super::status::Status;
-use super::wire::{Reader, Value, put_pair};
+use super::frame::{FrameHeader, FrameKind, write};
+use super::status::DisconnectStatus;
+use super::wire::{TypedValue, WireReader, put_pair};
 
 /// The one protocol version herdgate speaks. HAProxy has sent no other since 1.0 was withdrawn.
 pub const VERSION: &[u8] = b"2.0";
@@ -30,32 +30,32 @@ pub struct HaproxyHello<'a> {
 
 impl<'a> HaproxyHello<'a> {
     /// Reads a HELLO's payload. The error is the status to disconnect with.
-    pub fn parse(payload: &'a [u8]) -> Result<HaproxyHello<'a>, Status> {
+    pub fn parse(payload: &'a [u8]) -> Result<HaproxyHello<'a>, DisconnectStatus> {
         let (mut versions, mut max_frame_size, mut capabilities) = (None, None, None);
         let (mut engine_id, mut healthcheck) = (None, false);
-        let mut reader = Reader::new(payload);
+        let mut reader = WireReader::new(payload);
         for _ in 0..PAIRS_MAX {
             if reader.is_empty() {
                 break;
             }
-            let (name, value) = reader.pair().map_err(|_| Status::Invalid)?;
+            let (name, value) = reader.pair().map_err(|_| DisconnectStatus::Invalid)?;
             match name {
                 b"supported-versions" => versions = value.bytes(),
                 b"max-frame-size" => max_frame_size = value.unsigned(),
                 b"capabilities" => capabilities = value.bytes(),
                 b"engine-id" => engine_id = value.bytes(),
-                b"healthcheck" => healthcheck = value == Value::Bool(true),
+                b"healthcheck" => healthcheck = value == TypedValue::Bool(true),
                 _ => {}
             }
         }
         if !reader.is_empty() {
-            return Err(Status::Invalid);
+            return Err(DisconnectStatus::Invalid);
         }
         Ok(HaproxyHello {
-            versions: versions.ok_or(Status::NoVersion)?,
-            max_frame_size: u32::try_from(max_frame_size.ok_or(Status::NoFrameSize)?)
-                .map_err(|_| Status::BadFrameSize)?,
-            capabilities: capabilities.ok_or(Status::NoCapabilities)?,
+            versions: versions.ok_or(DisconnectStatus::NoVersion)?,
+            max_frame_size: u32::try_from(max_frame_size.ok_or(DisconnectStatus::NoFrameSize)?)
+                .map_err(|_| DisconnectStatus::BadFrameSize)?,
+            capabilities: capabilities.ok_or(DisconnectStatus::NoCapabilities)?,
             engine_id,
             healthcheck,
         })
@@ -63,15 +63,15 @@ impl<'a> HaproxyHello<'a> {
 
     /// Appends the HELLO as a frame, as HAProxy would.
     pub fn write(&self, out: &mut Vec<u8>) {
-        write(out, Header::of_connection(Kind::HaproxyHello), |out| {
-            put_pair(out, b"supported-versions", Value::String(self.versions));
-            put_pair(out, b"max-frame-size", Value::Uint32(self.max_frame_size));
-            put_pair(out, b"capabilities", Value::String(self.capabilities));
+        write(out, FrameHeader::of_connection(FrameKind::HaproxyHello), |out| {
+            put_pair(out, b"supported-versions", TypedValue::String(self.versions));
+            put_pair(out, b"max-frame-size", TypedValue::Uint32(self.max_frame_size));
+            put_pair(out, b"capabilities", TypedValue::String(self.capabilities));
             if self.healthcheck {
-                put_pair(out, b"healthcheck", Value::Bool(true));
+                put_pair(out, b"healthcheck", TypedValue::Bool(true));
             }
             if let Some(engine_id) = self.engine_id {
-                put_pair(out, b"engine-id", Value::String(engine_id));
+                put_pair(out, b"engine-id", TypedValue::String(engine_id));
             }
         });
     }
@@ -79,14 +79,14 @@ impl<'a> HaproxyHello<'a> {
     /// Returns what holds for the connection. HAProxy's own frame size is kept, because 3.1.0 ignores a lower one and
     /// later versions fail the request instead of sending less; only above `cap` (bytes) is it lowered, to bound our
     /// memory. The error is the status to disconnect with.
-    pub fn agree(&self, cap: u32) -> Result<Agreed, Status> {
+    pub fn agree(&self, cap: u32) -> Result<Agreement, DisconnectStatus> {
         if !list(self.versions).any(is_version_2) {
-            return Err(Status::BadVersion);
+            return Err(DisconnectStatus::BadVersion);
         }
         if self.max_frame_size < FRAME_SIZE_MIN {
-            return Err(Status::BadFrameSize);
+            return Err(DisconnectStatus::BadFrameSize);
         }
-        Ok(Agreed {
+        Ok(Agreement {
             max_frame_size: self.max_frame_size.min(cap.max(FRAME_SIZE_MIN)),
             pipelining: list(self.capabilities).any(|capability| capability == b"pipelining"),
         })
@@ -95,14 +95,14 @@ impl<'a> HaproxyHello<'a> {
 
 /// What both sides hold to on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agreed {
+pub struct Agreement {
     /// Largest frame in bytes, the length field not counted.
     pub max_frame_size: u32,
     /// Whether HAProxy may ask again before it has an answer.
     pub pipelining: bool,
 }
 
-impl Agreed {
+impl Agreement {
     /// Appends our AGENT-HELLO. Never announces `async` (answers would move between connections) nor `fragmentation`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let capabilities: &[u8] = if self.pipelining { b"pipelining" } else { b"" };
@@ -123,11 +123,11 @@ pub struct AgentHello<'a> {
 
 impl<'a> AgentHello<'a> {
     /// Reads an AGENT-HELLO's payload as HAProxy's check does: all three must be there. The error is its status.
-    pub fn parse(payload: &'a [u8]) -> Result<AgentHello<'a>, Status> {
+    pub fn parse(payload: &'a [u8]) -> Result<AgentHello<'a>, DisconnectStatus> {
         let (mut version, mut max_frame_size, mut capabilities) = (None, None, None);
-        let mut reader = Reader::new(payload);
+        let mut reader = WireReader::new(payload);
         while !reader.is_empty() {
-            let (name, value) = reader.pair().map_err(|_| Status::Invalid)?;
+            let (name, value) = reader.pair().map_err(|_| DisconnectStatus::Invalid)?;
             match name {
                 b"version" => version = value.bytes(),
                 b"max-frame-size" => max_frame_size = value.unsigned(),
@@ -136,19 +136,19 @@ impl<'a> AgentHello<'a> {
             }
         }
         Ok(AgentHello {
-            version: version.ok_or(Status::NoVersion)?,
-            max_frame_size: u32::try_from(max_frame_size.ok_or(Status::NoFrameSize)?)
-                .map_err(|_| Status::BadFrameSize)?,
-            capabilities: capabilities.ok_or(Status::NoCapabilities)?,
+            version: version.ok_or(DisconnectStatus::NoVersion)?,
+            max_frame_size: u32::try_from(max_frame_size.ok_or(DisconnectStatus::NoFrameSize)?)
+                .map_err(|_| DisconnectStatus::BadFrameSize)?,
+            capabilities: capabilities.ok_or(DisconnectStatus::NoCapabilities)?,
         })
     }
 
     /// Appends the HELLO as a frame.
     pub fn write(&self, out: &mut Vec<u8>) {
-        write(out, Header::of_connection(Kind::AgentHello), |out| {
-            put_pair(out, b"version", Value::String(self.version));
-            put_pair(out, b"max-frame-size", Value::Uint32(self.max_frame_size));
-            put_pair(out, b"capabilities", Value::String(self.capabilities));
+        write(out, FrameHeader::of_connection(FrameKind::AgentHello), |out| {
+            put_pair(out, b"version", TypedValue::String(self.version));
+            put_pair(out, b"max-frame-size", TypedValue::Uint32(self.max_frame_size));
+            put_pair(out, b"capabilities", TypedValue::String(self.capabilities));
         });
     }
 }

@@ -1,13 +1,13 @@
 //! Serves SPOP on a bound address: one task a connection, behind a door that bounds how many there are.
 
 use super::answerer::Answerer;
-use super::budget::Budget;
-use super::connection::{Shared, run};
+use super::budget::FrameBudget;
+use super::connection::{ConnectionContext, run};
 use super::limits::Limits;
 use crate::gate::Gate;
 use crate::metrics::{Metrics, Port};
-use crate::net::listen::{self, Bound, Door};
-use crate::net::log_throttle::Complaints;
+use crate::net::listen::{self, Bound, ConnectionLimit};
+use crate::net::log_throttle::LogThrottle;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +26,9 @@ pub async fn serve_with<A: Answerer>(
     stop: CancellationToken,
     limits: Limits,
 ) {
-    let door = Door { port: Port::Spop, connections_max: limits.connections, metrics: metrics.clone() };
-    let budget = Budget::new(limits.begun_bytes);
-    let shared = Arc::new(Shared { answerer, metrics, limits, complaints: Complaints::default(), budget });
+    let door = ConnectionLimit { port: Port::Spop, connections_max: limits.connections, metrics: metrics.clone() };
+    let budget = FrameBudget::new(limits.begun_bytes);
+    let shared = Arc::new(ConnectionContext { answerer, metrics, limits, complaints: LogThrottle::default(), budget });
     let stopping = stop.clone();
     listen::serve(bound, door, stop, move |stream, peer| {
         let shared = shared.clone();

@@ -4,7 +4,7 @@
 /// `option spop-check` indexed a table with them until 3.4, so there is no way to make one here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Status {
+pub enum DisconnectStatus {
     /// A normal end.
     Normal = 0,
     /// An input or output error.
@@ -37,24 +37,24 @@ pub enum Status {
     Unknown = 99,
 }
 
-impl Status {
+impl DisconnectStatus {
     /// The whole table.
-    pub const ALL: [Status; 15] = [
-        Status::Normal,
-        Status::Io,
-        Status::Timeout,
-        Status::TooBig,
-        Status::Invalid,
-        Status::NoVersion,
-        Status::NoFrameSize,
-        Status::NoCapabilities,
-        Status::BadVersion,
-        Status::BadFrameSize,
-        Status::FragmentationUnsupported,
-        Status::Interlaced,
-        Status::FrameIdUnknown,
-        Status::Resources,
-        Status::Unknown,
+    pub const ALL: [DisconnectStatus; 15] = [
+        DisconnectStatus::Normal,
+        DisconnectStatus::Io,
+        DisconnectStatus::Timeout,
+        DisconnectStatus::TooBig,
+        DisconnectStatus::Invalid,
+        DisconnectStatus::NoVersion,
+        DisconnectStatus::NoFrameSize,
+        DisconnectStatus::NoCapabilities,
+        DisconnectStatus::BadVersion,
+        DisconnectStatus::BadFrameSize,
+        DisconnectStatus::FragmentationUnsupported,
+        DisconnectStatus::Interlaced,
+        DisconnectStatus::FrameIdUnknown,
+        DisconnectStatus::Resources,
+        DisconnectStatus::Unknown,
     ];
 
     /// Returns the number on the wire.
@@ -65,21 +65,21 @@ impl Status {
     /// Returns a few words for people, which are sent beside the number.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Status::Normal => "normal",
-            Status::Io => "I/O error",
-            Status::Timeout => "a timeout occurred",
-            Status::TooBig => "frame is too big",
-            Status::Invalid => "invalid frame received",
-            Status::NoVersion => "version value not found",
-            Status::NoFrameSize => "max-frame-size value not found",
-            Status::NoCapabilities => "capabilities value not found",
-            Status::BadVersion => "unsupported version",
-            Status::BadFrameSize => "max-frame-size too big or too small",
-            Status::FragmentationUnsupported => "payload fragmentation is not supported",
-            Status::Interlaced => "invalid interlaced frames",
-            Status::FrameIdUnknown => "frame-id not found",
-            Status::Resources => "resource allocation error",
-            Status::Unknown => "an unknown error occurred",
+            DisconnectStatus::Normal => "normal",
+            DisconnectStatus::Io => "I/O error",
+            DisconnectStatus::Timeout => "a timeout occurred",
+            DisconnectStatus::TooBig => "frame is too big",
+            DisconnectStatus::Invalid => "invalid frame received",
+            DisconnectStatus::NoVersion => "version value not found",
+            DisconnectStatus::NoFrameSize => "max-frame-size value not found",
+            DisconnectStatus::NoCapabilities => "capabilities value not found",
+            DisconnectStatus::BadVersion => "unsupported version",
+            DisconnectStatus::BadFrameSize => "max-frame-size too big or too small",
+            DisconnectStatus::FragmentationUnsupported => "payload fragmentation is not supported",
+            DisconnectStatus::Interlaced => "invalid interlaced frames",
+            DisconnectStatus::FrameIdUnknown => "frame-id not found",
+            DisconnectStatus::Resources => "resource allocation error",
+            DisconnectStatus::Unknown => "an unknown error occurred",
         }
     }
 }

@@ -4,17 +4,17 @@
 //! contradiction to its neighbour makes the whole question malformed, and it is refused: the configuration that sends
 //! such a question is not the one herdgate ships, and half of a fact about a credential is worse than none.
 
-use super::ack::{AckWriter, Scope};
+use super::ack::{AckWriter, VariableScope};
 use super::notify::Messages;
 use super::variable::Variable;
-use super::wire::{Value, WireError};
+use super::wire::{TypedValue, WireError};
 use crate::decision::answer::dialect::refusal_body;
 use crate::decision::answer::reset::Reset;
-use crate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
+use crate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use crate::decision::reason::Code;
 use crate::decision::request::endpoint::Dialect;
-use crate::decision::verdict::{Grant, Refusal, Standing, Verdict};
-use crate::gate::Decided;
+use crate::decision::verdict::{Grant, LimitStanding, Refusal, Verdict};
+use crate::gate::Decision;
 use crate::variable;
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ const RETRY_ALONE_MAX_S: u64 = 60;
 
 /// Why a question cannot be put. Names the argument and never its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum QuestionError {
     /// The payload cannot be read.
     #[error("NOTIFY payload: {0}")]
     Unreadable(WireError),
@@ -52,29 +52,29 @@ pub enum Malformed {
 
 /// The arguments herdgate knows; any other is passed over, unnamed ones included. `Some(Null)` is a fetch that failed.
 #[derive(Default)]
-struct Arguments<'a> {
-    uid: Option<Value<'a>>,
-    method: Option<Value<'a>>,
-    target: Option<Value<'a>>,
-    src: Option<Value<'a>>,
-    authorization: Option<Value<'a>>,
-    authorization_n: Option<Value<'a>>,
-    x_api_key: Option<Value<'a>>,
-    x_api_key_n: Option<Value<'a>>,
-    api_key: Option<Value<'a>>,
-    api_key_n: Option<Value<'a>>,
-    on_behalf: Option<Value<'a>>,
-    on_behalf_n: Option<Value<'a>>,
-    on_behalf_name: Option<Value<'a>>,
-    encoding: Option<Value<'a>>,
-    body: Option<Value<'a>>,
-    body_len: Option<Value<'a>>,
-    body_size: Option<Value<'a>>,
+struct InquiryArguments<'a> {
+    uid: Option<TypedValue<'a>>,
+    method: Option<TypedValue<'a>>,
+    target: Option<TypedValue<'a>>,
+    src: Option<TypedValue<'a>>,
+    authorization: Option<TypedValue<'a>>,
+    authorization_n: Option<TypedValue<'a>>,
+    x_api_key: Option<TypedValue<'a>>,
+    x_api_key_n: Option<TypedValue<'a>>,
+    api_key: Option<TypedValue<'a>>,
+    api_key_n: Option<TypedValue<'a>>,
+    on_behalf: Option<TypedValue<'a>>,
+    on_behalf_n: Option<TypedValue<'a>>,
+    on_behalf_name: Option<TypedValue<'a>>,
+    encoding: Option<TypedValue<'a>>,
+    body: Option<TypedValue<'a>>,
+    body_len: Option<TypedValue<'a>>,
+    body_size: Option<TypedValue<'a>>,
 }
 
-impl<'a> Arguments<'a> {
-    fn collect(arguments: super::notify::Arguments<'a>) -> Result<Arguments<'a>, Malformed> {
-        let mut found = Arguments::default();
+impl<'a> InquiryArguments<'a> {
+    fn collect(arguments: super::notify::MessageArguments<'a>) -> Result<InquiryArguments<'a>, QuestionError> {
+        let mut found = InquiryArguments::default();
         for (name, value) in arguments {
             let (slot, name) = match name {
                 b"uid" => (&mut found.uid, "uid"),
@@ -97,7 +97,7 @@ impl<'a> Arguments<'a> {
                 _ => continue,
             };
             if slot.replace(value).is_some() {
-                return Err(Malformed::Repeated(name));
+                return Err(QuestionError::Repeated(name));
             }
         }
         Ok(found)
@@ -105,13 +105,13 @@ impl<'a> Arguments<'a> {
 }
 
 /// Reads what a NOTIFY asks. Messages of other names are ignored: one ACK answers all of them.
-pub fn inquiry(messages: Messages<'_>) -> Result<Inquiry<'_>, Malformed> {
+pub fn inquiry(messages: Messages<'_>) -> Result<Inquiry<'_>, QuestionError> {
     let mut requests = messages.filter(|message| message.name == MESSAGE);
-    let request = requests.next().ok_or(Malformed::NoRequest)?;
+    let request = requests.next().ok_or(QuestionError::NoRequest)?;
     if requests.next().is_some() {
-        return Err(Malformed::SeveralRequests);
+        return Err(QuestionError::SeveralRequests);
     }
-    let found = Arguments::collect(request.arguments())?;
+    let found = InquiryArguments::collect(request.arguments())?;
     Ok(Inquiry {
         uid: text(found.uid, "uid")?.unwrap_or_default(),
         method: required(found.method, "method")?,
@@ -130,65 +130,69 @@ pub fn inquiry(messages: Messages<'_>) -> Result<Inquiry<'_>, Malformed> {
     })
 }
 
-fn text<'a>(value: Option<Value<'a>>, name: &'static str) -> Result<Option<&'a [u8]>, Malformed> {
+fn text<'a>(value: Option<TypedValue<'a>>, name: &'static str) -> Result<Option<&'a [u8]>, QuestionError> {
     match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.bytes().map(Some).ok_or(Malformed::WrongType(name)),
+        None | Some(TypedValue::Null) => Ok(None),
+        Some(value) => value.bytes().map(Some).ok_or(QuestionError::WrongType(name)),
     }
 }
 
-fn required<'a>(value: Option<Value<'a>>, name: &'static str) -> Result<&'a [u8], Malformed> {
-    text(value, name)?.filter(|text| !text.is_empty()).ok_or(Malformed::Missing(name))
+fn required<'a>(value: Option<TypedValue<'a>>, name: &'static str) -> Result<&'a [u8], QuestionError> {
+    text(value, name)?.filter(|text| !text.is_empty()).ok_or(QuestionError::Missing(name))
 }
 
-fn number(value: Option<Value<'_>>, name: &'static str) -> Result<Option<u64>, Malformed> {
+fn number(value: Option<TypedValue<'_>>, name: &'static str) -> Result<Option<u64>, QuestionError> {
     match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.unsigned().map(Some).ok_or(Malformed::WrongType(name)),
+        None | Some(TypedValue::Null) => Ok(None),
+        Some(value) => value.unsigned().map(Some).ok_or(QuestionError::WrongType(name)),
     }
 }
 
 /// Returns the client's address, which is null where it came over a unix socket.
-fn address(value: Option<Value<'_>>, name: &'static str) -> Result<Option<IpAddr>, Malformed> {
+fn address(value: Option<TypedValue<'_>>, name: &'static str) -> Result<Option<IpAddr>, QuestionError> {
     match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.address().map(Some).ok_or(Malformed::WrongType(name)),
+        None | Some(TypedValue::Null) => Ok(None),
+        Some(value) => value.address().map(Some).ok_or(QuestionError::WrongType(name)),
     }
 }
 
 /// Reads a header that may stand once. Its count is required with it, because without it a second one would go
 /// unseen.
-fn field<'a>(value: Option<Value<'a>>, count: Option<Value<'_>>, name: &'static str) -> Result<Field<'a>, Malformed> {
+fn field<'a>(
+    value: Option<TypedValue<'a>>,
+    count: Option<TypedValue<'_>>,
+    name: &'static str,
+) -> Result<HeaderField<'a>, QuestionError> {
     let count = number(count, name)?;
     let value = text(value, name)?;
     match (value, count) {
-        (None | Some(b""), None | Some(0)) => Ok(Field::default()),
-        (Some(_), None) => Err(Malformed::Missing(name)),
-        (Some(_), Some(0)) => Err(Malformed::Contradiction(name)),
-        (value, Some(count)) => Ok(Field { value, count: u32::try_from(count).unwrap_or(u32::MAX) }),
+        (None | Some(b""), None | Some(0)) => Ok(HeaderField::default()),
+        (Some(_), None) => Err(QuestionError::Missing(name)),
+        (Some(_), Some(0)) => Err(QuestionError::Contradiction(name)),
+        (value, Some(count)) => Ok(HeaderField { value, count: u32::try_from(count).unwrap_or(u32::MAX) }),
     }
 }
 
 /// Reads the body, null and empty alike. Sizes are required with it, or a prefix could pass for the whole.
 fn body<'a>(
-    body: Option<Value<'a>>,
-    len: Option<Value<'_>>,
-    size: Option<Value<'_>>,
-) -> Result<BodyShown<'a>, Malformed> {
+    body: Option<TypedValue<'a>>,
+    len: Option<TypedValue<'_>>,
+    size: Option<TypedValue<'_>>,
+) -> Result<BodyShown<'a>, QuestionError> {
     let seen = text(body, "body")?.unwrap_or_default();
     let (len, size) = (number(len, "body_len")?, number(size, "body_size")?);
     if !seen.is_empty() && len.is_none() {
-        return Err(Malformed::Missing("body_len"));
+        return Err(QuestionError::Missing("body_len"));
     }
     if !seen.is_empty() && size.is_none() {
-        return Err(Malformed::Missing("body_size"));
+        return Err(QuestionError::Missing("body_size"));
     }
     let size = size.unwrap_or(0).max(len.unwrap_or(0)).max(seen.len() as u64);
     Ok(BodyShown::Bytes { seen, size })
 }
 
 /// Sets the variables of a verdict. `receipt` is what fetches an answer of our own; other verdicts have none.
-pub fn put_verdict(ack: &mut AckWriter<'_>, decided: &Decided<'_>, receipt: Option<&str>) {
+pub fn put_verdict(ack: &mut AckWriter<'_>, decided: &Decision<'_>, receipt: Option<&str>) {
     match &decided.verdict {
         Verdict::Allow(grant) => put_grant(ack, grant),
         Verdict::Answer(_) => put_text(ack, variable!("verdict"), "answer"),
@@ -220,7 +224,7 @@ fn put_grant(ack: &mut AckWriter<'_>, grant: &Grant<'_>) {
 }
 
 /// Sets where the caller stands with its tightest request limit.
-fn put_requests(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
+fn put_requests(ack: &mut AckWriter<'_>, standing: Option<LimitStanding>) {
     let Some(standing) = standing else { return };
     put_number(ack, variable!("limit_requests"), standing.limit);
     put_number(ack, variable!("remaining_requests"), standing.remaining);
@@ -228,7 +232,7 @@ fn put_requests(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
 }
 
 /// Sets where the caller stands with its tightest token limit.
-fn put_tokens(ack: &mut AckWriter<'_>, standing: Option<Standing>) {
+fn put_tokens(ack: &mut AckWriter<'_>, standing: Option<LimitStanding>) {
     let Some(standing) = standing else { return };
     put_number(ack, variable!("limit_tokens"), standing.limit);
     put_number(ack, variable!("remaining_tokens"), standing.remaining);
@@ -261,14 +265,14 @@ fn put_code(ack: &mut AckWriter<'_>, code: Code) {
 }
 
 fn put_text(ack: &mut AckWriter<'_>, name: Variable<'_>, text: &str) {
-    ack.set(Scope::Transaction, name, Value::String(text.as_bytes()));
+    ack.set(VariableScope::Transaction, name, TypedValue::String(text.as_bytes()));
 }
 
 fn put_signed(ack: &mut AckWriter<'_>, name: Variable<'_>, number: i32) {
-    ack.set(Scope::Transaction, name, Value::Int64(number.into()));
+    ack.set(VariableScope::Transaction, name, TypedValue::Int64(number.into()));
 }
 
 /// Sets a number. HAProxy's integers are signed, so a larger one becomes the largest of them.
 fn put_number(ack: &mut AckWriter<'_>, name: Variable<'_>, number: u64) {
-    ack.set(Scope::Transaction, name, Value::Int64(i64::try_from(number).unwrap_or(i64::MAX)));
+    ack.set(VariableScope::Transaction, name, TypedValue::Int64(i64::try_from(number).unwrap_or(i64::MAX)));
 }

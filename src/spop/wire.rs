@@ -36,7 +36,7 @@ pub enum WireError {
 
 /// One typed value; text borrows from the frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum TypedValue<'a> {
     /// What a failed fetch yields; in set-var it unsets the variable.
     Null,
     /// `bool`
@@ -59,11 +59,11 @@ pub enum Value<'a> {
     Binary(&'a [u8]),
 }
 
-impl<'a> Value<'a> {
+impl<'a> TypedValue<'a> {
     /// Returns the bytes of a string or binary.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {
-            Value::String(bytes) | Value::Binary(bytes) => Some(bytes),
+            TypedValue::String(bytes) | TypedValue::Binary(bytes) => Some(bytes),
             _ => None,
         }
     }
@@ -71,10 +71,10 @@ impl<'a> Value<'a> {
     /// Returns the value of an integer of any kind that is not negative.
     pub fn unsigned(self) -> Option<u64> {
         match self {
-            Value::Int32(value) => u64::try_from(value).ok(),
-            Value::Uint32(value) => Some(u64::from(value)),
-            Value::Int64(value) => u64::try_from(value).ok(),
-            Value::Uint64(value) => Some(value),
+            TypedValue::Int32(value) => u64::try_from(value).ok(),
+            TypedValue::Uint32(value) => Some(u64::from(value)),
+            TypedValue::Int64(value) => u64::try_from(value).ok(),
+            TypedValue::Uint64(value) => Some(value),
             _ => None,
         }
     }
@@ -82,27 +82,27 @@ impl<'a> Value<'a> {
     /// Returns the address of an ipv4 or ipv6.
     pub fn address(self) -> Option<IpAddr> {
         match self {
-            Value::Ipv4(address) => Some(IpAddr::V4(address)),
-            Value::Ipv6(address) => Some(IpAddr::V6(address)),
+            TypedValue::Ipv4(address) => Some(IpAddr::V4(address)),
+            TypedValue::Ipv6(address) => Some(IpAddr::V6(address)),
             _ => None,
         }
     }
 }
 
-impl std::fmt::Debug for Value<'_> {
+impl std::fmt::Debug for TypedValue<'_> {
     /// Shows kinds and lengths and never text: an argument may be a credential or a prompt.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Value::Null => f.write_str("Null"),
-            Value::Bool(value) => write!(f, "Bool({value})"),
-            Value::Int32(value) => write!(f, "Int32({value})"),
-            Value::Uint32(value) => write!(f, "Uint32({value})"),
-            Value::Int64(value) => write!(f, "Int64({value})"),
-            Value::Uint64(value) => write!(f, "Uint64({value})"),
-            Value::Ipv4(address) => write!(f, "Ipv4({address})"),
-            Value::Ipv6(address) => write!(f, "Ipv6({address})"),
-            Value::String(bytes) => write!(f, "String({} bytes)", bytes.len()),
-            Value::Binary(bytes) => write!(f, "Binary({} bytes)", bytes.len()),
+            TypedValue::Null => f.write_str("Null"),
+            TypedValue::Bool(value) => write!(f, "Bool({value})"),
+            TypedValue::Int32(value) => write!(f, "Int32({value})"),
+            TypedValue::Uint32(value) => write!(f, "Uint32({value})"),
+            TypedValue::Int64(value) => write!(f, "Int64({value})"),
+            TypedValue::Uint64(value) => write!(f, "Uint64({value})"),
+            TypedValue::Ipv4(address) => write!(f, "Ipv4({address})"),
+            TypedValue::Ipv6(address) => write!(f, "Ipv6({address})"),
+            TypedValue::String(bytes) => write!(f, "String({} bytes)", bytes.len()),
+            TypedValue::Binary(bytes) => write!(f, "Binary({} bytes)", bytes.len()),
         }
     }
 }
@@ -125,14 +125,14 @@ mod number {
 
 /// Reads one frame's bytes front to back. After an error nothing more is read from it.
 #[derive(Clone, Copy)]
-pub struct Reader<'a> {
+pub struct WireReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> WireReader<'a> {
     /// Returns a reader at the start of `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { rest: bytes }
+    pub fn new(bytes: &'a [u8]) -> WireReader<'a> {
+        WireReader { rest: bytes }
     }
 
     /// Returns what has not been read yet.
@@ -197,25 +197,25 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a typed value. Reserved flag bits are ignored.
-    pub fn value(&mut self) -> Result<Value<'a>, WireError> {
+    pub fn value(&mut self) -> Result<TypedValue<'a>, WireError> {
         let head = self.byte()?;
         Ok(match head & 0x0f {
-            number::NULL => Value::Null,
-            number::BOOL => Value::Bool(head & number::TRUE != 0),
-            number::INT32 => Value::Int32(i32::try_from(self.signed()?).map_err(|_| WireError::OutOfRange)?),
-            number::UINT32 => Value::Uint32(u32::try_from(self.varint()?).map_err(|_| WireError::OutOfRange)?),
-            number::INT64 => Value::Int64(self.signed()?),
-            number::UINT64 => Value::Uint64(self.varint()?),
-            number::IPV4 => Value::Ipv4(Ipv4Addr::from(self.array::<4>()?)),
-            number::IPV6 => Value::Ipv6(Ipv6Addr::from(self.array::<16>()?)),
-            number::STRING => Value::String(self.string()?),
-            number::BINARY => Value::Binary(self.string()?),
+            number::NULL => TypedValue::Null,
+            number::BOOL => TypedValue::Bool(head & number::TRUE != 0),
+            number::INT32 => TypedValue::Int32(i32::try_from(self.signed()?).map_err(|_| WireError::OutOfRange)?),
+            number::UINT32 => TypedValue::Uint32(u32::try_from(self.varint()?).map_err(|_| WireError::OutOfRange)?),
+            number::INT64 => TypedValue::Int64(self.signed()?),
+            number::UINT64 => TypedValue::Uint64(self.varint()?),
+            number::IPV4 => TypedValue::Ipv4(Ipv4Addr::from(self.array::<4>()?)),
+            number::IPV6 => TypedValue::Ipv6(Ipv6Addr::from(self.array::<16>()?)),
+            number::STRING => TypedValue::String(self.string()?),
+            number::BINARY => TypedValue::Binary(self.string()?),
             unknown => return Err(WireError::UnknownType(unknown)),
         })
     }
 
     /// Reads a name and its value, as HELLO, DISCONNECT and the arguments of a message list them.
-    pub fn pair(&mut self) -> Result<(&'a [u8], Value<'a>), WireError> {
+    pub fn pair(&mut self) -> Result<(&'a [u8], TypedValue<'a>), WireError> {
         Ok((self.string()?, self.value()?))
     }
 
@@ -246,47 +246,47 @@ pub fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Appends a name and its value.
-pub fn put_pair(out: &mut Vec<u8>, name: &[u8], value: Value<'_>) {
+pub fn put_pair(out: &mut Vec<u8>, name: &[u8], value: TypedValue<'_>) {
     put_string(out, name);
     put_value(out, value);
 }
 
 /// Appends a typed value. Strings carry no flag, because HAProxy compares the whole byte and takes a flagged string as
 /// binary (`spoe_decode_data`); signed integers are extended to 64 bits, because it decodes every integer as one.
-pub fn put_value(out: &mut Vec<u8>, value: Value<'_>) {
+pub fn put_value(out: &mut Vec<u8>, value: TypedValue<'_>) {
     match value {
-        Value::Null => out.push(number::NULL),
-        Value::Bool(false) => out.push(number::BOOL),
-        Value::Bool(true) => out.push(number::BOOL | number::TRUE),
-        Value::Int32(value) => {
+        TypedValue::Null => out.push(number::NULL),
+        TypedValue::Bool(false) => out.push(number::BOOL),
+        TypedValue::Bool(true) => out.push(number::BOOL | number::TRUE),
+        TypedValue::Int32(value) => {
             out.push(number::INT32);
             put_varint(out, i64::from(value).cast_unsigned());
         }
-        Value::Uint32(value) => {
+        TypedValue::Uint32(value) => {
             out.push(number::UINT32);
             put_varint(out, u64::from(value));
         }
-        Value::Int64(value) => {
+        TypedValue::Int64(value) => {
             out.push(number::INT64);
             put_varint(out, value.cast_unsigned());
         }
-        Value::Uint64(value) => {
+        TypedValue::Uint64(value) => {
             out.push(number::UINT64);
             put_varint(out, value);
         }
-        Value::Ipv4(address) => {
+        TypedValue::Ipv4(address) => {
             out.push(number::IPV4);
             out.extend_from_slice(&address.octets());
         }
-        Value::Ipv6(address) => {
+        TypedValue::Ipv6(address) => {
             out.push(number::IPV6);
             out.extend_from_slice(&address.octets());
         }
-        Value::String(bytes) => {
+        TypedValue::String(bytes) => {
             out.push(number::STRING);
             put_string(out, bytes);
         }
-        Value::Binary(bytes) => {
+        TypedValue::Binary(bytes) => {
             out.push(number::BINARY);
             put_string(out, bytes);
         }

@@ -1,6 +1,6 @@
 //! Messages become rows: the rules of what is written, all of a batch in one transaction.
 
-use super::queue::Message;
+use super::queue::JournalMessage;
 use crate::decision::plan::limits::Scope;
 use crate::ledger::reservation::{Record, Reservation, Scopes};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -14,17 +14,17 @@ pub(super) const TOKENS_MAX: u64 = 1 << 40;
 pub(super) const CHARGE_MAX: u64 = 1 << 43;
 
 /// What budgets change by, in thousandths of a token.
-type Changes = BTreeMap<(Scope, i32), i64>;
+type BudgetChanges = BTreeMap<(Scope, i32), i64>;
 
 /// Writes a batch, all of it or nothing.
-pub(super) fn apply(connection: &mut Connection, batch: &VecDeque<Message>) -> rusqlite::Result<()> {
+pub(super) fn apply(connection: &mut Connection, batch: &VecDeque<JournalMessage>) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut changes = Changes::new();
+    let mut changes = BudgetChanges::new();
     for message in batch {
         match message {
-            Message::Opened(reservation) => open(&transaction, reservation)?,
-            Message::Settled(record) => settle(&transaction, record, &mut changes)?,
-            Message::Released(id) => close(&transaction, *id)?,
+            JournalMessage::Opened(reservation) => open(&transaction, reservation)?,
+            JournalMessage::Settled(record) => settle(&transaction, record, &mut changes)?,
+            JournalMessage::Released(id) => close(&transaction, *id)?,
         }
     }
     for ((scope, day), change) in changes {
@@ -52,7 +52,7 @@ fn close(transaction: &Transaction<'_>, id: u128) -> rusqlite::Result<()> {
 
 /// Writes a record. The first row of an id says who, when and in which books; a later one with better evidence says how
 /// much.
-fn settle(transaction: &Transaction<'_>, record: &Record, changes: &mut Changes) -> rusqlite::Result<()> {
+fn settle(transaction: &Transaction<'_>, record: &Record, changes: &mut BudgetChanges) -> rusqlite::Result<()> {
     let id = record.reservation.id;
     let charge = whole(record.charge(), CHARGE_MAX);
     close(transaction, id)?;
@@ -126,7 +126,7 @@ fn correct(transaction: &Transaction<'_>, record: &Record, charge: i64) -> rusql
     Ok(())
 }
 
-fn charge_to(scopes: &[Scope], day: i32, change: i64, changes: &mut Changes) {
+fn charge_to(scopes: &[Scope], day: i32, change: i64, changes: &mut BudgetChanges) {
     for scope in scopes {
         let sum = changes.entry((*scope, day)).or_default();
         *sum = sum.saturating_add(change);

@@ -1,6 +1,6 @@
 //! A copy of the file as it is at one moment, taken beside the daemon that writes it.
 
-use super::fault::StoreFault;
+use super::fault::OpenStoreError;
 use super::{file, lock};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
@@ -13,8 +13,8 @@ use std::path::Path;
 ///
 /// # Errors
 /// Where one cannot be read or the other not be written.
-pub fn backup(path: &Path, copy: &Path) -> Result<u64, StoreFault> {
-    let cannot = |doing: &str, said: &dyn std::fmt::Display| StoreFault::system(copy, doing, said);
+pub fn backup(path: &Path, copy: &Path) -> Result<u64, OpenStoreError> {
+    let cannot = |doing: &str, said: &dyn std::fmt::Display| OpenStoreError::system(copy, doing, said);
     let source = file::readable(path)?;
     match copy.try_exists() {
         Ok(false) => {}

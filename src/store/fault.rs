@@ -1,13 +1,13 @@
 //! What can be wrong with the file: when it is opened, and while it is written.
 
-use crate::metrics::ledger_file::Fault;
+use crate::metrics::ledger_file::LedgerFileError;
 use rusqlite::ErrorCode;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Why a file was not opened. Each says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreFault {
+pub enum OpenStoreError {
     /// Another process has it.
     #[error("the ledger {} is in use by another herdgate; stop it, or give each its own [ledger] path", .0.display())]
     InUse(PathBuf),
@@ -34,34 +34,34 @@ pub enum StoreFault {
     },
 }
 
-impl StoreFault {
-    pub(super) fn system(path: &Path, doing: &str, said: &dyn fmt::Display) -> StoreFault {
-        StoreFault::System { path: path.to_owned(), what: format!("{doing}: {said}") }
+impl OpenStoreError {
+    pub(super) fn system(path: &Path, doing: &str, said: &dyn fmt::Display) -> OpenStoreError {
+        OpenStoreError::System { path: path.to_owned(), what: format!("{doing}: {said}") }
     }
 
     /// Returns what SQLite said while the file was opened or read.
-    pub(super) fn of(path: &Path, doing: &str, error: &rusqlite::Error) -> StoreFault {
+    pub(super) fn of(path: &Path, doing: &str, error: &rusqlite::Error) -> OpenStoreError {
         // Our statements are sound: one that SQLite takes for wrong does not fit what the file says of itself.
         let does_not_fit = error.sqlite_error_code() == Some(ErrorCode::Unknown);
-        match Fault::of(error) {
-            _ if does_not_fit => StoreFault::Damaged(path.to_owned(), format!("{doing}: {error}")),
-            Fault::Damaged => StoreFault::Damaged(path.to_owned(), format!("{doing}: {error}")),
-            _ => StoreFault::system(path, doing, error),
+        match LedgerFileError::of(error) {
+            _ if does_not_fit => OpenStoreError::Damaged(path.to_owned(), format!("{doing}: {error}")),
+            LedgerFileError::Damaged => OpenStoreError::Damaged(path.to_owned(), format!("{doing}: {error}")),
+            _ => OpenStoreError::system(path, doing, error),
         }
     }
 }
 
-impl Fault {
+impl LedgerFileError {
     /// Returns SQLite's result code (sqlite.org/rescode.html) as one of these.
-    pub(super) fn of(error: &rusqlite::Error) -> Fault {
+    pub(super) fn of(error: &rusqlite::Error) -> LedgerFileError {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Fault::Full,
-            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => Fault::Io,
+            Some(ErrorCode::DiskFull) => LedgerFileError::Full,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => LedgerFileError::Io,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
-                Fault::Busy
+                LedgerFileError::Busy
             }
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Damaged,
-            _ => Fault::Other,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LedgerFileError::Damaged,
+            _ => LedgerFileError::Other,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Opens the file: as the one who writes it, or as a reader beside.
 
-use super::fault::StoreFault;
+use super::fault::OpenStoreError;
 use super::schema;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, OpenOptions};
@@ -16,21 +16,21 @@ const BUSY: Duration = Duration::from_secs(1);
 const WAL_KEPT: i64 = 16 << 20;
 
 /// Opens the file for writing. A missing one is made with mode 0600, which SQLite gives its other files too.
-pub(super) fn writable(path: &Path, vfs: Option<&str>) -> Result<Connection, StoreFault> {
+pub(super) fn writable(path: &Path, vfs: Option<&str>) -> Result<Connection, OpenStoreError> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         // SQLite syncs the folder for the files that it makes itself.
         made => made
             .and_then(|_| sync_folder(path))
-            .map_err(|error| StoreFault::system(path, "it cannot be made", &error))?,
+            .map_err(|error| OpenStoreError::system(path, "it cannot be made", &error))?,
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = match vfs {
         Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
         None => Connection::open_with_flags(path, flags),
     };
-    let mut connection = opened.map_err(|error| StoreFault::of(path, "opening it", &error))?;
-    connection.busy_timeout(BUSY).map_err(|error| StoreFault::of(path, "opening it", &error))?;
+    let mut connection = opened.map_err(|error| OpenStoreError::of(path, "opening it", &error))?;
+    connection.busy_timeout(BUSY).map_err(|error| OpenStoreError::of(path, "opening it", &error))?;
     schema::check_where_made(&connection, path)?;
     let set = |connection: &Connection| {
         let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
@@ -40,9 +40,9 @@ pub(super) fn writable(path: &Path, vfs: Option<&str>) -> Result<Connection, Sto
         connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
         Ok(mode)
     };
-    let mode = set(&connection).map_err(|error| StoreFault::of(path, "opening it", &error))?;
+    let mode = set(&connection).map_err(|error| OpenStoreError::of(path, "opening it", &error))?;
     if mode != "wal" {
-        return Err(StoreFault::system(path, "its file system cannot share memory", &"keep it on a local disk"));
+        return Err(OpenStoreError::system(path, "its file system cannot share memory", &"keep it on a local disk"));
     }
     schema::prepare(&mut connection, path)?;
     Ok(connection)
@@ -55,19 +55,19 @@ pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
 }
 
 /// Opens the file for reading, even while a daemon writes it.
-pub(super) fn readable(path: &Path) -> Result<Connection, StoreFault> {
+pub(super) fn readable(path: &Path) -> Result<Connection, OpenStoreError> {
     match std::fs::metadata(path) {
         Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(StoreFault::Absent(path.to_owned())),
-        Err(error) => return Err(StoreFault::system(path, "opening it", &error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(OpenStoreError::Absent(path.to_owned())),
+        Err(error) => return Err(OpenStoreError::system(path, "opening it", &error)),
     }
-    let fault = |error: rusqlite::Error| StoreFault::of(path, "opening it", &error);
+    let fault = |error: rusqlite::Error| OpenStoreError::of(path, "opening it", &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
     connection.busy_timeout(BUSY).map_err(fault)?;
     if schema::is_empty(&connection).map_err(fault)? {
         // It is just being made.
-        return Err(StoreFault::Absent(path.to_owned()));
+        return Err(OpenStoreError::Absent(path.to_owned()));
     }
     schema::check(&connection, path).map(|()| connection)
 }

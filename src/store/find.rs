@@ -1,7 +1,7 @@
 //! What is known of one request: that it is on its way, or what it came to.
 
 use super::apply::key;
-use super::fault::StoreFault;
+use super::fault::OpenStoreError;
 use super::{file, restore};
 use crate::ledger::reservation::{Evidence, Reservation};
 use rusqlite::{Connection, OptionalExtension};
@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// A request, as the file has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum StoredLife {
     /// The request is in flight, or its line was lost.
     Open(Box<Reservation>),
     /// The request has ended.
@@ -61,12 +61,12 @@ pub struct Row {
 ///
 /// # Errors
 /// Where the file cannot be read.
-pub fn find(path: &Path, id: u128) -> Result<Option<Found>, StoreFault> {
+pub fn find(path: &Path, id: u128) -> Result<Option<StoredLife>, OpenStoreError> {
     let connection = file::readable(path)?;
-    look(&connection, id).map_err(|error| StoreFault::of(path, "looking for a request", &error))
+    look(&connection, id).map_err(|error| OpenStoreError::of(path, "looking for a request", &error))
 }
 
-fn look(connection: &Connection, id: u128) -> rusqlite::Result<Option<Found>> {
+fn look(connection: &Connection, id: u128) -> rusqlite::Result<Option<StoredLife>> {
     let row = connection.query_row(
         "SELECT opened, at, day, caller, user, team, model, endpoint, stream, server, evidence, tokens_in, tokens_out,
          charge, reserved, status, ms FROM record WHERE id = ?1",
@@ -94,11 +94,13 @@ fn look(connection: &Connection, id: u128) -> rusqlite::Result<Option<Found>> {
         },
     );
     if let Some(row) = row.optional()? {
-        return Ok(Some(Found::Settled(Box::new(row))));
+        return Ok(Some(StoredLife::Settled(Box::new(row))));
     }
     let body: Option<String> =
         connection.query_row("SELECT body FROM open WHERE id = ?1", [key(id)], |row| row.get(0)).optional()?;
-    Ok(body.and_then(|body| serde_json::from_str(&body).ok()).map(|reservation| Found::Open(Box::new(reservation))))
+    Ok(body
+        .and_then(|body| serde_json::from_str(&body).ok())
+        .map(|reservation| StoredLife::Open(Box::new(reservation))))
 }
 
 pub(super) fn positive(number: i64) -> u64 {

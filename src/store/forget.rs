@@ -39,7 +39,7 @@ impl std::fmt::Display for Forgotten {
 
 /// Somebody wishes a user forgotten, and waits.
 #[derive(Debug)]
-pub(super) struct Wish {
+pub(super) struct ForgetRequest {
     pub(super) user: String,
     pub(super) told: Sender<Result<Forgotten, String>>,
 }
@@ -56,8 +56,8 @@ pub(super) struct Forgetting {
 }
 
 impl Forgetting {
-    pub(super) fn new(wish: Wish) -> Forgetting {
-        let compared = on_behalf::Name::new(wish.user.as_bytes());
+    pub(super) fn new(wish: ForgetRequest) -> Forgetting {
+        let compared = on_behalf::UserName::new(wish.user.as_bytes());
         let compared = compared.and_then(|name| String::from_utf8(name.as_bytes().to_vec()).ok());
         let names = [wish.user.clone(), compared.filter(|name| !name.is_empty()).unwrap_or(wish.user)];
         Forgetting { names, told: wish.told, upto: 0, personal: BTreeSet::new(), forgotten: Forgotten::default() }

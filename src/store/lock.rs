@@ -1,21 +1,21 @@
 //! One writer for one file: a lock on a file beside it, held while the store is open, released by the system whatever
 //! ends the process. The file stays: a lock on a removed file excludes nobody.
 
-use super::fault::StoreFault;
+use super::fault::OpenStoreError;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Takes the lock of the database at `path`.
-pub(super) fn take(path: &Path) -> Result<File, StoreFault> {
+pub(super) fn take(path: &Path) -> Result<File, OpenStoreError> {
     let beside = beside(path, ".lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&beside);
-    let file = file.map_err(|error| StoreFault::system(path, &format!("opening {}", beside.display()), &error))?;
+    let file = file.map_err(|error| OpenStoreError::system(path, &format!("opening {}", beside.display()), &error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreFault::InUse(path.to_owned())),
-        Err(error) => Err(StoreFault::system(path, &format!("locking {}", beside.display()), &error)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenStoreError::InUse(path.to_owned())),
+        Err(error) => Err(OpenStoreError::system(path, &format!("locking {}", beside.display()), &error)),
     }
 }
 

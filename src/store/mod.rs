@@ -25,21 +25,21 @@ mod schema;
 mod usage;
 mod writer;
 
-pub use crate::metrics::ledger_file::{Failing, Fault, Health};
+pub use crate::metrics::ledger_file::{Failing, Health, LedgerFileError};
 pub use backup::backup;
-pub use fault::StoreFault;
-pub use find::{Found, Row, find};
+pub use fault::OpenStoreError;
+pub use find::{Row, StoredLife, find};
 pub use forget::Forgotten;
-pub use restore::{LATELY_MAX, LATELY_MS, OPEN_MAX, Restored, Spent};
+pub use restore::{DayCharge, LATELY_MAX, LATELY_MS, OPEN_MAX, Restored};
 pub use retention::SPENT_DAYS;
-pub use usage::{By, LINES_MAX, Line, Selection, report};
+pub use usage::{By, LINES_MAX, Selection, UsageRow, report};
 
 use crate::ledger::journal::Journal;
 use crate::ledger::journal::Keeper;
 use crate::ledger::reservation::{Record, Reservation};
 use crate::time::clock::Clock;
 use jiff::tz::TimeZone;
-use queue::{Message, Queue};
+use queue::{JournalMessage, Queue};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -74,15 +74,15 @@ const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 impl Journal for Store {
     fn opened(&self, taken: Reservation) {
-        self.queue.push(Message::Opened(taken));
+        self.queue.push(JournalMessage::Opened(taken));
     }
 
     fn settled(&self, record: Record) {
-        self.queue.push(Message::Settled(record));
+        self.queue.push(JournalMessage::Settled(record));
     }
 
     fn released(&self, id: u128) {
-        self.queue.push(Message::Released(id));
+        self.queue.push(JournalMessage::Released(id));
     }
 }
 
@@ -90,8 +90,8 @@ impl Store {
     /// Opens the file, or makes it. Returns what it remembers.
     ///
     /// # Errors
-    /// [`StoreFault`], which names the file and says what to do.
-    pub fn open(path: &Path, options: Options) -> Result<(Store, Restored), StoreFault> {
+    /// [`OpenStoreError`], which names the file and says what to do.
+    pub fn open(path: &Path, options: Options) -> Result<(Store, Restored), OpenStoreError> {
         let lock = lock::take(path)?;
         let (connection, restored) = restore::open(path, &options)?;
         let health = Arc::new(Health::default());
@@ -102,7 +102,7 @@ impl Store {
             let _lock = lock;
             writer.run();
         });
-        let thread = thread.map_err(|error| StoreFault::system(path, "starting its thread", &error))?;
+        let thread = thread.map_err(|error| OpenStoreError::system(path, "starting its thread", &error))?;
         Ok((Store { path: path.to_owned(), queue, health, writer: Mutex::new(Some(thread)) }, restored))
     }
 
@@ -115,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub fn find(&self, id: u128) -> Result<Option<Found>, StoreFault> {
+    pub fn find(&self, id: u128) -> Result<Option<StoredLife>, OpenStoreError> {
         find::find(&self.path, id)
     }
 

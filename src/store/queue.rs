@@ -1,6 +1,6 @@
 //! What waits to be written: a bounded queue between those who decide and the one who writes.
 
-use super::forget::{Forgotten, Wish};
+use super::forget::{ForgetRequest, Forgotten};
 use crate::ledger::reservation::{Record, Reservation};
 use crate::metrics::ledger_file::Health;
 use std::collections::VecDeque;
@@ -32,7 +32,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 // Most are large: a grant and its end. Boxes would be one allocation more for each of them.
 #[allow(clippy::large_enum_variant)]
-pub(super) enum Message {
+pub(super) enum JournalMessage {
     /// The request was granted.
     Opened(Reservation),
     /// The request used this.
@@ -45,7 +45,7 @@ pub(super) enum Message {
 pub(super) struct Queue {
     /// Told under the lock, so that what it shows was so at one moment.
     health: Arc<Health>,
-    inner: Mutex<Inner>,
+    inner: Mutex<QueueState>,
     /// Something is there to be done.
     filled: Condvar,
     /// Something was done.
@@ -53,8 +53,8 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    waiting: VecDeque<Message>,
+struct QueueState {
+    waiting: VecDeque<JournalMessage>,
     /// Messages that wait, those in the writer's hand included.
     pending: u64,
     /// Messages ever taken in, and those of them that are done with.
@@ -62,7 +62,7 @@ struct Inner {
     done: u64,
     /// Who waits for all to be written.
     flushing: u32,
-    wish: Option<Wish>,
+    wish: Option<ForgetRequest>,
     stopping: bool,
     /// The writer has ended.
     ended: bool,
@@ -75,9 +75,9 @@ impl Queue {
     }
 
     /// Takes a message in, or drops and counts it. Never waits for the disk.
-    pub(super) fn push(&self, message: Message) {
+    pub(super) fn push(&self, message: JournalMessage) {
         let mut inner = self.lock();
-        let is_grant = matches!(message, Message::Opened(_));
+        let is_grant = matches!(message, JournalMessage::Opened(_));
         if inner.ended || inner.pending >= if is_grant { GRANTS_MAX } else { WAITING_MAX } {
             self.health.dropped(is_grant);
             return;
@@ -96,9 +96,10 @@ impl Queue {
 
     /// Waits for messages, lets them gather, and moves them into `batch`, which is empty. A writer that is `busy` with
     /// something else takes what is there. Answers whether to stop.
-    pub(super) fn take(&self, batch: &mut VecDeque<Message>, busy: bool) -> bool {
-        let is_idle = |inner: &mut Inner| !busy && inner.waiting.is_empty() && inner.wish.is_none() && !inner.stopping;
-        let gathers = |inner: &mut Inner| {
+    pub(super) fn take(&self, batch: &mut VecDeque<JournalMessage>, busy: bool) -> bool {
+        let is_idle =
+            |inner: &mut QueueState| !busy && inner.waiting.is_empty() && inner.wish.is_none() && !inner.stopping;
+        let gathers = |inner: &mut QueueState| {
             !busy && inner.waiting.len() < GATHERED && inner.flushing == 0 && inner.wish.is_none() && !inner.stopping
         };
         let mut inner = self.wait(self.lock(), IDLE, is_idle);
@@ -139,7 +140,7 @@ impl Queue {
         }
         inner.flushing = inner.flushing.saturating_add(1);
         self.filled.notify_all();
-        let waits = |inner: &mut Inner| inner.done < target && !inner.ended;
+        let waits = |inner: &mut QueueState| inner.done < target && !inner.ended;
         let waited = self.drained.wait_timeout_while(inner, longest, waits);
         let mut inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         inner.flushing = inner.flushing.saturating_sub(1);
@@ -156,14 +157,14 @@ impl Queue {
         if inner.wish.is_some() {
             return Err("another user is being forgotten; try again".to_owned());
         }
-        inner.wish = Some(Wish { user: user.to_owned(), told });
+        inner.wish = Some(ForgetRequest { user: user.to_owned(), told });
         drop(inner);
         self.filled.notify_all();
         hears.recv().unwrap_or_else(|_| Err("the ledger was closed meanwhile".to_owned()))
     }
 
     /// Returns the user to forget, where somebody wishes that.
-    pub(super) fn wish(&self) -> Option<Wish> {
+    pub(super) fn wish(&self) -> Option<ForgetRequest> {
         self.lock().wish.take()
     }
 
@@ -189,14 +190,14 @@ impl Queue {
 
     fn wait<'q>(
         &self,
-        inner: MutexGuard<'q, Inner>,
+        inner: MutexGuard<'q, QueueState>,
         longest: Duration,
-        while_so: impl FnMut(&mut Inner) -> bool,
-    ) -> MutexGuard<'q, Inner> {
+        while_so: impl FnMut(&mut QueueState) -> bool,
+    ) -> MutexGuard<'q, QueueState> {
         self.filled.wait_timeout_while(inner, longest, while_so).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // Poisoned only by a panic between two assignments above, of which there is none.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

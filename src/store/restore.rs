@@ -1,6 +1,6 @@
 //! What a store remembers when it is opened: requests on their way, what budgets have spent, what was settled lately.
 
-use super::fault::StoreFault;
+use super::fault::OpenStoreError;
 use super::{Options, file, lock, retention};
 use crate::decision::plan::limits::Scope;
 use crate::ledger::reservation::{Evidence, Reservation};
@@ -24,7 +24,7 @@ pub struct Restored {
     /// Requests that were in flight, oldest first.
     pub open: Vec<Reservation>,
     /// What each identity was charged on each of the last [`super::SPENT_DAYS`] days: this month and the one before.
-    pub spent: Vec<Spent>,
+    pub spent: Vec<DayCharge>,
     /// Requests settled within [`LATELY_MS`], and how that is known.
     pub settled_lately: Vec<(u128, Evidence)>,
     /// Entries that could not be read and are gone.
@@ -35,7 +35,7 @@ pub struct Restored {
 
 /// What one identity was charged on one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spent {
+pub struct DayCharge {
     /// Whose books.
     pub scope: Scope,
     /// Days since 1970 in the ledger's time zone.
@@ -45,11 +45,11 @@ pub struct Spent {
 }
 
 /// Opens the file and reads it; a damaged one is moved aside where that is wanted.
-pub(super) fn open(path: &Path, options: &Options) -> Result<(Connection, Restored), StoreFault> {
+pub(super) fn open(path: &Path, options: &Options) -> Result<(Connection, Restored), OpenStoreError> {
     match look(path, options) {
-        Err(StoreFault::Damaged(_, what)) if options.fresh_on_damage => {
+        Err(OpenStoreError::Damaged(_, what)) if options.fresh_on_damage => {
             let aside = move_aside(path, options.clock.now().unix_ms)
-                .map_err(|error| StoreFault::system(path, "moving the damaged file aside", &error))?;
+                .map_err(|error| OpenStoreError::system(path, "moving the damaged file aside", &error))?;
             tracing::error!(file = %path.display(), what, moved_to = %aside.display(), "the ledger was damaged; a fresh one is begun");
             let (connection, restored) = look(path, options)?;
             Ok((connection, Restored { moved_to: Some(aside), ..restored }))
@@ -58,12 +58,12 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Connection, Restor
     }
 }
 
-fn look(path: &Path, options: &Options) -> Result<(Connection, Restored), StoreFault> {
+fn look(path: &Path, options: &Options) -> Result<(Connection, Restored), OpenStoreError> {
     let connection = file::writable(path, options.vfs)?;
     if let Some(what) = file::damage_at_start(&connection, path) {
-        return Err(StoreFault::Damaged(path.to_owned(), what));
+        return Err(OpenStoreError::Damaged(path.to_owned(), what));
     }
-    let restored = read(&connection, options).map_err(|error| StoreFault::of(path, "reading it", &error))?;
+    let restored = read(&connection, options).map_err(|error| OpenStoreError::of(path, "reading it", &error))?;
     Ok((connection, restored))
 }
 
@@ -87,7 +87,7 @@ fn read(connection: &Connection, options: &Options) -> rusqlite::Result<Restored
     while let Some(row) = rows.next()? {
         let (scope, charge): ([u8; 16], i64) = (row.get(0)?, row.get(2)?);
         let charge = u64::try_from(charge).unwrap_or(0);
-        restored.spent.push(Spent { scope: Scope(u128::from_be_bytes(scope)), day: row.get(1)?, charge });
+        restored.spent.push(DayCharge { scope: Scope(u128::from_be_bytes(scope)), day: row.get(1)?, charge });
     }
     // By day first, because that has an index.
     let mut lately =

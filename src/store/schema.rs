@@ -1,6 +1,6 @@
 //! The tables, and which version of them a file has.
 
-use super::fault::StoreFault;
+use super::fault::OpenStoreError;
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -29,36 +29,36 @@ CREATE TABLE spent (
 ";
 
 /// Makes the tables where there are none; refuses a file that is not ours, or newer than this version.
-pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreFault> {
-    let fault = |error: rusqlite::Error| StoreFault::of(path, "reading its header", &error);
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), OpenStoreError> {
+    let fault = |error: rusqlite::Error| OpenStoreError::of(path, "reading its header", &error);
     // Two that make it at once: one waits, and finds it made.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fault)?;
     if is_empty(&transaction).map_err(fault)? {
         transaction.execute_batch(TABLES).map_err(fault)?;
         transaction.pragma_update(None, "application_id", APPLICATION).map_err(fault)?;
         transaction.pragma_update(None, "user_version", VERSION).map_err(fault)?;
-        return transaction.commit().map_err(|error| StoreFault::of(path, "making its tables", &error));
+        return transaction.commit().map_err(|error| OpenStoreError::of(path, "making its tables", &error));
     }
     check(&transaction, path)
 }
 
 /// Refuses a file that has tables which are not ours. Changes nothing: it may be somebody else's.
-pub(super) fn check_where_made(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
-    let empty = is_empty(connection).map_err(|error| StoreFault::of(path, "reading its header", &error))?;
+pub(super) fn check_where_made(connection: &Connection, path: &Path) -> Result<(), OpenStoreError> {
+    let empty = is_empty(connection).map_err(|error| OpenStoreError::of(path, "reading its header", &error))?;
     if empty { Ok(()) } else { check(connection, path) }
 }
 
 /// Refuses a file that is not ours, or newer than this version.
-pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenStoreError> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let fault = |error: rusqlite::Error| StoreFault::of(path, "reading its header", &error);
+    let fault = |error: rusqlite::Error| OpenStoreError::of(path, "reading its header", &error);
     if number("application_id").map_err(fault)? != APPLICATION {
-        return Err(StoreFault::Foreign(path.to_owned()));
+        return Err(OpenStoreError::Foreign(path.to_owned()));
     }
     match number("user_version").map_err(fault)? {
         VERSION => Ok(()),
-        newer if newer > VERSION => Err(StoreFault::Newer(path.to_owned(), newer)),
-        other => Err(StoreFault::Damaged(path.to_owned(), format!("its schema has version {other}"))),
+        newer if newer > VERSION => Err(OpenStoreError::Newer(path.to_owned(), newer)),
+        other => Err(OpenStoreError::Damaged(path.to_owned(), format!("its schema has version {other}"))),
     }
 }
 

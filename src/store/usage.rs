@@ -1,6 +1,6 @@
 //! Who used what: sums over the rows of the file, read beside the daemon that writes it.
 
-use super::fault::StoreFault;
+use super::fault::OpenStoreError;
 use super::file;
 use super::find::positive;
 use crate::ledger::reservation::Evidence;
@@ -62,7 +62,7 @@ pub struct Selection {
 
 /// One line of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Line {
+pub struct UsageRow {
     /// Whose line it is; empty for requests that have none. A day is a number, days since 1970.
     pub of: String,
     /// Requests.
@@ -81,12 +81,12 @@ pub struct Line {
 ///
 /// # Errors
 /// Where the file cannot be read.
-pub fn report(path: &Path, by: By, of: &Selection) -> Result<Vec<Line>, StoreFault> {
+pub fn report(path: &Path, by: By, of: &Selection) -> Result<Vec<UsageRow>, OpenStoreError> {
     let connection = file::readable(path)?;
-    sums(&connection, by, of).map_err(|error| StoreFault::of(path, "reading it", &error))
+    sums(&connection, by, of).map_err(|error| OpenStoreError::of(path, "reading it", &error))
 }
 
-fn sums(connection: &Connection, by: By, of: &Selection) -> rusqlite::Result<Vec<Line>> {
+fn sums(connection: &Connection, by: By, of: &Selection) -> rusqlite::Result<Vec<UsageRow>> {
     let text = |text: &Option<String>| text.clone().map(Value::Text);
     let day = |day: Option<i32>| day.map(|day| Value::Integer(day.into()));
     let conditions = [
@@ -120,7 +120,7 @@ fn sums(connection: &Connection, by: By, of: &Selection) -> rusqlite::Result<Vec
             _ => String::new(),
         };
         let (tokens_in, tokens_out) = (number(2)?, number(3)?);
-        Ok(Line { of, requests: number(1)?, tokens_in, tokens_out, charge: number(4)?, charge_by })
+        Ok(UsageRow { of, requests: number(1)?, tokens_in, tokens_out, charge: number(4)?, charge_by })
     })?;
     lines.collect()
 }

@@ -1,11 +1,11 @@
 //! The one thread that writes: takes what has gathered, writes it in one transaction, and tries again where that fails.
 
-use super::fault::StoreFault;
+use super::fault::OpenStoreError;
 use super::forget::Forgetting;
-use super::queue::{GRANTS_MAX, Message, Queue};
+use super::queue::{GRANTS_MAX, JournalMessage, Queue};
 use super::retention::Retention;
 use super::{Options, apply, file};
-use crate::metrics::ledger_file::{Fault, Health};
+use crate::metrics::ledger_file::{Health, LedgerFileError};
 use rusqlite::Connection;
 use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
@@ -29,7 +29,7 @@ pub(super) struct Writer {
     queue: Arc<Queue>,
     health: Arc<Health>,
     /// What is being written; kept until it is.
-    batch: VecDeque<Message>,
+    batch: VecDeque<JournalMessage>,
     patience: Duration,
     retention: Retention,
     forgetting: Option<Forgetting>,
@@ -166,9 +166,9 @@ impl Writer {
     /// Does something to the file, which is opened anew where that seems wise; notes it where it fails.
     fn attempt<T>(&mut self, act: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
         let acted = match self.connected() {
-            Ok(connection) => act(connection).map_err(|error| (Fault::of(&error), error.to_string())),
-            Err(StoreFault::Damaged(_, what)) => Err((Fault::Damaged, what)),
-            Err(fault) => Err((Fault::Io, fault.to_string())),
+            Ok(connection) => act(connection).map_err(|error| (LedgerFileError::of(&error), error.to_string())),
+            Err(OpenStoreError::Damaged(_, what)) => Err((LedgerFileError::Damaged, what)),
+            Err(fault) => Err((LedgerFileError::Io, fault.to_string())),
         };
         match acted {
             Ok(done) => {
@@ -183,7 +183,7 @@ impl Writer {
                     );
                 }
                 // A full disk is no fault of the connection, and neither is another's lock.
-                if !matches!(fault, Fault::Full | Fault::Busy) {
+                if !matches!(fault, LedgerFileError::Full | LedgerFileError::Busy) {
                     self.connection = None;
                 }
                 None
@@ -191,7 +191,7 @@ impl Writer {
         }
     }
 
-    fn connected(&mut self) -> Result<&mut Connection, StoreFault> {
+    fn connected(&mut self) -> Result<&mut Connection, OpenStoreError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {

@@ -5,15 +5,15 @@ use crate::decision::reason::Reason;
 use crate::decision::request::name::NameBuffer;
 use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
-use crate::gate::Decided;
-use crate::net::http::Answer;
+use crate::gate::Decision;
+use crate::net::http::HttpAnswer;
 use crate::nginx::reply;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 /// One verdict. What was not asked for, or not read, is null.
 #[derive(Serialize)]
-pub struct Account<'v> {
+pub struct ReplayAccount<'v> {
     /// `allow`, `answer` or `refuse`.
     pub verdict: &'static str,
     /// The HTTP status: of a refusal its own, else 200.
@@ -44,7 +44,7 @@ pub struct Account<'v> {
 
 /// What a request's body asks for; all absent where the decision ended before reading it.
 #[derive(Debug, Default)]
-pub struct Wish {
+pub struct RequestedOptions {
     /// The model as the client wrote it, decoded.
     pub model: Option<String>,
     /// Whether the answer is to stream.
@@ -58,7 +58,7 @@ pub struct Wish {
 }
 
 /// Headers of an answer, as an object.
-pub struct Headers(Answer);
+pub struct Headers(HttpAnswer);
 
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -72,10 +72,10 @@ impl Serialize for Headers {
     }
 }
 
-impl<'v> Account<'v> {
+impl<'v> ReplayAccount<'v> {
     /// Makes the account of a decision on `view`, and of what the body asked for, where it was read.
-    pub fn new(view: &'v View, decided: &Decided<'v>, wish: Wish) -> Account<'v> {
-        let Wish { model: requested, stream, max_output, num_ctx, keep_alive } = wish;
+    pub fn new(view: &'v View, decided: &Decision<'v>, wish: RequestedOptions) -> ReplayAccount<'v> {
+        let RequestedOptions { model: requested, stream, max_output, num_ctx, keep_alive } = wish;
         let mut reply = reply::answer(200, "");
         let (verdict, status, code, reason) = match &decided.verdict {
             Verdict::Allow(grant) => {
@@ -92,7 +92,7 @@ impl<'v> Account<'v> {
         let pool = requested.as_deref().and_then(|requested| {
             NameBuffer::default().canonical(requested).and_then(|canonical| view.roster.get(canonical))
         });
-        Account {
+        ReplayAccount {
             verdict,
             status,
             code,
@@ -116,7 +116,7 @@ impl<'v> Account<'v> {
 }
 
 /// Returns what the client reads, of a refusal.
-pub fn refused_with(decided: &Decided<'_>) -> Option<String> {
+pub fn refused_with(decided: &Decision<'_>) -> Option<String> {
     match &decided.verdict {
         Verdict::Refuse(refusal) => Some(refusal_body(refusal, decided.dialect)),
         Verdict::Allow(_) | Verdict::Answer(_) => None,

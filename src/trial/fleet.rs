@@ -1,6 +1,6 @@
 //! The fleet that a trial runs on: the configuration's models on servers that are all up, or what a daemon reported.
 
-use crate::decision::caller::blocks::{Block, Blocks, Kind};
+use crate::decision::caller::blocks::{Block, BlockKind, Blocks};
 use crate::decision::fleet::{FleetView, Inventory, Model, Preference, ServerState, ServerView};
 use crate::decision::moment::Moment;
 use crate::decision::plan::policy::Policy;
@@ -21,8 +21,8 @@ pub fn configured(policy: &Policy) -> FleetView {
 
 /// The part of `/status` that a decision depends on.
 #[derive(Deserialize)]
-struct Status {
-    servers: Vec<Server>,
+struct ReportedStatus {
+    servers: Vec<ReportedServer>,
     #[serde(default)]
     blocks: Vec<Blocked>,
 }
@@ -35,7 +35,7 @@ struct Blocked {
 }
 
 #[derive(Deserialize)]
-struct Server {
+struct ReportedServer {
     name: String,
     state: String,
     preference: String,
@@ -55,13 +55,13 @@ struct Quarantined {
 
 /// Returns the fleet that `/status` of a running daemon tells, and who is shut out. `None` where that is no status.
 pub fn reported(status: &str, now: Moment) -> Option<(FleetView, Blocks)> {
-    let status: Status = serde_json::from_str(status).ok()?;
+    let status: ReportedStatus = serde_json::from_str(status).ok()?;
     // Whoever is not quarantined for a model has what is expected of it.
     let mut expected: BTreeMap<ModelName, &str> = BTreeMap::new();
     for odd in status.servers.iter().flat_map(|server| &server.quarantined) {
         expected.insert(ModelName::canonical(&odd.model), &odd.expected);
     }
-    let server = |server: &Server| {
+    let server = |server: &ReportedServer| {
         let state = ServerState::parse(&server.state)?;
         let preference = Preference::parse(&server.preference)?;
         let models = server.models.iter().map(|name| {
@@ -76,7 +76,7 @@ pub fn reported(status: &str, now: Moment) -> Option<(FleetView, Blocks)> {
     let blocks = status.blocks.iter().try_fold(Blocks::default(), |blocks, blocked| {
         let left_ms = u64::try_from(date::parse(&blocked.until)?.saturating_sub(now.unix_ms)).unwrap_or(0);
         let until = now.plus_ns(left_ms.saturating_mul(1_000_000));
-        blocks.with(Block { kind: Kind::parse(&blocked.kind)?, name: blocked.name.as_str().into(), until }, now)
+        blocks.with(Block { kind: BlockKind::parse(&blocked.kind)?, name: blocked.name.as_str().into(), until }, now)
     })?;
     Some((fleet, blocks))
 }

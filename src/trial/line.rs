@@ -14,7 +14,7 @@ pub struct Lines<R> {
 
 /// One line, without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line<'l> {
+pub enum ReplayLine<'l> {
     /// Its bytes.
     Whole(&'l [u8]),
     /// It was longer than a line may be, and was passed over.
@@ -31,7 +31,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// What the stream says.
-    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub fn next_line(&mut self) -> io::Result<Option<ReplayLine<'_>>> {
         self.line.clear();
         let (mut any, mut too_long) = (false, false);
         loop {
@@ -60,8 +60,8 @@ impl<R: BufRead> Lines<R> {
         }
         Ok(match (any, too_long) {
             (false, _) => None,
-            (true, true) => Some(Line::TooLong),
-            (true, false) => Some(Line::Whole(&self.line)),
+            (true, true) => Some(ReplayLine::TooLong),
+            (true, false) => Some(ReplayLine::Whole(&self.line)),
         })
     }
 }
@@ -87,8 +87,8 @@ mod tests {
             let mut found = Vec::new();
             while let Some(line) = lines.next_line().unwrap() {
                 found.push(match line {
-                    Line::Whole(line) => String::from_utf8(line.to_vec()).unwrap(),
-                    Line::TooLong => "-".to_owned(),
+                    ReplayLine::Whole(line) => String::from_utf8(line.to_vec()).unwrap(),
+                    ReplayLine::TooLong => "-".to_owned(),
                 });
             }
             assert_eq!(found, expected, "{}", bytes.escape_ascii());

@@ -9,11 +9,11 @@ mod line;
 mod rehearsal;
 mod request;
 
-pub use account::{Account, refused_with};
+pub use account::{ReplayAccount, refused_with};
 pub use fleet::{configured, reported};
-pub use line::{LINE_MAX, Line, Lines};
+pub use line::{LINE_MAX, Lines, ReplayLine};
 pub use rehearsal::{Rehearsal, Ruling};
-pub use request::{Request, RequestFault, Usage, lent};
+pub use request::{ReplayUsage, Request, RequestError, lent};
 
 /// The header that the shipped files of both proxies pass on for keys that name their users.
 pub const PASSES: &str = "x-openwebui-user-email";

@@ -1,7 +1,7 @@
 //! A gate of its own for requests as text, in the time that they say.
 
-use super::account::{Account, Wish};
-use super::request::{Request, RequestFault, Usage};
+use super::account::{ReplayAccount, RequestedOptions};
+use super::request::{ReplayUsage, Request, RequestError};
 use crate::config::Config;
 use crate::decision::caller::blocks::Blocks;
 use crate::decision::caller::keyset::KeySet;
@@ -15,13 +15,13 @@ use crate::decision::request::endpoint::Class;
 use crate::decision::request::route::{percent_decoded, route};
 use crate::decision::verdict::Verdict;
 use crate::decision::view::View;
-use crate::explanation::{Step, Taken, present};
+use crate::explanation::{Step, StepResult, present};
 use crate::gate::receipt::Receipts;
 use crate::gate::recent::Recent;
 use crate::gate::state::State;
-use crate::gate::{Decided, Gate, GateParts, Question};
+use crate::gate::{Decision, Gate, GateParts, Question};
 use crate::ledger::slots::SLOTS_MAX;
-use crate::ledger::tokens::charge::Observed;
+use crate::ledger::tokens::charge::ObservedUsage;
 use crate::metrics::{Metrics, Port};
 use crate::time::clock::Clock;
 use futures_util::FutureExt as _;
@@ -39,7 +39,7 @@ pub struct Rehearsal {
     /// Requests in flight, by when they end.
     under_way: BinaryHeap<Reverse<(u64, u64)>>,
     /// Receipts of requests in flight, by number.
-    receipts: HashMap<u64, (Box<str>, Observed)>,
+    receipts: HashMap<u64, (Box<str>, ObservedUsage)>,
     /// Requests put so far; each has its number as the proxy's identifier.
     count: u64,
     /// The first time that was said, from which the others are measured.
@@ -49,11 +49,11 @@ pub struct Rehearsal {
 /// A decision, and what was asked.
 pub struct Ruling<'v> {
     /// As the proxy would get it.
-    pub decided: Decided<'v>,
+    pub decided: Decision<'v>,
     /// Its account.
-    pub account: Account<'v>,
+    pub account: ReplayAccount<'v>,
     /// Its steps, where they were wanted.
-    pub steps: Vec<Taken>,
+    pub steps: Vec<StepResult>,
 }
 
 impl Rehearsal {
@@ -95,14 +95,14 @@ impl Rehearsal {
     ///
     /// # Errors
     /// What of the request cannot be read; nothing is decided then.
-    pub fn put<'v>(&mut self, view: &'v View, request: &Request<'_>, steps: bool) -> Result<Ruling<'v>, RequestFault> {
+    pub fn put<'v>(&mut self, view: &'v View, request: &Request<'_>, steps: bool) -> Result<Ruling<'v>, RequestError> {
         let (at, bytes) = (request.at_unix_ms()?, request.bytes()?);
         let now = self.advance(at);
         self.count = self.count.saturating_add(1);
         let uid = self.count.to_string();
         let Some(inquiry) = request.inquiry(uid.as_bytes(), &self.passes, &bytes) else {
             let decided = self.gate.refuse_malformed(Port::Spop);
-            let account = Account::new(view, &decided, Wish::default());
+            let account = ReplayAccount::new(view, &decided, RequestedOptions::default());
             return Ok(Ruling { decided, account, steps: Vec::new() });
         };
         let question = Question::new(&inquiry, Port::Spop, now);
@@ -121,11 +121,11 @@ impl Rehearsal {
                 }
                 // As if its verdict had never arrived: nothing is charged, and nothing learned.
                 None => {
-                    self.gate.settle_at("", uid.as_bytes(), &Observed::default(), now);
+                    self.gate.settle_at("", uid.as_bytes(), &ObservedUsage::default(), now);
                 }
             }
         }
-        let account = Account::new(view, &decided, wish);
+        let account = ReplayAccount::new(view, &decided, wish);
         Ok(Ruling { decided, account, steps })
     }
 
@@ -148,7 +148,7 @@ impl Rehearsal {
         self.now
     }
 
-    fn keep(&mut self, due_ns: u64, receipt: &str, seen: Observed) {
+    fn keep(&mut self, due_ns: u64, receipt: &str, seen: ObservedUsage) {
         // The ledger holds no more than this, and has ended the oldest of them.
         if self.under_way.len() >= SLOTS_MAX
             && let Some(Reverse((_, number))) = self.under_way.pop()
@@ -167,36 +167,39 @@ impl Rehearsal {
 }
 
 /// Returns what a request says it used.
-fn observed(usage: &Usage) -> Observed {
-    Observed {
+fn observed(usage: &ReplayUsage) -> ObservedUsage {
+    ObservedUsage {
         complete: true,
         tokens_in: usage.input,
         tokens_out: usage.output,
         ms: usage.ms,
         ms_served: usage.ms,
-        ..Observed::default()
+        ..ObservedUsage::default()
     }
 }
 
 /// Returns what the body asks for, where the decision came as far as reading it.
-fn wish(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> Wish {
+fn wish(view: &View, inquiry: &Inquiry<'_>, decided: &Decision<'_>) -> RequestedOptions {
     if let Verdict::Refuse(refusal) = &decided.verdict
         && Step::refusing(&refusal.reason) < Step::Model
     {
-        return Wish::default();
+        return RequestedOptions::default();
     }
-    let Ok(route) = route(inquiry.method, inquiry.target) else { return Wish::default() };
+    let Ok(route) = route(inquiry.method, inquiry.target) else { return RequestedOptions::default() };
     if let Some(encoded) = route.model_in_path {
         let decoded: Vec<u8> = percent_decoded(encoded).collect();
-        return Wish { model: Some(String::from_utf8_lossy(&decoded).into_owned()), ..Wish::default() };
+        return RequestedOptions {
+            model: Some(String::from_utf8_lossy(&decoded).into_owned()),
+            ..RequestedOptions::default()
+        };
     }
-    let BodyShown::Bytes { seen, .. } = inquiry.body else { return Wish::default() };
+    let BodyShown::Bytes { seen, .. } = inquiry.body else { return RequestedOptions::default() };
     if route.endpoint.is_answered_here() {
-        return Wish::default();
+        return RequestedOptions::default();
     }
     let mut reader = BodyReader::new();
     reader.push(seen);
-    let Ok(body) = reader.finish() else { return Wish::default() };
+    let Ok(body) = reader.finish() else { return RequestedOptions::default() };
     let model = match requested_model(&body, route.endpoint) {
         Ok(model) => Some(model.to_owned()),
         // Longer than a model's name can be: its beginning.
@@ -205,7 +208,7 @@ fn wish(view: &View, inquiry: &Inquiry<'_>, decided: &Decided<'_>) -> Wish {
     let is_metered = route.endpoint.class() == Class::Inference;
     let kinds = view.policy.servers.iter().map(|server| server.kind);
     let output = kinds.map(|kind| Output::asked(kind, route.endpoint, &body)).fold(Output::None, Output::most);
-    Wish {
+    RequestedOptions {
         model,
         stream: is_metered.then(|| streams(route.endpoint, &body)),
         max_output: match output {

@@ -3,7 +3,7 @@
 //! What is wrong with a text is told by the name of its field and never by what stands in it: that may be a credential.
 
 use crate::decision::caller::keyset::{Digest, KeySet};
-use crate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
+use crate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use crate::time::date;
 use base64::Engine;
 use serde::Deserialize;
@@ -41,13 +41,13 @@ pub struct Request<'t> {
     pub at: Option<Cow<'t, str>>,
     /// How it ended.
     #[serde(default)]
-    pub usage: Option<Usage>,
+    pub usage: Option<ReplayUsage>,
 }
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Usage {
+pub struct ReplayUsage {
     /// Tokens of the prompt.
     #[serde(default, rename = "in")]
     pub input: Option<u64>,
@@ -62,12 +62,12 @@ pub struct Usage {
 /// What is wrong with a request's text. Holds nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct RequestFault(String);
+pub struct RequestError(String);
 
-impl RequestFault {
+impl RequestError {
     /// Makes one of what is wrong, which must hold nothing of the text.
-    pub fn new(what: impl Into<String>) -> RequestFault {
-        RequestFault(what.into())
+    pub fn new(what: impl Into<String>) -> RequestError {
+        RequestError(what.into())
     }
 }
 
@@ -89,10 +89,10 @@ impl<'t> Request<'t> {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(text: &'t str) -> Result<Request<'t>, RequestFault> {
+    pub fn read(text: &'t str) -> Result<Request<'t>, RequestError> {
         let request: Request<'_> = serde_json::from_str(text).map_err(|error| fault(text, &error))?;
         if request.body.is_some() && request.body_base64.is_some() {
-            return Err(RequestFault::new("both \"body\" and \"body_base64\" stand"));
+            return Err(RequestError::new("both \"body\" and \"body_base64\" stand"));
         }
         Ok(request)
     }
@@ -101,8 +101,8 @@ impl<'t> Request<'t> {
     ///
     /// # Errors
     /// It is no time.
-    pub fn at_unix_ms(&self) -> Result<Option<i64>, RequestFault> {
-        let wrong = || RequestFault::new("\"at\" is not a time such as 2026-01-31T12:00:00Z");
+    pub fn at_unix_ms(&self) -> Result<Option<i64>, RequestError> {
+        let wrong = || RequestError::new("\"at\" is not a time such as 2026-01-31T12:00:00Z");
         self.at.as_deref().map(|at| date::parse(at).ok_or_else(wrong)).transpose()
     }
 
@@ -110,18 +110,18 @@ impl<'t> Request<'t> {
     ///
     /// # Errors
     /// `body_base64` is no base64, or `body_size` contradicts the body.
-    pub fn bytes(&self) -> Result<Cow<'_, [u8]>, RequestFault> {
+    pub fn bytes(&self) -> Result<Cow<'_, [u8]>, RequestError> {
         let bytes = match (&self.body, &self.body_base64) {
             (Some(body), _) => Cow::Borrowed(body.as_bytes()),
             (None, None) => Cow::Borrowed(&[][..]),
             (None, Some(encoded)) => {
                 let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.as_bytes());
-                Cow::Owned(decoded.map_err(|_| RequestFault::new("\"body_base64\" is not base64"))?)
+                Cow::Owned(decoded.map_err(|_| RequestError::new("\"body_base64\" is not base64"))?)
             }
         };
         match self.body_size {
             Some(size) if size < bytes.len() as u64 => {
-                Err(RequestFault::new("\"body_size\" is less than the body has"))
+                Err(RequestError::new("\"body_size\" is less than the body has"))
             }
             _ => Ok(bytes),
         }
@@ -157,9 +157,11 @@ impl<'t> Request<'t> {
         named.map(|(_, value)| value.trim_matches([' ', '\t']).as_bytes())
     }
 
-    fn field<'a>(&'a self, name: &'a str) -> Field<'a> {
-        self.values(name)
-            .fold(Field::default(), |field, value| Field { value: Some(value), count: field.count.saturating_add(1) })
+    fn field<'a>(&'a self, name: &'a str) -> HeaderField<'a> {
+        self.values(name).fold(HeaderField::default(), |field, value| HeaderField {
+            value: Some(value),
+            count: field.count.saturating_add(1),
+        })
     }
 
     /// Returns the first `Content-Encoding` that says anything but `identity`.
@@ -184,31 +186,31 @@ pub fn lent(keys: &KeySet, name: &str, secret: &[u8], now_unix_ms: i64) -> Optio
 }
 
 /// Tells what serde found, without a byte of the text.
-fn fault(text: &str, error: &serde_json::Error) -> RequestFault {
+fn fault(text: &str, error: &serde_json::Error) -> RequestError {
     let Ok(value) = serde_json::from_str::<Value>(text) else {
-        return RequestFault(format!("is not JSON (column {})", error.column()));
+        return RequestError(format!("is not JSON (column {})", error.column()));
     };
-    let Value::Object(members) = value else { return RequestFault::new("is not a JSON object") };
+    let Value::Object(members) = value else { return RequestError::new("is not a JSON object") };
     for (field, must) in FIELDS {
         let Some(value) = members.get(field) else {
             if matches!(field, "method" | "path") {
-                return RequestFault(format!("\"{field}\" is missing"));
+                return RequestError(format!("\"{field}\" is missing"));
             }
             continue;
         };
         if !fits(field, value) {
-            return RequestFault(format!("\"{field}\" must be {must}"));
+            return RequestError(format!("\"{field}\" must be {must}"));
         }
     }
     let unknown = members.keys().find(|name| FIELDS.iter().all(|(field, _)| field != name));
     let near = unknown.and_then(|name| crate::files::spelling::nearest(name, FIELDS.iter().map(|(field, _)| *field)));
     match (unknown, near) {
-        (Some(_), Some(near)) => RequestFault(format!("has an unknown field; did you mean \"{near}\"?")),
+        (Some(_), Some(near)) => RequestError(format!("has an unknown field; did you mean \"{near}\"?")),
         (Some(_), None) => {
             let known: Vec<&str> = FIELDS.iter().map(|(field, _)| *field).collect();
-            RequestFault(format!("has an unknown field; the fields are {}", known.join(", ")))
+            RequestError(format!("has an unknown field; the fields are {}", known.join(", ")))
         }
-        (None, _) => RequestFault::new("has a field twice"),
+        (None, _) => RequestError::new("has a field twice"),
     }
 }
 
@@ -276,7 +278,7 @@ mod tests {
         let request = Request::read(text).unwrap();
         let bytes = request.bytes().unwrap();
         let inquiry = request.inquiry(b"1", "x-user", &bytes).unwrap();
-        let value = |field: Field<'_>| (field.value.map(|value| value.escape_ascii().to_string()), field.count);
+        let value = |field: HeaderField<'_>| (field.value.map(|value| value.escape_ascii().to_string()), field.count);
         assert_eq!(value(inquiry.x_api_key), (Some("b".to_owned()), 2));
         assert_eq!(value(inquiry.authorization), (Some(String::new()), 1));
         assert_eq!(value(inquiry.api_key), (None, 0));

@@ -3,18 +3,18 @@
 use crate::{ALLOCATOR, alone};
 use futures_util::FutureExt as _;
 use herdgate::config::compile::compile;
-use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Pepper, Raised};
+use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Pepper, TemporaryPlan};
 use herdgate::decision::fleet::track::ServerTrack;
 use herdgate::decision::fleet::{FleetView, Inventory, Model};
-use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
+use herdgate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::name::ModelName;
 use herdgate::decision::verdict::Verdict;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
 use herdgate::gate::{Gate, GateParts, Question};
-use herdgate::ledger::tokens::charge::Observed;
-use herdgate::metrics::{Metrics, Port, Settled};
+use herdgate::ledger::tokens::charge::ObservedUsage;
+use herdgate::metrics::{Metrics, Port, SettleLabel};
 use herdgate::time::clock::Clock;
 use stats_alloc::Region;
 use std::path::Path;
@@ -58,10 +58,10 @@ fn ten_thousand_grants_to_key_user_and_team_are_decided_without_an_allocation() 
         method: b"POST",
         target: b"/api/chat",
         source: "192.0.2.1".parse().ok(),
-        authorization: Field::once(b"Bearer secret"),
-        x_api_key: Field::default(),
-        api_key: Field::default(),
-        on_behalf: OnBehalf { header: b"x-user", field: Field::once(b"Ann@Example.com") },
+        authorization: HeaderField::once(b"Bearer secret"),
+        x_api_key: HeaderField::default(),
+        api_key: HeaderField::default(),
+        on_behalf: OnBehalf { header: b"x-user", field: HeaderField::once(b"Ann@Example.com") },
         encoding: None,
         body: BodyShown::Bytes { seen: body, size: body.len() as u64 },
     };
@@ -76,7 +76,7 @@ fn ten_thousand_grants_to_key_user_and_team_are_decided_without_an_allocation() 
             allocations += change.allocations + change.reallocations;
             assert!(matches!(decided.verdict, Verdict::Allow(_)), "{:?}", decided.verdict);
             let receipt = decided.receipt.expect("a grant's receipt");
-            assert_eq!(gate.settle(&receipt, inquiry.uid, &Observed::default()), Settled::Released);
+            assert_eq!(gate.settle(&receipt, inquiry.uid, &ObservedUsage::default()), SettleLabel::Released);
         }
         rounds.push(allocations);
     }
@@ -101,7 +101,7 @@ fn gate() -> Gate {
         scope: Scope::of("key", b"webui"),
         on_behalf: Some(Box::new(Behalf { header: "x-user".into(), plan })),
     };
-    let raised = Raised { plan: keys.intern_plan("wider").unwrap(), until_unix_ms: i64::MAX };
+    let raised = TemporaryPlan { plan: keys.intern_plan("wider").unwrap(), until_unix_ms: i64::MAX };
     assert!(keys.raise(key.scope, raised) && keys.insert(Digest::of(b"secret"), key));
     state.publish_keys(Arc::new(keys.with_pepper(Some(pepper))));
     let model = Model {

@@ -2,19 +2,19 @@
 
 use crate::{ALLOCATOR, alone};
 use futures_util::FutureExt as _;
-use herdgate::decision::plan::priority::Place;
+use herdgate::decision::plan::priority::QueuePlace;
 use herdgate::decision::plan::server::{Server, ServerKind};
-use herdgate::decision::verdict::{Grant, Standing, Verdict};
+use herdgate::decision::verdict::{Grant, LimitStanding, Verdict};
 use herdgate::decision::view::View;
 use herdgate::gate::receipt::Receipts;
-use herdgate::gate::{Decided, Gate, GateParts, Question};
+use herdgate::gate::{Decision, Gate, GateParts, Question};
 use herdgate::metrics::{Metrics, Port};
-use herdgate::spop::frame::{Flags, Header, Kind};
+use herdgate::spop::frame::{Flags, FrameHeader, FrameKind};
 use herdgate::spop::hello::HaproxyHello;
 use herdgate::spop::notify::write_notify;
-use herdgate::spop::session::{Event, Session, Step};
+use herdgate::spop::session::{Session, SessionEvent, SessionStep};
 use herdgate::spop::translate::{inquiry, put_verdict};
-use herdgate::spop::wire::Value;
+use herdgate::spop::wire::TypedValue;
 use stats_alloc::Region;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ fn ten_thousand_questions_are_answered_without_an_allocation() {
         weight: 100,
         models: Vec::new(),
     };
-    let requests = Some(Standing { limit: 20, remaining: 19, reset_ns: 1_500_000_000 });
-    let place = Place { class: Some(-1), offset_ms: 7 };
+    let requests = Some(LimitStanding { limit: 20, remaining: 19, reset_ns: 1_500_000_000 });
+    let place = QueuePlace { class: Some(-1), offset_ms: 7 };
     let grant = Grant { server: &server, server2: Some(&server), pool: None, requests, tokens: requests, place };
 
     let mut session = Session::new(100_000);
@@ -52,31 +52,33 @@ fn ten_thousand_questions_are_answered_without_an_allocation() {
     let mut question = Vec::new();
     write_notify(
         &mut question,
-        Header { kind: Kind::Notify, flags: Flags::FIN, stream: 5, frame: 1 },
+        FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream: 5, frame: 1 },
         b"request",
         &[
-            (b"uid", Value::String(b"8f1e0000-0000-0000-0000-000000000000")),
-            (b"method", Value::String(b"POST")),
-            (b"target", Value::String(b"/v1/chat/completions")),
-            (b"src", Value::Ipv4(Ipv4Addr::LOCALHOST)),
-            (b"authorization", Value::String(b"Bearer x")),
-            (b"authorization_n", Value::Int64(1)),
-            (b"body", Value::Binary(&[b'x'; 1024])),
-            (b"body_len", Value::Int64(1024)),
-            (b"body_size", Value::Int64(1024)),
+            (b"uid", TypedValue::String(b"8f1e0000-0000-0000-0000-000000000000")),
+            (b"method", TypedValue::String(b"POST")),
+            (b"target", TypedValue::String(b"/v1/chat/completions")),
+            (b"src", TypedValue::Ipv4(Ipv4Addr::LOCALHOST)),
+            (b"authorization", TypedValue::String(b"Bearer x")),
+            (b"authorization_n", TypedValue::Int64(1)),
+            (b"body", TypedValue::Binary(&[b'x'; 1024])),
+            (b"body_len", TypedValue::Int64(1024)),
+            (b"body_size", TypedValue::Int64(1024)),
         ],
     );
     let mut answered = 0_u32;
     let mut answer = |output: &mut Vec<u8>| {
         output.clear();
-        let Step::Frame { event: Event::Notify { ticket, messages }, .. } = session.step(&question, output) else {
+        let SessionStep::Frame { event: SessionEvent::Notify { ticket, messages }, .. } =
+            session.step(&question, output)
+        else {
             panic!("a question")
         };
         let Ok(inquiry) = messages.map_err(drop).and_then(|messages| inquiry(messages).map_err(drop)) else {
             panic!("an inquiry")
         };
         let some = gate.decide(&view, Question::new(&inquiry, Port::Spop, gate.clock.now())).now_or_never().unwrap();
-        let decided = Decided { verdict: Verdict::Allow(grant), ..some };
+        let decided = Decision { verdict: Verdict::Allow(grant), ..some };
         session.ack(ticket, output, |ack| put_verdict(ack, &decided, None)).unwrap();
         answered += 1;
     };

@@ -12,8 +12,8 @@ use crate::harness::nginx::Nginx;
 use crate::harness::scratch::Scratch;
 use crate::harness::stack::{Front, Proxy, Stack};
 use herdgate::decision::plan::limits::Scope;
-use herdgate::gate::receipt::{Claimed, Receipts};
-use herdgate::metrics::Settled;
+use herdgate::gate::receipt::{GrantClaims, Receipts};
+use herdgate::metrics::SettleLabel;
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -71,17 +71,17 @@ impl Tapped {
         socket.send_to(line, self.stack.herdgate.ports.usage).unwrap();
     }
 
-    fn count(&self, result: Settled) -> u64 {
+    fn count(&self, result: SettleLabel) -> u64 {
         metric(&self.stack, &format!("herdgate_usage_lines_total{{result=\"{}\"}}", result.as_str()))
     }
 
     /// Says lines one after the other and waits until each was taken for what it is.
-    fn expect(&self, what: &str, lines: &[Vec<u8>], result: Settled, open: u64) {
+    fn expect(&self, what: &str, lines: &[Vec<u8>], result: SettleLabel, open: u64) {
         let before = self.count(result);
         lines.iter().for_each(|line| self.say(line));
         let expected = before + lines.len() as u64;
         wait_until(what, Duration::from_secs(5), || self.count(result) == expected).unwrap_or_else(|fault| {
-            let all: Vec<_> = Settled::ALL.iter().map(|kind| (kind.as_str(), self.count(*kind))).collect();
+            let all: Vec<_> = SettleLabel::ALL.iter().map(|kind| (kind.as_str(), self.count(*kind))).collect();
             panic!("{fault}: {all:?}")
         });
         wait_until(what, Duration::from_secs(5), || metric(&self.stack, "herdgate_slots_open") == open)
@@ -125,36 +125,36 @@ fn only_a_line_of_ours_counts_and_once(front: Front) {
         .iter()
         .map(|other| bytes(&lines[0].replace(own, other)))
         .collect();
-    tapped.expect("forged lines", &forged, Settled::Forged, 6);
+    tapped.expect("forged lines", &forged, SettleLabel::Forged, 6);
 
     // Of a sibling: a receipt under the same key file, of another process.
     let key = std::fs::read(tapped.stack.scratch.join("herdgate.secret")).unwrap();
     let key: [u8; 32] = parse_key(&key);
-    let claimed = Claimed { id: 7, caller: Scope(5), model: 9, tokens_in: 1, tokens_out: 1, unix_s: 1_700_000_000 };
+    let claimed = GrantClaims { id: 7, caller: Scope(5), model: 9, tokens_in: 1, tokens_out: 1, unix_s: 1_700_000_000 };
     let sibling = Receipts::new(key, 1).grant(&claimed).to_string();
-    tapped.expect("a sibling's line", &[bytes(&lines[0].replace(own, &sibling))], Settled::Foreign, 6);
+    tapped.expect("a sibling's line", &[bytes(&lines[0].replace(own, &sibling))], SettleLabel::Foreign, 6);
 
     // Cut, at every place: never half a line's worth. What ends behind the receipt is no JSON either.
     let whole = lines[0].trim_end();
     let mut ends: Vec<usize> = (1..whole.len()).step_by(whole.len() / 12).collect();
     ends.push(whole.len() - 1);
     let cut: Vec<Vec<u8>> = ends.into_iter().map(|end| bytes(&whole[..end])).collect();
-    tapped.expect("cut lines", &cut, Settled::Malformed, 6);
+    tapped.expect("cut lines", &cut, SettleLabel::Malformed, 6);
 
     // Quotes and line ends in a field of the client's: the whole datagram is one line, or none.
     let smuggled = lines[0].replace("\"v\":1", "\"v\":1,\"path\":\"x\"}\r\n{\"v\":1");
-    tapped.expect("two lines in one", &[bytes(&smuggled)], Settled::Malformed, 6);
+    tapped.expect("two lines in one", &[bytes(&smuggled)], SettleLabel::Malformed, 6);
 
     // Out of order, then again: each releases one slot, once.
     let reversed: Vec<Vec<u8>> = lines.iter().rev().map(|line| bytes(line)).collect();
-    tapped.expect("lines in reverse", &reversed, Settled::Released, 0);
-    tapped.expect("the same again", &reversed, Settled::Nothing, 0);
+    tapped.expect("lines in reverse", &reversed, SettleLabel::Released, 0);
+    tapped.expect("the same again", &reversed, SettleLabel::Nothing, 0);
     let anonymous: Vec<Vec<u8>> = lines.iter().map(|line| bytes(&without_uid(line))).collect();
-    tapped.expect("the same without their uid", &anonymous, Settled::Nothing, 0);
+    tapped.expect("the same without their uid", &anonymous, SettleLabel::Nothing, 0);
 
     // And the channel still works.
     let more = tapped.lines(1);
-    tapped.expect("one more", &[bytes(&more[0])], Settled::Released, 0);
+    tapped.expect("one more", &[bytes(&more[0])], SettleLabel::Released, 0);
 }
 
 /// The key as `herdgate.secret` holds it: 32 bytes, or their hex digits.

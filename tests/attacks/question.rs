@@ -18,7 +18,7 @@ use herdgate::keys::KeyFile;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::spop::notify::{Messages, put_message};
 use herdgate::spop::translate::inquiry;
-use herdgate::spop::wire::Value;
+use herdgate::spop::wire::TypedValue;
 use herdgate::time::clock::Clock;
 use sha2::Digest as _;
 use std::collections::BTreeSet;
@@ -68,28 +68,28 @@ fn payload(asked: &Asked, more: &[(String, String)], rotate: usize) -> Vec<u8> {
     };
     let shipped = arguments();
     let size = i64::try_from(asked.body.len()).unwrap();
-    let mut arguments: Vec<(&[u8], Value<'_>)> = Vec::new();
+    let mut arguments: Vec<(&[u8], TypedValue<'_>)> = Vec::new();
     for (name, fetch) in &shipped {
         let inner = |kind: &str| fetch.strip_prefix(kind).and_then(|rest| rest.strip_suffix(')'));
         let value = match fetch.as_str() {
-            "unique-id" => Value::String(b"u"),
-            "method" => Value::String(asked.method.as_bytes()),
-            "url" => Value::String(asked.target.as_bytes()),
-            "src" => Value::Ipv4(Ipv4Addr::new(192, 0, 2, 7)),
-            "req.body" => Value::Binary(&asked.body),
-            "req.body_len" | "req.body_size" => Value::Int64(size),
+            "unique-id" => TypedValue::String(b"u"),
+            "method" => TypedValue::String(asked.method.as_bytes()),
+            "url" => TypedValue::String(asked.target.as_bytes()),
+            "src" => TypedValue::Ipv4(Ipv4Addr::new(192, 0, 2, 7)),
+            "req.body" => TypedValue::Binary(&asked.body),
+            "req.body_len" | "req.body_size" => TypedValue::Int64(size),
             _ => match (inner("req.fhdr("), inner("req.fhdr_cnt("), inner("str(")) {
                 (Some(header), ..) => {
-                    values(header).last().map_or(Value::Null, |value| Value::String(value.as_bytes()))
+                    values(header).last().map_or(TypedValue::Null, |value| TypedValue::String(value.as_bytes()))
                 }
-                (_, Some(header), _) => Value::Int64(i64::try_from(values(header).len()).unwrap()),
-                (.., Some(text)) => Value::String(text.as_bytes()),
+                (_, Some(header), _) => TypedValue::Int64(i64::try_from(values(header).len()).unwrap()),
+                (.., Some(text)) => TypedValue::String(text.as_bytes()),
                 _ => panic!("the shipped question asks for `{fetch}`, which nothing here knows"),
             },
         };
         arguments.push((name.as_bytes(), value));
     }
-    arguments.extend(more.iter().map(|(name, value)| (name.as_bytes(), Value::String(value.as_bytes()))));
+    arguments.extend(more.iter().map(|(name, value)| (name.as_bytes(), TypedValue::String(value.as_bytes()))));
     let turn = rotate % arguments.len();
     arguments.rotate_left(turn);
     let mut payload = Vec::new();

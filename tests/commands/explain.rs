@@ -3,9 +3,9 @@
 use futures_util::FutureExt as _;
 use herdgate::admin::{Admin, serve};
 use herdgate::config;
-use herdgate::decision::caller::blocks::{Block, Kind};
+use herdgate::decision::caller::blocks::{Block, BlockKind};
 use herdgate::decision::fleet::ServerState;
-use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
+use herdgate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::recent::HELD;
 use herdgate::gate::state::State;
@@ -267,9 +267,9 @@ fn decide(gate: &Gate, secret: &str, target: &str, body: &str) -> String {
         method: b"POST",
         target: target.as_bytes(),
         source: "192.0.2.7".parse().ok(),
-        authorization: Field::once(authorization.as_bytes()),
-        x_api_key: Field::default(),
-        api_key: Field::default(),
+        authorization: HeaderField::once(authorization.as_bytes()),
+        x_api_key: HeaderField::default(),
+        api_key: HeaderField::default(),
         on_behalf: OnBehalf::default(),
         encoding: None,
         body: BodyShown::Bytes { seen: body.as_bytes(), size: body.len() as u64 },
@@ -358,7 +358,7 @@ async fn live_takes_servers_and_blocks_as_the_daemon_has_them() {
     site.check(chat, LLAMA, 1, &["server   NO  gpu1 (down), gpu2 (draining): none of the servers", "503 no_server"]);
     site.check("POST /api/chat --key alice", LLAMA, 0, &["allowed, to gpu1"]);
     let until = gate.clock.now().plus_ns(3_600_000_000_000);
-    let block = Block { kind: Kind::Key, name: "alice".into(), until };
+    let block = Block { kind: BlockKind::Key, name: "alice".into(), until };
     assert!(gate.state.change_blocks(|view| view.blocks.with(block, gate.clock.now())));
     site.check(chat, LLAMA, 1, &["caller   NO  authorization of key \"alice\": an operator has blocked it"]);
 }

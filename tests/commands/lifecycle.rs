@@ -7,7 +7,7 @@ use crate::harness::port;
 use crate::harness::process::built;
 use crate::harness::scratch::Scratch;
 use crate::harness::spop::{Spop, question, verdict};
-use herdgate::spop::frame::Kind;
+use herdgate::spop::frame::FrameKind;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -39,11 +39,11 @@ fn sigterm_answers_what_was_asked_and_leaves_nothing_behind() {
     for connection in &mut connections {
         loop {
             match connection.frame().unwrap() {
-                (Kind::Ack, _, payload) => {
+                (FrameKind::Ack, _, payload) => {
                     assert!(verdict(&payload).unwrap().starts_with("allow:"));
                     answered += 1;
                 }
-                (Kind::AgentDisconnect, ..) => break,
+                (FrameKind::AgentDisconnect, ..) => break,
                 other => panic!("{other:?}"),
             }
         }

@@ -12,11 +12,11 @@ use herdgate::decision::verdict::Verdict;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
 use herdgate::gate::{Gate, GateParts, Question};
-use herdgate::ledger::tokens::charge::Observed;
+use herdgate::ledger::tokens::charge::ObservedUsage;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::spop::notify::{Messages, put_message};
 use herdgate::spop::translate::inquiry;
-use herdgate::spop::wire::Value as Spop;
+use herdgate::spop::wire::TypedValue as Spop;
 use herdgate::time::clock::Clock;
 use herdgate::time::date;
 use herdgate::trial::{PASSES, Rehearsal, Request, configured};
@@ -502,7 +502,7 @@ proptest! {
                 }
             };
             prop_assert_eq!(told(&account), expected, "{}", line);
-            gate.settle_at("", uid.as_bytes(), &Observed::default(), now);
+            gate.settle_at("", uid.as_bytes(), &ObservedUsage::default(), now);
         }
     }
 }

@@ -3,12 +3,12 @@
 
 use herdgate::config::compile::compile;
 use herdgate::config::reload::{follow, needs_restart};
-use herdgate::config::schema::{Key, Kind};
+use herdgate::config::schema::{SchemaKey, SettingKind};
 use herdgate::config::sections::SECTIONS;
 use herdgate::config::{Config, document};
-use herdgate::decision::plan::allowance::{Allowance, LeftOpen, Loaded};
+use herdgate::decision::plan::allowance::{Allowance, KeepAliveLimit, LeftOpen};
 use herdgate::decision::plan::policy::RouteClasses;
-use herdgate::decision::plan::priority::{Patience, Priority};
+use herdgate::decision::plan::priority::{Priority, QueueSettings};
 use herdgate::decision::plan::server::ServerKind;
 use herdgate::decision::request::name::ModelName;
 use herdgate::files::problem::{Position, Problems};
@@ -103,7 +103,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert_eq!((&*server.name, &*server.url), ("ollama1", "http://10.0.1.10:11434"));
     assert_eq!((server.kind, server.maxconn, server.weight), (ServerKind::Ollama, None, 100));
     assert!(server.models.is_empty());
-    assert_eq!(policy.patience, Patience { timeout_ns: 60_000_000_000, shed_wait_ns: 30_000_000_000 });
+    assert_eq!(policy.patience, QueueSettings { timeout_ns: 60_000_000_000, shed_wait_ns: 30_000_000_000 });
     let plan = &policy.plans[0];
     assert_eq!(plan.routes, RouteClasses { inference: true, catalog: true });
     assert!(plan.terms.is_empty() && plan.models[0].permits_all());
@@ -171,7 +171,7 @@ fn a_full_file_means_what_it_says() {
         max_output: Some(4_096),
         left_open: Some(LeftOpen::Refuse),
         max_context: Some(16_384),
-        keep_alive: Loaded::AtMost(1_800),
+        keep_alive: KeepAliveLimit::AtMost(1_800),
         template_only: true,
         max_images: Some(4),
         max_image_size: Some(4_000_000),
@@ -180,7 +180,7 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(policy.plans[1].allowance, Allowance::default());
     let priorities: Vec<_> = policy.plans.iter().map(|plan| plan.priority).collect();
     assert_eq!(priorities, [Priority::Normal, Priority::Low, Priority::Normal]);
-    assert_eq!(policy.patience, Patience { timeout_ns: 90_000_000_000, shed_wait_ns: 20_000_000_000 });
+    assert_eq!(policy.patience, QueueSettings { timeout_ns: 90_000_000_000, shed_wait_ns: 20_000_000_000 });
     let permits =
         |model: &str| policy.plans[0].models.iter().any(|pattern| pattern.permits(&ModelName::canonical(model)));
     assert!(permits("llama3.2:3b") && permits("nomic-embed-text:latest") && !permits("qwen2.5"));
@@ -323,11 +323,11 @@ async fn a_changed_configuration_is_taken_up_and_so_it_is_on_sighup() {
 /// A key that nobody asks for would be checked, documented as enforced, and ignored.
 #[test]
 fn every_enforced_key_of_the_schema_is_asked_for_and_no_other() {
-    fn walk(keys: &[Key], enforced: bool, names: &mut BTreeSet<&'static str>) {
+    fn walk(keys: &[SchemaKey], enforced: bool, names: &mut BTreeSet<&'static str>) {
         for key in keys.iter().filter(|key| key.enforced == enforced) {
             match key.kind {
-                Kind::Table(inner) => walk(inner, enforced, names),
-                Kind::Sections(section) => walk(section.keys, enforced, names),
+                SettingKind::Table(inner) => walk(inner, enforced, names),
+                SettingKind::Sections(section) => walk(section.keys, enforced, names),
                 _ => drop(names.insert(key.name)),
             }
         }

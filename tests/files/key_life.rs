@@ -1,7 +1,7 @@
 //! A key's life on the command line and in its file: terms, rotation with overlap, weak imports, pepper, last use.
 
 use herdgate::decision::caller::keyset::{Digest, Key, KeySet};
-use herdgate::keys::file::{self, Entry};
+use herdgate::keys::file::{self, KeyEntry};
 use herdgate::keys::{KeyFile, load, used, write};
 use herdgate::time::date;
 use std::fs;
@@ -148,7 +148,7 @@ fn a_rotated_secret_is_shown_once_and_those_before_end_with_the_grace() {
     // Again, with less grace: nobody's time is made longer, and what is left of the first is cut.
     let third = site.run("key rotate ann --grace 1h --expires 2d --print", "").unwrap();
     let entries = file::entries(&site.file()).unwrap();
-    let hours = |entry: &Entry| (entry.ends_unix_ms().unwrap() - entries[2].created_unix_ms) / 3_600_000;
+    let hours = |entry: &KeyEntry| (entry.ends_unix_ms().unwrap() - entries[2].created_unix_ms) / 3_600_000;
     assert_eq!(entries.iter().map(hours).collect::<Vec<_>>(), [1, 1, 48]);
     site.run("key rotate ann --grace 20d", "").unwrap();
     let entries = file::entries(&site.file()).unwrap();
@@ -189,7 +189,7 @@ fn rotation_keeps_what_people_wrote_into_the_file() {
     );
     let path = site.write("keys.toml", &old, 0o600);
     let now = date::parse("2026-02-01T00:00:00Z").unwrap();
-    let made = |newest: &Entry| Entry {
+    let made = |newest: &KeyEntry| KeyEntry {
         digest: Digest([7; 32]),
         created_unix_ms: now,
         retires_unix_ms: None,

@@ -4,7 +4,7 @@
 use herdgate::decision::caller::keyset::{KeySet, UnixMs};
 use herdgate::files::problem::Problems;
 use herdgate::files::watch::FileWatch;
-use herdgate::keys::file::{self, Entry, Terms, scope};
+use herdgate::keys::file::{self, KeyEntry, KeyTerms, scope};
 use herdgate::keys::secret::{self, LENGTH, Secret, looks_malformed};
 use herdgate::keys::{KeyFile, watch, write};
 use herdgate::time::date;
@@ -57,10 +57,10 @@ fn block(name: &str, plan: &str, digest: &str) -> String {
     format!("[[key]]\nname = \"{name}\"\nplan = \"{plan}\"\nsha256 = \"{digest}\"\ncreated = {CREATED}\n")
 }
 
-fn entry(name: &str, secret: &Secret) -> Entry {
-    Entry {
+fn entry(name: &str, secret: &Secret) -> KeyEntry {
+    KeyEntry {
         name: name.to_owned(),
-        terms: Terms { plan: "team".to_owned(), ..Terms::default() },
+        terms: KeyTerms { plan: "team".to_owned(), ..KeyTerms::default() },
         digest: secret.digest(),
         peppered: false,
         weak: false,
@@ -298,7 +298,7 @@ fn what_makes_no_sense_is_not_written() {
     let scratch = Scratch::new("refuse");
     let text = block("alice", "team", &hex(&numbered(1).digest().0));
     let path = scratch.keys(&text);
-    let refused = |entries: &[Entry]| assert!(write::append(&KeyFile::new(&path), entries).is_err());
+    let refused = |entries: &[KeyEntry]| assert!(write::append(&KeyFile::new(&path), entries).is_err());
     refused(&[entry("alice", &numbered(2))]);
     refused(&[entry("bob", &numbered(1))]);
     refused(&[entry("bob", &numbered(2)), entry("bob", &numbered(3))]);

@@ -4,7 +4,7 @@ use crate::store::{self, Folder, GATE, PATIENCE, key_scope, record, reservation,
 use herdgate::decision::plan::limits::Scope;
 use herdgate::ledger::journal::Journal;
 use herdgate::ledger::reservation::{Evidence, Record, Reservation};
-use herdgate::store::{Found, Restored, Store};
+use herdgate::store::{Restored, Store, StoredLife};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -104,7 +104,7 @@ impl Kept for Sqlite {
             ..Memory::default()
         };
         for id in ids {
-            if let Some(Found::Settled(row)) = store.find(*id).unwrap() {
+            if let Some(StoredLife::Settled(row)) = store.find(*id).unwrap() {
                 memory.rows.insert(*id, (row.evidence, row.tokens_in, row.tokens_out, row.charge, row.day));
             }
         }
@@ -247,7 +247,7 @@ fn a_reservation_comes_back_as_it_was() {
     let (store, mut restored) = store::open(&folder.file()).unwrap();
     restored.open.sort_by_key(|reservation| reservation.id);
     assert_eq!(restored.open, [all[0].clone(), all[2].clone(), all[1].clone()]);
-    assert_eq!(store.find(u128::MAX).unwrap(), Some(Found::Open(Box::new(all[1].clone()))));
+    assert_eq!(store.find(u128::MAX).unwrap(), Some(StoredLife::Open(Box::new(all[1].clone()))));
     assert_eq!(store.find(4).unwrap(), None);
 }
 

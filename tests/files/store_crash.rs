@@ -2,7 +2,7 @@
 
 use crate::store::{self, Folder, PATIENCE, consistent, is_settled, open, reservation, settled};
 use herdgate::ledger::journal::Journal;
-use herdgate::store::{Store, StoreFault};
+use herdgate::store::{OpenStoreError, Store};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -161,11 +161,11 @@ fn a_damaged_file_is_refused_at_the_start_or_holds_together() {
                     store.settled(settled(9_999, "ann"));
                     assert!(store.flush(PATIENCE), "page {page}, {offset}: {:?}", store.health().failing());
                 }
-                Err(StoreFault::Damaged(_, what)) => {
+                Err(OpenStoreError::Damaged(_, what)) => {
                     refused += 1;
                     assert!(!what.is_empty());
                 }
-                Err(StoreFault::Foreign(_) | StoreFault::Newer(..)) if page == 0 => refused += 1,
+                Err(OpenStoreError::Foreign(_) | OpenStoreError::Newer(..)) if page == 0 => refused += 1,
                 Err(fault) => panic!("page {page}, {offset}: {fault}"),
             }
         }

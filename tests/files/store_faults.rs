@@ -4,7 +4,7 @@
 use crate::faulty::{self, Kind};
 use crate::store::{self, Folder, PATIENCE, consistent, options, reservation, settled, until};
 use herdgate::ledger::journal::Journal;
-use herdgate::store::{Fault, Options, Store};
+use herdgate::store::{LedgerFileError, Options, Store};
 use herdgate::time::clock::Clock;
 use std::fs;
 use std::path::Path;
@@ -61,7 +61,7 @@ fn input_and_output_errors_stop_no_decision_and_lose_nothing() {
         assert_eq!(store.health().failing(), None);
     }
     let health = store.health();
-    assert!(health.faults(Fault::Full) > 0 && health.faults(Fault::Io) > 0, "{health:?}");
+    assert!(health.faults(LedgerFileError::Full) > 0 && health.faults(LedgerFileError::Io) > 0, "{health:?}");
     assert_eq!((health.dropped_grants(), health.dropped_ends(), health.pending()), (0, 0, 0));
     drop(store);
     assert_eq!(consistent(&folder.file()), (said as u64, said as u64 * 30_000));
@@ -119,7 +119,7 @@ fn a_disk_that_fails_for_long_costs_bounded_memory_and_drops_are_counted() {
     assert_eq!((health.pending(), health.dropped_grants(), health.dropped_ends()), (65_536, 7_232, 7_232));
     until("the fault", || health.failing().is_some() && faults.injected(Kind::Full) > 0);
     let failing = health.failing().unwrap();
-    assert_eq!(failing.fault, Fault::Full, "{failing:?}");
+    assert_eq!(failing.fault, LedgerFileError::Full, "{failing:?}");
     faults.heal();
     assert!(store.flush(PATIENCE));
     assert_eq!((health.pending(), health.failing()), (0, None));
@@ -198,7 +198,7 @@ fn fill(path: &Path, step: u128, make_room: impl FnOnce()) {
     say_at_once(&store, said..said + step);
     said += step;
     assert!(!store.flush(Duration::from_millis(50)));
-    let met: u64 = Fault::ALL.into_iter().map(|fault| health.faults(fault)).sum();
+    let met: u64 = LedgerFileError::ALL.into_iter().map(|fault| health.faults(fault)).sum();
     assert!(met > 0);
     make_room();
     assert!(store.flush(PATIENCE), "{:?}", health.failing());

@@ -7,7 +7,9 @@ use crate::store::{
 use herdgate::decision::plan::limits::Scope;
 use herdgate::ledger::journal::Journal;
 use herdgate::ledger::reservation::Evidence;
-use herdgate::store::{By, Found, Line, Options, SPENT_DAYS, Selection, Store, StoreFault, backup, report};
+use herdgate::store::{
+    By, OpenStoreError, Options, SPENT_DAYS, Selection, Store, StoredLife, UsageRow, backup, report,
+};
 use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -33,7 +35,7 @@ fn a_second_herdgate_is_refused_until_the_first_has_ended() {
     let folder = Folder::new();
     let (first, _) = open(&folder.file()).unwrap();
     let fault = open(&folder.file()).unwrap_err();
-    assert_eq!(fault, StoreFault::InUse(folder.file()));
+    assert_eq!(fault, OpenStoreError::InUse(folder.file()));
     let said = format!("the ledger {} is in use by another herdgate; stop it, or", folder.file().display());
     assert!(fault.to_string().starts_with(&said), "{fault}");
     drop(first);
@@ -84,7 +86,7 @@ fn a_damaged_file_is_moved_aside_where_that_is_wanted() {
     // A good one stays, and so does one of a newer version: that is no damage.
     assert_eq!(Store::open(&folder.file(), fresh.clone()).unwrap().1.moved_to, None);
     Connection::open(folder.file()).unwrap().execute_batch("PRAGMA user_version = 9").unwrap();
-    assert_eq!(Store::open(&folder.file(), fresh).unwrap_err(), StoreFault::Newer(folder.file(), 9));
+    assert_eq!(Store::open(&folder.file(), fresh).unwrap_err(), OpenStoreError::Newer(folder.file(), 9));
 }
 
 #[test]
@@ -139,7 +141,7 @@ fn a_user_is_forgotten_to_the_last_byte_and_sums_stay() {
     let own = |user: &str| Scope::of_user(key_scope("webui"), user.as_bytes());
     let holds = |what: &[u8]| bytes(&folder.file()).windows(what.len()).any(|window| window == what);
     assert!(holds(name.as_bytes()) && holds(&own(name).0.to_be_bytes()), "the test looks in the right place");
-    let sums = |by| -> Vec<Line> { report(&folder.file(), by, &Selection::default()).unwrap() };
+    let sums = |by| -> Vec<UsageRow> { report(&folder.file(), by, &Selection::default()).unwrap() };
     let (keys, days) = (sums(By::Key), sums(By::Day));
 
     let forgotten = store.forget("Zoe.The.User@example.com").unwrap();
@@ -206,7 +208,7 @@ fn a_backup_of_a_file_that_is_written_is_whole_and_can_be_opened() {
     assert_eq!(files(), ["copy.db"], "one file, and no part of one");
     let fault = backup(&folder.file(), &copy).unwrap_err().to_string();
     assert!(fault.ends_with("the file is there already"), "{fault}");
-    assert!(matches!(backup(&folder.path().join("no.db"), &copy), Err(StoreFault::Absent(_))));
+    assert!(matches!(backup(&folder.path().join("no.db"), &copy), Err(OpenStoreError::Absent(_))));
     assert!(backup(&folder.file(), &folder.path().join("no/copy.db")).is_err());
     let (rows, spent) = consistent(&copy);
     assert!((2_000..=6_000).contains(&rows) && spent == rows * 30_000, "{rows} {spent}");
@@ -238,9 +240,9 @@ fn one_request_can_be_looked_up() {
     store.settled(record(reservation(2, "ann", "zoe"), Evidence::Counted, today(), (10, 20)));
     assert!(store.flush(PATIENCE));
     assert!(
-        matches!(store.find(1).unwrap(), Some(Found::Open(open)) if open.id == 1 && open.user.as_deref() == Some("zoe"))
+        matches!(store.find(1).unwrap(), Some(StoredLife::Open(open)) if open.id == 1 && open.user.as_deref() == Some("zoe"))
     );
-    let Some(Found::Settled(row)) = store.find(2).unwrap() else { panic!() };
+    let Some(StoredLife::Settled(row)) = store.find(2).unwrap() else { panic!() };
     let json = serde_json::to_value(&row).unwrap();
     let expected = [
         ("caller", "ann"),

@@ -1,11 +1,11 @@
 //! HAProxy's side of SPOP: says HELLO, asks, and reads verdicts, one question at a time.
 
 use super::Fault;
-use herdgate::spop::ack::{Action, Actions};
-use herdgate::spop::frame::{Flags, Header, Kind, Split, split};
+use herdgate::spop::ack::{AckAction, Actions};
+use herdgate::spop::frame::{Flags, FrameHeader, FrameKind, Split, split};
 use herdgate::spop::hello::HaproxyHello;
 use herdgate::spop::notify::write_notify;
-use herdgate::spop::wire::Value;
+use herdgate::spop::wire::TypedValue;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Spop {
         let mut spop = Spop { stream, received: Vec::new(), next: 1 };
         spop.write(&hello())?;
         match spop.frame()? {
-            (Kind::AgentHello, ..) => Ok(spop),
+            (FrameKind::AgentHello, ..) => Ok(spop),
             (kind, ..) => Err(format!("HELLO was answered by {kind:?}")),
         }
     }
@@ -47,7 +47,7 @@ impl Spop {
         let stream = self.send(secret, model)?;
         let (kind, answered, payload) = self.frame()?;
         match kind {
-            Kind::Ack if answered == stream => verdict(&payload),
+            FrameKind::Ack if answered == stream => verdict(&payload),
             kind => Err(format!("question {stream} was answered by {kind:?} {answered}")),
         }
     }
@@ -61,7 +61,7 @@ impl Spop {
     }
 
     /// The next frame: what it is, its stream-id, its payload.
-    pub fn frame(&mut self) -> Result<(Kind, u64, Vec<u8>), Fault> {
+    pub fn frame(&mut self) -> Result<(FrameKind, u64, Vec<u8>), Fault> {
         loop {
             match split(&self.received, FRAME_MAX).map_err(|fault| format!("SPOP: {fault}"))? {
                 Split::Whole { frame, consumed } => {
@@ -101,19 +101,24 @@ pub fn question(stream: u64, secret: &str, model: &str) -> Vec<u8> {
     let body = format!("{{\"model\":\"{model}\"}}");
     let size = i64::try_from(body.len()).unwrap_or(0);
     let authorization = format!("Bearer {secret}");
-    let arguments: [(&[u8], Value<'_>); 9] = [
-        (b"uid", Value::String(b"u")),
-        (b"method", Value::String(b"POST")),
-        (b"target", Value::String(b"/v1/chat/completions")),
-        (b"src", Value::Ipv4(Ipv4Addr::LOCALHOST)),
-        (b"authorization", Value::String(authorization.as_bytes())),
-        (b"authorization_n", Value::Int64(1)),
-        (b"body", Value::Binary(body.as_bytes())),
-        (b"body_len", Value::Int64(size)),
-        (b"body_size", Value::Int64(size)),
+    let arguments: [(&[u8], TypedValue<'_>); 9] = [
+        (b"uid", TypedValue::String(b"u")),
+        (b"method", TypedValue::String(b"POST")),
+        (b"target", TypedValue::String(b"/v1/chat/completions")),
+        (b"src", TypedValue::Ipv4(Ipv4Addr::LOCALHOST)),
+        (b"authorization", TypedValue::String(authorization.as_bytes())),
+        (b"authorization_n", TypedValue::Int64(1)),
+        (b"body", TypedValue::Binary(body.as_bytes())),
+        (b"body_len", TypedValue::Int64(size)),
+        (b"body_size", TypedValue::Int64(size)),
     ];
     let mut out = Vec::new();
-    write_notify(&mut out, Header { kind: Kind::Notify, flags: Flags::FIN, stream, frame: 1 }, b"request", &arguments);
+    write_notify(
+        &mut out,
+        FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream, frame: 1 },
+        b"request",
+        &arguments,
+    );
     out
 }
 
@@ -121,15 +126,15 @@ pub fn question(stream: u64, secret: &str, model: &str) -> Vec<u8> {
 pub fn verdict(payload: &[u8]) -> Result<String, Fault> {
     let mut parts = [const { String::new() }; 4];
     for action in Actions::new(payload) {
-        let Ok(Action::Set(_, name, value)) = action else { continue };
+        let Ok(AckAction::Set(_, name, value)) = action else { continue };
         let names: [&[u8]; 4] = [b"verdict", b"server", b"status", b"code"];
         let Some(slot) = names.iter().position(|known| *known == name) else { continue };
         parts[slot] = match value {
-            Value::String(text) => String::from_utf8_lossy(text).into_owned(),
-            Value::Int32(number) => number.to_string(),
-            Value::Uint32(number) => number.to_string(),
-            Value::Int64(number) => number.to_string(),
-            Value::Uint64(number) => number.to_string(),
+            TypedValue::String(text) => String::from_utf8_lossy(text).into_owned(),
+            TypedValue::Int32(number) => number.to_string(),
+            TypedValue::Uint32(number) => number.to_string(),
+            TypedValue::Int64(number) => number.to_string(),
+            TypedValue::Uint64(number) => number.to_string(),
             other => return Err(format!("{other:?}")),
         };
     }

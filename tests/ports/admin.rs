@@ -2,7 +2,7 @@
 
 use crate::wire::{self, Client, ask};
 use herdgate::admin::{Admin, serve};
-use herdgate::decision::caller::token::{Fetched, Issuer, Loaded, Ring};
+use herdgate::decision::caller::token::{FetchStatus, Issuer, LoadedRing, Ring};
 use herdgate::decision::fleet::track::{Depth, ServerTrack};
 use herdgate::decision::fleet::{Failure, FleetView, Inventory, Model};
 use herdgate::decision::plan::policy::{ModelPattern, Plan, Policy};
@@ -11,7 +11,7 @@ use herdgate::decision::request::name::ModelName;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
 use herdgate::gate::{Gate, GateParts};
-use herdgate::metrics::{Frame, Metrics, Outcome, Port};
+use herdgate::metrics::{DecisionLabel, FrameLabel, Metrics, Port};
 use herdgate::net::listen::{Address, SOCKET_MODE, bind};
 use herdgate::time::clock::Clock;
 use std::collections::BTreeMap;
@@ -140,8 +140,8 @@ async fn an_issuers_keys_are_shown_and_readiness_waits_for_the_first() {
         r#""issuers":[{"issuer":"https://id.example.com/","keys":0,"age_s":null,"failure":null,"failures":0}]"#;
     expect(503, absent, "herdgate_issuer_keys{issuer=\"https://id.example.com/\"} 0").await;
     let (ring, _) = Ring::read(KEY_SET.as_bytes()).unwrap();
-    let loaded = Some(Loaded { ring: Arc::new(ring), confirmed_ns: u64::MAX });
-    let fetched = Fetched { loaded, failure: Some("status"), failures: 2 };
+    let loaded = Some(LoadedRing { ring: Arc::new(ring), confirmed_ns: u64::MAX });
+    let fetched = FetchStatus { loaded, failure: Some("status"), failures: 2 };
     running.state.publish_rings(|rings| rings.with(&"https://id.example.com/".into(), fetched));
     let there = r#""keys":1,"age_s":0,"failure":"status","failures":2}]"#;
     expect(200, there, "herdgate_issuer_failures{issuer=\"https://id.example.com/\"} 2").await;
@@ -269,14 +269,14 @@ async fn what_is_recorded_is_what_is_scraped() {
     running.state.publish_fleet(Arc::new(fleet(1)));
     for (position, code) in Code::ALL.into_iter().enumerate() {
         for _ in 0..=position {
-            running.metrics.decision(Port::Http, Outcome::Refuse(code), 1_500);
+            running.metrics.decision(Port::Http, DecisionLabel::Refuse(code), 1_500);
         }
     }
-    running.metrics.decision(Port::Spop, Outcome::Allow, 1_000);
-    running.metrics.decision(Port::Spop, Outcome::Answer, 500_000_000);
+    running.metrics.decision(Port::Spop, DecisionLabel::Allow, 1_000);
+    running.metrics.decision(Port::Spop, DecisionLabel::Answer, 500_000_000);
     // Not a port that decides: counted nowhere.
-    running.metrics.decision(Port::Control, Outcome::Allow, 1);
-    for (position, frame) in Frame::ALL.into_iter().enumerate() {
+    running.metrics.decision(Port::Control, DecisionLabel::Allow, 1);
+    for (position, frame) in FrameLabel::ALL.into_iter().enumerate() {
         (0..=position).for_each(|_| running.metrics.frame(frame));
     }
     running.metrics.connection_rejected(Port::Spop);
@@ -290,7 +290,7 @@ async fn what_is_recorded_is_what_is_scraped() {
             format!("herdgate_decisions_total{{ingress=\"http\",outcome=\"refuse\",code=\"{}\"}}", code.as_str());
         assert_eq!(value(&name), position as f64 + 1.0);
     }
-    for (position, frame) in Frame::ALL.into_iter().enumerate() {
+    for (position, frame) in FrameLabel::ALL.into_iter().enumerate() {
         assert_eq!(value(&format!("herdgate_spop_frames_total{{kind=\"{}\"}}", frame.as_str())), position as f64 + 1.0);
     }
     let cases = [

@@ -2,7 +2,7 @@
 
 use crate::sim::Sim;
 use crate::wire;
-use herdgate::decision::fleet::{Served, ServerState, ServerView};
+use herdgate::decision::fleet::{ServerState, ServerView, ServiceResult};
 use herdgate::decision::plan::server::{Server, ServerKind};
 use herdgate::gate::state::State;
 use herdgate::mailbox::calibrations::Calibrations;
@@ -262,7 +262,7 @@ fn fill(sim: &Arc<Sim>, clients: usize, tokens: u64, note: Option<(Traffic, Cloc
                 if answer.starts_with(b"HTTP/1.1 200") {
                     done.fetch_add(1, Ordering::SeqCst);
                     if let Some((traffic, clock)) = &note {
-                        traffic.note("s", Served::Well, clock.now());
+                        traffic.note("s", ServiceResult::Well, clock.now());
                     }
                 } else {
                     std::thread::sleep(5 * MS);
@@ -318,7 +318,7 @@ async fn while_real_traffic_succeeds_nothing_is_asked() {
     let served_for = async |count: u64| {
         let since = inventories(&sim);
         wire::until("inventories", || {
-            probed.traffic.note("s", Served::Well, probed.clock.now());
+            probed.traffic.note("s", ServiceResult::Well, probed.clock.now());
             inventories(&sim) >= since + count
         })
         .await;
@@ -517,16 +517,16 @@ async fn real_requests_that_fail_make_a_server_the_last_choice_until_one_succeed
     let sim = Sim::start("--model a");
     let probed = Probed::start(vec![named("s", &sim)], Schedule { deep_interval: 600_000 * MS, ..schedule() });
     probed.until("s", ServerState::Up).await;
-    let bad = Served::Badly("status");
+    let bad = ServiceResult::Badly("status");
     (0..4).for_each(|_| probed.traffic.note("s", bad, probed.clock.now()));
-    probed.traffic.note("s", Served::Well, probed.clock.now());
+    probed.traffic.note("s", ServiceResult::Well, probed.clock.now());
     (0..5).for_each(|_| probed.traffic.note("s", bad, probed.clock.now()));
     probed.until("s", ServerState::Cooldown).await;
     let failure = probed.server("s").unwrap().failure.unwrap();
     assert_eq!((failure.kind, &*failure.detail), ("traffic", "5 real requests in a row failed, the last by: status"));
     // A healthy `/` is no reason to trust it sooner; the cooldown is.
     probed.until("s", ServerState::Trial).await;
-    probed.traffic.note("s", Served::Well, probed.clock.now());
+    probed.traffic.note("s", ServiceResult::Well, probed.clock.now());
     probed.until("s", ServerState::Up).await;
 }
 

@@ -5,13 +5,13 @@ use crate::harness::issuer::{Issuer, Manner};
 use crate::harness::port;
 use crate::harness::scratch::Scratch;
 use crate::harness::signer::{Signer, jwks};
-use herdgate::decision::caller::token::{self, Missing, Ring, TokenFault, Tokens};
+use herdgate::decision::caller::token::{self, MissingKey, Ring, TokenFault, Tokens};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::policy::{Plan, PlanIndex, Policy};
-use herdgate::gate::proven_tokens::TokenMemory;
+use herdgate::gate::proven_tokens::ProvenTokens;
 use herdgate::gate::state::State;
-use herdgate::jwks::{Office, Pace, Source, run};
-use herdgate::mailbox::wanted::{ABSENT_NS, Wanted};
+use herdgate::jwks::{FetchPace, Fetching, KeySource, run};
+use herdgate::mailbox::wanted::{ABSENT_NS, MissingKeyBoard};
 use herdgate::metrics::{FetchFault, Metrics, TextFormat};
 use herdgate::time::clock::Clock;
 use serde_json::json;
@@ -23,27 +23,27 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Quick, so that many windows pass while a test waits for what it waits for.
-const PACE: Pace = Pace {
+const PACE: FetchPace = FetchPace {
     refresh: Duration::from_millis(60),
     cooldown: Duration::from_millis(20),
     timeout: Duration::from_millis(400),
 };
 
 /// Nothing is fetched again but for a reason.
-const ON_DEMAND: Pace = Pace { refresh: Duration::from_secs(3600), ..PACE };
+const ON_DEMAND: FetchPace = FetchPace { refresh: Duration::from_secs(3600), ..PACE };
 
 /// A fetcher at work for one issuer, and what decides on its keys.
 struct Gatehouse {
     state: Arc<State>,
-    memory: TokenMemory,
+    memory: ProvenTokens,
     metrics: Arc<Metrics>,
     clock: Clock,
-    sources: watch::Sender<Vec<Source>>,
+    sources: watch::Sender<Vec<KeySource>>,
     _stop: DropGuard,
 }
 
 impl Gatehouse {
-    fn open(issuer: &Issuer, pace: Pace, change: impl FnOnce(&mut Source)) -> Gatehouse {
+    fn open(issuer: &Issuer, pace: FetchPace, change: impl FnOnce(&mut KeySource)) -> Gatehouse {
         let (state, metrics, clock) = (Arc::new(State::new()), Arc::new(Metrics::new()), Clock::new());
         let policy = token::Issuer {
             name: issuer.url().into(),
@@ -56,15 +56,15 @@ impl Gatehouse {
         };
         let plans = vec![Plan { name: "team".into(), ..Plan::default() }];
         state.publish_policy(Arc::new(Policy { plans, issuers: vec![policy], ..Policy::default() }));
-        let memory = TokenMemory::new(metrics.clone());
-        let office = Office {
+        let memory = ProvenTokens::new(metrics.clone());
+        let office = Fetching {
             state: state.clone(),
             wanted: memory.wanted.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             pace,
         };
-        let mut source = Source { issuer: issuer.url().into(), jwks_uri: None, ca_file: None, proxy: None };
+        let mut source = KeySource { issuer: issuer.url().into(), jwks_uri: None, ca_file: None, proxy: None };
         change(&mut source);
         let (sources, sourced) = watch::channel(vec![source]);
         let stop = CancellationToken::new();
@@ -238,7 +238,7 @@ async fn j8_ten_thousand_invented_kids_cost_one_fetch_a_window() {
     let signer = Signer::es256("good");
     let issuer = Issuer::start(jwks(&[&signer])).unwrap();
     // One window is longer than the test.
-    let pace = Pace { cooldown: Duration::from_secs(3600), ..ON_DEMAND };
+    let pace = FetchPace { cooldown: Duration::from_secs(3600), ..ON_DEMAND };
     let gatehouse = Gatehouse::open(&issuer, pace, |_| {});
     let good = gatehouse.token(&issuer, &signer, "alice");
     until("its keys", || gatehouse.holds(&good)).await;
@@ -258,7 +258,7 @@ async fn j8_ten_thousand_invented_kids_cost_one_fetch_a_window() {
     for manner in [Manner::Well, Manner::Instead(500, "application/json", Vec::new())] {
         issuer.behave(Manner::Well);
         let window = Duration::from_millis(100);
-        let gatehouse = Gatehouse::open(&issuer, Pace { cooldown: window, ..ON_DEMAND }, |_| {});
+        let gatehouse = Gatehouse::open(&issuer, FetchPace { cooldown: window, ..ON_DEMAND }, |_| {});
         let good = gatehouse.token(&issuer, &signer, "alice");
         until("its keys", || gatehouse.holds(&good)).await;
         issuer.behave(manner.clone());
@@ -279,11 +279,11 @@ async fn j8_ten_thousand_invented_kids_cost_one_fetch_a_window() {
 
 #[tokio::test]
 async fn j8_a_kid_that_a_fresh_set_lacks_asks_for_no_other_fetch() {
-    let wanted = Wanted::default();
+    let wanted = MissingKeyBoard::default();
     let desk = wanted.open(&"i".into());
     let (ring, _) = Ring::read(jwks(&[&Signer::es256("good")]).as_bytes()).unwrap();
     let at = |mono_ns| Moment { mono_ns, unix_ms: 0 };
-    let ask = |kid: &str, mono_ns| wanted.ask(&Missing { issuer: "i".into(), kid: kid.into() }, at(mono_ns));
+    let ask = |kid: &str, mono_ns| wanted.ask(&MissingKey { issuer: "i".into(), kid: kid.into() }, at(mono_ns));
     let rings = || async {
         tokio::select! {
             biased;
@@ -391,7 +391,7 @@ async fn a_reload_drops_the_keys_of_a_source_that_changed_and_keeps_the_others()
     let token = gatehouse.token(&issuer, &signer, "alice");
     until("its keys", || gatehouse.holds(&token)).await;
     let source = gatehouse.sources.borrow()[0].clone();
-    let second = Source { issuer: other.url().into(), ..source.clone() };
+    let second = KeySource { issuer: other.url().into(), ..source.clone() };
     gatehouse.sources.send(vec![source.clone(), second.clone()]).unwrap();
     let known = |issuer: &Issuer| gatehouse.state.view().rings.get(issuer.url()).is_some();
     until("the second issuer", || known(&other)).await;
@@ -399,7 +399,7 @@ async fn a_reload_drops_the_keys_of_a_source_that_changed_and_keeps_the_others()
     assert_eq!(issuer.fetches(), 1, "an issuer whose source stayed is not asked again");
 
     issuer.behave(Manner::Hang);
-    let moved = Source { jwks_uri: Some(format!("{}/moved", issuer.url())), ..source };
+    let moved = KeySource { jwks_uri: Some(format!("{}/moved", issuer.url())), ..source };
     gatehouse.sources.send(vec![moved, second]).unwrap();
     until("its keys are gone", || !known(&issuer)).await;
     assert_eq!(gatehouse.prove(&token), Err(TokenFault::NoKeys));

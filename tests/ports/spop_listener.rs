@@ -3,20 +3,20 @@
 use herdgate::decision::moment::Moment;
 use herdgate::metrics::Metrics;
 use herdgate::net::listen::{Address, Bound, bind};
-use herdgate::net::log_throttle::Complaints;
-use herdgate::spop::ack::{AckWriter, Action, Actions, Scope};
+use herdgate::net::log_throttle::LogThrottle;
+use herdgate::spop::ack::{AckAction, AckWriter, Actions, VariableScope};
 use herdgate::spop::answerer::Answerer;
-use herdgate::spop::budget::Budget;
-use herdgate::spop::connection::{Shared, run};
+use herdgate::spop::budget::FrameBudget;
+use herdgate::spop::connection::{ConnectionContext, run};
 use herdgate::spop::disconnect::{Disconnect, write_disconnect};
-use herdgate::spop::frame::{Flags, Header, Kind, Split, split, write};
+use herdgate::spop::frame::{Flags, FrameHeader, FrameKind, Split, split, write};
 use herdgate::spop::hello::HaproxyHello;
 use herdgate::spop::limits::Limits;
 use herdgate::spop::listener::serve_with;
 use herdgate::spop::notify::{Messages, write_notify};
-use herdgate::spop::status::Status;
-use herdgate::spop::translate::Malformed;
-use herdgate::spop::wire::{Value, WireError};
+use herdgate::spop::status::DisconnectStatus;
+use herdgate::spop::translate::QuestionError;
+use herdgate::spop::wire::{TypedValue, WireError};
 use herdgate::variable;
 use std::io;
 use std::net::SocketAddr;
@@ -55,7 +55,7 @@ async fn a_hello_sent_one_byte_at_a_time_is_answered() {
         client.send(&[byte]).await;
         tokio::task::yield_now().await;
     }
-    assert_eq!(client.frame().await.map(|frame| frame.0.kind), Some(Kind::AgentHello));
+    assert_eq!(client.frame().await.map(|frame| frame.0.kind), Some(FrameKind::AgentHello));
     server.stop().await;
 }
 
@@ -64,7 +64,7 @@ async fn a_check_is_answered_and_the_connection_closed() {
     let server = Server::start(Limits::default());
     let mut client = server.connect().await;
     client.send(&hello(16_380, true)).await;
-    assert_eq!(client.frame().await.map(|frame| frame.0.kind), Some(Kind::AgentHello));
+    assert_eq!(client.frame().await.map(|frame| frame.0.kind), Some(FrameKind::AgentHello));
     assert!(client.frame().await.is_none());
     server.stop().await;
 }
@@ -128,9 +128,9 @@ async fn an_answer_that_does_not_fit_becomes_a_bare_refusal() {
     // The echo repeats the text, with more around it than the question has.
     client.ask(1, &[b'x'; 230]).await;
     let (header, payload) = client.frame().await.unwrap();
-    assert_eq!((header.kind, header.stream), (Kind::Ack, 1));
+    assert_eq!((header.kind, header.stream), (FrameKind::Ack, 1));
     let first = Actions::new(&payload).next().unwrap().unwrap();
-    assert!(first == Action::Set(Scope::Transaction, b"verdict", Value::String(b"refuse")));
+    assert!(first == AckAction::Set(VariableScope::Transaction, b"verdict", TypedValue::String(b"refuse")));
     client.ask(3, b"short").await;
     client.expect_echo(3, b"short").await;
     server.stop().await;
@@ -140,16 +140,16 @@ async fn an_answer_that_does_not_fit_becomes_a_bare_refusal() {
 async fn a_bad_peer_is_disconnected_and_its_neighbours_notice_nothing() {
     let fragment = {
         let mut out = Vec::new();
-        write(&mut out, Header { kind: Kind::Notify, flags: Flags(0), stream: 1, frame: 1 }, |_| {});
+        write(&mut out, FrameHeader { kind: FrameKind::Notify, flags: Flags(0), stream: 1, frame: 1 }, |_| {});
         out
     };
-    let cases: [(&str, Vec<u8>, Status); 6] = [
-        ("zero size", vec![0; 4], Status::Invalid),
-        ("oversize", vec![0, 0xff, 0xff, 0xff, 3], Status::TooBig),
-        ("garbage", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), Status::TooBig),
-        ("truncated header", vec![0, 0, 0, 7, 3, 0, 0, 0, 1, 0xff, 0xff], Status::Invalid),
-        ("varint of 11 bytes", [&[0, 0, 0, 17, 3, 0, 0, 0, 1][..], &[0xff; 12]].concat(), Status::Invalid),
-        ("fragment", fragment, Status::FragmentationUnsupported),
+    let cases: [(&str, Vec<u8>, DisconnectStatus); 6] = [
+        ("zero size", vec![0; 4], DisconnectStatus::Invalid),
+        ("oversize", vec![0, 0xff, 0xff, 0xff, 3], DisconnectStatus::TooBig),
+        ("garbage", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), DisconnectStatus::TooBig),
+        ("truncated header", vec![0, 0, 0, 7, 3, 0, 0, 0, 1, 0xff, 0xff], DisconnectStatus::Invalid),
+        ("varint of 11 bytes", [&[0, 0, 0, 17, 3, 0, 0, 0, 1][..], &[0xff; 12]].concat(), DisconnectStatus::Invalid),
+        ("fragment", fragment, DisconnectStatus::FragmentationUnsupported),
     ];
     let server = Server::start(Limits::default());
     let mut neighbour = server.client(16_380).await;
@@ -175,7 +175,9 @@ async fn an_unreadable_question_is_answered_beside_its_neighbours_on_the_same_co
     let server = Server::start(Limits::default());
     let mut client = server.client(16_380).await;
     let mut bytes = Vec::new();
-    write(&mut bytes, Header { kind: Kind::Notify, flags: Flags::FIN, stream: 1, frame: 1 }, |out| out.push(0xff));
+    write(&mut bytes, FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream: 1, frame: 1 }, |out| {
+        out.push(0xff)
+    });
     bytes.extend_from_slice(&question(3, b"fine"));
     client.send(&bytes).await;
     client.expect_echo(1, b"unreadable").await;
@@ -187,7 +189,7 @@ async fn an_unreadable_question_is_answered_beside_its_neighbours_on_the_same_co
 async fn peers_may_leave_at_any_point_in_any_way() {
     let goodbye = {
         let mut out = Vec::new();
-        write_disconnect(&mut out, Kind::HaproxyDisconnect, Status::Normal);
+        write_disconnect(&mut out, FrameKind::HaproxyDisconnect, DisconnectStatus::Normal);
         out
     };
     // One place: each peer must have given it back before the next one gets it.
@@ -240,7 +242,7 @@ async fn a_peer_that_does_not_say_hello_is_closed_and_an_idle_one_is_not() {
     for begun in [&b""[..], &hello(16_380, false)[..20]] {
         let mut silent = server.connect().await;
         silent.send(begun).await;
-        assert_eq!(silent.disconnected().await, Some(u64::from(Status::Timeout.code())));
+        assert_eq!(silent.disconnected().await, Some(u64::from(DisconnectStatus::Timeout.code())));
     }
     idle.ask(1, b"idle for longer than that").await;
     idle.expect_echo(1, b"idle for longer than that").await;
@@ -258,7 +260,7 @@ async fn a_frame_that_is_begun_and_not_finished_ends_the_connection() {
     let server = Server::start(quick);
     let mut client = server.client(16_380).await;
     client.send(&question(1, b"x")[..12]).await;
-    assert_eq!(client.disconnected().await, Some(u64::from(Status::Timeout.code())));
+    assert_eq!(client.disconnected().await, Some(u64::from(DisconnectStatus::Timeout.code())));
     server.stop().await;
 }
 
@@ -272,7 +274,7 @@ async fn begun_frames_of_all_peers_together_hold_no_more_than_they_may() {
     let mut second = server.client(262_140).await;
     // Not awaited to the end: it is told while it still sends.
     let _ = second.stream.write_all(&begun[..190_000]).await;
-    assert_eq!(second.disconnected().await, Some(u64::from(Status::Resources.code())));
+    assert_eq!(second.disconnected().await, Some(u64::from(DisconnectStatus::Resources.code())));
     // Its neighbour ends its frame and is answered, and then there is room again.
     first.send(&begun[150_000..]).await;
     first.expect_echo(1, &[b'x'; 200_000]).await;
@@ -361,25 +363,31 @@ impl Answerer for Echo {
         messages: Result<Messages<'_>, WireError>,
         _received: Moment,
         write: impl FnOnce(&mut dyn FnMut(&mut AckWriter<'_>)) + Send,
-    ) -> Option<Malformed> {
+    ) -> Option<QuestionError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let text = match messages.map(|mut messages| messages.next().and_then(|request| request.arguments().next())) {
             Ok(Some((_, text))) => text,
-            Ok(None) => Value::Null,
-            Err(_) => Value::String(b"unreadable"),
+            Ok(None) => TypedValue::Null,
+            Err(_) => TypedValue::String(b"unreadable"),
         };
         write(&mut |ack| {
-            ack.set(Scope::Transaction, variable!("verdict"), Value::String(b"allow"));
-            ack.set(Scope::Transaction, variable!("text"), text);
+            ack.set(VariableScope::Transaction, variable!("verdict"), TypedValue::String(b"allow"));
+            ack.set(VariableScope::Transaction, variable!("text"), text);
         });
         None
     }
 }
 
-fn shared(limits: Limits) -> Shared<Echo> {
+fn shared(limits: Limits) -> ConnectionContext<Echo> {
     let answerer = Arc::new(Echo { asked: AtomicU32::new(0) });
-    let budget = Budget::new(limits.begun_bytes);
-    Shared { answerer, metrics: Arc::new(Metrics::new()), limits, complaints: Complaints::default(), budget }
+    let budget = FrameBudget::new(limits.begun_bytes);
+    ConnectionContext {
+        answerer,
+        metrics: Arc::new(Metrics::new()),
+        limits,
+        complaints: LogThrottle::default(),
+        budget,
+    }
 }
 
 struct Server {
@@ -413,7 +421,7 @@ impl Server {
     async fn client(&self, size: u32) -> Client<TcpStream> {
         let mut client = self.connect().await;
         client.send(&hello(size, false)).await;
-        assert_eq!(client.frame().await.map(|frame| frame.0.kind), Some(Kind::AgentHello));
+        assert_eq!(client.frame().await.map(|frame| frame.0.kind), Some(FrameKind::AgentHello));
         client
     }
 
@@ -455,7 +463,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// The next frame, or none where the connection ends.
-    async fn frame(&mut self) -> Option<(Header, Vec<u8>)> {
+    async fn frame(&mut self) -> Option<(FrameHeader, Vec<u8>)> {
         loop {
             match split(&self.input, u32::MAX) {
                 Ok(Split::Whole { frame, consumed }) => {
@@ -476,16 +484,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     async fn expect_echo(&mut self, stream: u64, text: &[u8]) {
         let (header, payload) = self.frame().await.expect("an answer");
-        assert_eq!(header, Header { kind: Kind::Ack, flags: Flags::FIN, stream, frame: 1 });
+        assert_eq!(header, FrameHeader { kind: FrameKind::Ack, flags: Flags::FIN, stream, frame: 1 });
         let actions: Vec<_> = Actions::new(&payload).map(Result::unwrap).collect();
-        let Some(Action::Set(_, b"text", Value::String(found))) = actions.get(1) else { panic!("no text") };
+        let Some(AckAction::Set(_, b"text", TypedValue::String(found))) = actions.get(1) else { panic!("no text") };
         assert!(*found == text, "{} bytes, not {}", found.len(), text.len());
     }
 
     /// The status of a DISCONNECT, after which the connection must end, and not by RST: HAProxy may look at that first.
     async fn disconnected(&mut self) -> Option<u64> {
         let (header, payload) = self.frame().await?;
-        assert_eq!(header, Header::of_connection(Kind::AgentDisconnect));
+        assert_eq!(header, FrameHeader::of_connection(FrameKind::AgentDisconnect));
         let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.expect("an end in time");
         assert_eq!(read.map_err(|error| error.kind()), Ok(0));
         Disconnect::parse(&payload).unwrap().status
@@ -549,7 +557,7 @@ fn hello(size: u32, healthcheck: bool) -> Vec<u8> {
 
 fn question(stream: u64, text: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let header = Header { kind: Kind::Notify, flags: Flags::FIN, stream, frame: 1 };
-    write_notify(&mut out, header, b"request", &[(b"text", Value::String(text))]);
+    let header = FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream, frame: 1 };
+    write_notify(&mut out, header, b"request", &[(b"text", TypedValue::String(text))]);
     out
 }

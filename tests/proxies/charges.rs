@@ -7,7 +7,7 @@ use crate::harness::haproxy::{HaProxy, Version};
 use crate::harness::herdgate::Herdgate;
 use crate::harness::scratch::Scratch;
 use herdgate::ledger::reservation::Evidence;
-use herdgate::store::{Found, Row, find};
+use herdgate::store::{Row, StoredLife, find};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -200,7 +200,7 @@ fn wait_for_rows<'i>(file: &std::path::Path, ids: impl Iterator<Item = &'i u128>
     wait_until("the rows", Duration::from_secs(20), || {
         for id in ids.clone() {
             if !rows.contains_key(id)
-                && let Ok(Some(Found::Settled(row))) = find(file, *id)
+                && let Ok(Some(StoredLife::Settled(row))) = find(file, *id)
             {
                 rows.insert(*id, *row);
             }

@@ -6,7 +6,7 @@ use herdgate::decision::answer::dialect::refusal_body;
 use herdgate::decision::caller::keyset::{Digest, Key, KeySet};
 use herdgate::decision::fleet::track::ServerTrack;
 use herdgate::decision::fleet::{Failure, FleetView, Inventory, LoadedModel, Model, Preference};
-use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
+use herdgate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::{Quota, Scope, Terms};
 use herdgate::decision::plan::policy::{ModelPattern, Plan, Policy, RouteClasses};
@@ -369,8 +369,8 @@ fn describe(gate: &Gate, view: &View, inquiry: &Inquiry<'_>, received: Moment, n
 
 fn inquiry<'a>(method: &'a str, target: &'a str, key: &str, body: BodyShown<'a>) -> Inquiry<'a> {
     let authorization = match key {
-        "" => Field::default(),
-        key => Field::once(Box::leak(format!("Bearer {key}").into_boxed_str()).as_bytes()),
+        "" => HeaderField::default(),
+        key => HeaderField::once(Box::leak(format!("Bearer {key}").into_boxed_str()).as_bytes()),
     };
     Inquiry {
         uid: b"u",
@@ -378,8 +378,8 @@ fn inquiry<'a>(method: &'a str, target: &'a str, key: &str, body: BodyShown<'a>)
         target: target.as_bytes(),
         source: None,
         authorization,
-        x_api_key: Field::default(),
-        api_key: Field::default(),
+        x_api_key: HeaderField::default(),
+        api_key: HeaderField::default(),
         on_behalf: OnBehalf::default(),
         encoding: None,
         body,

@@ -1,26 +1,26 @@
 //! Tokens from bytes, against answers made of known parts: before anything is learned, after checks, after exact figures.
 
-use herdgate::decision::plan::limits::{Cost, Demand, Wanted};
+use herdgate::decision::plan::limits::{Cost, Demand, RequestedOutput};
 use herdgate::decision::plan::server::ServerKind;
 use herdgate::decision::request::endpoint::Endpoint;
-use herdgate::ledger::tokens::estimate::{Answer, Calibration, Estimated, Estimates, Exact, POOLS_MAX, Witness};
-use herdgate::ledger::tokens::form::{Asked, LAST_CHUNK, forms, framing};
+use herdgate::ledger::tokens::estimate::{AnswerShape, Calibration, Estimated, Estimates, Exact, POOLS_MAX, Witness};
+use herdgate::ledger::tokens::form::{AnswerKind, LAST_CHUNK, forms, framing};
 
 /// A stand-in for a server: so many tokens of so many bytes each, `again` as its form has it.
 #[derive(Clone, Copy)]
 struct Truth {
-    asked: Asked,
+    asked: AnswerKind,
     text: f64,
     id: f64,
     /// What a line has more than its known form.
     odd: f64,
 }
 
-const CHAT: Asked =
-    Asked { kind: ServerKind::Ollama, endpoint: Endpoint::Chat, stream: true, usage: false, raw: false };
+const CHAT: AnswerKind =
+    AnswerKind { kind: ServerKind::Ollama, endpoint: Endpoint::Chat, stream: true, usage: false, raw: false };
 
 impl Truth {
-    fn answer(&self, tokens: u64, complete: bool, framed: bool) -> Answer {
+    fn answer(&self, tokens: u64, complete: bool, framed: bool) -> AnswerShape {
         let known = forms()[usize::from(self.asked.place().unwrap())].unwrap();
         let (n, name) = (tokens as f64, 12.0);
         let chunk = if framed { 0.0 } else { framing(known.line + self.odd + name + self.text) };
@@ -32,7 +32,7 @@ impl Truth {
             bytes += known.closing + known.names_closing * name + n * self.text * known.again + ids - last;
         }
         let bytes = bytes.round() as u64;
-        Answer { pool: 7, asked: self.asked, name: 12, prompt_tokens: 40, bytes, framed, complete }
+        AnswerShape { pool: 7, asked: self.asked, name: 12, prompt_tokens: 40, bytes, framed, complete }
     }
 
     /// What a check of two tokens measures.
@@ -53,7 +53,7 @@ impl Truth {
     }
 }
 
-fn every_form() -> impl Iterator<Item = Asked> {
+fn every_form() -> impl Iterator<Item = AnswerKind> {
     let endpoints = [
         Endpoint::Generate,
         Endpoint::Chat,
@@ -66,7 +66,7 @@ fn every_form() -> impl Iterator<Item = Asked> {
     kinds.into_iter().flat_map(move |kind| {
         endpoints.into_iter().flat_map(move |endpoint| {
             [(true, false, false), (true, true, false), (false, false, false), (true, false, true)]
-                .map(|(stream, usage, raw)| Asked { kind, endpoint, stream, usage, raw })
+                .map(|(stream, usage, raw)| AnswerKind { kind, endpoint, stream, usage, raw })
         })
     })
 }
@@ -156,7 +156,7 @@ fn prompts_are_three_bytes_a_token_until_more_is_known() {
     // Five bytes a token, and a template of 30 tokens: checks with and without it tell them apart.
     for _ in 0..20 {
         for (raw, tokens) in [(true, 24), (false, 54)] {
-            let asked = Asked { raw, endpoint: if raw { Endpoint::Generate } else { Endpoint::Chat }, ..CHAT };
+            let asked = AnswerKind { raw, endpoint: if raw { Endpoint::Generate } else { Endpoint::Chat }, ..CHAT };
             let check = Truth { asked, text: 4.0, id: 5.0, odd: 0.0 }.check();
             estimates.calibrate(&Calibration { prompt: Some((120, tokens)), ..check });
         }
@@ -178,7 +178,7 @@ fn odd_figures_bend_nothing_out_of_bounds() {
     let truth = Truth { asked: CHAT, text: 5.0, id: 5.0, odd: 0.0 };
     for bytes in [0, 1, 100, u64::MAX] {
         for tokens in [0, 1, 1_000_000, u64::MAX] {
-            let answer = Answer { bytes, ..truth.answer(10, true, true) };
+            let answer = AnswerShape { bytes, ..truth.answer(10, true, true) };
             (0..20).for_each(|_| {
                 estimates.observe_output(&answer, Exact { tokens, units: Some(u64::MAX) });
             });
@@ -197,8 +197,8 @@ fn odd_figures_bend_nothing_out_of_bounds() {
 
 #[test]
 fn an_endpoint_without_tokens_has_none() {
-    let asked = Asked { endpoint: Endpoint::Embed, stream: false, ..CHAT };
-    let answer = Answer { asked, ..Truth { asked: CHAT, text: 1.0, id: 1.0, odd: 0.0 }.answer(5, true, true) };
+    let asked = AnswerKind { endpoint: Endpoint::Embed, stream: false, ..CHAT };
+    let answer = AnswerShape { asked, ..Truth { asked: CHAT, text: 1.0, id: 1.0, odd: 0.0 }.answer(5, true, true) };
     assert_eq!(Estimates::default().estimate_output(&answer), Estimated::default());
 }
 
@@ -214,20 +214,20 @@ fn output_is_held_as_it_was_asked_for_and_otherwise_as_it_usually_is_within_the_
         assert_eq!(found, expected, "{output:?} in {room:?}: prompt {prompt}, {held} without limits");
         prompt
     };
-    let prompt = check(Wanted::Nothing, None, 0);
-    check(Wanted::Open(None), None, 512);
-    check(Wanted::Open(Some(100)), None, 100);
-    check(Wanted::Open(None), Some(300 + prompt), 150);
-    check(Wanted::Open(None), Some(0), 0);
-    check(Wanted::AtMost(4000), Some(300), 4000);
+    let prompt = check(RequestedOutput::Nothing, None, 0);
+    check(RequestedOutput::Open(None), None, 512);
+    check(RequestedOutput::Open(Some(100)), None, 100);
+    check(RequestedOutput::Open(None), Some(300 + prompt), 150);
+    check(RequestedOutput::Open(None), Some(0), 0);
+    check(RequestedOutput::AtMost(4000), Some(300), 4000);
     // In a way that not every program reads (`n_predict` on vLLM): no less than what is usual.
-    check(Wanted::AtLeast(1, None), None, 512);
-    check(Wanted::AtLeast(900, None), None, 900);
-    check(Wanted::AtLeast(1, None), Some(300 + prompt), 150);
+    check(RequestedOutput::AtLeast(1, None), None, 512);
+    check(RequestedOutput::AtLeast(900, None), None, 900);
+    check(RequestedOutput::AtLeast(1, None), Some(300 + prompt), 150);
     for _ in 0..100 {
         estimates.note(7, 3_000, None);
     }
-    let demand = Demand { output: Wanted::Open(None), cost, ..Demand::default() };
+    let demand = Demand { output: RequestedOutput::Open(None), cost, ..Demand::default() };
     assert!(estimates.expected(7, &demand, None).1 >= 3_000);
     assert_eq!(
         estimates.expected(7, &demand, Some(300 + prompt)).1,

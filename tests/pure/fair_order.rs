@@ -1,8 +1,8 @@
 //! Fair order against a queue like HAProxy's: arrivals ordered by their time and the offset they were given.
 
 use herdgate::decision::plan::limits::Scope;
-use herdgate::decision::plan::priority::{Place, Priority};
-use herdgate::ledger::fair_queue::Shares;
+use herdgate::decision::plan::priority::{Priority, QueuePlace};
+use herdgate::ledger::fair_queue::FairQueue;
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -20,7 +20,7 @@ const SERVER: u64 = 7;
 /// each were served in the second half of `rounds` rounds. `is_fair` is whether the offsets are applied.
 fn served(server: Server, clients: &[usize], rounds: u64, is_fair: bool) -> Vec<u64> {
     let Server { room, service_ms } = server;
-    let mut shares = Shares::default();
+    let mut shares = FairQueue::default();
     let mut now_ms = 1_000_000_u64;
     let total: usize = clients.iter().sum();
     let end_ms = now_ms + rounds * service_ms;
@@ -31,14 +31,14 @@ fn served(server: Server, clients: &[usize], rounds: u64, is_fair: bool) -> Vec<
     let mut ids = 0_u128;
     // How long a round is taken to be, as `Waits` would guess it.
     let round_ms = service_ms * 4 / room as u64;
-    let mut arrive = |caller: usize, now_ms: u64, open: &mut usize, shares: &mut Shares| {
+    let mut arrive = |caller: usize, now_ms: u64, open: &mut usize, shares: &mut FairQueue| {
         ids += 1;
         let start_ms = match *open <= room / 2 {
             true => shares.idle(SERVER, now_ms),
             false => shares.join(Scope(caller as u128), SERVER, ids, round_ms, now_ms),
         };
         *open += 1;
-        let offset = if is_fair { i64::from(Place::new(Priority::Normal, start_ms, now_ms).offset_ms) } else { 0 };
+        let offset = if is_fair { i64::from(QueuePlace::new(Priority::Normal, start_ms, now_ms).offset_ms) } else { 0 };
         (now_ms as i64 + offset, ids, caller)
     };
     // The flood first: who comes first has the better of it.

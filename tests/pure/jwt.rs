@@ -8,14 +8,14 @@ use herdgate::decision::caller::token::issuer::shared_scope;
 use herdgate::decision::caller::token::ring::RingFault;
 use herdgate::decision::caller::token::verify::verify;
 use herdgate::decision::caller::token::{
-    Fetched, Issuer, Loaded, Ring, Rings, Rule, STALE_NS, TokenFault, Tokens, jws,
+    FetchStatus, Issuer, LoadedRing, Ring, Rings, Rule, STALE_NS, TokenFault, Tokens, jws,
 };
-use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
+use herdgate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::policy::{Plan, PlanIndex, Policy, RouteClasses};
 use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
-use herdgate::gate::proven_tokens::{HALF_MAX, REMEMBER_NS, TokenMemory};
+use herdgate::gate::proven_tokens::{HALF_MAX, ProvenTokens, REMEMBER_NS};
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
 use herdgate::gate::{Gate, GateParts, Question};
@@ -65,9 +65,9 @@ fn issuer(name: &str, algorithms: &[&str]) -> Issuer {
     }
 }
 
-fn loaded(set: &str) -> Fetched {
+fn loaded(set: &str) -> FetchStatus {
     let (ring, _) = Ring::read(set.as_bytes()).unwrap();
-    Fetched { loaded: Some(Loaded { ring: Arc::new(ring), confirmed_ns: 0 }), ..Fetched::default() }
+    FetchStatus { loaded: Some(LoadedRing { ring: Arc::new(ring), confirmed_ns: 0 }), ..FetchStatus::default() }
 }
 
 fn policy() -> Policy {
@@ -380,7 +380,7 @@ fn j6_a_key_of_one_issuer_never_speaks_for_another() {
 /// LiteLLM CVE-2026-35030: the memory was looked up by the first 20 characters.
 #[test]
 fn j7_cve_2026_35030_tokens_of_equal_prefix_are_two_tokens() {
-    let memory = TokenMemory::new(Arc::new(Metrics::new()));
+    let memory = ProvenTokens::new(Arc::new(Metrics::new()));
     let good = KEYS.a_ec.token(&claims());
     let prove =
         |token: &str| memory.prove(&STATE.view(), token.as_bytes(), at(NOW)).map(|user| user.token.user.clone());
@@ -397,7 +397,7 @@ fn j7_cve_2026_35030_tokens_of_equal_prefix_are_two_tokens() {
 #[test]
 fn what_was_proven_is_forgotten_with_what_it_rests_on() {
     let state = state();
-    let memory = TokenMemory::new(Arc::new(Metrics::new()));
+    let memory = ProvenTokens::new(Arc::new(Metrics::new()));
     let token = KEYS.a_ec.token(&claims());
     let prove =
         |now: Moment| memory.prove(&state.view(), token.as_bytes(), now).map(|_| ()).map_err(TokenFault::as_str);
@@ -424,7 +424,7 @@ fn what_was_proven_is_forgotten_with_what_it_rests_on() {
 
 #[test]
 fn the_memory_is_bounded_and_keeps_what_is_used() {
-    let memory = TokenMemory::new(Arc::new(Metrics::new()));
+    let memory = ProvenTokens::new(Arc::new(Metrics::new()));
     let used = KEYS.a_ed.token(&claims());
     for number in 0..HALF_MAX * 2 + 100 {
         let token = KEYS.a_ed.token(&with("jti", json!(number)));
@@ -437,7 +437,7 @@ fn the_memory_is_bounded_and_keeps_what_is_used() {
 
 #[test]
 fn users_past_max_users_share_their_books() {
-    let memory = TokenMemory::new(Arc::new(Metrics::new()));
+    let memory = ProvenTokens::new(Arc::new(Metrics::new()));
     let scope = |user: &str, now: Moment| {
         let token = KEYS.a_ec.token(&with("sub", json!(user)));
         memory.prove(&STATE.view(), token.as_bytes(), now).unwrap().scope
@@ -496,9 +496,9 @@ fn every_bad_token_gets_the_answer_of_a_bad_key() {
             method: b"GET",
             target: b"/v1/models",
             source: None,
-            authorization: Field::once(authorization.as_bytes()),
-            x_api_key: Field::default(),
-            api_key: Field::default(),
+            authorization: HeaderField::once(authorization.as_bytes()),
+            x_api_key: HeaderField::default(),
+            api_key: HeaderField::default(),
             on_behalf: OnBehalf::default(),
             encoding: None,
             body: BodyShown::Hidden,

@@ -4,7 +4,7 @@ use governor::clock::FakeRelativeClock;
 use governor::{Quota as GovernorQuota, RateLimiter};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::{Account, Accounts, Holder, Quota, Scope, Terms, Window};
-use herdgate::ledger::account::Excess;
+use herdgate::ledger::account::LimitExcess;
 use herdgate::ledger::books::Books;
 use proptest::prelude::*;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -212,7 +212,7 @@ impl NaiveBucket {
     }
 }
 
-fn wait_ns(excess: Excess) -> u64 {
+fn wait_ns(excess: LimitExcess) -> u64 {
     excess.retry_ns.unwrap()
 }
 

@@ -3,11 +3,11 @@
 
 use futures_util::FutureExt as _;
 use herdgate::config::compile::compile;
-use herdgate::decision::caller::blocks::{Block, Kind};
+use herdgate::decision::caller::blocks::{Block, BlockKind};
 use herdgate::decision::caller::keyset::{Behalf, Digest, Key, KeySet, Pepper};
 use herdgate::decision::fleet::track::ServerTrack;
 use herdgate::decision::fleet::{FleetView, Inventory, Model};
-use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
+use herdgate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::name::ModelName;
@@ -64,7 +64,7 @@ fn ask(gate: &Gate, asked: Asked<'_>) -> String {
         asked,
         OnBehalf {
             header: HEADER.as_bytes(),
-            field: asked.user.map(|user| Field::once(user.as_bytes())).unwrap_or_default(),
+            field: asked.user.map(|user| HeaderField::once(user.as_bytes())).unwrap_or_default(),
         },
     )
 }
@@ -78,9 +78,9 @@ fn ask_with(gate: &Gate, Asked { key, source, at_s, .. }: Asked<'_>, on_behalf: 
         method: b"POST",
         target: b"/api/chat",
         source: source.parse().ok(),
-        authorization: if key.is_empty() { Field::default() } else { Field::once(bearer.as_bytes()) },
-        x_api_key: Field::default(),
-        api_key: Field::default(),
+        authorization: if key.is_empty() { HeaderField::default() } else { HeaderField::once(bearer.as_bytes()) },
+        x_api_key: HeaderField::default(),
+        api_key: HeaderField::default(),
         on_behalf,
         encoding: None,
         body: BodyShown::Bytes { seen: body, size: body.len() as u64 },
@@ -181,9 +181,9 @@ fn nobody_escapes_by_naming_nobody() {
 #[test]
 fn a_user_who_could_be_two_is_refused_for_its_key_and_ignored_for_others() {
     let gate = gate("");
-    let twice = OnBehalf { header: HEADER.as_bytes(), field: Field { value: Some(b"ann"), count: 2 } };
-    let other = OnBehalf { header: b"x-user", field: Field::once(b"ann") };
-    let joined = OnBehalf { header: HEADER.as_bytes(), field: Field::once(b"ann, bob") };
+    let twice = OnBehalf { header: HEADER.as_bytes(), field: HeaderField { value: Some(b"ann"), count: 2 } };
+    let other = OnBehalf { header: b"x-user", field: HeaderField::once(b"ann") };
+    let joined = OnBehalf { header: HEADER.as_bytes(), field: HeaderField::once(b"ann, bob") };
     for (key, on_behalf, expected) in [
         ("webui", twice, "403 on_behalf_ambiguous"),
         ("webui", joined, "403 on_behalf_ambiguous"),
@@ -341,8 +341,8 @@ fn a_block_shuts_out_a_key_or_a_user_and_is_over_by_itself() {
         let block = Block { kind, name: name.into(), until: at(until_s) };
         assert!(gate.state.change_blocks(|view| view.blocks.with(block, at(0))));
     };
-    block(Kind::Key, "rare", 10);
-    block(Kind::User, "ann@x", 20);
+    block(BlockKind::Key, "rare", 10);
+    block(BlockKind::User, "ann@x", 20);
     for (key, user, at_s, expected) in [
         ("rare", None, 0, "403 blocked"),
         ("rare-second", None, 9, "403 blocked"),
@@ -358,7 +358,7 @@ fn a_block_shuts_out_a_key_or_a_user_and_is_over_by_itself() {
     // Blocks outlive what else is published.
     gate.state.publish_keys(Arc::new(keys()));
     assert_eq!(ask(&gate, asked("rare", None)), "403 blocked");
-    assert!(gate.state.change_blocks(|view| view.blocks.without(Kind::Key, "rare", at(0))));
+    assert!(gate.state.change_blocks(|view| view.blocks.without(BlockKind::Key, "rare", at(0))));
     assert_eq!(ask(&gate, asked("rare", None)), "allow");
 }
 

@@ -5,7 +5,7 @@ use herdgate::decision::answer::dialect::refusal_body;
 use herdgate::decision::caller::keyset::{Digest, Key, KeySet};
 use herdgate::decision::fleet::track::ServerTrack;
 use herdgate::decision::fleet::{FleetView, Inventory, Model};
-use herdgate::decision::inquiry::{BodyShown, Field, Inquiry, OnBehalf};
+use herdgate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use herdgate::decision::judge::{Judgement, judge};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::Scope;
@@ -69,9 +69,9 @@ fn judged(view: &View, target: &str, body: BodyShown<'_>) -> (String, String) {
         method: b"POST",
         target: target.as_bytes(),
         source: None,
-        authorization: Field::once(b"Bearer secret"),
-        x_api_key: Field::default(),
-        api_key: Field::default(),
+        authorization: HeaderField::once(b"Bearer secret"),
+        x_api_key: HeaderField::default(),
+        api_key: HeaderField::default(),
         on_behalf: OnBehalf::default(),
         encoding: None,
         body,

@@ -4,10 +4,10 @@
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::{Account, Accounts, Budget, Cost, Holder, Quota, Scope, Scopes, Terms, Window};
 use herdgate::decision::request::endpoint::Endpoint;
-use herdgate::ledger::account::Spent;
-use herdgate::ledger::books::{Books, Ended};
-use herdgate::ledger::reservation::{Evidence, Name, Reservation};
-use herdgate::ledger::tokens::charge::Observed;
+use herdgate::ledger::account::ExhaustedLimit;
+use herdgate::ledger::books::{Books, SettleOutcome};
+use herdgate::ledger::reservation::{CallerName, Evidence, Reservation};
+use herdgate::ledger::tokens::charge::ObservedUsage;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -141,10 +141,10 @@ proptest! {
                         let before = format!("{books:?}");
                         let ended = books.settle(id, &exactly(used), now);
                         if turn == 0 {
-                            prop_assert!(matches!(&ended, Ended::Settled(record) if record.charge() == used * 1000
+                            prop_assert!(matches!(&ended, SettleOutcome::Settled(record) if record.charge() == used * 1000
                                 && record.evidence == Evidence::Exact));
                         } else {
-                            prop_assert_eq!((ended, before), (Ended::Again, format!("{books:?}")));
+                            prop_assert_eq!((ended, before), (SettleOutcome::Again, format!("{books:?}")));
                         }
                     }
                     open.remove(&id);
@@ -156,14 +156,14 @@ proptest! {
                 Event::Unheard { which } => {
                     let Some((&id, _)) = nth(&open, which) else { continue };
                     let ended = books.ended_unheard(id as u64, now);
-                    prop_assert!(matches!(ended, Ended::Released(found, _) if found == id), "{ended:?}");
+                    prop_assert!(matches!(ended, SettleOutcome::Released(found, _) if found == id), "{ended:?}");
                     open.remove(&id);
                     done.push(id);
                 }
                 Event::Again { which, percent } => {
                     let Some(&id) = done.get(which % done.len().max(1)) else { continue };
                     // Late evidence of one that had expired may raise its charge, and then is debt.
-                    if let Ended::Corrected(record) = books.settle(id, &exactly(percent * 10), now) {
+                    if let SettleOutcome::Corrected(record) = books.settle(id, &exactly(percent * 10), now) {
                         let more = record.charge().saturating_sub(record.reservation.held());
                         key.charge(more);
                         charges += 1;
@@ -219,7 +219,7 @@ fn expire(books: &mut Books, open: &mut Open, done: &mut Vec<u128>, key: &mut Ex
 
 /// `script`: at a second, ask for so many tokens (with what is expected), or settle the n-th grant at so many.
 enum Step {
-    Ask(u64, u64, Result<u64, (Spent, u64)>),
+    Ask(u64, u64, Result<u64, (ExhaustedLimit, u64)>),
     Settle(u64, u128, u64),
 }
 
@@ -245,7 +245,7 @@ fn check(terms: &Terms, script: &[Step]) {
             }
             Step::Settle(second, id, used) => {
                 let ended = books.settle(*id, &exactly(*used), at(*second));
-                assert!(matches!(ended, Ended::Settled(_)), "step {number}: {ended:?}");
+                assert!(matches!(ended, SettleOutcome::Settled(_)), "step {number}: {ended:?}");
             }
         }
     }
@@ -259,12 +259,12 @@ fn what_was_held_and_not_used_is_free_again_at_once() {
         &Terms { tokens: Some(quota(1_000, 60)), ..Terms::default() },
         &[
             Ask(0, 800, Ok(200)),
-            Ask(0, 300, Err((Spent::Tokens, 60))), // as long as requests are taken to last
+            Ask(0, 300, Err((ExhaustedLimit::Tokens, 60))), // as long as requests are taken to last
             Settle(0, 0, 100),
             Ask(0, 900, Ok(0)),
-            Ask(0, 1, Err((Spent::Tokens, 1))), // a hundred flow back at 1000 a minute
+            Ask(0, 1, Err((ExhaustedLimit::Tokens, 1))), // a hundred flow back at 1000 a minute
             Settle(0, 1, 900),
-            Ask(0, 500, Err((Spent::Tokens, 30))),
+            Ask(0, 500, Err((ExhaustedLimit::Tokens, 30))),
             Ask(30, 500, Ok(0)),
         ],
     );
@@ -277,8 +277,8 @@ fn debt_blocks_until_it_has_flowed_back() {
         &[
             Ask(0, 100, Ok(500)),
             Settle(0, 0, 1_800),
-            Ask(0, 1, Err((Spent::Tokens, 121))),
-            Ask(120, 1, Err((Spent::Tokens, 1))),
+            Ask(0, 1, Err((ExhaustedLimit::Tokens, 121))),
+            Ask(120, 1, Err((ExhaustedLimit::Tokens, 1))),
             Ask(121, 1, Ok(9)),
         ],
     );
@@ -286,7 +286,7 @@ fn debt_blocks_until_it_has_flowed_back() {
 
 #[test]
 fn a_request_that_could_never_fit_is_told_so() {
-    let never = |held, most| Err((Spent::NeverFits { held, most }, 0));
+    let never = |held, most| Err((ExhaustedLimit::NeverFits { held, most }, 0));
     check(
         &Terms { tokens: Some(quota(600, 60)), ..Terms::default() },
         &[Ask(0, 601, never(601, 600)), Ask(0, 600, Ok(0))],
@@ -317,10 +317,10 @@ fn a_budget_is_whole_again_when_its_window_ends_and_not_before() {
         &Terms { budgets: vec![budget(100, Window::Day)], ..Terms::default() },
         &[
             Ask(64_800, 60, Ok(40)),
-            Ask(64_800, 60, Err((Spent::Budget(Window::Day), 60))), // held, and may come free
+            Ask(64_800, 60, Err((ExhaustedLimit::Budget(Window::Day), 60))), // held, and may come free
             Settle(64_800, 0, 100),
-            Ask(64_800, 1, Err((Spent::Budget(Window::Day), six_hours))),
-            Ask(86_399, 1, Err((Spent::Budget(Window::Day), 1))),
+            Ask(64_800, 1, Err((ExhaustedLimit::Budget(Window::Day), six_hours))),
+            Ask(86_399, 1, Err((ExhaustedLimit::Budget(Window::Day), 1))),
             Ask(86_400, 60, Ok(40)),
         ],
     );
@@ -332,9 +332,9 @@ fn a_request_that_crosses_midnight_counts_in_the_day_it_ends() {
         &Terms { budgets: vec![budget(100, Window::Day)], ..Terms::default() },
         &[
             Ask(86_399, 60, Ok(40)),
-            Ask(86_400, 60, Err((Spent::Budget(Window::Day), 60))),
+            Ask(86_400, 60, Err((ExhaustedLimit::Budget(Window::Day), 60))),
             Settle(86_401, 0, 90),
-            Ask(86_402, 11, Err((Spent::Budget(Window::Day), 86_398))),
+            Ask(86_402, 11, Err((ExhaustedLimit::Budget(Window::Day), 86_398))),
             Ask(86_402, 10, Ok(0)),
         ],
     );
@@ -346,10 +346,13 @@ fn a_shadow_counts_and_lets_pass() {
     let mut books = Books::new(3600 * S);
     let mut accounts = Accounts::default();
     assert!(accounts.push(Account { scope: Scope(1), holder: Holder::Key, terms: &terms }));
-    for (id, expected) in [(0, None), (1, Some(Spent::Tokens)), (2, Some(Spent::Tokens))] {
+    for (id, expected) in [(0, None), (1, Some(ExhaustedLimit::Tokens)), (2, Some(ExhaustedLimit::Tokens))] {
         let admission = books.admit(&accounts, 80_000, 0, at(0)).unwrap();
         let shadowed = admission.shadowed.map(|excess| excess.limit);
-        assert!(shadowed == expected || (expected.is_some() && shadowed == Some(Spent::Concurrency)), "{shadowed:?}");
+        assert!(
+            shadowed == expected || (expected.is_some() && shadowed == Some(ExhaustedLimit::Concurrency)),
+            "{shadowed:?}"
+        );
         books.open(reservation(id, 80, accounts.scopes(), at(0)));
     }
     assert_eq!(books.reserved_of(Scope(1)), 240_000);
@@ -370,9 +373,9 @@ fn litellm_14457_a_lost_line_is_charged_and_a_late_one_corrects() {
     assert_eq!((expired[0].evidence, expired[0].charge()), (Evidence::Reserved, 500_000));
     let charged = |books: &mut Books| books.charged_of(Scope(1), Window::Day, at(70));
     assert_eq!((charged(&mut books), books.reserved_of(Scope(1))), (500_000, 0));
-    let Ended::Corrected(record) = books.settle(7, &exactly(120), at(70)) else { panic!("not corrected") };
+    let SettleOutcome::Corrected(record) = books.settle(7, &exactly(120), at(70)) else { panic!("not corrected") };
     assert_eq!((record.evidence, record.charge(), charged(&mut books)), (Evidence::Exact, 120_000, 120_000));
-    assert_eq!(books.settle(7, &exactly(900), at(71)), Ended::Again);
+    assert_eq!(books.settle(7, &exactly(900), at(71)), SettleOutcome::Again);
     assert_eq!(charged(&mut books), 120_000);
 }
 
@@ -380,8 +383,8 @@ fn nth(open: &Open, which: usize) -> Option<(&u128, &(u64, bool, u64))> {
     open.iter().nth(which % open.len().max(1))
 }
 
-fn exactly(tokens: u64) -> Observed {
-    Observed { complete: true, tokens_out: Some(tokens), status: Some(200), ..Observed::default() }
+fn exactly(tokens: u64) -> ObservedUsage {
+    ObservedUsage { complete: true, tokens_out: Some(tokens), status: Some(200), ..ObservedUsage::default() }
 }
 
 fn some(value: u64) -> NonZeroU64 {
@@ -401,7 +404,7 @@ fn reservation(id: u128, tokens: u64, scopes: Scopes, now: Moment) -> Reservatio
         id,
         uid: id as u64,
         scopes,
-        caller: Name::new("ann"),
+        caller: CallerName::new("ann"),
         user: None,
         team: None,
         model: None,

@@ -4,11 +4,11 @@ use herdgate::decision::fleet::choose::Load;
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::{Account, Accounts, Cost, Holder, Scope, Scopes, Terms};
 use herdgate::decision::request::endpoint::Endpoint;
-use herdgate::ledger::account::Spent;
-use herdgate::ledger::books::{Books, Ended};
-use herdgate::ledger::reservation::{Name, Reservation};
+use herdgate::ledger::account::ExhaustedLimit;
+use herdgate::ledger::books::{Books, SettleOutcome};
+use herdgate::ledger::reservation::{CallerName, Reservation};
 use herdgate::ledger::slots::{SLOTS_MAX, Slots};
-use herdgate::ledger::tokens::charge::Observed;
+use herdgate::ledger::tokens::charge::ObservedUsage;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -78,7 +78,7 @@ proptest! {
         for event in events {
             match event {
                 Event::Open { id, uid, caller, server } => drop(books.open(slot(id, uid, caller, server, now))),
-                Event::Release { id } => drop(books.settle(id, &Observed::default(), at(now))),
+                Event::Release { id } => drop(books.settle(id, &ObservedUsage::default(), at(now))),
                 Event::ReleaseUid { uid } => drop(books.ended_unheard(uid, at(now))),
                 Event::Wait { ns } | Event::Expire { age: ns } => now += ns,
             }
@@ -99,12 +99,16 @@ fn a_caller_may_have_as_many_requests_on_their_way_as_its_plan_says() {
         books.open(slot(id, 0, 0, 0, S));
     }
     let excess = books.admit(&two, 0, 0, at(S)).unwrap_err();
-    assert_eq!((excess.limit, excess.holder), (Spent::Concurrency, Holder::Key));
+    assert_eq!((excess.limit, excess.holder), (ExhaustedLimit::Concurrency, Holder::Key));
     assert!(excess.retry_ns.is_some_and(|retry_ns| retry_ns >= S), "{excess:?}");
     let other = accounts(&[(1, Holder::Key, &terms)]);
     books.admit(&other, 0, 0, at(S)).unwrap();
-    assert!(matches!(books.settle(0, &Observed::default(), at(2 * S)), Ended::Settled(_)));
-    assert_eq!(books.settle(0, &Observed::default(), at(2 * S)), Ended::Again, "a repeated line releases nothing");
+    assert!(matches!(books.settle(0, &ObservedUsage::default(), at(2 * S)), SettleOutcome::Settled(_)));
+    assert_eq!(
+        books.settle(0, &ObservedUsage::default(), at(2 * S)),
+        SettleOutcome::Again,
+        "a repeated line releases nothing"
+    );
     books.admit(&two, 0, 0, at(2 * S)).unwrap();
 }
 
@@ -130,18 +134,18 @@ fn slots_count_by_everyone_they_are_taken_for() {
                 books.open(Reservation { id: id as u128, scopes: who.scopes(), ..slot(0, 0, 0, 0, S) });
             }
             Err(excess) => {
-                assert_eq!((excess.limit, Some(excess.holder)), (Spent::Concurrency, refused), "{id}");
+                assert_eq!((excess.limit, Some(excess.holder)), (ExhaustedLimit::Concurrency, refused), "{id}");
             }
         }
         assert_eq!(books.slots().len(), [1, 2, 2, 3, 3, 3][id], "{id}");
     }
     let held = |books: &Books, scope| books.on_their_way_of(Scope(scope));
     assert_eq!([1, 11, 12, 21, 2].map(|scope| held(&books, scope)), [3, 2, 1, 3, 0]);
-    books.settle(0, &Observed::default(), at(S));
+    books.settle(0, &ObservedUsage::default(), at(S));
     assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [2, 1, 1, 2]);
     books.admit(&other, 0, 0, at(S)).unwrap();
-    books.settle(1, &Observed::default(), at(S));
-    books.settle(3, &Observed::default(), at(S));
+    books.settle(1, &ObservedUsage::default(), at(S));
+    books.settle(3, &ObservedUsage::default(), at(S));
     assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [0; 4]);
 }
 
@@ -163,7 +167,7 @@ fn while_lines_are_silent_slots_end_by_the_time_requests_usually_take() {
     // A hundred requests of 2 s each teach how long they take.
     for id in 0..100 {
         books.open(slot(id, 0, 0, 0, S));
-        books.settle(id, &Observed::default(), at(3 * S));
+        books.settle(id, &ObservedUsage::default(), at(3 * S));
     }
     for second in 0..30_u64 {
         books.open(slot(1000 + u128::from(second), 0, 0, 0, (4 + second) * S));
@@ -173,7 +177,7 @@ fn while_lines_are_silent_slots_end_by_the_time_requests_usually_take() {
     assert!(books.slots().len() <= 4, "{} still open", books.slots().len());
     // One line is enough to trust them again.
     let last = 1029;
-    assert!(matches!(books.settle(last, &Observed::default(), at(34 * S)), Ended::Settled(_)));
+    assert!(matches!(books.settle(last, &ObservedUsage::default(), at(34 * S)), SettleOutcome::Settled(_)));
     assert!(!books.is_silent(at(34 * S)));
     // What was open then may have ended unheard; what came after ends by its line.
     books.open(slot(2000, 0, 0, 0, 35 * S));
@@ -185,7 +189,7 @@ fn while_lines_are_silent_slots_end_by_the_time_requests_usually_take() {
 #[test]
 fn a_request_that_ended_before_its_verdict_takes_no_slot() {
     let mut books = Books::new(3600 * S);
-    assert_eq!(books.ended_unheard(7, at(S)), Ended::Unknown);
+    assert_eq!(books.ended_unheard(7, at(S)), SettleOutcome::Unknown);
     assert!(!books.open(slot(1, 7, 0, 0, 2 * S)));
     assert!(books.slots().is_empty());
     books.open(slot(2, 8, 0, 0, 2 * S));
@@ -228,7 +232,7 @@ fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Reserv
         id,
         uid,
         scopes: Scopes::one(Scope(caller)),
-        caller: Name::new("ann"),
+        caller: CallerName::new("ann"),
         user: None,
         team: None,
         model: None,

@@ -1,14 +1,14 @@
 //! The SPOP conversation without sockets: this test plays HAProxy, byte by byte where that matters.
 
-use herdgate::spop::ack::{AckError, Action, Actions, Scope};
+use herdgate::spop::ack::{AckAction, AckError, Actions, VariableScope};
 use herdgate::spop::disconnect::{Disconnect, write_disconnect};
-use herdgate::spop::frame::{Flags, Frame, Header, Kind, Split, split, write};
+use herdgate::spop::frame::{Flags, Frame, FrameHeader, FrameKind, Split, split, write};
 use herdgate::spop::hello::{AgentHello, HaproxyHello};
 use herdgate::spop::notify::{put_message, write_notify};
-use herdgate::spop::session::{Event, Fault, Session, Step, Ticket, Unsent};
-use herdgate::spop::status::Status;
+use herdgate::spop::session::{AckTicket, Session, SessionError, SessionEvent, SessionStep, UnsentAckError};
+use herdgate::spop::status::DisconnectStatus;
 use herdgate::spop::translate::put_bare_refusal;
-use herdgate::spop::wire::{Value, put_pair};
+use herdgate::spop::wire::{TypedValue, put_pair};
 use herdgate::variable;
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ fn a_hello_is_answered_with_one_whole_frame() {
         let mut proxy = Proxy::new();
         proxy.feed(&hello(size, capabilities, Some(b"E1"), false));
         let reply = only(&proxy.out);
-        assert_eq!(reply.header, Header { kind: Kind::AgentHello, flags: Flags(1), stream: 0, frame: 0 });
+        assert_eq!(reply.header, FrameHeader { kind: FrameKind::AgentHello, flags: Flags(1), stream: 0, frame: 0 });
         let expected = AgentHello { version: b"2.0", max_frame_size: agreed_size, capabilities: announced.as_bytes() };
         assert_eq!(AgentHello::parse(reply.payload), Ok(expected), "{size} {capabilities}");
         assert!(proxy.session.is_running());
@@ -51,12 +51,12 @@ fn a_hello_fed_one_byte_at_a_time_is_answered_once_and_whole() {
     let mut out = Vec::new();
     for end in 0..bytes.len() {
         match session.step(&bytes[..end], &mut out) {
-            Step::Incomplete { needed } => assert_eq!(needed, if end < 4 { 4 } else { bytes.len() }),
+            SessionStep::Incomplete { needed } => assert_eq!(needed, if end < 4 { 4 } else { bytes.len() }),
             _ => panic!("acted on {end} of {} bytes", bytes.len()),
         }
         assert!(out.is_empty(), "sent before the frame was whole");
     }
-    assert!(matches!(session.step(&bytes, &mut out), Step::Frame { event: Event::Hello { .. }, .. }));
+    assert!(matches!(session.step(&bytes, &mut out), SessionStep::Frame { event: SessionEvent::Hello { .. }, .. }));
     only(&out);
 }
 
@@ -72,16 +72,16 @@ fn a_check_is_answered_with_all_three_fields_and_closed() {
 
 #[test]
 fn a_bad_hello_is_told_why_in_haproxys_numbers() {
-    let pairs = |pairs: &[(&[u8], Value<'_>)]| {
+    let pairs = |pairs: &[(&[u8], TypedValue<'_>)]| {
         let mut out = Vec::new();
-        write(&mut out, Header::of_connection(Kind::HaproxyHello), |out| {
+        write(&mut out, FrameHeader::of_connection(FrameKind::HaproxyHello), |out| {
             pairs.iter().for_each(|(name, value)| put_pair(out, name, *value));
         });
         out
     };
-    let versions = (&b"supported-versions"[..], Value::String(b"2.0"));
-    let size = (&b"max-frame-size"[..], Value::Uint32(SIZE));
-    let capabilities = (&b"capabilities"[..], Value::String(b""));
+    let versions = (&b"supported-versions"[..], TypedValue::String(b"2.0"));
+    let size = (&b"max-frame-size"[..], TypedValue::Uint32(SIZE));
+    let capabilities = (&b"capabilities"[..], TypedValue::String(b""));
     let whole = hello(SIZE, "", None, false);
     let with = |at: usize, byte: u8| {
         let mut bytes = whole.clone();
@@ -89,18 +89,34 @@ fn a_bad_hello_is_told_why_in_haproxys_numbers() {
         bytes
     };
     let cases = [
-        ("no versions", pairs(&[size, capabilities]), Status::NoVersion),
-        ("versions that are no text", pairs(&[(versions.0, Value::Null), size, capabilities]), Status::NoVersion),
-        ("no size", pairs(&[versions, capabilities]), Status::NoFrameSize),
-        ("no capabilities", pairs(&[versions, size]), Status::NoCapabilities),
-        ("version 1.0", pairs(&[(versions.0, Value::String(b"1.0")), size, capabilities]), Status::BadVersion),
-        ("size 255", pairs(&[versions, (size.0, Value::Uint32(255)), capabilities]), Status::BadFrameSize),
-        ("size 2^32", pairs(&[versions, (size.0, Value::Uint64(1 << 32)), capabilities]), Status::BadFrameSize),
-        ("100 pairs", pairs(&[versions; 100]), Status::Invalid),
-        ("without FIN", with(8, 0), Status::FragmentationUnsupported),
-        ("with a stream-id", with(9, 1), Status::Invalid),
-        ("with a frame-id", with(10, 1), Status::Invalid),
-        ("a name past the end", with(11, 200), Status::Invalid),
+        ("no versions", pairs(&[size, capabilities]), DisconnectStatus::NoVersion),
+        (
+            "versions that are no text",
+            pairs(&[(versions.0, TypedValue::Null), size, capabilities]),
+            DisconnectStatus::NoVersion,
+        ),
+        ("no size", pairs(&[versions, capabilities]), DisconnectStatus::NoFrameSize),
+        ("no capabilities", pairs(&[versions, size]), DisconnectStatus::NoCapabilities),
+        (
+            "version 1.0",
+            pairs(&[(versions.0, TypedValue::String(b"1.0")), size, capabilities]),
+            DisconnectStatus::BadVersion,
+        ),
+        (
+            "size 255",
+            pairs(&[versions, (size.0, TypedValue::Uint32(255)), capabilities]),
+            DisconnectStatus::BadFrameSize,
+        ),
+        (
+            "size 2^32",
+            pairs(&[versions, (size.0, TypedValue::Uint64(1 << 32)), capabilities]),
+            DisconnectStatus::BadFrameSize,
+        ),
+        ("100 pairs", pairs(&[versions; 100]), DisconnectStatus::Invalid),
+        ("without FIN", with(8, 0), DisconnectStatus::FragmentationUnsupported),
+        ("with a stream-id", with(9, 1), DisconnectStatus::Invalid),
+        ("with a frame-id", with(10, 1), DisconnectStatus::Invalid),
+        ("a name past the end", with(11, 200), DisconnectStatus::Invalid),
     ];
     for (name, bytes, status) in cases {
         let mut proxy = Proxy::new();
@@ -114,13 +130,13 @@ fn a_bad_hello_is_told_why_in_haproxys_numbers() {
 fn framing_faults_end_the_conversation_in_both_states() {
     let notify = |flags: u32, stream: u64| {
         let mut out = Vec::new();
-        let header = Header { kind: Kind::Notify, flags: Flags(flags), stream, frame: 1 };
-        write_notify(&mut out, header, b"request", &[(b"", Value::Null)]);
+        let header = FrameHeader { kind: FrameKind::Notify, flags: Flags(flags), stream, frame: 1 };
+        write_notify(&mut out, header, b"request", &[(b"", TypedValue::Null)]);
         out
     };
-    let of_kind = |kind: Kind, flags: u32| {
+    let of_kind = |kind: FrameKind, flags: u32| {
         let mut out = Vec::new();
-        write(&mut out, Header { kind, flags: Flags(flags), stream: 0, frame: 0 }, |_| {});
+        write(&mut out, FrameHeader { kind, flags: Flags(flags), stream: 0, frame: 0 }, |_| {});
         out
     };
     // Above what was agreed on, and above what a HELLO may have.
@@ -128,32 +144,52 @@ fn framing_faults_end_the_conversation_in_both_states() {
     let long_varint = [&[0, 0, 0, 17, 3, 0, 0, 0, 1][..], &[0xff; 11], &[0]].concat();
     // Bytes, what is answered before HELLO, and what after it.
     let cases = [
-        ("zero size", vec![0, 0, 0, 0], Status::Invalid, Status::Invalid),
-        ("too short", vec![0, 0, 0, 6, 3, 0, 0, 0, 1, 0], Status::Invalid, Status::Invalid),
-        ("oversize", oversize, Status::TooBig, Status::TooBig),
-        ("garbage", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Status::TooBig, Status::TooBig),
-        ("varint of 11 bytes", long_varint, Status::Invalid, Status::Invalid),
-        ("truncated identifiers", vec![0, 0, 0, 7, 3, 0, 0, 0, 1, 0xf0, 0xff], Status::Invalid, Status::Invalid),
-        ("fragment", notify(0, 1), Status::Invalid, Status::FragmentationUnsupported),
-        ("continuation", of_kind(Kind::Unset, 1), Status::Invalid, Status::FragmentationUnsupported),
-        ("ACK from HAProxy", of_kind(Kind::Ack, 1), Status::Invalid, Status::Invalid),
-        ("AGENT-HELLO from HAProxy", of_kind(Kind::AgentHello, 1), Status::Invalid, Status::Invalid),
-        ("AGENT-DISCONNECT", of_kind(Kind::AgentDisconnect, 1), Status::Invalid, Status::Invalid),
+        ("zero size", vec![0, 0, 0, 0], DisconnectStatus::Invalid, DisconnectStatus::Invalid),
+        ("too short", vec![0, 0, 0, 6, 3, 0, 0, 0, 1, 0], DisconnectStatus::Invalid, DisconnectStatus::Invalid),
+        ("oversize", oversize, DisconnectStatus::TooBig, DisconnectStatus::TooBig),
+        ("garbage", b"GET / HTTP/1.1\r\n\r\n".to_vec(), DisconnectStatus::TooBig, DisconnectStatus::TooBig),
+        ("varint of 11 bytes", long_varint, DisconnectStatus::Invalid, DisconnectStatus::Invalid),
+        (
+            "truncated identifiers",
+            vec![0, 0, 0, 7, 3, 0, 0, 0, 1, 0xf0, 0xff],
+            DisconnectStatus::Invalid,
+            DisconnectStatus::Invalid,
+        ),
+        ("fragment", notify(0, 1), DisconnectStatus::Invalid, DisconnectStatus::FragmentationUnsupported),
+        (
+            "continuation",
+            of_kind(FrameKind::Unset, 1),
+            DisconnectStatus::Invalid,
+            DisconnectStatus::FragmentationUnsupported,
+        ),
+        ("ACK from HAProxy", of_kind(FrameKind::Ack, 1), DisconnectStatus::Invalid, DisconnectStatus::Invalid),
+        (
+            "AGENT-HELLO from HAProxy",
+            of_kind(FrameKind::AgentHello, 1),
+            DisconnectStatus::Invalid,
+            DisconnectStatus::Invalid,
+        ),
+        (
+            "AGENT-DISCONNECT",
+            of_kind(FrameKind::AgentDisconnect, 1),
+            DisconnectStatus::Invalid,
+            DisconnectStatus::Invalid,
+        ),
     ];
     for (name, bytes, before, after) in &cases {
         for (running, status) in [(false, before), (true, after)] {
             let mut proxy = if running { Proxy::running(SIZE) } else { Proxy::new() };
             proxy.feed(bytes);
             assert_eq!(proxy.disconnected(), Some(status.code()), "{name}, running {running}");
-            assert!(matches!(proxy.session.step(b"more", &mut proxy.out), Step::Closed), "{name}");
+            assert!(matches!(proxy.session.step(b"more", &mut proxy.out), SessionStep::Closed), "{name}");
         }
     }
     let mut early = Proxy::new();
     early.feed(&notify(1, 1));
-    assert_eq!(early.disconnected(), Some(Status::Invalid.code()), "NOTIFY before HELLO");
+    assert_eq!(early.disconnected(), Some(DisconnectStatus::Invalid.code()), "NOTIFY before HELLO");
     let mut twice = Proxy::running(SIZE);
     twice.feed(&hello(SIZE, "", None, false));
-    assert_eq!(twice.disconnected(), Some(Status::Invalid.code()), "HELLO twice");
+    assert_eq!(twice.disconnected(), Some(DisconnectStatus::Invalid.code()), "HELLO twice");
 }
 
 #[test]
@@ -161,19 +197,19 @@ fn a_frame_of_exactly_the_size_agreed_on_is_taken_and_one_more_is_not() {
     // Header 7 + name 8 + count 1 + argument name 5 + type 1 + length 1 = 23.
     for (body, events) in [(256 - 23, vec!["hello", "notify 1"]), (256 - 22, vec!["hello", "fault"])] {
         let mut proxy = Proxy::running(256);
-        proxy.ask(1, b"body", Value::Binary(&vec![b'x'; body]));
+        proxy.ask(1, b"body", TypedValue::Binary(&vec![b'x'; body]));
         assert_eq!(proxy.events, events, "{body}");
     }
     // With a larger agreement, the small one is long forgotten.
     let mut proxy = Proxy::running(SIZE);
-    proxy.ask(1, b"body", Value::Binary(&[b'x'; 16_000]));
+    proxy.ask(1, b"body", TypedValue::Binary(&[b'x'; 16_000]));
     assert_eq!(proxy.events, ["hello", "notify 1"]);
 }
 
 #[test]
 fn stream_id_zero_is_a_question_like_any_other() {
     let mut proxy = Proxy::running(SIZE);
-    proxy.ask(0, b"method", Value::String(b"GET"));
+    proxy.ask(0, b"method", TypedValue::String(b"GET"));
     assert_eq!(proxy.events, ["hello", "notify 0"]);
     proxy.answer_all();
     assert_eq!(proxy.acks(), [(0, 1)]);
@@ -190,11 +226,11 @@ fn an_odd_notify_is_handed_on_to_be_answered_and_ends_nothing() {
     for (name, payload) in payloads {
         let mut proxy = Proxy::running(SIZE);
         let mut bytes = Vec::new();
-        write(&mut bytes, Header { kind: Kind::Notify, flags: Flags::FIN, stream: 5, frame: 1 }, |out| {
+        write(&mut bytes, FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream: 5, frame: 1 }, |out| {
             out.extend_from_slice(payload);
         });
         proxy.feed(&bytes);
-        proxy.ask(7, b"method", Value::String(b"GET"));
+        proxy.ask(7, b"method", TypedValue::String(b"GET"));
         proxy.answer_all();
         assert_eq!(proxy.acks(), [(5, 1), (7, 1)], "{name}");
     }
@@ -203,20 +239,24 @@ fn an_odd_notify_is_handed_on_to_be_answered_and_ends_nothing() {
 #[test]
 fn aborted_and_unknown_frames_are_passed_over() {
     let mut proxy = Proxy::running(SIZE);
-    for (kind, flags) in
-        [(Kind::Notify, 3), (Kind::Notify, 2), (Kind::Unset, 3), (Kind::Other(4), 1), (Kind::Other(255), 0)]
-    {
+    for (kind, flags) in [
+        (FrameKind::Notify, 3),
+        (FrameKind::Notify, 2),
+        (FrameKind::Unset, 3),
+        (FrameKind::Other(4), 1),
+        (FrameKind::Other(255), 0),
+    ] {
         let mut bytes = Vec::new();
-        write(&mut bytes, Header { kind, flags: Flags(flags), stream: 3, frame: 1 }, |out| out.push(0xff));
+        write(&mut bytes, FrameHeader { kind, flags: Flags(flags), stream: 3, frame: 1 }, |out| out.push(0xff));
         proxy.feed(&bytes);
     }
-    proxy.ask(9, b"", Value::Null);
+    proxy.ask(9, b"", TypedValue::Null);
     proxy.answer_all();
     assert_eq!(proxy.events, ["hello", "skipped", "skipped", "skipped", "skipped", "skipped", "notify 9"]);
     assert_eq!(proxy.acks(), [(9, 1)]);
     let mut early = Proxy::new();
     let mut bytes = Vec::new();
-    write(&mut bytes, Header { kind: Kind::Other(77), flags: Flags(1), stream: 0, frame: 0 }, |_| {});
+    write(&mut bytes, FrameHeader { kind: FrameKind::Other(77), flags: Flags(1), stream: 0, frame: 0 }, |_| {});
     bytes.extend_from_slice(&hello(SIZE, "", None, false));
     early.feed(&bytes);
     assert_eq!(early.events, ["skipped", "hello"]);
@@ -225,9 +265,9 @@ fn aborted_and_unknown_frames_are_passed_over() {
 #[test]
 fn a_goodbye_is_answered_with_status_zero_in_every_state() {
     let mut good = Vec::new();
-    write_disconnect(&mut good, Kind::HaproxyDisconnect, Status::Timeout);
+    write_disconnect(&mut good, FrameKind::HaproxyDisconnect, DisconnectStatus::Timeout);
     let mut odd = Vec::new();
-    write(&mut odd, Header { kind: Kind::HaproxyDisconnect, flags: Flags(0), stream: 8, frame: 8 }, |out| {
+    write(&mut odd, FrameHeader { kind: FrameKind::HaproxyDisconnect, flags: Flags(0), stream: 8, frame: 8 }, |out| {
         out.push(0xff);
     });
     for (bytes, event) in [(&good, "goodbye Some(2)"), (&odd, "goodbye None")] {
@@ -244,12 +284,12 @@ fn a_goodbye_is_answered_with_status_zero_in_every_state() {
 #[test]
 fn answers_after_the_end_go_nowhere() {
     let mut proxy = Proxy::running(SIZE);
-    proxy.ask(1, b"", Value::Null);
+    proxy.ask(1, b"", TypedValue::Null);
     proxy.feed(&[0, 0, 0, 0]);
     let before = proxy.out.len();
     proxy.answer_all();
     assert_eq!(proxy.out.len(), before);
-    assert_eq!(proxy.session.time_out(&mut proxy.out), Fault::Silent);
+    assert_eq!(proxy.session.time_out(&mut proxy.out), SessionError::Silent);
     proxy.session.finish(&mut proxy.out);
     assert_eq!(proxy.out.len(), before, "nothing follows a DISCONNECT");
 }
@@ -264,38 +304,40 @@ fn stopping_says_goodbye_only_to_those_who_said_hello() {
     assert!(silent.out.is_empty() && silent.session.is_closed());
     let mut late = Proxy::new();
     late.session.time_out(&mut late.out);
-    assert_eq!(late.disconnected(), Some(Status::Timeout.code()));
+    assert_eq!(late.disconnected(), Some(DisconnectStatus::Timeout.code()));
 }
 
 #[test]
 fn an_answer_that_is_empty_or_does_not_fit_is_replaced_and_the_ticket_comes_back() {
     let mut proxy = Proxy::running(256);
-    proxy.ask(1, b"", Value::Null);
+    proxy.ask(1, b"", TypedValue::Null);
     let ticket = proxy.tickets.remove(0);
     let before = proxy.out.len();
-    let Err(Unsent { ticket, error }) = proxy.session.ack(ticket, &mut proxy.out, |_| {}) else { panic!("empty ACK") };
+    let Err(UnsentAckError { ticket, error }) = proxy.session.ack(ticket, &mut proxy.out, |_| {}) else {
+        panic!("empty ACK")
+    };
     assert_eq!((error, proxy.out.len()), (AckError::Empty, before));
     let body = [b'x'; 250];
     let too_big = proxy.session.ack(ticket, &mut proxy.out, |ack| {
-        ack.set(Scope::Transaction, variable!("verdict"), Value::String(b"allow"));
-        ack.set(Scope::Transaction, variable!("body"), Value::String(&body));
+        ack.set(VariableScope::Transaction, variable!("verdict"), TypedValue::String(b"allow"));
+        ack.set(VariableScope::Transaction, variable!("body"), TypedValue::String(&body));
     });
-    let Err(Unsent { ticket, error: AckError::TooBig { .. } }) = too_big else { panic!("too big an ACK") };
+    let Err(UnsentAckError { ticket, error: AckError::TooBig { .. } }) = too_big else { panic!("too big an ACK") };
     assert_eq!(proxy.out.len(), before);
     assert_eq!(proxy.session.ack(ticket, &mut proxy.out, put_bare_refusal), Ok(()));
     let frames = frames(&proxy.out);
     let actions: Vec<_> = Actions::new(frames[1].payload).map(Result::unwrap).collect();
     let expected = [
-        Action::Set(Scope::Transaction, b"verdict", Value::String(b"refuse")),
-        Action::Set(Scope::Transaction, b"status", Value::Int64(503)),
-        Action::Set(Scope::Transaction, b"code", Value::String(b"overloaded")),
+        AckAction::Set(VariableScope::Transaction, b"verdict", TypedValue::String(b"refuse")),
+        AckAction::Set(VariableScope::Transaction, b"status", TypedValue::Int64(503)),
+        AckAction::Set(VariableScope::Transaction, b"code", TypedValue::String(b"overloaded")),
     ];
     assert!(actions == expected);
 }
 
 #[test]
 fn every_status_is_one_of_haproxys() {
-    let codes: Vec<u32> = Status::ALL.iter().map(|status| status.code()).collect();
+    let codes: Vec<u32> = DisconnectStatus::ALL.iter().map(|status| status.code()).collect();
     assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 99]);
 }
 
@@ -303,7 +345,7 @@ fn every_status_is_one_of_haproxys() {
 fn twenty_questions_are_answered_in_reverse() {
     let mut proxy = Proxy::running(SIZE);
     for stream in 0..20 {
-        proxy.ask(stream, b"method", Value::String(b"GET"));
+        proxy.ask(stream, b"method", TypedValue::String(b"GET"));
     }
     proxy.tickets.reverse();
     proxy.answer_all();
@@ -318,13 +360,13 @@ proptest! {
     ) {
         let mut proxy = Proxy::running(SIZE);
         for stream in 0..20 {
-            proxy.ask(stream, b"n", Value::Uint64(stream));
+            proxy.ask(stream, b"n", TypedValue::Uint64(stream));
         }
-        let mut waiting: Vec<Option<Ticket>> = proxy.tickets.drain(..).map(Some).collect();
+        let mut waiting: Vec<Option<AckTicket>> = proxy.tickets.drain(..).map(Some).collect();
         let mut expected = Vec::new();
         for (position, stream) in order.iter().enumerate() {
             if position == late {
-                proxy.ask(100, b"", Value::Null);
+                proxy.ask(100, b"", TypedValue::Null);
                 proxy.answer_all();
                 expected.push((100, 1));
             }
@@ -345,8 +387,8 @@ proptest! {
         let mut proxy = if running { Proxy::running(SIZE) } else { Proxy::new() };
         let mut bytes = if running { Vec::new() } else { hello(SIZE, "pipelining", Some(b"E1"), false) };
         for stream in 0..3 {
-            let header = Header { kind: Kind::Notify, flags: Flags::FIN, stream, frame: 1 };
-            write_notify(&mut bytes, header, b"request", &[(b"method", Value::String(b"GET")), (b"n", Value::Int64(-3))]);
+            let header = FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream, frame: 1 };
+            write_notify(&mut bytes, header, b"request", &[(b"method", TypedValue::String(b"GET")), (b"n", TypedValue::Int64(-3))]);
         }
         for (position, byte) in &mutations {
             let at = position.index(bytes.len());
@@ -367,11 +409,11 @@ proptest! {
         for frame in frames(&proxy.out) {
             prop_assert!(frame.header.flags == Flags::FIN);
             match frame.header.kind {
-                Kind::AgentHello => {}
-                Kind::Ack => prop_assert!(Actions::new(frame.payload).count() > 0),
-                Kind::AgentDisconnect => {
+                FrameKind::AgentHello => {}
+                FrameKind::Ack => prop_assert!(Actions::new(frame.payload).count() > 0),
+                FrameKind::AgentDisconnect => {
                     let status = Disconnect::parse(frame.payload).unwrap().status.unwrap();
-                    prop_assert!(Status::ALL.iter().any(|known| u64::from(known.code()) == status));
+                    prop_assert!(DisconnectStatus::ALL.iter().any(|known| u64::from(known.code()) == status));
                 }
                 kind => prop_assert!(false, "{kind:?} sent"),
             }
@@ -394,7 +436,7 @@ struct Proxy {
     /// Everything we sent.
     out: Vec<u8>,
     events: Vec<String>,
-    tickets: Vec<Ticket>,
+    tickets: Vec<AckTicket>,
 }
 
 impl Proxy {
@@ -419,12 +461,12 @@ impl Proxy {
     fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
         let mut position = 0;
-        while let Step::Frame { consumed, event } = self.session.step(&self.input[position..], &mut self.out) {
+        while let SessionStep::Frame { consumed, event } = self.session.step(&self.input[position..], &mut self.out) {
             position += consumed;
             self.events.push(match event {
-                Event::Hello { healthcheck: true, .. } => "hello check".into(),
-                Event::Hello { .. } => "hello".into(),
-                Event::Notify { ticket, messages } => {
+                SessionEvent::Hello { healthcheck: true, .. } => "hello check".into(),
+                SessionEvent::Hello { .. } => "hello".into(),
+                SessionEvent::Notify { ticket, messages } => {
                     let name = match messages {
                         Ok(_) => format!("{ticket:?}"),
                         Err(_) => "unreadable".into(),
@@ -435,17 +477,17 @@ impl Proxy {
                         None => name,
                     }
                 }
-                Event::Skipped => "skipped".into(),
-                Event::Goodbye { status } => format!("goodbye {status:?}"),
-                Event::Fault(_) => "fault".into(),
+                SessionEvent::Skipped => "skipped".into(),
+                SessionEvent::Goodbye { status } => format!("goodbye {status:?}"),
+                SessionEvent::Fault(_) => "fault".into(),
             });
         }
         self.input.drain(..position);
     }
 
-    fn ask(&mut self, stream: u64, name: &[u8], value: Value<'_>) {
+    fn ask(&mut self, stream: u64, name: &[u8], value: TypedValue<'_>) {
         let mut bytes = Vec::new();
-        write(&mut bytes, Header { kind: Kind::Notify, flags: Flags::FIN, stream, frame: 1 }, |out| {
+        write(&mut bytes, FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream, frame: 1 }, |out| {
             put_message(out, b"request", &[(name, value)]);
         });
         self.feed(&bytes);
@@ -454,7 +496,7 @@ impl Proxy {
     fn answer_all(&mut self) {
         for ticket in self.tickets.drain(..) {
             let answered = self.session.ack(ticket, &mut self.out, |ack| {
-                ack.set(Scope::Transaction, variable!("verdict"), Value::String(b"allow"));
+                ack.set(VariableScope::Transaction, variable!("verdict"), TypedValue::String(b"allow"));
             });
             assert_eq!(answered, Ok(()));
         }
@@ -464,7 +506,7 @@ impl Proxy {
     fn acks(&self) -> Vec<(u64, u64)> {
         frames(&self.out)
             .iter()
-            .filter(|frame| frame.header.kind == Kind::Ack)
+            .filter(|frame| frame.header.kind == FrameKind::Ack)
             .map(|frame| (frame.header.stream, frame.header.frame))
             .collect()
     }
@@ -472,7 +514,8 @@ impl Proxy {
     /// The status of the DISCONNECT that was sent last.
     fn disconnected(&self) -> Option<u32> {
         let frames = frames(&self.out);
-        let frame = frames.last().filter(|frame| frame.header == Header::of_connection(Kind::AgentDisconnect))?;
+        let frame =
+            frames.last().filter(|frame| frame.header == FrameHeader::of_connection(FrameKind::AgentDisconnect))?;
         let disconnect = Disconnect::parse(frame.payload).ok()?;
         assert!(!disconnect.message.is_empty());
         disconnect.status.and_then(|status| u32::try_from(status).ok())

@@ -3,56 +3,56 @@
 use futures_util::FutureExt as _;
 use herdgate::decision::fleet::roster::Roster;
 use herdgate::decision::fleet::{FleetView, Inventory, Model, Preference, ServerState, ServerView};
-use herdgate::decision::inquiry::{BodyShown, Field, Inquiry};
+use herdgate::decision::inquiry::{BodyShown, HeaderField, Inquiry};
 use herdgate::decision::plan::limits::Holder;
 use herdgate::decision::plan::policy::{PlanIndex, Policy};
-use herdgate::decision::plan::priority::Place;
+use herdgate::decision::plan::priority::QueuePlace;
 use herdgate::decision::plan::server::{Server, ServerKind};
 use herdgate::decision::reason::Reason;
 use herdgate::decision::request::endpoint::{Dialect, Endpoint};
 use herdgate::decision::request::name::ModelName;
-use herdgate::decision::verdict::{Answer, Grant, Refusal, Standing, Verdict};
+use herdgate::decision::verdict::{Grant, LimitStanding, LocalAnswer, Refusal, Verdict};
 use herdgate::decision::view::View;
 use herdgate::gate::receipt::Receipts;
-use herdgate::gate::{Decided, Gate, GateParts, Question};
+use herdgate::gate::{Decision, Gate, GateParts, Question};
 use herdgate::metrics::{Metrics, Port};
-use herdgate::spop::ack::{AckWriter, Action, Actions, Scope, write_ack};
+use herdgate::spop::ack::{AckAction, AckWriter, Actions, VariableScope, write_ack};
 use herdgate::spop::answerer::Answerer;
 use herdgate::spop::frame::{Split, split};
 use herdgate::spop::notify::{Messages, put_message};
-use herdgate::spop::translate::{Malformed, inquiry, put_bare_refusal, put_refusal, put_verdict};
-use herdgate::spop::wire::{Value, WireError};
+use herdgate::spop::translate::{QuestionError, inquiry, put_bare_refusal, put_refusal, put_verdict};
+use herdgate::spop::wire::{TypedValue, WireError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-type Argument<'a> = (&'a str, Value<'a>);
+type Argument<'a> = (&'a str, TypedValue<'a>);
 
 /// What every question carries.
 const WHOLE: [Argument<'static>; 2] =
-    [("method", Value::String(b"POST")), ("target", Value::String(b"/api/chat?x=%20"))];
+    [("method", TypedValue::String(b"POST")), ("target", TypedValue::String(b"/api/chat?x=%20"))];
 
 #[test]
 fn a_whole_question_becomes_an_inquiry() {
     let arguments = [
-        ("uid", Value::String(b"8f1e")),
-        ("method", Value::String(b"POST")),
-        ("target", Value::String(b"http://gpu/api/chat")),
-        ("src", Value::Ipv4(Ipv4Addr::new(192, 0, 2, 7))),
-        ("authorization", Value::String(b"Bearer \xff")),
-        ("authorization_n", Value::Int64(2)),
-        ("x_api_key", Value::Null),
-        ("x_api_key_n", Value::Int64(0)),
-        ("api_key", Value::String(b"")),
-        ("api_key_n", Value::Int64(1)),
-        ("encoding", Value::String(b"gzip")),
-        ("body", Value::Binary(b"{}")),
-        ("body_len", Value::Int64(2)),
-        ("body_size", Value::Int64(9)),
+        ("uid", TypedValue::String(b"8f1e")),
+        ("method", TypedValue::String(b"POST")),
+        ("target", TypedValue::String(b"http://gpu/api/chat")),
+        ("src", TypedValue::Ipv4(Ipv4Addr::new(192, 0, 2, 7))),
+        ("authorization", TypedValue::String(b"Bearer \xff")),
+        ("authorization_n", TypedValue::Int64(2)),
+        ("x_api_key", TypedValue::Null),
+        ("x_api_key_n", TypedValue::Int64(0)),
+        ("api_key", TypedValue::String(b"")),
+        ("api_key_n", TypedValue::Int64(1)),
+        ("encoding", TypedValue::String(b"gzip")),
+        ("body", TypedValue::Binary(b"{}")),
+        ("body_len", TypedValue::Int64(2)),
+        ("body_size", TypedValue::Int64(9)),
         // Not ours, unnamed, and more than once.
-        ("", Value::Null),
-        ("", Value::Bool(true)),
-        ("later", Value::Null),
-        ("later", Value::Null),
+        ("", TypedValue::Null),
+        ("", TypedValue::Bool(true)),
+        ("later", TypedValue::Null),
+        ("later", TypedValue::Null),
     ];
     with(&[("request", &arguments)], |found| {
         let found = found.unwrap();
@@ -72,16 +72,16 @@ fn absent_null_and_empty_are_alike() {
     let nothing = [
         vec![],
         ["uid", "src", "authorization", "authorization_n", "encoding", "body", "body_len", "body_size"]
-            .map(|name| (name, Value::Null))
+            .map(|name| (name, TypedValue::Null))
             .to_vec(),
         vec![
-            ("uid", Value::String(b"")),
-            ("authorization", Value::String(b"")),
-            ("authorization_n", Value::Int64(0)),
-            ("encoding", Value::String(b"")),
-            ("body", Value::Binary(b"")),
-            ("body_len", Value::Int64(0)),
-            ("body_size", Value::Int64(0)),
+            ("uid", TypedValue::String(b"")),
+            ("authorization", TypedValue::String(b"")),
+            ("authorization_n", TypedValue::Int64(0)),
+            ("encoding", TypedValue::String(b"")),
+            ("body", TypedValue::Binary(b"")),
+            ("body_len", TypedValue::Int64(0)),
+            ("body_size", TypedValue::Int64(0)),
         ],
     ];
     for rest in nothing {
@@ -97,14 +97,14 @@ fn absent_null_and_empty_are_alike() {
 
 #[test]
 fn the_header_that_names_a_user_comes_with_its_name_and_count() {
-    let name = ("on_behalf_name", Value::String(b"x-user"));
-    let value = ("on_behalf", Value::String(b"ann"));
-    let count = |count| ("on_behalf_n", Value::Int64(count));
+    let name = ("on_behalf_name", TypedValue::String(b"x-user"));
+    let value = ("on_behalf", TypedValue::String(b"ann"));
+    let count = |count| ("on_behalf_n", TypedValue::Int64(count));
     type Case<'c> = (Vec<Argument<'c>>, Option<&'c [u8]>, u32);
     let cases: [Case<'_>; 4] = [
         (vec![name, value, count(1)], Some(b"ann"), 1),
         (vec![name, value, count(2)], Some(b"ann"), 2),
-        (vec![name, ("on_behalf", Value::Null), count(0)], None, 0),
+        (vec![name, ("on_behalf", TypedValue::Null), count(0)], None, 0),
         (vec![name], None, 0),
     ];
     for (rest, value, count) in cases {
@@ -115,9 +115,9 @@ fn the_header_that_names_a_user_comes_with_its_name_and_count() {
         });
     }
     for (rest, malformed) in [
-        (vec![name, value], Malformed::Missing("on_behalf")),
-        (vec![name, value, count(0)], Malformed::Contradiction("on_behalf")),
-        (vec![name, name], Malformed::Repeated("on_behalf_name")),
+        (vec![name, value], QuestionError::Missing("on_behalf")),
+        (vec![name, value, count(0)], QuestionError::Contradiction("on_behalf")),
+        (vec![name, name], QuestionError::Repeated("on_behalf_name")),
     ] {
         with(&[("request", &[&WHOLE[..], &rest].concat())], |found| assert_eq!(found.unwrap_err(), malformed));
     }
@@ -127,19 +127,23 @@ fn the_header_that_names_a_user_comes_with_its_name_and_count() {
 fn the_larger_size_is_believed() {
     let cases = [(2, 2, 2), (2, 100, 100), (100, 2, 100), (0, 0, 2), (1, 1, 2)];
     for (len, size, expected) in cases {
-        let rest = [("body", Value::Binary(b"{}")), ("body_len", Value::Int64(len)), ("body_size", Value::Int64(size))];
+        let rest = [
+            ("body", TypedValue::Binary(b"{}")),
+            ("body_len", TypedValue::Int64(len)),
+            ("body_size", TypedValue::Int64(size)),
+        ];
         let arguments = [&WHOLE[..], &rest].concat();
         with(&[("request", &arguments)], |found| assert_body(found.unwrap().body, b"{}", expected));
     }
     // A size without bytes is a body that cannot be seen.
-    let arguments = [&WHOLE[..], &[("body", Value::Null), ("body_size", Value::Int64(7))]].concat();
+    let arguments = [&WHOLE[..], &[("body", TypedValue::Null), ("body_size", TypedValue::Int64(7))]].concat();
     with(&[("request", &arguments)], |found| assert_body(found.unwrap().body, b"", 7));
 }
 
 #[test]
 fn an_address_may_be_of_either_kind() {
     let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5);
-    let arguments = [&WHOLE[..], &[("src", Value::Ipv6(v6))]].concat();
+    let arguments = [&WHOLE[..], &[("src", TypedValue::Ipv6(v6))]].concat();
     with(&[("request", &arguments)], |found| assert_eq!(found.unwrap().source, Some(IpAddr::V6(v6))));
 }
 
@@ -147,40 +151,40 @@ fn an_address_may_be_of_either_kind() {
 fn an_odd_question_is_malformed_and_says_why() {
     let method = WHOLE[0];
     let target = WHOLE[1];
-    let text = |name| (name, Value::String(b"x"));
-    let number = |name, number| (name, Value::Int64(number));
-    let cases: Vec<(Vec<Argument<'_>>, Malformed)> = vec![
-        (vec![], Malformed::Missing("method")),
-        (vec![method], Malformed::Missing("target")),
-        (vec![target], Malformed::Missing("method")),
-        (vec![("method", Value::Null), target], Malformed::Missing("method")),
-        (vec![("method", Value::String(b"")), target], Malformed::Missing("method")),
-        (vec![method, ("target", Value::Int64(1))], Malformed::WrongType("target")),
-        (vec![method, target, method], Malformed::Repeated("method")),
-        (vec![method, target, ("body", Value::Null), ("body", Value::Null)], Malformed::Repeated("body")),
-        (vec![method, target, text("src")], Malformed::WrongType("src")),
-        (vec![method, target, number("uid", 1)], Malformed::WrongType("uid")),
-        (vec![method, target, text("authorization")], Malformed::Missing("authorization")),
-        (vec![method, target, text("api_key"), number("api_key_n", 0)], Malformed::Contradiction("api_key")),
-        (vec![method, target, text("x_api_key"), number("x_api_key_n", -1)], Malformed::WrongType("x_api_key")),
-        (vec![method, target, text("body"), number("body_size", 1)], Malformed::Missing("body_len")),
-        (vec![method, target, text("body"), number("body_len", 1)], Malformed::Missing("body_size")),
-        (vec![method, target, number("body_size", -1)], Malformed::WrongType("body_size")),
-        (vec![method, target, text("body_len")], Malformed::WrongType("body_len")),
+    let text = |name| (name, TypedValue::String(b"x"));
+    let number = |name, number| (name, TypedValue::Int64(number));
+    let cases: Vec<(Vec<Argument<'_>>, QuestionError)> = vec![
+        (vec![], QuestionError::Missing("method")),
+        (vec![method], QuestionError::Missing("target")),
+        (vec![target], QuestionError::Missing("method")),
+        (vec![("method", TypedValue::Null), target], QuestionError::Missing("method")),
+        (vec![("method", TypedValue::String(b"")), target], QuestionError::Missing("method")),
+        (vec![method, ("target", TypedValue::Int64(1))], QuestionError::WrongType("target")),
+        (vec![method, target, method], QuestionError::Repeated("method")),
+        (vec![method, target, ("body", TypedValue::Null), ("body", TypedValue::Null)], QuestionError::Repeated("body")),
+        (vec![method, target, text("src")], QuestionError::WrongType("src")),
+        (vec![method, target, number("uid", 1)], QuestionError::WrongType("uid")),
+        (vec![method, target, text("authorization")], QuestionError::Missing("authorization")),
+        (vec![method, target, text("api_key"), number("api_key_n", 0)], QuestionError::Contradiction("api_key")),
+        (vec![method, target, text("x_api_key"), number("x_api_key_n", -1)], QuestionError::WrongType("x_api_key")),
+        (vec![method, target, text("body"), number("body_size", 1)], QuestionError::Missing("body_len")),
+        (vec![method, target, text("body"), number("body_len", 1)], QuestionError::Missing("body_size")),
+        (vec![method, target, number("body_size", -1)], QuestionError::WrongType("body_size")),
+        (vec![method, target, text("body_len")], QuestionError::WrongType("body_len")),
     ];
     for (arguments, expected) in cases {
         with(&[("request", &arguments)], |found| assert_eq!(found.err(), Some(expected), "{expected}"));
     }
-    with(&[], |found| assert_eq!(found.err(), Some(Malformed::NoRequest)));
-    with(&[("other", &WHOLE)], |found| assert_eq!(found.err(), Some(Malformed::NoRequest)));
+    with(&[], |found| assert_eq!(found.err(), Some(QuestionError::NoRequest)));
+    with(&[("other", &WHOLE)], |found| assert_eq!(found.err(), Some(QuestionError::NoRequest)));
     with(&[("request", &WHOLE), ("request", &WHOLE)], |found| {
-        assert_eq!(found.err(), Some(Malformed::SeveralRequests));
+        assert_eq!(found.err(), Some(QuestionError::SeveralRequests));
     });
     with(&[("other", &[]), ("request", &WHOLE), ("other", &[])], |found| assert!(found.is_ok()));
 }
 
 /// The gate's answer, which is ready when first polled.
-fn answer(gate: &Gate, messages: Result<Messages<'_>, WireError>, ack: &mut AckWriter<'_>) -> Option<Malformed> {
+fn answer(gate: &Gate, messages: Result<Messages<'_>, WireError>, ack: &mut AckWriter<'_>) -> Option<QuestionError> {
     gate.answer(messages, gate.now(), |fill| fill(ack)).now_or_never().unwrap()
 }
 
@@ -222,14 +226,14 @@ fn a_grant_sets_what_applies() {
     let (first, second) = (server("gpu1"), server("gpu2"));
     let roster = roster("llama3:8b", &first);
     let bare =
-        Grant { server: &first, server2: None, pool: None, requests: None, tokens: None, place: Place::default() };
+        Grant { server: &first, server2: None, pool: None, requests: None, tokens: None, place: QueuePlace::default() };
     let full = Grant {
         server: &first,
         server2: Some(&second),
         pool: roster.get("llama3:8b"),
-        requests: Some(Standing { limit: 20, remaining: 19, reset_ns: 360_000_000_000 }),
-        place: Place { class: Some(-1), offset_ms: 30_250 },
-        tokens: Some(Standing { limit: 9000, remaining: 8999, reset_ns: 90_000_000_000 }),
+        requests: Some(LimitStanding { limit: 20, remaining: 19, reset_ns: 360_000_000_000 }),
+        place: QueuePlace { class: Some(-1), offset_ms: 30_250 },
+        tokens: Some(LimitStanding { limit: 9000, remaining: 8999, reset_ns: 90_000_000_000 }),
     };
     let cases = [
         (bare, vec!["verdict=allow", "server=gpu1"]),
@@ -258,7 +262,7 @@ fn a_grant_sets_what_applies() {
 
 #[test]
 fn an_answer_carries_its_receipt() {
-    let answer = Answer { endpoint: Endpoint::Tags, plan: PlanIndex(0), pool: None, head: false };
+    let answer = LocalAnswer { endpoint: Endpoint::Tags, plan: PlanIndex(0), pool: None, head: false };
     check(Verdict::Answer(answer), Some("r1"), &["verdict=answer", "receipt=r1"]);
 }
 
@@ -294,7 +298,7 @@ fn check(verdict: Verdict<'_>, receipt: Option<&str>, expected: &[&str]) {
     put_message(&mut payload, b"request", &WHOLE.map(|(name, value)| (name.as_bytes(), value)));
     let inquiry = inquiry(Messages::new(&payload).unwrap()).unwrap();
     let some = gate.decide(&view, Question::new(&inquiry, Port::Spop, gate.now())).now_or_never().unwrap();
-    let decided = Decided {
+    let decided = Decision {
         verdict,
         id: some.id,
         dialect: some.dialect,
@@ -318,9 +322,9 @@ fn variables(fill: impl FnOnce(&mut AckWriter<'_>)) -> Vec<String> {
     let Ok(Split::Whole { frame, .. }) = split(&out, 16_380) else { panic!("whole") };
     Actions::new(frame.payload)
         .map(|action| {
-            let Ok(Action::Set(Scope::Transaction, name, value)) = action else { panic!("set-var of txn") };
+            let Ok(AckAction::Set(VariableScope::Transaction, name, value)) = action else { panic!("set-var of txn") };
             let value = match value {
-                Value::Int64(number) => number.to_string(),
+                TypedValue::Int64(number) => number.to_string(),
                 other => String::from_utf8(other.bytes().expect("text").to_vec()).unwrap(),
             };
             format!("{}={value}", std::str::from_utf8(name).unwrap())
@@ -328,7 +332,7 @@ fn variables(fill: impl FnOnce(&mut AckWriter<'_>)) -> Vec<String> {
         .collect()
 }
 
-fn with(messages: &[(&str, &[Argument<'_>])], check: impl FnOnce(Result<Inquiry<'_>, Malformed>)) {
+fn with(messages: &[(&str, &[Argument<'_>])], check: impl FnOnce(Result<Inquiry<'_>, QuestionError>)) {
     let mut payload = Vec::new();
     for (name, arguments) in messages {
         let arguments: Vec<_> = arguments.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
@@ -337,7 +341,7 @@ fn with(messages: &[(&str, &[Argument<'_>])], check: impl FnOnce(Result<Inquiry<
     check(inquiry(Messages::new(&payload).unwrap()));
 }
 
-fn assert_field(field: Field<'_>, value: Option<&[u8]>, count: u32) {
+fn assert_field(field: HeaderField<'_>, value: Option<&[u8]>, count: u32) {
     assert_eq!((field.value, field.count), (value, count));
 }
 

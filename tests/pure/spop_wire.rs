@@ -1,13 +1,13 @@
 //! The SPOP codec against bytes written down from the protocol's definition, and against another implementation of it.
 
-use herdgate::spop::ack::{AckError, Action, Actions, Scope, write_ack};
+use herdgate::spop::ack::{AckAction, AckError, Actions, VariableScope, write_ack};
 use herdgate::spop::disconnect::{Disconnect, write_disconnect};
-use herdgate::spop::frame::{Flags, FrameError, Header, Kind, Split, split, write};
+use herdgate::spop::frame::{Flags, FrameError, FrameHeader, FrameKind, Split, split, write};
 use herdgate::spop::hello::{AgentHello, HaproxyHello};
 use herdgate::spop::notify::{Messages, put_message, write_notify};
-use herdgate::spop::status::Status;
+use herdgate::spop::status::DisconnectStatus;
 use herdgate::spop::variable::Variable;
-use herdgate::spop::wire::{Reader, Value, WireError, put_pair, put_value, put_varint};
+use herdgate::spop::wire::{TypedValue, WireError, WireReader, put_pair, put_value, put_varint};
 use proptest::prelude::*;
 use spop::SpopFrame;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -35,7 +35,7 @@ fn varints_are_written_and_read_as_defined() {
         let mut out = Vec::new();
         put_varint(&mut out, number);
         assert_eq!(hex(&out), bytes, "{number}");
-        assert_eq!(Reader::new(&out).varint(), Ok(number), "{bytes}");
+        assert_eq!(WireReader::new(&out).varint(), Ok(number), "{bytes}");
         assert_eq!(spop::decode_varint(&out).unwrap(), (&[][..], number), "the other implementation on {bytes}");
     }
 }
@@ -55,44 +55,44 @@ fn varints_that_end_early_or_never_are_refused() {
         ("ff f0 fe fe fe fe fe fe fe 7f", WireError::VarintOverflow),
     ];
     for (bytes, error) in cases {
-        assert_eq!(Reader::new(&unhex(bytes)).varint(), Err(error), "{bytes}");
+        assert_eq!(WireReader::new(&unhex(bytes)).varint(), Err(error), "{bytes}");
     }
 }
 
 #[test]
 fn values_are_written_and_read_as_defined() {
-    let cases: [(Value<'_>, &str); 20] = [
-        (Value::Null, "00"),
-        (Value::Bool(false), "01"),
-        (Value::Bool(true), "11"),
-        (Value::Int32(7), "02 07"),
+    let cases: [(TypedValue<'_>, &str); 20] = [
+        (TypedValue::Null, "00"),
+        (TypedValue::Bool(false), "01"),
+        (TypedValue::Bool(true), "11"),
+        (TypedValue::Int32(7), "02 07"),
         // Sign-extended to 64 bits, or HAProxy would read 4294967295.
-        (Value::Int32(-1), "02 ff f0 fe fe fe fe fe fe fe 0e"),
-        (Value::Int32(i32::MAX), "02 ff f0 fe fe 3e"),
-        (Value::Uint32(u32::MAX), "03 ff f0 fe fe 7e"),
-        (Value::Int64(240), "04 f0 00"),
-        (Value::Int64(-1), "04 ff f0 fe fe fe fe fe fe fe 0e"),
-        (Value::Uint64(u64::MAX), "05 ff f0 fe fe fe fe fe fe fe 0e"),
-        (Value::Ipv4(Ipv4Addr::new(192, 0, 2, 1)), "06 c0 00 02 01"),
+        (TypedValue::Int32(-1), "02 ff f0 fe fe fe fe fe fe fe 0e"),
+        (TypedValue::Int32(i32::MAX), "02 ff f0 fe fe 3e"),
+        (TypedValue::Uint32(u32::MAX), "03 ff f0 fe fe 7e"),
+        (TypedValue::Int64(240), "04 f0 00"),
+        (TypedValue::Int64(-1), "04 ff f0 fe fe fe fe fe fe fe 0e"),
+        (TypedValue::Uint64(u64::MAX), "05 ff f0 fe fe fe fe fe fe fe 0e"),
+        (TypedValue::Ipv4(Ipv4Addr::new(192, 0, 2, 1)), "06 c0 00 02 01"),
         (
-            Value::Ipv6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+            TypedValue::Ipv6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
             "07 20 01 0d b8 00 00 00 00 00 00 00 00 00 00 00 01",
         ),
-        (Value::String(b""), "08 00"),
-        (Value::String(b"GET"), "08 03 47 45 54"),
+        (TypedValue::String(b""), "08 00"),
+        (TypedValue::String(b"GET"), "08 03 47 45 54"),
         // Headers may hold any byte.
-        (Value::String(b"\xff\xfe\x00"), "08 03 ff fe 00"),
-        (Value::Binary(b""), "09 00"),
-        (Value::Binary(b"{}"), "09 02 7b 7d"),
-        (Value::Int64(i64::MIN), "04 f0 f1 fe fe fe fe fe fe fe 06"),
-        (Value::Uint32(0), "03 00"),
-        (Value::Uint64(239), "05 ef"),
+        (TypedValue::String(b"\xff\xfe\x00"), "08 03 ff fe 00"),
+        (TypedValue::Binary(b""), "09 00"),
+        (TypedValue::Binary(b"{}"), "09 02 7b 7d"),
+        (TypedValue::Int64(i64::MIN), "04 f0 f1 fe fe fe fe fe fe fe 06"),
+        (TypedValue::Uint32(0), "03 00"),
+        (TypedValue::Uint64(239), "05 ef"),
     ];
     for (value, bytes) in cases {
         let mut out = Vec::new();
         put_value(&mut out, value);
         assert_eq!(hex(&out), bytes, "{value:?}");
-        let mut reader = Reader::new(&out);
+        let mut reader = WireReader::new(&out);
         assert_eq!(reader.value(), Ok(value), "{bytes}");
         assert!(reader.is_empty(), "{bytes}");
         // The other implementation makes text UTF-8, so what is not must be left out of the comparison.
@@ -103,7 +103,7 @@ fn values_are_written_and_read_as_defined() {
             assert_eq!(hex(&again), bytes, "the other implementation on {bytes}");
         }
         for cut in 0..out.len() {
-            assert_eq!(Reader::new(&out[..cut]).value(), Err(WireError::Truncated), "{bytes} cut at {cut}");
+            assert_eq!(WireReader::new(&out[..cut]).value(), Err(WireError::Truncated), "{bytes} cut at {cut}");
         }
     }
 }
@@ -121,7 +121,7 @@ fn values_that_are_none_are_refused() {
         ("09 ff f0 fe fe fe fe fe fe fe 0e 41", WireError::Truncated),
     ];
     for (bytes, error) in cases {
-        assert_eq!(Reader::new(&unhex(bytes)).value(), Err(error), "{bytes}");
+        assert_eq!(WireReader::new(&unhex(bytes)).value(), Err(error), "{bytes}");
     }
 }
 
@@ -131,8 +131,8 @@ fn a_frame_is_cut_as_defined() {
     let bytes = "00 00 00 1c 03 00 00 00 01 00 01 07 72 65 71 75 65 73 74 01 06 6d 65 74 68 6f 64 08 03 47 45 54";
     let mut input = unhex(bytes);
     let mut ours = Vec::new();
-    let header = Header { kind: Kind::Notify, flags: Flags::FIN, stream: 0, frame: 1 };
-    write_notify(&mut ours, header, b"request", &[(b"method", Value::String(b"GET"))]);
+    let header = FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream: 0, frame: 1 };
+    write_notify(&mut ours, header, b"request", &[(b"method", TypedValue::String(b"GET"))]);
     assert_eq!(hex(&ours), bytes);
     for cut in 0..input.len() {
         let expected = if cut < 4 { 4 } else { input.len() };
@@ -147,7 +147,7 @@ fn a_frame_is_cut_as_defined() {
     let messages: Vec<_> = Messages::new(frame.payload).unwrap().collect();
     assert_eq!(messages.len(), 1);
     assert_eq!(messages[0].name, b"request");
-    assert_eq!(messages[0].arguments().collect::<Vec<_>>(), [(&b"method"[..], Value::String(b"GET"))]);
+    assert_eq!(messages[0].arguments().collect::<Vec<_>>(), [(&b"method"[..], TypedValue::String(b"GET"))]);
 }
 
 /// haproxy#2490: a frame of no length made HAProxy spin and abort.
@@ -171,23 +171,27 @@ fn bytes_that_are_no_frame_are_refused_as_soon_as_it_shows() {
 
 #[test]
 fn a_message_may_have_unnamed_and_repeated_arguments() {
-    let arguments =
-        [(&b""[..], Value::Null), (b"", Value::Int64(1)), (b"uid", Value::String(b"a")), (b"uid", Value::Null)];
+    let arguments = [
+        (&b""[..], TypedValue::Null),
+        (b"", TypedValue::Int64(1)),
+        (b"uid", TypedValue::String(b"a")),
+        (b"uid", TypedValue::Null),
+    ];
     assert_eq!(notify(&arguments), arguments);
 }
 
 #[test]
 fn a_message_may_have_255_arguments() {
-    let arguments = [(&b"a"[..], Value::Bool(true)); 255];
+    let arguments = [(&b"a"[..], TypedValue::Bool(true)); 255];
     assert_eq!(notify(&arguments), arguments);
 }
 
 #[test]
 fn messages_are_read_one_after_another() {
     let mut payload = Vec::new();
-    put_message(&mut payload, b"first", &[(b"a", Value::Null)]);
+    put_message(&mut payload, b"first", &[(b"a", TypedValue::Null)]);
     put_message(&mut payload, b"", &[]);
-    put_message(&mut payload, b"third", &[(b"", Value::Binary(b"x")), (b"b", Value::Bool(false))]);
+    put_message(&mut payload, b"third", &[(b"", TypedValue::Binary(b"x")), (b"b", TypedValue::Bool(false))]);
     let found: Vec<_> = Messages::new(&payload).unwrap().map(|m| (m.name, m.arguments().count())).collect();
     assert_eq!(found, [(&b"first"[..], 1), (b"", 0), (b"third", 2)]);
     assert_eq!(Messages::new(b"").unwrap().count(), 0);
@@ -213,18 +217,20 @@ fn a_payload_that_makes_no_sense_is_an_error_and_never_half_a_message() {
 fn an_ack_is_written_and_read_as_defined() {
     let mut out = Vec::new();
     write_ack(&mut out, 0, 1, MAX, |ack| {
-        ack.set(Scope::Transaction, herdgate::variable!("verdict"), Value::String(b"allow"));
-        ack.unset(Scope::Request, herdgate::variable!("a.b"));
+        ack.set(VariableScope::Transaction, herdgate::variable!("verdict"), TypedValue::String(b"allow"));
+        ack.unset(VariableScope::Request, herdgate::variable!("a.b"));
     })
     .unwrap();
     let expected =
         "00 00 00 20 67 00 00 00 01 00 01 01 03 02 07 76 65 72 64 69 63 74 08 05 61 6c 6c 6f 77 02 02 03 03 61 2e 62";
     assert_eq!(hex(&out), expected);
     let Ok(Split::Whole { frame, .. }) = split(&out, MAX) else { panic!("whole") };
-    assert_eq!(frame.header, Header { kind: Kind::Ack, flags: Flags::FIN, stream: 0, frame: 1 });
+    assert_eq!(frame.header, FrameHeader { kind: FrameKind::Ack, flags: Flags::FIN, stream: 0, frame: 1 });
     let actions: Vec<_> = Actions::new(frame.payload).map(Result::unwrap).collect();
-    let expected =
-        [Action::Set(Scope::Transaction, b"verdict", Value::String(b"allow")), Action::Unset(Scope::Request, b"a.b")];
+    let expected = [
+        AckAction::Set(VariableScope::Transaction, b"verdict", TypedValue::String(b"allow")),
+        AckAction::Unset(VariableScope::Request, b"a.b"),
+    ];
     assert!(actions == expected);
 }
 
@@ -235,7 +241,7 @@ fn an_ack_without_action_or_above_the_size_is_not_written_at_all() {
     assert_eq!(out, b"before");
     let text = [b'x'; 300];
     let fill = |ack: &mut herdgate::spop::ack::AckWriter<'_>| {
-        ack.set(Scope::Transaction, herdgate::variable!("body"), Value::String(&text));
+        ack.set(VariableScope::Transaction, herdgate::variable!("body"), TypedValue::String(&text));
     };
     // Header 7, action 3, name 5, type 1, length 2.
     assert_eq!(write_ack(&mut out, 1, 1, 317, fill), Err(AckError::TooBig { len: 318 }));
@@ -297,12 +303,12 @@ fn the_check_hello_of_haproxy_is_read() {
 
 #[test]
 fn a_hello_without_what_it_needs_names_what_is_missing() {
-    let whole: [(&[u8], Value<'_>); 3] = [
-        (b"supported-versions", Value::String(b"2.0")),
-        (b"max-frame-size", Value::Uint32(16_380)),
-        (b"capabilities", Value::String(b"")),
+    let whole: [(&[u8], TypedValue<'_>); 3] = [
+        (b"supported-versions", TypedValue::String(b"2.0")),
+        (b"max-frame-size", TypedValue::Uint32(16_380)),
+        (b"capabilities", TypedValue::String(b"")),
     ];
-    let missing = [Status::NoVersion, Status::NoFrameSize, Status::NoCapabilities];
+    let missing = [DisconnectStatus::NoVersion, DisconnectStatus::NoFrameSize, DisconnectStatus::NoCapabilities];
     for (position, status) in missing.into_iter().enumerate() {
         let mut payload = Vec::new();
         for (at, (name, value)) in whole.iter().enumerate() {
@@ -316,15 +322,15 @@ fn a_hello_without_what_it_needs_names_what_is_missing() {
         ("2.0", 16_380, Ok(16_380)),
         ("1.0,2.0", 16_380, Ok(16_380)),
         ("1.0, 2.3 ,3.0", 256, Ok(256)),
-        ("2.0", 255, Err(Status::BadFrameSize)),
-        ("2.0", 0, Err(Status::BadFrameSize)),
+        ("2.0", 255, Err(DisconnectStatus::BadFrameSize)),
+        ("2.0", 0, Err(DisconnectStatus::BadFrameSize)),
         ("2.0", 9_000_000, Ok(1_000_000)),
-        ("1.0", 16_380, Err(Status::BadVersion)),
-        ("", 16_380, Err(Status::BadVersion)),
-        ("20", 16_380, Err(Status::BadVersion)),
-        ("2", 16_380, Err(Status::BadVersion)),
-        ("2.x", 16_380, Err(Status::BadVersion)),
-        ("12.0", 16_380, Err(Status::BadVersion)),
+        ("1.0", 16_380, Err(DisconnectStatus::BadVersion)),
+        ("", 16_380, Err(DisconnectStatus::BadVersion)),
+        ("20", 16_380, Err(DisconnectStatus::BadVersion)),
+        ("2", 16_380, Err(DisconnectStatus::BadVersion)),
+        ("2.x", 16_380, Err(DisconnectStatus::BadVersion)),
+        ("12.0", 16_380, Err(DisconnectStatus::BadVersion)),
     ];
     for (versions, size, expected) in offers {
         let hello = HaproxyHello {
@@ -358,20 +364,20 @@ fn the_other_implementation_reads_what_we_write_as_haproxy() {
     assert_eq!(pairs["engine-id"], spop::TypedData::String("3F5A".into()));
 
     out.clear();
-    write_disconnect(&mut out, Kind::HaproxyDisconnect, Status::Timeout);
+    write_disconnect(&mut out, FrameKind::HaproxyDisconnect, DisconnectStatus::Timeout);
     let (_, frame) = spop::parser::parse_frame(&out).unwrap();
     let spop::FramePayload::KVList(pairs) = frame.payload() else { panic!("pairs") };
     assert_eq!(pairs["status-code"], spop::TypedData::UInt32(2));
 
     out.clear();
-    let header = Header { kind: Kind::Notify, flags: Flags::FIN, stream: 300, frame: 1 };
+    let header = FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream: 300, frame: 1 };
     let arguments = [
-        (&b"src"[..], Value::Ipv4(Ipv4Addr::new(10, 0, 0, 9))),
-        (b"method", Value::String(b"POST")),
-        (b"body", Value::Binary(b"{\"model\":\"m\"}")),
-        (b"body_size", Value::Int64(13)),
-        (b"", Value::Null),
-        (b"low", Value::Int32(-5)),
+        (&b"src"[..], TypedValue::Ipv4(Ipv4Addr::new(10, 0, 0, 9))),
+        (b"method", TypedValue::String(b"POST")),
+        (b"body", TypedValue::Binary(b"{\"model\":\"m\"}")),
+        (b"body_size", TypedValue::Int64(13)),
+        (b"", TypedValue::Null),
+        (b"low", TypedValue::Int32(-5)),
     ];
     write_notify(&mut out, header, b"request", &arguments);
     let (rest, frame) = spop::parser::parse_frame(&out).unwrap();
@@ -395,22 +401,26 @@ fn we_read_what_the_other_implementation_writes_as_an_agent() {
     let bytes = ack.serialize().unwrap();
     let Ok(Split::Whole { frame, consumed }) = split(&bytes, MAX) else { panic!("whole") };
     assert_eq!(consumed, bytes.len());
-    assert_eq!(frame.header, Header { kind: Kind::Ack, flags: Flags::FIN, stream: 7, frame: 2 });
+    assert_eq!(frame.header, FrameHeader { kind: FrameKind::Ack, flags: Flags::FIN, stream: 7, frame: 2 });
     let expected = [
-        Action::Set(Scope::Transaction, b"status", Value::Int32(429)),
-        Action::Set(Scope::Session, b"low", Value::Int64(-1)),
-        Action::Set(Scope::Transaction, b"body", Value::String("{\"error\":\"ü\"}".as_bytes())),
-        Action::Unset(Scope::Process, b"gone"),
+        AckAction::Set(VariableScope::Transaction, b"status", TypedValue::Int32(429)),
+        AckAction::Set(VariableScope::Session, b"low", TypedValue::Int64(-1)),
+        AckAction::Set(VariableScope::Transaction, b"body", TypedValue::String("{\"error\":\"ü\"}".as_bytes())),
+        AckAction::Unset(VariableScope::Process, b"gone"),
     ];
     assert!(Actions::new(frame.payload).map(Result::unwrap).eq(expected));
 
     // And the same bytes come out of our own writer.
     let mut ours = Vec::new();
     write_ack(&mut ours, 7, 2, MAX, |ack| {
-        ack.set(Scope::Transaction, herdgate::variable!("status"), Value::Int32(429));
-        ack.set(Scope::Session, herdgate::variable!("low"), Value::Int64(-1));
-        ack.set(Scope::Transaction, herdgate::variable!("body"), Value::String("{\"error\":\"ü\"}".as_bytes()));
-        ack.unset(Scope::Process, herdgate::variable!("gone"));
+        ack.set(VariableScope::Transaction, herdgate::variable!("status"), TypedValue::Int32(429));
+        ack.set(VariableScope::Session, herdgate::variable!("low"), TypedValue::Int64(-1));
+        ack.set(
+            VariableScope::Transaction,
+            herdgate::variable!("body"),
+            TypedValue::String("{\"error\":\"ü\"}".as_bytes()),
+        );
+        ack.unset(VariableScope::Process, herdgate::variable!("gone"));
     })
     .unwrap();
     assert_eq!(hex(&ours), hex(&bytes));
@@ -433,7 +443,7 @@ fn we_read_what_the_other_implementation_writes_as_an_agent() {
 
 #[test]
 fn text_is_never_shown_by_debug() {
-    let shown = format!("{:?} {:?}", Value::String(b"hg_secret"), Value::Binary(b"a prompt"));
+    let shown = format!("{:?} {:?}", TypedValue::String(b"hg_secret"), TypedValue::Binary(b"a prompt"));
     assert_eq!(shown, "String(9 bytes) Binary(8 bytes)");
 }
 
@@ -441,18 +451,18 @@ fn any_value() -> impl Strategy<Value = (u8, u64, Vec<u8>)> {
     (0_u8..10, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300))
 }
 
-fn value(kind: u8, number: u64, bytes: &[u8]) -> Value<'_> {
+fn value(kind: u8, number: u64, bytes: &[u8]) -> TypedValue<'_> {
     match kind {
-        0 => Value::Null,
-        1 => Value::Bool(number & 1 == 1),
-        2 => Value::Int32(number as i32),
-        3 => Value::Uint32(number as u32),
-        4 => Value::Int64(number as i64),
-        5 => Value::Uint64(number),
-        6 => Value::Ipv4(Ipv4Addr::from(number as u32)),
-        7 => Value::Ipv6(Ipv6Addr::from(u128::from(number) << 32)),
-        8 => Value::String(bytes),
-        _ => Value::Binary(bytes),
+        0 => TypedValue::Null,
+        1 => TypedValue::Bool(number & 1 == 1),
+        2 => TypedValue::Int32(number as i32),
+        3 => TypedValue::Uint32(number as u32),
+        4 => TypedValue::Int64(number as i64),
+        5 => TypedValue::Uint64(number),
+        6 => TypedValue::Ipv4(Ipv4Addr::from(number as u32)),
+        7 => TypedValue::Ipv6(Ipv6Addr::from(u128::from(number) << 32)),
+        8 => TypedValue::String(bytes),
+        _ => TypedValue::Binary(bytes),
     }
 }
 
@@ -465,7 +475,7 @@ proptest! {
         let mut theirs = Vec::new();
         spop::encode_varint_into(number, &mut theirs);
         prop_assert_eq!(&out, &theirs);
-        prop_assert_eq!(Reader::new(&out).varint(), Ok(number));
+        prop_assert_eq!(WireReader::new(&out).varint(), Ok(number));
     }
 
     #[test]
@@ -477,7 +487,7 @@ proptest! {
         let arguments: Vec<_> =
             arguments.iter().map(|(name, (kind, number, bytes))| (&name[..], value(*kind, *number, bytes))).collect();
         let mut out = Vec::new();
-        let header = Header { kind: Kind::Notify, flags: Flags::FIN, stream, frame };
+        let header = FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream, frame };
         write_notify(&mut out, header, b"request", &arguments);
         let Ok(Split::Whole { frame, consumed }) = split(&out, MAX) else { panic!("whole") };
         prop_assert_eq!((frame.header, consumed), (header, out.len()));
@@ -497,8 +507,8 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let mut out = Vec::new();
-        let header = Header { kind: Kind::Notify, flags: Flags::FIN, stream: 4_000_000, frame: 1 };
-        write_notify(&mut out, header, b"request", &[(b"a", Value::Int64(-9)), (b"b", Value::String(b"text"))]);
+        let header = FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream: 4_000_000, frame: 1 };
+        write_notify(&mut out, header, b"request", &[(b"a", TypedValue::Int64(-9)), (b"b", TypedValue::String(b"text"))]);
         let at = position.index(out.len());
         out[at] = byte;
         out.truncate(cut.index(out.len()) + 1);
@@ -523,9 +533,9 @@ fn read_as_everything(bytes: &[u8]) {
 }
 
 /// Writes a NOTIFY with one message of these arguments, and reads them back.
-fn notify<'a>(arguments: &[(&[u8], Value<'a>)]) -> Vec<(&'static [u8], Value<'static>)> {
+fn notify<'a>(arguments: &[(&[u8], TypedValue<'a>)]) -> Vec<(&'static [u8], TypedValue<'static>)> {
     let mut out = Vec::new();
-    write(&mut out, Header { kind: Kind::Notify, flags: Flags::FIN, stream: 1, frame: 1 }, |out| {
+    write(&mut out, FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream: 1, frame: 1 }, |out| {
         put_message(out, b"request", arguments);
     });
     let out: &'static [u8] = out.leak();

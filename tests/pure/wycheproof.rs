@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods)] // it reads a switch
 
 use herdgate::decision::caller::token::verify::verify;
-use herdgate::decision::caller::token::{Fetched, Issuer, Loaded, Ring, Rings, jws};
+use herdgate::decision::caller::token::{FetchStatus, Issuer, LoadedRing, Ring, Rings, jws};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::policy::{PlanIndex, Policy};
 use herdgate::decision::view::View;
@@ -30,8 +30,8 @@ fn view(ring: Ring) -> View {
         rules: Vec::new(),
         max_users: 1,
     };
-    let loaded = Some(Loaded { ring: Arc::new(ring), confirmed_ns: 0 });
-    let rings = Rings::default().with(&name, Fetched { loaded, ..Fetched::default() });
+    let loaded = Some(LoadedRing { ring: Arc::new(ring), confirmed_ns: 0 });
+    let rings = Rings::default().with(&name, FetchStatus { loaded, ..FetchStatus::default() });
     let policy = Policy { issuers: vec![issuer], ..Policy::default() };
     View::compose(Arc::new(policy), Arc::default(), Arc::default()).after(&View::default(), Arc::new(rings))
 }

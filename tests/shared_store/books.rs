@@ -5,7 +5,10 @@ use crate::harness::redis::Redis;
 use crate::harness::scratch::Scratch;
 use herdgate::ledger::gcra::{self, Take};
 use herdgate::ledger::reservation::Evidence;
-use herdgate::shared_store::{Admitted, Ask, Ended, Entry, Lane, Over, Settlement, Stand, Terms, Today, Which};
+use herdgate::shared_store::{
+    AdmitRequest, Admitted, HolderTerms, Lane, Settlement, Stand, StoreExcess, StoreSettle, StoreTerms, StoreToday,
+    Which,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -28,13 +31,13 @@ fn with_store(test: impl AsyncFnOnce(&Redis, Client, Client)) {
 fn a_claim_takes_all_its_limits_or_none_and_a_refusal_changes_nothing() {
     with_store(async |redis, a, b| {
         let rates: &'static [_] = Box::leak(Box::new([quota(60, MINUTE, 5)]));
-        let beside = |limited: Entry<'static>| [Entry { requests: rates, ..holder(1) }, limited];
+        let beside = |limited: HolderTerms<'static>| [HolderTerms { requests: rates, ..holder(1) }, limited];
         let cases = [
-            (Entry { requests: rates, ..holder(2) }, Which::Requests(0), true),
-            (Entry { concurrency: Some(5), ..holder(3) }, Which::Concurrency, false),
-            (Entry { tokens: Some(quota(1, MINUTE, 50)), ..holder(4) }, Which::Tokens, false),
-            (Entry { day_most: Some(50_000), ..holder(5) }, Which::Day, false),
-            (Entry { month_most: Some(50_000), ..holder(6) }, Which::Month, false),
+            (HolderTerms { requests: rates, ..holder(2) }, Which::Requests(0), true),
+            (HolderTerms { concurrency: Some(5), ..holder(3) }, Which::Concurrency, false),
+            (HolderTerms { tokens: Some(quota(1, MINUTE, 50)), ..holder(4) }, Which::Tokens, false),
+            (HolderTerms { day_most: Some(50_000), ..holder(5) }, Which::Day, false),
+            (HolderTerms { month_most: Some(50_000), ..holder(6) }, Which::Month, false),
         ];
         for (round, (limited, which, tells_when)) in cases.into_iter().enumerate() {
             let id = |n: u128| round as u128 * 1000 + n;
@@ -47,7 +50,7 @@ fn a_claim_takes_all_its_limits_or_none_and_a_refusal_changes_nothing() {
                 let Ok(Admitted::Refused { over, stands }) = client.admit(id(9), 10_000, &beside(limited)).await else {
                     panic!("{which:?} was taken");
                 };
-                let [Over { entry: 1, which: found, retry_ns }] = over[..] else { panic!("{over:?}") };
+                let [StoreExcess { entry: 1, which: found, retry_ns }] = over[..] else { panic!("{over:?}") };
                 assert_eq!((found, retry_ns.is_some(), stands.len()), (which, tells_when, 2));
             }
             assert_eq!(before, redis.dump().unwrap(), "{which:?}: a refusal changed something");
@@ -59,7 +62,7 @@ fn a_claim_takes_all_its_limits_or_none_and_a_refusal_changes_nothing() {
 fn a_decision_asked_again_gets_its_first_answer_and_takes_nothing_more() {
     with_store(async |redis, a, b| {
         let rates = [quota(60, MINUTE, 5)];
-        let entry = [Entry { requests: &rates, concurrency: Some(1), ..holder(1) }];
+        let entry = [HolderTerms { requests: &rates, concurrency: Some(1), ..holder(1) }];
         let first = a.admit(7, 500, &entry).await;
         assert!(is_granted(&first));
         let before = redis.dump().unwrap();
@@ -76,7 +79,7 @@ fn a_decision_asked_again_gets_its_first_answer_and_takes_nothing_more() {
 #[test]
 fn settling_twice_equals_once_and_better_evidence_corrects() {
     with_store(async |redis, a, b| {
-        let entry = [Entry { tokens: Some(quota(1, 86_400_000, 1_000)), day_most: Some(9_000_000), ..holder(1) }];
+        let entry = [HolderTerms { tokens: Some(quota(1, 86_400_000, 1_000)), day_most: Some(9_000_000), ..holder(1) }];
         let stand = async |id| match a.admit(id, 0, &entry).await {
             Ok(Admitted::Granted { stands, .. }) => (stands[0].debt, stands[0].held, stands[0].day),
             other => panic!("{other:?}"),
@@ -98,12 +101,12 @@ fn settling_twice_equals_once_and_better_evidence_corrects() {
             let client = if position % 2 == 0 { &b } else { &a };
             let before = redis.dump().unwrap();
             let found = match client.settle(7, used, evidence, &entry).await {
-                Ended::Settled(Some(found)) => {
+                StoreSettle::Settled(Some(found)) => {
                     assert_eq!(*found, reservation(7, 500_000, &entry), "the reservation comes back whole");
                     "settled"
                 }
-                Ended::Corrected(Some(_)) => "corrected",
-                Ended::Nothing => "nothing",
+                StoreSettle::Corrected(Some(_)) => "corrected",
+                StoreSettle::Nothing => "nothing",
                 other => panic!("{other:?}"),
             };
             assert_eq!(found, expected, "step {position}");
@@ -122,8 +125,13 @@ fn what_one_grants_another_settles_and_the_first_is_told() {
     with_store(async |redis, a, b| {
         let rates = [quota(60, MINUTE, 5)];
         let entry = [
-            Entry { requests: &rates, concurrency: Some(1), tokens: Some(quota(1, 86_400_000, 100)), ..holder(1) },
-            Entry { month_most: Some(100_000), ..holder(2) },
+            HolderTerms {
+                requests: &rates,
+                concurrency: Some(1),
+                tokens: Some(quota(1, 86_400_000, 100)),
+                ..holder(1)
+            },
+            HolderTerms { month_most: Some(100_000), ..holder(2) },
         ];
         assert!(is_granted(&a.admit(7, 60_000, &entry).await));
         assert_eq!(b.ledger.find_uid(reservation(7, 0, &[]).uid).await, Ok(Some(7)));
@@ -134,13 +142,13 @@ fn what_one_grants_another_settles_and_the_first_is_told() {
         assert_eq!(scopes.scopes, [entry[0].scope, entry[1].scope]);
         // Whether it names the holders, none, or others: the store knows them.
         let settlement = Settlement {
-            terms: Terms::of(&[holder(99)]).unwrap(),
+            terms: StoreTerms::of(&[holder(99)]).unwrap(),
             granted_by: Some(1),
             ..settlement(7, 30_000, Evidence::Exact, &[])
         };
         b.ledger.settle(settlement);
         wait_for("delivered", || !b.told.delivered.lock().unwrap().is_empty()).await;
-        assert!(matches!(b.told.delivered.lock().unwrap()[0], (7, Ended::Settled(Some(_)))));
+        assert!(matches!(b.told.delivered.lock().unwrap()[0], (7, StoreSettle::Settled(Some(_)))));
         wait_for("told", || *a.told.ended.lock().unwrap() == [7]).await;
         let Ok(Admitted::Granted { stands, .. }) = a.admit(8, 0, &entry).await else { panic!() };
         assert!((29_000..=30_000).contains(&stands[0].debt), "{stands:?}");
@@ -154,9 +162,9 @@ fn what_one_grants_another_settles_and_the_first_is_told() {
 fn a_settlement_of_what_the_store_does_not_know_charges_those_it_names_and_only_once() {
     with_store(async |_, a, b| {
         let rates = [quota(1, MINUTE, 3)];
-        let entry = [Entry { requests: &rates, tokens: Some(quota(1, 86_400_000, 100)), ..holder(1) }];
+        let entry = [HolderTerms { requests: &rates, tokens: Some(quota(1, 86_400_000, 100)), ..holder(1) }];
         let nobody = settlement(7, 40_000, Evidence::Counted, &[]);
-        assert_eq!(b.ledger.settle_now(&nobody).await, Ok(Ended::Unknown));
+        assert_eq!(b.ledger.settle_now(&nobody).await, Ok(StoreSettle::Unknown));
         for _ in 0..2 {
             b.settle(7, 40_000, Evidence::Counted, &entry).await;
         }
@@ -172,7 +180,8 @@ fn a_settlement_of_what_the_store_does_not_know_charges_those_it_names_and_only_
 fn a_release_gives_back_all_that_was_taken_and_is_remembered_where_it_came_first() {
     with_store(async |_, a, b| {
         let rates = [quota(3, MINUTE, 2)];
-        let entry = [Entry { requests: &rates, concurrency: Some(2), tokens: Some(quota(1, MINUTE, 9)), ..holder(1) }];
+        let entry =
+            [HolderTerms { requests: &rates, concurrency: Some(2), tokens: Some(quota(1, MINUTE, 9)), ..holder(1) }];
         for id in 0..20 {
             assert!(is_granted(&a.admit(id, 9_000, &entry).await), "{id}");
             b.release(id, &entry).await;
@@ -180,7 +189,7 @@ fn a_release_gives_back_all_that_was_taken_and_is_remembered_where_it_came_first
         }
         b.release(77, &entry).await;
         assert_eq!(a.admit(77, 0, &entry).await, Ok(Admitted::Ended));
-        assert_eq!(a.settle(77, 1_000, Evidence::Exact, &entry).await, Ended::Nothing);
+        assert_eq!(a.settle(77, 1_000, Evidence::Exact, &entry).await, StoreSettle::Nothing);
         let Ok(Admitted::Granted { stands, .. }) = a.admit(78, 0, &entry).await else { panic!() };
         let expected = Stand { ahead_ns: vec![20_000_000_000], open: 1, ..Stand::default() };
         assert_eq!(stands, [expected]);
@@ -190,17 +199,17 @@ fn a_release_gives_back_all_that_was_taken_and_is_remembered_where_it_came_first
 #[test]
 fn two_clients_together_never_have_more_on_their_way_than_allowed() {
     with_store(async |_, a, b| {
-        let entry = [Entry { concurrency: Some(5), ..holder(1) }];
+        let entry = [HolderTerms { concurrency: Some(5), ..holder(1) }];
         for round in 0..10_u128 {
             let mut asked = tokio::task::JoinSet::new();
             for n in 0..20_u128 {
                 let ledger = if n % 2 == 0 { a.ledger.clone() } else { b.ledger.clone() };
                 asked.spawn(async move {
                     let id = round * 100 + n;
-                    let (entry, lease) = ([Entry { concurrency: Some(5), ..holder(1) }], Duration::from_secs(60));
-                    let terms = Terms::of(&entry).unwrap();
+                    let (entry, lease) = ([HolderTerms { concurrency: Some(5), ..holder(1) }], Duration::from_secs(60));
+                    let terms = StoreTerms::of(&entry).unwrap();
                     let reservation = reservation(id, 0, &entry);
-                    let ask = Ask { reservation: &reservation, terms: &terms, lease, today: today() };
+                    let ask = AdmitRequest { reservation: &reservation, terms: &terms, lease, today: today() };
                     (id, is_granted(&ledger.admit(ask).await))
                 });
             }
@@ -217,7 +226,7 @@ fn two_clients_together_never_have_more_on_their_way_than_allowed() {
 #[test]
 fn what_no_line_ends_frees_its_place_by_time_and_is_charged_as_it_stood_by_one_of_them() {
     with_store(async |redis, a, b| {
-        let entry = [Entry { concurrency: Some(3), day_most: Some(1_000_000), ..holder(1) }];
+        let entry = [HolderTerms { concurrency: Some(3), day_most: Some(1_000_000), ..holder(1) }];
         for id in 1..=3 {
             assert!(is_granted(&a.admit_for(Duration::from_millis(300), id, 20_000, &entry).await));
         }
@@ -242,8 +251,8 @@ fn every_key_ends_by_itself_and_holds_no_name_but_the_reservation() {
     with_store(async |redis, a, b| {
         let rates = [quota(1, MINUTE, 9)];
         let entry = [
-            Entry { requests: &rates, concurrency: Some(9), tokens: Some(quota(1, MINUTE, 9)), ..holder(1) },
-            Entry { keeps: false, ..holder(2) },
+            HolderTerms { requests: &rates, concurrency: Some(9), tokens: Some(quota(1, MINUTE, 9)), ..holder(1) },
+            HolderTerms { keeps: false, ..holder(2) },
         ];
         for id in 1..=4 {
             assert!(is_granted(&a.admit(id, 1_000, &entry).await));
@@ -277,8 +286,8 @@ fn every_key_ends_by_itself_and_holds_no_name_but_the_reservation() {
 #[test]
 fn windows_turn_by_the_stores_time_and_never_back() {
     with_store(async |_, a, _b| {
-        let entry = [Entry { day_most: Some(10_000), ..holder(1) }];
-        let terms = Terms::of(&entry).unwrap();
+        let entry = [HolderTerms { day_most: Some(10_000), ..holder(1) }];
+        let terms = StoreTerms::of(&entry).unwrap();
         let now_ms =
             i64::try_from(a.ledger.admit_at(ask(&reservation(1, 0, &entry), &terms, today())).await.unwrap().1 / 1000)
                 .unwrap();
@@ -295,7 +304,7 @@ fn windows_turn_by_the_stores_time_and_never_back() {
             (20_002, later, true),
         ];
         for (position, (day, day_ends_ms, fits)) in steps.into_iter().enumerate() {
-            let today = Today { day, day_ends_ms, ..today() };
+            let today = StoreToday { day, day_ends_ms, ..today() };
             let id = 10 + position as u128;
             let reservation = reservation(id, 6_000, &entry);
             let admitted = a.ledger.admit(ask(&reservation, &terms, today)).await;
@@ -312,7 +321,7 @@ fn windows_turn_by_the_stores_time_and_never_back() {
 fn shadow_terms_tell_and_do_not_refuse() {
     with_store(async |_, a, _b| {
         let rates = [quota(1, MINUTE, 1)];
-        let entry = [Entry { requests: &rates, concurrency: Some(1), shadow: true, ..holder(1) }];
+        let entry = [HolderTerms { requests: &rates, concurrency: Some(1), shadow: true, ..holder(1) }];
         let mut told = Vec::new();
         for id in 1..=3 {
             let Ok(Admitted::Granted { over, stands }) = a.admit(id, 0, &entry).await else { panic!() };
@@ -327,7 +336,7 @@ fn shadow_terms_tell_and_do_not_refuse() {
 #[test]
 fn another_rate_of_the_bucket_keeps_the_debt() {
     with_store(async |_, a, _b| {
-        let at = |per_day: u64| [Entry { tokens: Some(quota(per_day, 86_400_000, 1_000)), ..holder(1) }];
+        let at = |per_day: u64| [HolderTerms { tokens: Some(quota(per_day, 86_400_000, 1_000)), ..holder(1) }];
         assert!(is_granted(&a.admit(1, 0, &at(10)).await));
         a.settle(1, 800_000, Evidence::Exact, &at(10)).await;
         for (id, per_day) in [(2, 10), (3, 1), (4, 1_000), (5, 10)] {
@@ -345,8 +354,8 @@ fn the_stores_rates_agree_with_the_memory_books_to_the_nanosecond() {
             let period_ms = [5, 7, 50, 300][stream as usize % 4];
             let rates =
                 [quota(random.up_to(20) + 1, period_ms, random.up_to(8) + 1), quota(random.up_to(90) + 1, 200, 30)];
-            let entry = [Entry { requests: &rates, ..holder(1000 + stream) }];
-            let terms = Terms::of(&entry).unwrap();
+            let entry = [HolderTerms { requests: &rates, ..holder(1000 + stream) }];
+            let terms = StoreTerms::of(&entry).unwrap();
             let (mut whole_at_ns, mut granted) = ([0_u64; 2], 0);
             for n in 0..120_u128 {
                 if random.up_to(3) == 0 {
@@ -370,7 +379,7 @@ fn the_stores_rates_agree_with_the_memory_books_to_the_nanosecond() {
                     }
                     Admitted::Refused { over, .. } => {
                         assert!(!fits, "stream {stream}, request {n}");
-                        for Over { which, retry_ns, .. } in over {
+                        for StoreExcess { which, retry_ns, .. } in over {
                             let Which::Requests(rate) = which else { panic!() };
                             let Take::Deny { retry_ns: expected, .. } = takes[usize::from(rate)] else { panic!() };
                             assert_eq!(retry_ns, Some(expected.div_ceil(1000) * 1000));
@@ -390,7 +399,7 @@ fn held_and_charged_agree_with_a_naive_model_and_are_zero_and_exact_in_the_end()
         let mut random = Random(77);
         let most = 90_000;
         let tokens = quota(1, 86_400_000, 60); // does not flow back within the test: one token a day
-        let entry = [Entry { tokens: Some(tokens), day_most: Some(most), concurrency: Some(4), ..holder(1) }];
+        let entry = [HolderTerms { tokens: Some(tokens), day_most: Some(most), concurrency: Some(4), ..holder(1) }];
         let (mut open, mut charged): (HashMap<u128, u64>, u64) = (HashMap::new(), 0);
         let (mut granted, mut refused) = (0, 0);
         for step in 0..600_u128 {
@@ -481,7 +490,7 @@ fn the_scripts_arithmetic_is_exact() {
 fn forgotten_scripts_are_loaded_again() {
     with_store(async |redis, a, b| {
         let rates = [quota(1, MINUTE, 40)];
-        let entry = [Entry { requests: &rates, ..holder(1) }];
+        let entry = [HolderTerms { requests: &rates, ..holder(1) }];
         for id in 0..20 {
             let _: String = redis.command(&["SCRIPT", "FLUSH"]).unwrap();
             assert!(is_granted(&a.admit(id, 0, &entry).await));
@@ -497,7 +506,7 @@ fn forgotten_scripts_are_loaded_again() {
 #[test]
 fn a_store_that_lost_everything_charges_what_is_settled_later_and_holds_nothing_for_ever() {
     with_store(async |redis, a, b| {
-        let entry = [Entry { tokens: Some(quota(1, 86_400_000, 100)), concurrency: Some(2), ..holder(1) }];
+        let entry = [HolderTerms { tokens: Some(quota(1, 86_400_000, 100)), concurrency: Some(2), ..holder(1) }];
         for id in 1..=2 {
             assert!(is_granted(&a.admit(id, 40_000, &entry).await));
         }
@@ -513,7 +522,7 @@ fn a_store_that_lost_everything_charges_what_is_settled_later_and_holds_nothing_
         assert_eq!((stands[0].held, stands[0].open), (0, 0));
         // The books alone are lost, the requests are open still: what is held is not counted twice below zero.
         let books = format!("{{herdgate}}:a:{:032x}", 7);
-        let other = [Entry { tokens: Some(quota(1, 86_400_000, 100)), ..holder(7) }];
+        let other = [HolderTerms { tokens: Some(quota(1, 86_400_000, 100)), ..holder(7) }];
         assert!(is_granted(&a.admit(6, 40_000, &other).await));
         let _: u64 = redis.command(&["DEL", &books]).unwrap();
         b.release(6, &other).await;
@@ -548,8 +557,12 @@ fn what_is_on_its_way_from_one_is_seen_by_the_other() {
     });
 }
 
-fn ask<'a>(reservation: &'a herdgate::ledger::reservation::Reservation, terms: &'a Terms, today: Today) -> Ask<'a> {
-    Ask { reservation, terms, lease: Duration::from_secs(60), today }
+fn ask<'a>(
+    reservation: &'a herdgate::ledger::reservation::Reservation,
+    terms: &'a StoreTerms,
+    today: StoreToday,
+) -> AdmitRequest<'a> {
+    AdmitRequest { reservation, terms, lease: Duration::from_secs(60), today }
 }
 
 /// A small generator of one's own: the same stream in each run (xorshift64*).

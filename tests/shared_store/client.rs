@@ -8,10 +8,11 @@ use super::harness::redis;
 use herdgate::decision::plan::limits::{Cost, Quota, Scope, Scopes};
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
-use herdgate::ledger::reservation::{Evidence, Name, Reservation, Written};
+use herdgate::ledger::reservation::{CallerName, Evidence, RequestShape, Reservation};
 use herdgate::shared_store::address::StoreAddress;
 use herdgate::shared_store::{
-    Admitted, Ask, Ended, Entry, Lane, Pace, Release, Replica, Settlement, SharedLedger, Terms, Today, Trouble,
+    AdmitRequest, Admitted, HolderTerms, Lane, Release, Replica, Settlement, SharedLedger, SharedStoreError, StorePace,
+    StoreSettle, StoreTerms, StoreToday,
 };
 use herdgate::time::clock::Clock;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Told {
     pub ended: Mutex<Vec<u128>>,
     pub expired: Mutex<Vec<Reservation>>,
-    pub delivered: Mutex<Vec<(u128, Ended)>>,
+    pub delivered: Mutex<Vec<(u128, StoreSettle)>>,
     pub lanes: Mutex<Vec<Lane>>,
     pub lines: Mutex<Vec<String>>,
 }
@@ -34,7 +35,7 @@ impl Replica for Told {
     fn lanes(&self) -> Vec<Lane> {
         self.lanes.lock().unwrap().clone()
     }
-    fn today(&self) -> Today {
+    fn today(&self) -> StoreToday {
         today()
     }
     fn ended(&self, id: u128) {
@@ -43,7 +44,7 @@ impl Replica for Told {
     fn line(&self, line: &str) {
         self.lines.lock().unwrap().push(line.to_owned());
     }
-    fn delivered(&self, settlement: &Settlement, ended: &Ended) {
+    fn delivered(&self, settlement: &Settlement, ended: &StoreSettle) {
         self.delivered.lock().unwrap().push((settlement.id, ended.clone()));
     }
     fn expired(&self, reservation: &Reservation) {
@@ -67,14 +68,14 @@ impl Drop for Client {
 impl Client {
     /// A client that is up. Its deadline is long: a loaded machine must not look like a dead store.
     pub async fn patient(address: SocketAddr, replica: u64) -> Client {
-        let pace = Pace { deadline: Duration::from_secs(5), connecting: Duration::from_secs(5) };
+        let pace = StorePace { deadline: Duration::from_secs(5), connecting: Duration::from_secs(5) };
         let client = Client::new(address, replica, pace);
         client.wait_until_up(true).await;
         client
     }
 
     /// A client that tries to connect.
-    pub fn new(address: SocketAddr, replica: u64, pace: Pace) -> Client {
+    pub fn new(address: SocketAddr, replica: u64, pace: StorePace) -> Client {
         let address = StoreAddress::parse(&redis::url(address)).unwrap();
         let ledger = Arc::new(SharedLedger::new(address, pace, Clock::new(), replica).unwrap());
         let (told, stop) = (Arc::new(Told::default()), CancellationToken::new());
@@ -86,7 +87,7 @@ impl Client {
         wait_for(&format!("up: {up}"), || self.ledger.is_up() == up).await;
     }
 
-    pub async fn admit(&self, id: u128, need: u64, entries: &[Entry<'_>]) -> Result<Admitted, Trouble> {
+    pub async fn admit(&self, id: u128, need: u64, entries: &[HolderTerms<'_>]) -> Result<Admitted, SharedStoreError> {
         self.admit_for(Duration::from_secs(60), id, need, entries).await
     }
 
@@ -95,19 +96,19 @@ impl Client {
         lease: Duration,
         id: u128,
         need: u64,
-        entries: &[Entry<'_>],
-    ) -> Result<Admitted, Trouble> {
-        let terms = Terms::of(entries).unwrap();
+        entries: &[HolderTerms<'_>],
+    ) -> Result<Admitted, SharedStoreError> {
+        let terms = StoreTerms::of(entries).unwrap();
         let reservation = reservation(id, need, entries);
-        self.ledger.admit(Ask { reservation: &reservation, terms: &terms, lease, today: today() }).await
+        self.ledger.admit(AdmitRequest { reservation: &reservation, terms: &terms, lease, today: today() }).await
     }
 
-    pub async fn settle(&self, id: u128, used: u64, evidence: Evidence, entries: &[Entry<'_>]) -> Ended {
+    pub async fn settle(&self, id: u128, used: u64, evidence: Evidence, entries: &[HolderTerms<'_>]) -> StoreSettle {
         self.ledger.settle_now(&settlement(id, used, evidence, entries)).await.unwrap()
     }
 
-    pub async fn release(&self, id: u128, entries: &[Entry<'_>]) {
-        self.ledger.release_now(&Release { id, terms: Terms::of(entries).unwrap() }).await.unwrap();
+    pub async fn release(&self, id: u128, entries: &[HolderTerms<'_>]) {
+        self.ledger.release_now(&Release { id, terms: StoreTerms::of(entries).unwrap() }).await.unwrap();
     }
 }
 
@@ -121,18 +122,18 @@ pub async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-pub fn settlement(id: u128, used: u64, evidence: Evidence, entries: &[Entry<'_>]) -> Settlement {
-    let terms = Terms::of(entries).unwrap();
+pub fn settlement(id: u128, used: u64, evidence: Evidence, entries: &[HolderTerms<'_>]) -> Settlement {
+    let terms = StoreTerms::of(entries).unwrap();
     Settlement { id, terms, used, evidence, granted_by: None, today: today() }
 }
 
 /// A day and a month that end in the far future, so that no test runs over midnight.
-pub fn today() -> Today {
-    Today { day: 20_000, day_ends_ms: 4_000_000_000_000, month: 600, month_ends_ms: 4_000_000_000_000 }
+pub fn today() -> StoreToday {
+    StoreToday { day: 20_000, day_ends_ms: 4_000_000_000_000, month: 600, month_ends_ms: 4_000_000_000_000 }
 }
 
 /// A reservation that holds `need` thousandths of a token.
-pub fn reservation(id: u128, need: u64, entries: &[Entry<'_>]) -> Reservation {
+pub fn reservation(id: u128, need: u64, entries: &[HolderTerms<'_>]) -> Reservation {
     let mut scopes = Scopes::default();
     for entry in entries {
         assert!(scopes.push(entry.scope));
@@ -141,7 +142,7 @@ pub fn reservation(id: u128, need: u64, entries: &[Entry<'_>]) -> Reservation {
         id,
         uid: (id as u64).wrapping_mul(31) | 1,
         scopes,
-        caller: Name::new("ann"),
+        caller: CallerName::new("ann"),
         user: Some("änne".into()),
         team: Some("research".into()),
         model: Some(ModelName::canonical("llama3.2:3b")),
@@ -154,13 +155,13 @@ pub fn reservation(id: u128, need: u64, entries: &[Entry<'_>]) -> Reservation {
         tokens_in: need,
         tokens_out: 0,
         cost: Cost { input_milli: 1, output_milli: 3000 },
-        written: Written::default(),
+        written: RequestShape::default(),
     }
 }
 
 /// A holder without terms.
-pub fn holder(scope: u128) -> Entry<'static> {
-    Entry {
+pub fn holder(scope: u128) -> HolderTerms<'static> {
+    HolderTerms {
         scope: Scope(scope),
         requests: &[],
         concurrency: None,
@@ -177,6 +178,6 @@ pub fn quota(count: u64, period_ms: u64, burst: u64) -> Quota {
     Quota { count: some(count), period_ns: some(period_ms * 1_000_000), burst: some(burst) }
 }
 
-pub fn is_granted(admitted: &Result<Admitted, Trouble>) -> bool {
+pub fn is_granted(admitted: &Result<Admitted, SharedStoreError>) -> bool {
     matches!(admitted, Ok(Admitted::Granted { .. }))
 }

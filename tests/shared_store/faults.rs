@@ -6,7 +6,9 @@ use crate::harness::redis::{self, Redis};
 use crate::harness::scratch::Scratch;
 use herdgate::ledger::gcra::{self, Take};
 use herdgate::ledger::reservation::Evidence;
-use herdgate::shared_store::{Admitted, Ask, Entry, Operation, Pace, Release, Share, Terms, Trouble};
+use herdgate::shared_store::{
+    AdmitRequest, Admitted, Fraction, HolderTerms, Operation, Release, SharedStoreError, StorePace, StoreTerms,
+};
 use herdgate::time::clock::Clock;
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -30,7 +32,7 @@ enum Fault {
     Stalled,
 }
 
-const REPLICAS: Share = Share(NonZeroU32::new(2).unwrap());
+const REPLICAS: Fraction = Fraction(NonZeroU32::new(2).unwrap());
 
 /// Time between two requests of one client: ten times of what the limit allows both.
 const EVERY: Duration = Duration::from_millis(4);
@@ -66,7 +68,7 @@ fn check(fault: Fault) {
     runtime.block_on(async {
         let swallowing = Arc::new(AtomicBool::new(false));
         let address = forwarder(redis.address, swallowing.clone()).await;
-        let clients = [1, 2].map(|replica| Arc::new(Client::new(address, replica, Pace::default())));
+        let clients = [1, 2].map(|replica| Arc::new(Client::new(address, replica, StorePace::default())));
         for client in &clients {
             client.wait_until_up(true).await;
         }
@@ -185,7 +187,7 @@ fn owner(id: u128) -> u128 {
 
 fn troubles(client: &Client) -> u64 {
     let counts = client.ledger.counts();
-    [Trouble::Timeout, Trouble::Connection]
+    [SharedStoreError::Timeout, SharedStoreError::Connection]
         .into_iter()
         .flat_map(|trouble| Operation::ALL.map(|operation| counts.calls(operation, Some(trouble))))
         .sum()
@@ -199,8 +201,8 @@ fn rate() -> herdgate::decision::plan::limits::Quota {
 /// Asks on and on, and grants by its share alone where the store is away: what the gate does.
 async fn ask_on(client: Arc<Client>, number: u128, course: Arc<Course>, clock: Clock) {
     let rates = [rate()];
-    let entry = [Entry { requests: &rates, concurrency: Some(1_000), ..holder(1) }];
-    let terms = Terms::of(&entry).unwrap();
+    let entry = [HolderTerms { requests: &rates, concurrency: Some(1_000), ..holder(1) }];
+    let terms = StoreTerms::of(&entry).unwrap();
     let share = REPLICAS.of_quota(rate());
     let mut whole_at_ns = 0;
     let mut ticks = tokio::time::interval(EVERY);
@@ -214,7 +216,8 @@ async fn ask_on(client: Arc<Client>, number: u128, course: Arc<Course>, clock: C
         let phase = course.phase.load(Ordering::Relaxed) as usize;
         let begun_ns = clock.mono_ns();
         let reservation = reservation(id, 1_000, &entry);
-        let ask = Ask { reservation: &reservation, terms: &terms, lease: Duration::from_secs(600), today: today() };
+        let ask =
+            AdmitRequest { reservation: &reservation, terms: &terms, lease: Duration::from_secs(600), today: today() };
         let admitted = client.ledger.admit(ask).await;
         let granted = match &admitted {
             Ok(Admitted::Granted { .. }) => true,
@@ -300,14 +303,18 @@ fn a_store_that_takes_no_writes_is_given_up_and_taken_up_again() {
     let scratch = Scratch::new().unwrap();
     let redis = Redis::start(&scratch).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let cases: [(&[&str], &[&str], Trouble); 4] = [
-        (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"], Trouble::Full),
-        (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], Trouble::ReadOnly),
-        (&["ACL", "SETUSER", "herdgate", "-evalsha"], &["ACL", "SETUSER", "herdgate", "+evalsha"], Trouble::Denied),
+    let cases: [(&[&str], &[&str], SharedStoreError); 4] = [
+        (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"], SharedStoreError::Full),
+        (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], SharedStoreError::ReadOnly),
+        (
+            &["ACL", "SETUSER", "herdgate", "-evalsha"],
+            &["ACL", "SETUSER", "herdgate", "+evalsha"],
+            SharedStoreError::Denied,
+        ),
         (
             &["CONFIG", "SET", "min-replicas-to-write", "1"],
             &["CONFIG", "SET", "min-replicas-to-write", "0"],
-            Trouble::Full,
+            SharedStoreError::Full,
         ),
     ];
     runtime.block_on(async {
@@ -321,7 +328,7 @@ fn a_store_that_takes_no_writes_is_given_up_and_taken_up_again() {
                 seen.extend(client.admit(id, 0, &[holder(1)]).await.err());
             }
             assert!(seen.contains(&trouble), "{wrong:?}: {seen:?}");
-            assert_eq!(seen.last(), Some(&Trouble::Open), "{wrong:?}: {seen:?}");
+            assert_eq!(seen.last(), Some(&SharedStoreError::Open), "{wrong:?}: {seen:?}");
             assert!(client.ledger.counts().calls(Operation::Admit, Some(trouble)) > 0);
             let _: ::redis::Value = redis.command(right).unwrap();
             client.wait_until_up(true).await;

@@ -10,7 +10,7 @@ use crate::harness::herdgate::{Herdgate, Ports, RARE_BURST};
 use crate::harness::nginx::{self, Mode, Nginx};
 use crate::harness::redis::Redis;
 use crate::harness::scratch::Scratch;
-use herdgate::shared_store::Share;
+use herdgate::shared_store::Fraction;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -232,7 +232,7 @@ fn decisions_go_on_by_shares_while_the_store_is_stopped_and_by_the_whole_limit_a
         }
     }
     let rate = quota(60, 3_600_000, RARE_BURST as u64);
-    let bound = Share(NonZeroU32::new(2).unwrap()).overshoot(rate, 1, 0);
+    let bound = Fraction(NonZeroU32::new(2).unwrap()).overshoot(rate, 1, 0);
     println!(
         "{granted} granted, limit {RARE_BURST} + bound {bound}; median of a request {before} ms, {away} ms with the store away"
     );

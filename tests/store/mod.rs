@@ -6,8 +6,8 @@
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
-use herdgate::ledger::reservation::{Cost, Evidence, Name, Record, Reservation, Scopes};
-use herdgate::store::{Found, Options, Restored, Store, StoreFault};
+use herdgate::ledger::reservation::{CallerName, Cost, Evidence, Record, Reservation, Scopes};
+use herdgate::store::{OpenStoreError, Options, Restored, Store, StoredLife};
 use herdgate::time::clock::Clock;
 use herdgate::time::date;
 use jiff::tz::TimeZone;
@@ -61,7 +61,7 @@ pub fn options() -> Options {
     Options { keep_days: 400, fresh_on_damage: false, clock: Clock::new(), zone: TimeZone::UTC, vfs: None }
 }
 
-pub fn open(path: &Path) -> Result<(Store, Restored), StoreFault> {
+pub fn open(path: &Path) -> Result<(Store, Restored), OpenStoreError> {
     Store::open(path, options())
 }
 
@@ -81,7 +81,7 @@ pub fn reservation(id: u128, key: &str, user: &str) -> Reservation {
         id,
         uid: id as u64,
         scopes,
-        caller: Name::new(key),
+        caller: CallerName::new(key),
         user: Some(user.into()).filter(|user: &std::sync::Arc<str>| !user.is_empty()),
         team: Some("research".into()),
         model: Some(ModelName::canonical("llama3.1:8b")),
@@ -142,5 +142,5 @@ pub fn consistent(path: &Path) -> (u64, u64) {
 
 /// Whether a row of this id is on disk.
 pub fn is_settled(store: &Store, id: u128) -> bool {
-    matches!(store.find(id).unwrap(), Some(Found::Settled(_)))
+    matches!(store.find(id).unwrap(), Some(StoredLife::Settled(_)))
 }

@@ -6,14 +6,14 @@
 use herdgate::decision::moment::Moment;
 use herdgate::metrics::Metrics;
 use herdgate::net::listen::{Address, bind};
-use herdgate::spop::ack::{AckWriter, Scope};
+use herdgate::spop::ack::{AckWriter, VariableScope};
 use herdgate::spop::answerer::Answerer;
 use herdgate::spop::limits::Limits;
 use herdgate::spop::listener::serve_with;
 use herdgate::spop::notify::Messages;
-use herdgate::spop::translate::Malformed;
+use herdgate::spop::translate::QuestionError;
 use herdgate::spop::variable::Variable;
-use herdgate::spop::wire::{Value, WireError};
+use herdgate::spop::wire::{TypedValue, WireError};
 use herdgate::variable;
 use std::error::Error;
 use std::process::ExitCode;
@@ -38,7 +38,7 @@ impl Answerer for Constant {
         _: Result<Messages<'_>, WireError>,
         _: Moment,
         write: impl FnOnce(&mut dyn FnMut(&mut AckWriter<'_>)) + Send,
-    ) -> Option<Malformed> {
+    ) -> Option<QuestionError> {
         write(&mut |ack| self.fill(ack));
         None
     }
@@ -47,7 +47,7 @@ impl Answerer for Constant {
 impl Constant {
     fn fill(&self, ack: &mut AckWriter<'_>) {
         let mut text = |name: Variable<'_>, value: &str| {
-            ack.set(Scope::Transaction, name, Value::String(value.as_bytes()));
+            ack.set(VariableScope::Transaction, name, TypedValue::String(value.as_bytes()));
         };
         text(variable!("verdict"), "allow");
         text(variable!("server"), &self.server);
@@ -56,8 +56,8 @@ impl Constant {
             text(variable!("model"), "llama3.2:3b");
             text(variable!("id"), "00112233445566778899aabbccddeeff");
             text(variable!("reset_requests"), "1ms");
-            ack.set(Scope::Transaction, variable!("limit_requests"), Value::Int64(1_000_000));
-            ack.set(Scope::Transaction, variable!("remaining_requests"), Value::Int64(999_999));
+            ack.set(VariableScope::Transaction, variable!("limit_requests"), TypedValue::Int64(1_000_000));
+            ack.set(VariableScope::Transaction, variable!("remaining_requests"), TypedValue::Int64(999_999));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::harness::stack::Proxy;
 use crate::harness::{Fault, sdk};
 use crate::llama::{Llama, MODEL, NAME};
 use herdgate::ledger::reservation::Evidence;
-use herdgate::store::{Found, find};
+use herdgate::store::{StoredLife, find};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ impl Stage {
         let file = self.herdgate.config().with_file_name("herdgate.db");
         let mut row = None;
         wait_until("the ledger's row", PATIENCE, || {
-            if let Ok(Some(Found::Settled(found))) = find(&file, id) {
+            if let Ok(Some(StoredLife::Settled(found))) = find(&file, id) {
                 row = Some(found);
             }
             row.is_some()

@@ -24,16 +24,16 @@ use herdgate::decision::inquiry::Inquiry;
 use herdgate::decision::judge::{Judgement, judge};
 use herdgate::decision::verdict::Verdict;
 use herdgate::decision::view::View;
-use herdgate::gate::{Decided, Gate, Question};
+use herdgate::gate::{Decision, Gate, Question};
 use herdgate::ledger::memory::MemoryLedger;
 use herdgate::ledger::plan::{Application, Nobody, Requester};
-use herdgate::ledger::tokens::charge::Observed;
+use herdgate::ledger::tokens::charge::ObservedUsage;
 use herdgate::metrics::Port;
 use herdgate::spop::ack::AckWriter;
 use herdgate::spop::answerer::Answerer;
 use herdgate::spop::frame::{Split, split};
 use herdgate::spop::notify::Messages;
-use herdgate::spop::session::{Event, Session, Step};
+use herdgate::spop::session::{Session, SessionEvent, SessionStep};
 use herdgate::spop::translate::{inquiry, put_verdict};
 use report::Figure;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -165,7 +165,7 @@ fn run() -> Result<(), Fault> {
 }
 
 /// The grant that the stage leads to; anything else would be another measurement.
-fn granted<'v>(gate: &Gate, view: &'v View, inquiry: &Inquiry<'_>) -> Result<Decided<'v>, Fault> {
+fn granted<'v>(gate: &Gate, view: &'v View, inquiry: &Inquiry<'_>) -> Result<Decision<'v>, Fault> {
     let decided = gate.decide(view, Question::new(inquiry, Port::Spop, gate.clock.now())).now_or_never();
     let decided = decided.ok_or("the decision waits")?;
     match &decided.verdict {
@@ -183,9 +183,9 @@ fn messages<'q>(question: &'q [u8]) -> Result<Messages<'q>, Fault> {
 }
 
 /// Reads a question, takes its arguments apart and writes a whole grant, without deciding.
-fn codec(session: &mut Session, question: &[u8], granted: &Decided<'_>, output: &mut Vec<u8>) {
+fn codec(session: &mut Session, question: &[u8], granted: &Decision<'_>, output: &mut Vec<u8>) {
     output.clear();
-    if let Step::Frame { event: Event::Notify { ticket, messages: Ok(messages) }, .. } =
+    if let SessionStep::Frame { event: SessionEvent::Notify { ticket, messages: Ok(messages) }, .. } =
         session.step(black_box(question), output)
     {
         let _ = black_box(inquiry(messages));
@@ -210,10 +210,12 @@ fn decide(gate: &Gate, ledger: &MemoryLedger, view: &View, inquiry: &Inquiry<'_>
 fn answer(gate: &Gate, session: &mut Session, question: &[u8], output: &mut Vec<u8>) {
     output.clear();
     let received = gate.now();
-    if let Step::Frame { event: Event::Notify { ticket, messages }, .. } = session.step(black_box(question), output) {
+    if let SessionStep::Frame { event: SessionEvent::Notify { ticket, messages }, .. } =
+        session.step(black_box(question), output)
+    {
         let write = |fill: &mut dyn FnMut(&mut AckWriter<'_>)| drop(session.ack(ticket, output, fill));
         black_box(gate.answer(messages, received, write).now_or_never());
         black_box(output);
-        let _ = black_box(gate.settle("", stage::UID, &Observed::default()));
+        let _ = black_box(gate.settle("", stage::UID, &ObservedUsage::default()));
     }
 }

@@ -13,11 +13,11 @@ use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
 use herdgate::gate::{Gate, GateParts};
 use herdgate::metrics::Metrics;
-use herdgate::spop::frame::{Flags, Header, Kind};
+use herdgate::spop::frame::{Flags, FrameHeader, FrameKind};
 use herdgate::spop::hello::HaproxyHello;
 use herdgate::spop::notify::write_notify;
 use herdgate::spop::session::Session;
-use herdgate::spop::wire::Value;
+use herdgate::spop::wire::TypedValue;
 use herdgate::time::clock::Clock;
 use sha2::Digest as _;
 use std::fmt::Write;
@@ -116,26 +116,26 @@ pub const UID: &[u8] = b"8f1e0000-0000-0000-0000-000000000000";
 /// The question as HAProxy puts it: every argument of `spoe-herdgate.conf`, 1 KiB of body.
 pub fn question() -> Vec<u8> {
     let body = bodies::chat();
-    let length = Value::Int64(i64::try_from(body.len()).unwrap_or(0));
+    let length = TypedValue::Int64(i64::try_from(body.len()).unwrap_or(0));
     let bearer = format!("Bearer {SECRET}");
     let mut question = Vec::new();
     write_notify(
         &mut question,
-        Header { kind: Kind::Notify, flags: Flags::FIN, stream: 5, frame: 1 },
+        FrameHeader { kind: FrameKind::Notify, flags: Flags::FIN, stream: 5, frame: 1 },
         b"request",
         &[
-            (b"uid", Value::String(UID)),
-            (b"method", Value::String(b"POST")),
-            (b"target", Value::String(b"/v1/chat/completions")),
-            (b"src", Value::Ipv4(Ipv4Addr::LOCALHOST)),
-            (b"authorization", Value::String(bearer.as_bytes())),
-            (b"authorization_n", Value::Int64(1)),
-            (b"x_api_key", Value::Null),
-            (b"x_api_key_n", Value::Int64(0)),
-            (b"api_key", Value::Null),
-            (b"api_key_n", Value::Int64(0)),
-            (b"encoding", Value::Null),
-            (b"body", Value::Binary(&body)),
+            (b"uid", TypedValue::String(UID)),
+            (b"method", TypedValue::String(b"POST")),
+            (b"target", TypedValue::String(b"/v1/chat/completions")),
+            (b"src", TypedValue::Ipv4(Ipv4Addr::LOCALHOST)),
+            (b"authorization", TypedValue::String(bearer.as_bytes())),
+            (b"authorization_n", TypedValue::Int64(1)),
+            (b"x_api_key", TypedValue::Null),
+            (b"x_api_key_n", TypedValue::Int64(0)),
+            (b"api_key", TypedValue::Null),
+            (b"api_key_n", TypedValue::Int64(0)),
+            (b"encoding", TypedValue::Null),
+            (b"body", TypedValue::Binary(&body)),
             (b"body_len", length),
             (b"body_size", length),
         ],

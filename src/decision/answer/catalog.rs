@@ -7,14 +7,14 @@ use crate::decision::fleet::{LoadedModel, Model};
 use crate::decision::plan::policy::PlanIndex;
 use crate::decision::request::endpoint::Endpoint;
 use crate::decision::request::name::ModelName;
-use crate::decision::verdict::Answer;
+use crate::decision::verdict::LocalAnswer;
 use crate::decision::view::View;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A rendered catalog answer, always with status 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
+pub struct RenderedCatalog {
     /// The value of `Content-Type`.
     pub content_type: &'static str,
     /// The body. An answer to `HEAD` sends only its length.
@@ -24,7 +24,7 @@ pub struct Rendered {
 }
 
 /// Renders an answer on the view on which it was decided.
-pub fn render(view: &View, answer: &Answer<'_>) -> Rendered {
+pub fn render(view: &View, answer: &LocalAnswer<'_>) -> RenderedCatalog {
     let (content_type, body) = match answer.endpoint {
         Endpoint::Root => ("text/plain; charset=utf-8", "Ollama is running".to_owned()),
         Endpoint::Tags => ("application/json; charset=utf-8", tags(view, answer.plan)),
@@ -33,7 +33,7 @@ pub fn render(view: &View, answer: &Answer<'_>) -> Rendered {
         Endpoint::V1Model => ("application/json", answer.pool.map(v1_model).unwrap_or_default()),
         _ => ("application/json", v1_models(view, answer.plan)),
     };
-    Rendered { content_type, body, head: answer.head }
+    RenderedCatalog { content_type, body, head: answer.head }
 }
 
 fn visible(view: &View, plan: PlanIndex) -> impl Iterator<Item = &Pool> {

@@ -1,7 +1,7 @@
 //! The text of a refusal, in the dialect of its route: one line of JSON, with control characters escaped, and never a
 //! secret or an address.
 
-use crate::decision::plan::excess::{Asked, Excess, Unit};
+use crate::decision::plan::excess::{OptionExcess, RequestedAmount, Unit};
 use crate::decision::plan::limits::Window;
 use crate::decision::reason::{Code, Reason};
 use crate::decision::request::endpoint::Dialect;
@@ -108,8 +108,8 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-fn excess_message(excess: &Excess) -> String {
-    let Excess { option, asked, bound, unit } = excess;
+fn excess_message(excess: &OptionExcess) -> String {
+    let OptionExcess { option, asked, bound, unit } = excess;
     let unit = match unit {
         Unit::Output => "tokens of output",
         Unit::Context => "tokens of context",
@@ -118,12 +118,14 @@ fn excess_message(excess: &Excess) -> String {
         Unit::Bytes => "bytes each",
     };
     match asked {
-        Asked::Given(asked) => format!("`{option}` asks for {asked}, and your plan permits at most {bound} {unit}"),
-        Asked::Times(asked, answers) => {
+        RequestedAmount::Given(asked) => {
+            format!("`{option}` asks for {asked}, and your plan permits at most {bound} {unit}")
+        }
+        RequestedAmount::Times(asked, answers) => {
             format!("`{option}` for {answers} answers asks for {asked}, and your plan permits at most {bound} {unit}")
         }
-        Asked::Endless => format!("`{option}` sets no bound, and your plan permits at most {bound} {unit}"),
-        Asked::Open => format!("`{option}` must be given: your plan permits at most {bound} {unit}"),
+        RequestedAmount::Endless => format!("`{option}` sets no bound, and your plan permits at most {bound} {unit}"),
+        RequestedAmount::Open => format!("`{option}` must be given: your plan permits at most {bound} {unit}"),
     }
 }
 

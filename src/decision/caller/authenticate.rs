@@ -12,9 +12,9 @@ use super::network::Network;
 use super::on_behalf;
 use super::token::jws::is_token_shaped;
 use super::token::{self, TokenFault, Tokens};
-use crate::decision::inquiry::{Field, Inquiry};
+use crate::decision::inquiry::{HeaderField, Inquiry};
 use crate::decision::moment::Moment;
-use crate::decision::plan::limits::{Scope, User};
+use crate::decision::plan::limits::{Scope, UserScopes};
 use crate::decision::plan::policy::{Anonymous, Plan, PlanIndex, Team};
 use crate::decision::reason::Reason;
 use crate::decision::view::View;
@@ -56,9 +56,9 @@ pub enum Identity<'v> {
         /// The team to which the key belongs, and the plan whose limits the team shares.
         team: Option<(&'v Team, &'v Plan)>,
         /// The user on whose behalf the key asks, and the plan whose limits apply to each user.
-        user: Option<(User, &'v Plan)>,
+        user: Option<(UserScopes, &'v Plan)>,
     },
-    /// A proven JWT; [`token::User`] says whose it is.
+    /// A proven JWT; [`token::TokenUser`] says whose it is.
     Token {
         /// The team that its claims lead to, and the plan whose limits the team shares.
         team: Option<(&'v Team, &'v Plan)>,
@@ -74,7 +74,7 @@ impl Caller<'_> {
     }
 
     /// Returns the user on whose behalf the caller's key asks.
-    pub fn user(&self) -> Option<User> {
+    pub fn user(&self) -> Option<UserScopes> {
         match self.identity {
             Identity::Key { user, .. } => user.map(|(user, _)| user),
             Identity::Token { .. } | Identity::Anonymous(_) => None,
@@ -115,7 +115,7 @@ pub fn authenticate<'v>(
     inquiry: &Inquiry<'_>,
     tokens: &dyn Tokens,
     now: Moment,
-) -> Result<(Caller<'v>, Option<token::User>), Turned<'v>> {
+) -> Result<(Caller<'v>, Option<token::TokenUser>), Turned<'v>> {
     if !inquiry.has_credential() {
         return Ok((anonymous(view, inquiry)?, None));
     }
@@ -132,7 +132,7 @@ pub fn authenticate<'v>(
 }
 
 /// Returns the caller of a proven JWT.
-fn token_caller<'v>(view: &'v View, user: &token::User, now: Moment) -> Result<Caller<'v>, Reason> {
+fn token_caller<'v>(view: &'v View, user: &token::TokenUser, now: Moment) -> Result<Caller<'v>, Reason> {
     let plan_index = user.token.plan;
     let issuer = view.policy.issuers.get(usize::from(user.token.issuer)).ok_or(Reason::Token(TokenFault::NoPlan))?;
     let plan = view.plan(plan_index).ok_or(Reason::Token(TokenFault::NoPlan))?;
@@ -189,7 +189,7 @@ fn admitted<'v>(
             // An absent name is a user of its own, whose name no client can write.
             let shared = Scope::of_user(key.scope, &[]);
             let scope = if name.is_empty() { shared } else { Scope::of_user(key.scope, name.as_bytes()) };
-            Some((User { key: key.scope, scope, shared }, plan))
+            Some((UserScopes { key: key.scope, scope, shared }, plan))
         }
     };
     Ok(Caller {
@@ -220,7 +220,7 @@ fn credential<'a>(inquiry: &Inquiry<'a>) -> Result<&'a [u8], Reason> {
     if present.next().is_some() || field.count != 1 {
         return Err(Reason::SeveralCredentials);
     }
-    let Field { value: Some(value), .. } = *field else { return Err(Reason::MalformedCredential) };
+    let HeaderField { value: Some(value), .. } = *field else { return Err(Reason::MalformedCredential) };
     if value.len() > CREDENTIAL_MAX {
         return Err(Reason::MalformedCredential);
     }
@@ -248,7 +248,7 @@ mod tests {
 
     /// Checks what three credential headers (each a list of values) yield: the credential, or the reason for a refusal.
     fn check(authorization: &[&[u8]], x_api_key: &[&[u8]], api_key: &[&[u8]], expected: Result<&str, Reason>) {
-        let field = |values: &[&'static [u8]]| Field {
+        let field = |values: &[&'static [u8]]| HeaderField {
             value: values.last().copied(),
             count: u32::try_from(values.len()).unwrap(),
         };

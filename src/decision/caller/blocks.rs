@@ -14,7 +14,7 @@ pub const BLOCK_MAX_S: u64 = 30 * 86_400;
 closed_enum! {
     /// The kind of caller that is blocked.
     #[derive(PartialOrd, Ord)]
-    pub enum Kind {
+    pub enum BlockKind {
         /// A key, with every secret under its name.
         Key = "key",
         /// A user on whose behalf keys ask, whatever the key.
@@ -22,12 +22,12 @@ closed_enum! {
     }
 }
 
-impl Kind {
-    /// What `name` is looked up by. Of users, the name is as [`super::on_behalf::Name`] writes it.
+impl BlockKind {
+    /// What `name` is looked up by. Of users, the name is as [`super::on_behalf::UserName`] writes it.
     fn scope(self, name: &[u8]) -> Scope {
         match self {
-            Kind::Key => Scope::of("key", name),
-            Kind::User => Scope::of("blocked user", name),
+            BlockKind::Key => Scope::of("key", name),
+            BlockKind::User => Scope::of("blocked user", name),
         }
     }
 }
@@ -36,7 +36,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Whether a key or a user is blocked.
-    pub kind: Kind,
+    pub kind: BlockKind,
     /// The name of the key or user.
     pub name: Box<str>,
     /// The end of the block. Decisions use its monotonic clock, people read its wall clock.
@@ -58,7 +58,7 @@ impl Blocks {
 
     /// Returns whether the user of this name is blocked.
     pub fn holds_user(&self, name: &[u8], now: Moment) -> bool {
-        self.users > 0 && self.holds(Kind::User.scope(name), now)
+        self.users > 0 && self.holds(BlockKind::User.scope(name), now)
     }
 
     fn holds(&self, scope: Scope, now: Moment) -> bool {
@@ -78,7 +78,7 @@ impl Blocks {
     }
 
     /// Returns these blocks without one. `None` if there is no such block.
-    pub fn without(&self, kind: Kind, name: &str, now: Moment) -> Option<Blocks> {
+    pub fn without(&self, kind: BlockKind, name: &str, now: Moment) -> Option<Blocks> {
         let mut next = self.live(now);
         next.held.remove(&kind.scope(name.as_bytes()))?;
         Some(next.counted())
@@ -97,7 +97,7 @@ impl Blocks {
     }
 
     fn counted(mut self) -> Blocks {
-        self.users = self.held.values().filter(|block| block.kind == Kind::User).count();
+        self.users = self.held.values().filter(|block| block.kind == BlockKind::User).count();
         self
     }
 }
@@ -112,14 +112,14 @@ mod tests {
         Moment { mono_ns: s * S, unix_ms: 0 }
     }
 
-    fn block(kind: Kind, name: &str, until_s: u64) -> Block {
+    fn block(kind: BlockKind, name: &str, until_s: u64) -> Block {
         Block { kind, name: name.into(), until: at(until_s) }
     }
 
     #[test]
     fn a_block_holds_until_its_end_and_no_other_of_its_name() {
-        let blocks = Blocks::default().with(block(Kind::Key, "ann", 10), at(0)).unwrap();
-        let blocks = blocks.with(block(Kind::User, "ann@x", 20), at(0)).unwrap();
+        let blocks = Blocks::default().with(block(BlockKind::Key, "ann", 10), at(0)).unwrap();
+        let blocks = blocks.with(block(BlockKind::User, "ann@x", 20), at(0)).unwrap();
         let cases =
             [("ann", "ann@x", 9, true, true), ("ann", "ann@x", 10, false, true), ("ann@x", "ann", 0, false, false)];
         for (key, user, s, key_held, user_held) in cases {
@@ -129,16 +129,16 @@ mod tests {
         assert!(!blocks.holds_user(b"ann@x", at(20)));
         assert_eq!(blocks.list(at(0)).len(), 2);
         assert_eq!(blocks.list(at(10)).len(), 1);
-        assert!(blocks.without(Kind::Key, "ann", at(10)).is_none(), "over by itself");
-        assert!(!blocks.without(Kind::User, "ann@x", at(10)).unwrap().holds_user(b"ann@x", at(10)));
-        assert!(blocks.without(Kind::Key, "bob", at(0)).is_none());
+        assert!(blocks.without(BlockKind::Key, "ann", at(10)).is_none(), "over by itself");
+        assert!(!blocks.without(BlockKind::User, "ann@x", at(10)).unwrap().holds_user(b"ann@x", at(10)));
+        assert!(blocks.without(BlockKind::Key, "bob", at(0)).is_none());
     }
 
     #[test]
     fn blocks_are_bounded_and_those_that_are_over_make_room() {
-        let held = (0..BLOCKS_MAX).map(|i| (Scope(i as u128), block(Kind::Key, "k", 10))).collect();
+        let held = (0..BLOCKS_MAX).map(|i| (Scope(i as u128), block(BlockKind::Key, "k", 10))).collect();
         let full = Blocks { held, users: 0 };
-        assert!(full.with(block(Kind::Key, "ann", 10), at(9)).is_none());
-        assert_eq!(full.with(block(Kind::Key, "ann", 99), at(10)).unwrap().list(at(10)).len(), 1);
+        assert!(full.with(block(BlockKind::Key, "ann", 10), at(9)).is_none());
+        assert_eq!(full.with(block(BlockKind::Key, "ann", 99), at(10)).unwrap().list(at(10)).len(), 1);
     }
 }

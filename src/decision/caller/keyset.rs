@@ -144,7 +144,7 @@ pub struct Change<'k> {
 
 /// The differences between two sets of keys.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Changes<'k> {
+pub struct KeyChanges<'k> {
     /// The first changes, in the order of the file; removed secrets come last.
     pub first: Vec<Change<'k>>,
     /// The number of all changes.
@@ -202,7 +202,7 @@ pub struct Behalf {
 
 /// A temporary plan (`key raise`): for a time the limits of another plan replace those of the key's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Raised {
+pub struct TemporaryPlan {
     /// The plan whose limits apply: a position in [`KeySet::plans`].
     pub plan: u16,
     /// Milliseconds since 1970 from which the limits of the key's own plan apply again.
@@ -217,7 +217,7 @@ pub struct KeySet {
     plans: Vec<Arc<str>>,
     teams: Vec<Arc<str>>,
     /// Kept apart from the keys, of which there may be very many, because few have a temporary plan at once.
-    raised: HashMap<Scope, Raised>,
+    raised: HashMap<Scope, TemporaryPlan>,
     pepper: Option<Pepper>,
 }
 
@@ -253,12 +253,12 @@ impl KeySet {
     }
 
     /// Gives a key a temporary plan. Returns false, and changes nothing, if the key already has a different one.
-    pub fn raise(&mut self, key: Scope, raised: Raised) -> bool {
+    pub fn raise(&mut self, key: Scope, raised: TemporaryPlan) -> bool {
         *self.raised.entry(key).or_insert(raised) == raised
     }
 
     /// Returns the temporary plan of a key, if it has one now.
-    pub fn raised(&self, key: Scope, now_unix_ms: i64) -> Option<Raised> {
+    pub fn raised(&self, key: Scope, now_unix_ms: i64) -> Option<TemporaryPlan> {
         if self.raised.is_empty() {
             return None;
         }
@@ -300,7 +300,7 @@ impl KeySet {
     }
 
     /// Returns the differences between this set and `next`, by name and secret. At most `most` of them are listed.
-    pub fn changes<'k>(&'k self, next: &'k KeySet, most: usize) -> Changes<'k> {
+    pub fn changes<'k>(&'k self, next: &'k KeySet, most: usize) -> KeyChanges<'k> {
         // Positions are collected first, and names only for the few that are listed: all keys may have changed at once.
         let was = |(digest, position): (&Digest, &u32)| {
             let key = next.keys.get(*position as usize)?;
@@ -327,7 +327,7 @@ impl KeySet {
             let key = set.keys.get(*position as usize)?;
             Some(Change { name: &key.name, what: what.as_str(), raised: next.raise_of(key) })
         });
-        Changes { first: told.collect(), total: found.len() }
+        KeyChanges { first: told.collect(), total: found.len() }
     }
 
     /// Returns the names of the plans to which keys refer.

@@ -7,7 +7,7 @@
 //! header out. A header that occurs twice is refused, and so is a comma, by which a proxy joins two headers (RFC 9110
 //! section 5.2).
 
-use crate::decision::inquiry::{Field, OnBehalf};
+use crate::decision::inquiry::{HeaderField, OnBehalf};
 use crate::decision::reason::Reason;
 
 /// Longest name of a user, in bytes: the longest e-mail address has 254 (RFC 5321, erratum 1690).
@@ -15,16 +15,16 @@ pub const NAME_MAX: usize = 256;
 
 /// A user's name in the form that is compared: trimmed, with ASCII letters in lower case. It needs no heap.
 #[derive(Debug, Clone, Copy)]
-pub struct Name {
+pub struct UserName {
     bytes: [u8; NAME_MAX],
     len: usize,
 }
 
-impl Name {
+impl UserName {
     /// Returns the form of a written name that is compared. `None` if the text cannot be a name.
-    pub fn new(written: &[u8]) -> Option<Name> {
+    pub fn new(written: &[u8]) -> Option<UserName> {
         let trimmed = written.trim_ascii();
-        let mut name = Name { bytes: [0; NAME_MAX], len: trimmed.len() };
+        let mut name = UserName { bytes: [0; NAME_MAX], len: trimmed.len() };
         name.bytes.get_mut(..trimmed.len())?.copy_from_slice(trimmed);
         name.bytes.make_ascii_lowercase();
         let fits = |byte: &u8| *byte >= b' ' && *byte != 0x7f && *byte != b',';
@@ -55,15 +55,15 @@ pub fn is_header(name: &str) -> bool {
 /// # Errors
 /// [`Reason::OnBehalfNotPassed`] if the proxy passes another header on, [`Reason::OnBehalfAmbiguous`] if the header
 /// occurs more than once or its value cannot be a name.
-pub fn name(header: &str, passed: &OnBehalf<'_>) -> Result<Name, Reason> {
+pub fn name(header: &str, passed: &OnBehalf<'_>) -> Result<UserName, Reason> {
     if !passed.header.eq_ignore_ascii_case(header.as_bytes()) {
         return Err(Reason::OnBehalfNotPassed);
     }
-    let Field { value, count } = passed.field;
+    let HeaderField { value, count } = passed.field;
     if count > 1 {
         return Err(Reason::OnBehalfAmbiguous);
     }
-    Name::new(value.unwrap_or_default()).ok_or(Reason::OnBehalfAmbiguous)
+    UserName::new(value.unwrap_or_default()).ok_or(Reason::OnBehalfAmbiguous)
 }
 
 #[cfg(test)]
@@ -72,7 +72,8 @@ mod tests {
 
     fn check(header: &str, passed: &str, values: &[&[u8]], expected: Result<&str, Reason>) {
         let count = u32::try_from(values.len()).unwrap();
-        let passed = OnBehalf { header: passed.as_bytes(), field: Field { value: values.last().copied(), count } };
+        let passed =
+            OnBehalf { header: passed.as_bytes(), field: HeaderField { value: values.last().copied(), count } };
         let found = name(header, &passed).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
         assert_eq!(found, expected.map(str::to_owned), "{values:?}");
     }

@@ -42,7 +42,7 @@ const FULL_IN_A_ROW: u32 = 10;
 
 /// Whether requests may go to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Phase {
+pub enum BreakerPhase {
     /// Requests go to the server as to any other.
     #[default]
     Closed,
@@ -57,8 +57,8 @@ pub enum Phase {
 
 /// A breaker: counts the outcomes of requests at one server.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Breaker {
-    phase: Phase,
+pub struct ServerBreaker {
+    phase: BreakerPhase,
     failures_in_a_row: u32,
     successes_in_a_row: u32,
     /// Number of answers in a row that the server is full.
@@ -69,22 +69,22 @@ pub struct Breaker {
     trips: u32,
 }
 
-impl Breaker {
+impl ServerBreaker {
     /// Records a request that succeeded at the server.
     pub fn succeeded(&mut self) {
         (self.failures_in_a_row, self.full_in_a_row) = (0, 0);
         self.successes_in_a_row = self.successes_in_a_row.saturating_add(1);
         self.remember(false);
         match self.phase {
-            Phase::Closed => {}
+            BreakerPhase::Closed => {}
             // The request was sent before the breaker tripped: the server works, though perhaps not for everybody.
-            Phase::Cooldown { .. } => self.phase = Phase::Trial,
-            Phase::Trial => {
-                self.phase = Phase::Closed;
+            BreakerPhase::Cooldown { .. } => self.phase = BreakerPhase::Trial,
+            BreakerPhase::Trial => {
+                self.phase = BreakerPhase::Closed;
                 self.recent = 0;
             }
         }
-        if self.phase == Phase::Closed && self.successes_in_a_row >= REMEMBERED {
+        if self.phase == BreakerPhase::Closed && self.successes_in_a_row >= REMEMBERED {
             self.trips = 0;
         }
     }
@@ -95,14 +95,14 @@ impl Breaker {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         self.remember(true);
         let trips = match self.phase {
-            Phase::Closed => self.failures_in_a_row >= IN_A_ROW || self.recent.count_ones() >= AMONG,
+            BreakerPhase::Closed => self.failures_in_a_row >= IN_A_ROW || self.recent.count_ones() >= AMONG,
             // Requests that were in flight when the breaker tripped prove nothing new.
-            Phase::Cooldown { .. } => false,
-            Phase::Trial => true,
+            BreakerPhase::Cooldown { .. } => false,
+            BreakerPhase::Trial => true,
         };
         if trips {
             let pause_ns = COOLDOWN_NS.saturating_mul(1 << self.trips.min(16)).min(COOLDOWN_MAX_NS);
-            self.phase = Phase::Cooldown { until_ns: now_ns.saturating_add(pause_ns) };
+            self.phase = BreakerPhase::Cooldown { until_ns: now_ns.saturating_add(pause_ns) };
             self.trips = self.trips.saturating_add(1);
         }
     }
@@ -111,25 +111,25 @@ impl Breaker {
     pub fn full(&mut self, now_ns: u64) {
         self.successes_in_a_row = 0;
         // Several such answers at once count as one.
-        if matches!(self.phase, Phase::Cooldown { .. }) {
+        if matches!(self.phase, BreakerPhase::Cooldown { .. }) {
             return;
         }
         let pause_ns = FULL_NS.saturating_mul(1 << self.full_in_a_row.min(16)).min(FULL_MAX_NS);
         self.full_in_a_row = self.full_in_a_row.saturating_add(1);
-        self.phase = Phase::Cooldown { until_ns: now_ns.saturating_add(pause_ns) };
+        self.phase = BreakerPhase::Cooldown { until_ns: now_ns.saturating_add(pause_ns) };
     }
 
     /// Ends a cooldown that is over.
     pub fn tick(&mut self, now_ns: u64) {
-        if let Phase::Cooldown { until_ns } = self.phase
+        if let BreakerPhase::Cooldown { until_ns } = self.phase
             && now_ns >= until_ns
         {
-            self.phase = Phase::Trial;
+            self.phase = BreakerPhase::Trial;
         }
     }
 
     /// Returns the phase of the breaker.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> BreakerPhase {
         self.phase
     }
 
@@ -146,7 +146,7 @@ impl Breaker {
     /// Returns whether a success would change anything here: as long as nothing failed lately, nobody needs to report
     /// one.
     pub fn is_troubled(&self) -> bool {
-        self.recent != 0 || self.trips != 0 || self.full_in_a_row != 0 || self.phase != Phase::Closed
+        self.recent != 0 || self.trips != 0 || self.full_in_a_row != 0 || self.phase != BreakerPhase::Closed
     }
 
     fn remember(&mut self, failure: bool) {
@@ -161,7 +161,7 @@ mod tests {
     /// Checks the phase after each event. `s`, `f`, `b`: a success, a failure, an answer that the server is full; a
     /// digit: that many seconds pass, `.`: a quarter of a second. Phases: closed `+`, cooldown `-`, trial `?`.
     fn check(script: &str, phases: &str) {
-        let mut breaker = Breaker::default();
+        let mut breaker = ServerBreaker::default();
         let mut now_ns = 0;
         let seen: String = script
             .chars()
@@ -175,9 +175,9 @@ mod tests {
                 }
                 breaker.tick(now_ns);
                 match breaker.phase() {
-                    Phase::Closed => '+',
-                    Phase::Cooldown { .. } => '-',
-                    Phase::Trial => '?',
+                    BreakerPhase::Closed => '+',
+                    BreakerPhase::Cooldown { .. } => '-',
+                    BreakerPhase::Trial => '?',
                 }
             })
             .collect();
@@ -229,28 +229,28 @@ mod tests {
 
     #[test]
     fn one_that_is_full_for_most_of_a_minute_is_no_longer_only_busy() {
-        let mut breaker = Breaker::default();
+        let mut breaker = ServerBreaker::default();
         let mut now_ns = 0;
         for answer in 1..=FULL_IN_A_ROW {
             breaker.full(now_ns);
             assert_eq!(breaker.is_only_full(), answer < FULL_IN_A_ROW, "{answer}");
-            let Phase::Cooldown { until_ns } = breaker.phase() else { panic!("{breaker:?}") };
+            let BreakerPhase::Cooldown { until_ns } = breaker.phase() else { panic!("{breaker:?}") };
             assert!(until_ns - now_ns <= FULL_MAX_NS);
             now_ns = until_ns;
             breaker.tick(now_ns);
         }
         assert!(now_ns > 40_000_000_000, "{now_ns}");
         breaker.succeeded();
-        assert_eq!((breaker.phase(), breaker.is_troubled()), (Phase::Closed, false));
+        assert_eq!((breaker.phase(), breaker.is_troubled()), (BreakerPhase::Closed, false));
     }
 
     #[test]
     fn the_cooldown_is_bounded() {
-        let mut breaker = Breaker::default();
+        let mut breaker = ServerBreaker::default();
         let mut now_ns = 0;
         (0..5).for_each(|_| breaker.failed(0));
         for _ in 0..100 {
-            let Phase::Cooldown { until_ns } = breaker.phase() else { panic!("{breaker:?}") };
+            let BreakerPhase::Cooldown { until_ns } = breaker.phase() else { panic!("{breaker:?}") };
             assert!(until_ns - now_ns <= COOLDOWN_MAX_NS);
             now_ns = until_ns;
             breaker.tick(now_ns);

@@ -3,7 +3,7 @@
 
 use crate::decision::fleet::Preference;
 use crate::decision::judge::Claim;
-use crate::decision::plan::priority::Place;
+use crate::decision::plan::priority::QueuePlace;
 use crate::decision::plan::server::{Server, ServerIndex};
 use crate::decision::reason::Reason;
 use crate::decision::verdict::{Grant, Refusal};
@@ -54,7 +54,7 @@ pub fn choose<'v>(view: &'v View, claim: &Claim<'v>, turn: u64, load: &impl Load
     let start = usize::try_from(turn % length).unwrap_or(0);
     let (before, from) = rotation.split_at(start);
 
-    let mut seen = Seen::default();
+    let mut seen = SeenServers::default();
     let mut best: [Option<Candidate<'v>>; 2] = [None, None];
     for index in from.iter().chain(before).copied().filter(|index| seen.is_first(*index)) {
         let (Some(server), Some(&key)) = (view.server(index), view.roster.server_keys.get(usize::from(index.0))) else {
@@ -78,7 +78,7 @@ pub fn choose<'v>(view: &'v View, claim: &Claim<'v>, turn: u64, load: &impl Load
     let [first, second] = best;
     let first = first.ok_or_else(none)?;
     let server2 = second.map(|candidate| candidate.server);
-    let place = Place::default();
+    let place = QueuePlace::default();
     // Where the caller stands with its limits, and in the queue, is the ledger's to say.
     let grant = Grant { server: first.server, server2, pool: claim.pool, requests: None, tokens: None, place };
     Ok(Choice { grant, server_key: first.key, capacity: first.capacity })
@@ -108,9 +108,9 @@ impl Candidate<'_> {
 /// The servers met in a rotation, which lists heavy ones more than once. Sized for the 1,000 servers that a
 /// configuration may have; a server past that is met again, which costs time and changes nothing.
 #[derive(Default)]
-struct Seen([u64; 16]);
+struct SeenServers([u64; 16]);
 
-impl Seen {
+impl SeenServers {
     fn is_first(&mut self, index: ServerIndex) -> bool {
         let Some(word) = self.0.get_mut(usize::from(index.0) / 64) else { return true };
         let bit = 1_u64 << (index.0 % 64);

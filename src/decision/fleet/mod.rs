@@ -119,7 +119,7 @@ pub struct Failure {
 
 /// The outcome of a real request at its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
+pub enum ServiceResult {
     /// The request was answered in full.
     Well,
     /// The server said that it is full.

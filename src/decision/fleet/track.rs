@@ -4,8 +4,8 @@
 //! proves that it generates. A server serves as long as neither says that it is down: without a deep check (nothing
 //! loaded, nothing in use) the inventory decides alone.
 
-use super::breaker::{Breaker, Phase};
-use super::{Failure, Inventory, Preference, Served, ServerState, ServerView};
+use super::breaker::{BreakerPhase, ServerBreaker};
+use super::{Failure, Inventory, Preference, ServerState, ServerView, ServiceResult};
 use std::sync::Arc;
 
 /// A change of state, for the log.
@@ -32,7 +32,7 @@ pub enum Depth {
 
 /// The state of the deep layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum DeepStanding {
     /// The server was proven to generate, or was never asked.
     Well,
     Busy,
@@ -52,7 +52,7 @@ pub struct ServerTrack {
     inventory: Arc<Inventory>,
     failure: Option<Arc<Failure>>,
     deep: DeepTrack,
-    breaker: Breaker,
+    breaker: ServerBreaker,
     /// The failure that tripped the breaker.
     refused: Option<Arc<Failure>>,
     draining: bool,
@@ -60,7 +60,7 @@ pub struct ServerTrack {
 
 #[derive(Debug, Clone)]
 struct DeepTrack {
-    standing: Standing,
+    standing: DeepStanding,
     successes: u32,
     failures: u32,
     failure: Option<Arc<Failure>>,
@@ -74,8 +74,8 @@ impl Default for ServerTrack {
             failures: 0,
             inventory: Arc::default(),
             failure: None,
-            deep: DeepTrack { standing: Standing::Well, successes: 0, failures: 0, failure: None },
-            breaker: Breaker::default(),
+            deep: DeepTrack { standing: DeepStanding::Well, successes: 0, failures: 0, failure: None },
+            breaker: ServerBreaker::default(),
             refused: None,
             draining: false,
         }
@@ -126,15 +126,15 @@ impl ServerTrack {
             Depth::Generates | Depth::Nothing => {
                 deep.successes = deep.successes.saturating_add(1);
                 deep.failures = 0;
-                if deep.standing != Standing::Dead || deep.successes >= rise {
-                    deep.standing = Standing::Well;
+                if deep.standing != DeepStanding::Dead || deep.successes >= rise {
+                    deep.standing = DeepStanding::Well;
                     deep.failure = None;
                 }
             }
             Depth::Busy => {
                 deep.failures = 0;
-                if deep.standing != Standing::Dead {
-                    deep.standing = Standing::Busy;
+                if deep.standing != DeepStanding::Dead {
+                    deep.standing = DeepStanding::Busy;
                     deep.failure = None;
                 }
             }
@@ -143,25 +143,25 @@ impl ServerTrack {
                 deep.successes = 0;
                 deep.failure = Some(Arc::new(failure));
                 if deep.failures >= fall {
-                    deep.standing = Standing::Dead;
-                } else if deep.standing != Standing::Dead {
-                    deep.standing = Standing::Failing;
+                    deep.standing = DeepStanding::Dead;
+                } else if deep.standing != DeepStanding::Dead {
+                    deep.standing = DeepStanding::Failing;
                 }
             }
         }
         self.transition(from)
     }
 
-    /// Records the outcome of a real request. See [`Breaker`]. Returns the change of state, if there is one.
-    pub fn report_served(&mut self, served: Served, now_ns: u64) -> Option<Transition> {
+    /// Records the outcome of a real request. See [`ServerBreaker`]. Returns the change of state, if there is one.
+    pub fn report_served(&mut self, served: ServiceResult, now_ns: u64) -> Option<Transition> {
         let from = self.state();
         match served {
-            Served::Well => self.breaker.succeeded(),
-            Served::Full => {
+            ServiceResult::Well => self.breaker.succeeded(),
+            ServiceResult::Full => {
                 self.breaker.full(now_ns);
                 self.refused = Some(Arc::new(Failure { kind: "traffic", detail: "it says that it is full".into() }));
             }
-            Served::Badly(seen) => {
+            ServiceResult::Badly(seen) => {
                 let before = self.breaker.phase();
                 self.breaker.failed(now_ns);
                 if self.breaker.phase() != before {
@@ -182,8 +182,8 @@ impl ServerTrack {
     /// Returns the end of the cooldown, in nanoseconds on the monotonic clock.
     pub fn cooldown_until_ns(&self) -> Option<u64> {
         match self.breaker.phase() {
-            Phase::Cooldown { until_ns } => Some(until_ns),
-            Phase::Closed | Phase::Trial => None,
+            BreakerPhase::Cooldown { until_ns } => Some(until_ns),
+            BreakerPhase::Closed | BreakerPhase::Trial => None,
         }
     }
 
@@ -203,14 +203,18 @@ impl ServerTrack {
 
     fn state(&self) -> ServerState {
         match (self.reach, self.deep.standing) {
-            (ServerState::Up, Standing::Dead) => ServerState::Down,
+            (ServerState::Up, DeepStanding::Dead) => ServerState::Down,
             (ServerState::Up, _) if self.draining => ServerState::Draining,
-            (ServerState::Up, _) if self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full() => {
-                if self.breaker.phase() == Phase::Trial { ServerState::Trial } else { ServerState::Cooldown }
+            (ServerState::Up, _) if self.breaker.phase() != BreakerPhase::Closed && !self.breaker.is_only_full() => {
+                if self.breaker.phase() == BreakerPhase::Trial {
+                    ServerState::Trial
+                } else {
+                    ServerState::Cooldown
+                }
             }
-            (ServerState::Up, Standing::Failing) => ServerState::Degraded,
-            (ServerState::Up, Standing::Busy) => ServerState::Busy,
-            (ServerState::Up, Standing::Well) if self.inventory.full || self.breaker.is_only_full() => {
+            (ServerState::Up, DeepStanding::Failing) => ServerState::Degraded,
+            (ServerState::Up, DeepStanding::Busy) => ServerState::Busy,
+            (ServerState::Up, DeepStanding::Well) if self.inventory.full || self.breaker.is_only_full() => {
                 ServerState::Busy
             }
             (reach, _) => reach,
@@ -224,13 +228,15 @@ impl ServerTrack {
 
     /// Returns the server as readers see it.
     pub fn view(&self) -> ServerView {
-        let tripped =
-            self.refused.as_ref().filter(|_| self.breaker.phase() != Phase::Closed && !self.breaker.is_only_full());
+        let tripped = self
+            .refused
+            .as_ref()
+            .filter(|_| self.breaker.phase() != BreakerPhase::Closed && !self.breaker.is_only_full());
         let failure = self.failure.as_ref().or(self.deep.failure.as_ref()).or(tripped);
         let preference = match self.breaker.phase() {
-            Phase::Closed => Preference::Sound,
-            Phase::Cooldown { .. } => Preference::Last,
-            Phase::Trial => Preference::OneAtATime,
+            BreakerPhase::Closed => Preference::Sound,
+            BreakerPhase::Cooldown { .. } => Preference::Last,
+            BreakerPhase::Trial => Preference::OneAtATime,
         };
         ServerView { state: self.state(), preference, inventory: self.inventory.clone(), failure: failure.cloned() }
     }
@@ -288,9 +294,9 @@ mod tests {
                 'f' => track.report(Err(failure("connect")), rise, fall),
                 'G' => track.report_depth(Depth::Generates, rise, fall),
                 'B' => track.report_depth(Depth::Busy, rise, fall),
-                '1' => track.report_served(Served::Well, 0),
-                '0' => track.report_served(Served::Badly("status"), 0),
-                '!' => track.report_served(Served::Full, 0),
+                '1' => track.report_served(ServiceResult::Well, 0),
+                '0' => track.report_served(ServiceResult::Badly("status"), 0),
+                '!' => track.report_served(ServiceResult::Full, 0),
                 '5' => track.tick(5_000_000_000),
                 'D' => track.set_draining(true),
                 'U' => track.set_draining(false),

@@ -7,7 +7,7 @@
 //! there a key that no server reads would be no bound at all.
 
 use super::bounds::Output;
-use super::excess::{Asked, Excess, Unit};
+use super::excess::{OptionExcess, RequestedAmount, Unit};
 use super::server::ServerKind;
 use crate::decision::reason::Reason;
 use crate::decision::request::body::{Body, BodyFault, FaultKind, KeepAlive, Watched};
@@ -24,7 +24,7 @@ pub struct Allowance {
     /// Largest `num_ctx`, in LLM tokens.
     pub max_context: Option<u64>,
     /// How long a caller may ask a model to stay loaded.
-    pub keep_alive: Loaded,
+    pub keep_alive: KeepAliveLimit,
     /// Whether `raw` and prompt templates of the caller's own are refused.
     pub template_only: bool,
     /// Most images of a request.
@@ -44,7 +44,7 @@ pub enum LeftOpen {
 
 /// How long a caller may ask a model to stay loaded (`keep_alive`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Loaded {
+pub enum KeepAliveLimit {
     /// Any time, including for ever and not at all.
     #[default]
     Any,
@@ -95,7 +95,7 @@ impl Allowance {
         endpoint: Endpoint,
         body: &Body,
     ) -> Result<(), Refusal> {
-        let over = |option, asked| over(Excess { option, asked, bound, unit: Unit::Output });
+        let over = |option, asked| over(OptionExcess { option, asked, bound, unit: Unit::Output });
         // A pool of a thousand servers still has two kinds.
         let mut judged = [false; 2];
         for kind in kinds {
@@ -103,19 +103,19 @@ impl Allowance {
                 continue;
             }
             match Output::asked(kind, endpoint, body) {
-                Output::Endless(key) => return Err(over(key.as_str(), Asked::Endless)),
+                Output::Endless(key) => return Err(over(key.as_str(), RequestedAmount::Endless)),
                 Output::Bounded { key, tokens, answers: 1 } if tokens > bound => {
-                    return Err(over(key.as_str(), Asked::Given(tokens)));
+                    return Err(over(key.as_str(), RequestedAmount::Given(tokens)));
                 }
                 Output::Bounded { key, tokens, answers } if tokens > bound => {
-                    return Err(over(key.as_str(), Asked::Times(tokens, answers)));
+                    return Err(over(key.as_str(), RequestedAmount::Times(tokens, answers)));
                 }
                 _ => {}
             }
             if self.left_open == Some(LeftOpen::Refuse)
                 && let Some(key) = Output::left_open(kind, endpoint, body)
             {
-                return Err(over(key.as_str(), Asked::Open));
+                return Err(over(key.as_str(), RequestedAmount::Open));
             }
         }
         Ok(())
@@ -124,9 +124,9 @@ impl Allowance {
     fn check_keep_alive(&self, body: &Body) -> Result<(), Refusal> {
         let Some(Watched { value: Some(value), start, .. }) = &body.keep_alive else { return Ok(()) };
         let most = match self.keep_alive {
-            Loaded::Any => return Ok(()),
-            Loaded::Deny => return Err(not_in_plan("keep_alive")),
-            Loaded::AtMost(seconds) => seconds,
+            KeepAliveLimit::Any => return Ok(()),
+            KeepAliveLimit::Deny => return Err(not_in_plan("keep_alive")),
+            KeepAliveLimit::AtMost(seconds) => seconds,
         };
         let unreadable = BodyFault { at: *start, kind: FaultKind::WrongType("keep_alive") };
         let seconds = seconds(value).ok_or(Refusal::new(Reason::Body(unreadable)))?;
@@ -147,13 +147,13 @@ fn given(watched: &Watched<i64>) -> Option<u64> {
 fn at_most(option: &'static str, asked: Option<u64>, bound: Option<u64>, unit: Unit) -> Result<(), Refusal> {
     match (asked, bound) {
         (Some(asked), Some(bound)) if asked > bound => {
-            Err(over(Excess { option, asked: Asked::Given(asked), bound, unit }))
+            Err(over(OptionExcess { option, asked: RequestedAmount::Given(asked), bound, unit }))
         }
         _ => Ok(()),
     }
 }
 
-fn over(excess: Excess) -> Refusal {
+fn over(excess: OptionExcess) -> Refusal {
     Refusal::new(Reason::OverBound(excess))
 }
 
@@ -252,8 +252,8 @@ mod tests {
         for bounded in [
             Allowance { max_output: Some(1), ..Allowance::default() },
             Allowance { max_context: Some(1), ..Allowance::default() },
-            Allowance { keep_alive: Loaded::AtMost(1), ..Allowance::default() },
-            Allowance { keep_alive: Loaded::Deny, ..Allowance::default() },
+            Allowance { keep_alive: KeepAliveLimit::AtMost(1), ..Allowance::default() },
+            Allowance { keep_alive: KeepAliveLimit::Deny, ..Allowance::default() },
             Allowance { template_only: true, ..Allowance::default() },
             Allowance { max_images: Some(1), ..Allowance::default() },
             Allowance { max_image_size: Some(1), ..Allowance::default() },

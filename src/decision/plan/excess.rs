@@ -2,12 +2,12 @@
 
 /// An option above its limit, as a client is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Excess {
+pub struct OptionExcess {
     /// The key, as it is written in a body.
     pub option: &'static str,
     /// The amount that the request asked for.
-    pub asked: Asked,
-    /// The plan's limit, in [`Excess::unit`].
+    pub asked: RequestedAmount,
+    /// The plan's limit, in [`OptionExcess::unit`].
     pub bound: u64,
     /// The unit of the limit.
     pub unit: Unit,
@@ -15,7 +15,7 @@ pub struct Excess {
 
 /// The amount that a request asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum RequestedAmount {
     /// This amount.
     Given(u64),
     /// This amount, over this many answers.

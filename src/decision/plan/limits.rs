@@ -238,9 +238,9 @@ impl Cost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Demand {
     /// The request's prompt, and the form of its answer.
-    pub written: Written,
+    pub written: RequestShape,
     /// The output that it asks for.
-    pub output: Wanted,
+    pub output: RequestedOutput,
     /// Whether the answer streams.
     pub stream: bool,
     /// The weight of the model's LLM tokens.
@@ -249,7 +249,7 @@ pub struct Demand {
 
 /// The parts of a request that decide how many LLM tokens are in its bytes and in those of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Written {
+pub struct RequestShape {
     /// Bytes of the prompt's text as written.
     pub prompt_bytes: u64,
     /// Number of images in the prompt.
@@ -266,7 +266,7 @@ pub struct Written {
 
 /// The output that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wanted {
+pub enum RequestedOutput {
     /// The request generates nothing.
     #[default]
     Nothing,
@@ -282,7 +282,7 @@ pub enum Wanted {
 /// A user on whose behalf a key asks. The number of users whose usage is counted separately is bounded for each key:
 /// the ledger knows them, and counts further users under `shared`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct User {
+pub struct UserScopes {
     /// The scope of the key.
     pub key: Scope,
     /// The scope of the user.

@@ -2,7 +2,7 @@
 
 use super::allowance::Allowance;
 use super::limits::{Cost, Scope, Terms};
-use super::priority::{Patience, Priority};
+use super::priority::{Priority, QueueSettings};
 use super::server::Server;
 use crate::decision::caller::token::Issuer;
 use crate::decision::request::endpoint::Endpoint;
@@ -32,7 +32,7 @@ pub struct Policy {
     /// Seconds after which a refused caller may find a server available again: one probe interval, rounded up.
     pub recheck_s: u64,
     /// How long requests may wait.
-    pub patience: Patience,
+    pub patience: QueueSettings,
 }
 
 /// Callers that share limits (`[teams.NAME]`).

@@ -36,20 +36,20 @@ const OFFSET_MAX_MS: i64 = 524_287;
 
 /// A request's place in the proxy's queue for a server that is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
+pub struct QueuePlace {
     /// The class, if it is not the default: lower classes are served first.
     pub class: Option<i32>,
     /// Milliseconds by which the request counts as later than it came (or earlier, if negative).
     pub offset_ms: i32,
 }
 
-impl Place {
+impl QueuePlace {
     /// Returns the place of a request that came at `now_ms` and whose caller has its turn at `start_ms`.
-    pub fn new(priority: Priority, start_ms: u64, now_ms: u64) -> Place {
+    pub fn new(priority: Priority, start_ms: u64, now_ms: u64) -> QueuePlace {
         let ahead = i64::try_from(start_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now_ms);
         let waits = if priority == Priority::Low { LOW_WAITS_MS } else { 0 };
         let offset = ahead.saturating_add_unsigned(waits).clamp(-OFFSET_MAX_MS, OFFSET_MAX_MS);
-        Place {
+        QueuePlace {
             class: (priority == Priority::High).then_some(HIGH_CLASS),
             offset_ms: i32::try_from(offset).unwrap_or(0),
         }
@@ -58,16 +58,16 @@ impl Place {
 
 /// How long requests may wait (`[queue]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct QueueSettings {
     /// Longest time a request waits in herdgate for a server, in nanoseconds.
     pub timeout_ns: u64,
     /// Expected wait above which requests of low priority are refused, in nanoseconds.
     pub shed_wait_ns: u64,
 }
 
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience { timeout_ns: 60_000_000_000, shed_wait_ns: 30_000_000_000 }
+impl Default for QueueSettings {
+    fn default() -> QueueSettings {
+        QueueSettings { timeout_ns: 60_000_000_000, shed_wait_ns: 30_000_000_000 }
     }
 }
 
@@ -87,7 +87,11 @@ mod tests {
             (Priority::Normal, 0, u64::MAX, None, -524_287),
         ];
         for (priority, start_ms, now_ms, class, offset_ms) in cases {
-            assert_eq!(Place::new(priority, start_ms, now_ms), Place { class, offset_ms }, "{start_ms} at {now_ms}");
+            assert_eq!(
+                QueuePlace::new(priority, start_ms, now_ms),
+                QueuePlace { class, offset_ms },
+                "{start_ms} at {now_ms}"
+            );
         }
     }
 }

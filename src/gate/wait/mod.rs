@@ -8,8 +8,8 @@
 mod order;
 mod queue;
 
-pub use order::{Entered, Order, QueueEntry};
-pub use queue::{Left, Outcome, WAITERS_MAX, WaitQueue, Waiter};
+pub use order::{Entry, Order, QueueEntry};
+pub use queue::{WAITERS_MAX, WaitGrant, WaitOutcome, WaitQueue, Waiter};
 
 use super::case::{Case, outcome_of};
 use super::id::{DecisionId, Ticket};
@@ -19,27 +19,27 @@ use crate::decision::reason::Reason;
 use crate::decision::request::endpoint::Dialect;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
-use crate::gate::receipt::{Claimed, GrantReceipt};
-use crate::ledger::hold::{Freed, Held};
+use crate::gate::receipt::{GrantClaims, GrantReceipt};
+use crate::ledger::hold::{WaitEnd, WaitingClaim};
 use crate::ledger::reservation::Reservation;
-use crate::metrics::{Outcome as Counted, Port, Waited};
+use crate::metrics::{DecisionLabel as Counted, Port, WaitLabel};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
 /// What became of a request that waited, and what an adapter needs to put it on the wire.
 #[derive(Debug)]
-pub struct Told {
+pub struct WaitReply {
     /// The public id of its decision.
     pub id: DecisionId,
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
     /// A server, or none.
-    pub outcome: Outcome,
+    pub outcome: WaitOutcome,
 }
 
 impl Gate {
     /// Takes a claim that is held into the room; answers its ticket. Where there is no room it is let go.
-    pub(super) fn let_in(&self, case: &Case<'_, '_>, held: Held) -> Result<Ticket, Refusal> {
+    pub(super) fn let_in(&self, case: &Case<'_, '_>, held: WaitingClaim) -> Result<Ticket, Refusal> {
         let Case { id, view, now, judged, .. } = case;
         let (view, now) = (*view, *now);
         let ticket = Ticket::random();
@@ -52,13 +52,13 @@ impl Gate {
             Ok(None) => Ok(ticket),
             Ok(Some(gone)) => {
                 let refusal = self.in_vain(view, &gone.held, Reason::QueueFull);
-                self.turn_away(gone, refusal, Waited::TurnedAway, now);
+                self.turn_away(gone, refusal, WaitLabel::TurnedAway, now);
                 Ok(ticket)
             }
             Err(waiter) => {
                 let refusal = self.in_vain(view, &waiter.held, Reason::QueueFull);
                 self.let_go(&waiter.held);
-                self.metrics.waited(Waited::TurnedAway, 0);
+                self.metrics.waited(WaitLabel::TurnedAway, 0);
                 Err(refusal)
             }
         }
@@ -66,7 +66,7 @@ impl Gate {
 
     /// Waits with a ticket (32 hex digits) for what becomes of it; `None` where it is not good. Dropped before that, it
     /// gives back whatever the request has: its client has left.
-    pub async fn wait(&self, ticket: &str) -> Option<Told> {
+    pub async fn wait(&self, ticket: &str) -> Option<WaitReply> {
         let ticket = Ticket::parse(ticket)?.number();
         let timeout_ns = self.state.view().policy.patience.timeout_ns;
         let mut leaving = {
@@ -80,7 +80,7 @@ impl Gate {
         self.free_waiters();
         let outcome = (&mut leaving.told).await.ok()?;
         leaving.done = true;
-        Some(Told { id: leaving.id, dialect: leaving.dialect, outcome })
+        Some(WaitReply { id: leaving.id, dialect: leaving.dialect, outcome })
     }
 
     /// Gives servers with room to whoever is next, until there is nobody or no room. Called whenever a slot ends.
@@ -102,9 +102,9 @@ impl Gate {
             let freed = books.free(&view, &waiter.held, now);
             drop(books);
             match freed {
-                Freed::Granted(choice, reservation) => {
+                WaitEnd::Granted(choice, reservation) => {
                     let waited_ms = now.since(waiter.held.since) / 1_000_000;
-                    let left = Left {
+                    let left = WaitGrant {
                         server: choice.grant.server.name.clone(),
                         server2: choice.grant.server2.map(|server| server.name.clone()),
                         standings: waiter.held.standings,
@@ -117,23 +117,23 @@ impl Gate {
                     self.recent.amend(waiter.id.number(), |past| past.served_by(&left.server, left.server2.as_deref()));
                     tracing::debug!(id = waiter.id.as_str(), server = %left.server, waited_ms, "allowed after waiting");
                     let held = waiter.held.clone();
-                    if waiter.tell(Outcome::Server(left)).is_ok() {
+                    if waiter.tell(WaitOutcome::Server(left)).is_ok() {
                         self.metrics.outcome(Port::Http, Counted::Allow);
-                        self.metrics.waited(Waited::Served, waited_ms);
+                        self.metrics.waited(WaitLabel::Served, waited_ms);
                     } else {
                         self.take_back(&held);
-                        self.metrics.waited(Waited::Left, 0);
+                        self.metrics.waited(WaitLabel::Left, 0);
                     }
                 }
-                Freed::Gone => {
+                WaitEnd::Gone => {
                     self.tell_let_go(&waiter.held.reservation);
                     let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::QueueTimeout) };
-                    let _ = waiter.tell(Outcome::Refused(refusal));
-                    self.metrics.waited(Waited::Left, 0);
+                    let _ = waiter.tell(WaitOutcome::Refused(refusal));
+                    self.metrics.waited(WaitLabel::Left, 0);
                 }
-                Freed::NoServer(refusal) => {
+                WaitEnd::NoServer(refusal) => {
                     self.tell_let_go(&waiter.held.reservation);
-                    self.refuse_waiter(waiter, refusal, Waited::NoServer, now);
+                    self.refuse_waiter(waiter, refusal, WaitLabel::NoServer, now);
                 }
             }
         }
@@ -149,7 +149,7 @@ impl Gate {
         };
         for waiter in late {
             let refusal = self.in_vain(&view, &waiter.held, Reason::QueueTimeout);
-            self.turn_away(waiter, refusal, Waited::TimedOut, now);
+            self.turn_away(waiter, refusal, WaitLabel::TimedOut, now);
         }
         self.free_waiters();
     }
@@ -164,25 +164,25 @@ impl Gate {
         };
         for waiter in everybody {
             let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::QueueFull) };
-            self.turn_away(waiter, refusal, Waited::TurnedAway, now);
+            self.turn_away(waiter, refusal, WaitLabel::TurnedAway, now);
         }
         self.metrics.waiting(0);
     }
 
-    fn receipt_of(&self, held: &Held, reservation: &Reservation, now: Moment) -> GrantReceipt {
+    fn receipt_of(&self, held: &WaitingClaim, reservation: &Reservation, now: Moment) -> GrantReceipt {
         let Reservation { id, pool: model, tokens_in, tokens_out, .. } = *reservation;
         let (caller, unix_s) = (held.caller(), now.unix_ms / 1000);
-        self.receipts.grant(&Claimed { id, caller, model, tokens_in, tokens_out, unix_s })
+        self.receipts.grant(&GrantClaims { id, caller, model, tokens_in, tokens_out, unix_s })
     }
 
     /// Gives back what a claim holds that waits no longer, or whose grant was never told.
-    fn let_go(&self, held: &Held) {
+    fn let_go(&self, held: &WaitingClaim) {
         self.ledger.lock().let_go(held);
         self.tell_let_go(&held.reservation);
     }
 
     /// Ends a grant that nobody was told of.
-    fn take_back(&self, held: &Held) {
+    fn take_back(&self, held: &WaitingClaim) {
         self.let_go(held);
         if let Some(journal) = &self.journal {
             journal.released(held.reservation.id);
@@ -190,26 +190,26 @@ impl Gate {
     }
 
     /// A refusal that says when it may be better: after what waits now is served.
-    fn in_vain(&self, view: &View, held: &Held, reason: Reason) -> Refusal {
+    fn in_vain(&self, view: &View, held: &WaitingClaim, reason: Reason) -> Refusal {
         let pool = view.roster.pools.iter().find(|pool| pool.key == held.reservation.pool);
         let expected_ns = pool.and_then(|pool| self.ledger.lock().expected_wait_ns(view, pool));
         let retry_after_s = whole_s(expected_ns.unwrap_or(view.policy.patience.timeout_ns));
         Refusal { retry_after_s, ..Refusal::new(reason) }
     }
 
-    fn turn_away(&self, waiter: Waiter, refusal: Refusal, waited: Waited, now: Moment) {
+    fn turn_away(&self, waiter: Waiter, refusal: Refusal, waited: WaitLabel, now: Moment) {
         self.let_go(&waiter.held);
         self.refuse_waiter(waiter, refusal, waited, now);
     }
 
-    fn refuse_waiter(&self, waiter: Waiter, refusal: Refusal, waited: Waited, now: Moment) {
+    fn refuse_waiter(&self, waiter: Waiter, refusal: Refusal, waited: WaitLabel, now: Moment) {
         let waited_ms = now.since(waiter.held.since) / 1_000_000;
         self.metrics.outcome(Port::Http, outcome_of(&refusal));
         self.metrics.waited(waited, 0);
         self.audit.waited_in_vain(waiter.id.as_str(), waiter.held.caller(), &refusal, waited_ms, now);
         self.recent.amend(waiter.id.number(), |past| past.refuse(&refusal));
         // Nobody listens where the second hop never came, or has ended.
-        let _ = waiter.tell(Outcome::Refused(refusal));
+        let _ = waiter.tell(WaitOutcome::Refused(refusal));
     }
 }
 
@@ -217,10 +217,10 @@ impl Gate {
 struct Leaving<'g> {
     gate: &'g Gate,
     ticket: u128,
-    held: Held,
+    held: WaitingClaim,
     id: DecisionId,
     dialect: Dialect,
-    told: oneshot::Receiver<Outcome>,
+    told: oneshot::Receiver<WaitOutcome>,
     done: bool,
 }
 
@@ -235,9 +235,9 @@ impl Drop for Leaving<'_> {
         drop(queue);
         self.told.close();
         if stood {
-            self.gate.metrics.waited(Waited::Left, 0);
+            self.gate.metrics.waited(WaitLabel::Left, 0);
             self.gate.let_go(&self.held);
-        } else if let Ok(Outcome::Server(_)) = self.told.try_recv() {
+        } else if let Ok(WaitOutcome::Server(_)) = self.told.try_recv() {
             // It was given a server that nobody will use.
             self.gate.take_back(&self.held);
             self.gate.free_waiters();

@@ -21,7 +21,7 @@ pub struct QueueEntry {
 
 /// What became of somebody who wanted to come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entered {
+pub enum Entry {
     /// There was room.
     In,
     /// The one with this ticket had to go for it: nobody has more requests here than its caller.
@@ -43,21 +43,21 @@ pub struct Order {
 
 impl Order {
     /// Comes in, at most `most` at once. Nobody may be next before [`Order::redeem`].
-    pub fn enter(&mut self, ticket: u128, waiter: QueueEntry, most: usize) -> Entered {
-        let mut entered = Entered::In;
+    pub fn enter(&mut self, ticket: u128, waiter: QueueEntry, most: usize) -> Entry {
+        let mut entered = Entry::In;
         if self.waiting.len() >= most {
             let fewer = self.by_caller.get(&waiter.caller).copied().unwrap_or(0).saturating_add(1);
             let Some((fattest, _)) =
                 self.by_caller.iter().max_by_key(|(_, count)| **count).filter(|(_, count)| **count > fewer)
             else {
-                return Entered::Out;
+                return Entry::Out;
             };
             let theirs = self.waiting.iter().filter(|(_, (_, waiter))| waiter.caller == *fattest);
             let Some(last) = theirs.max_by_key(|(_, (order, _))| *order).map(|(ticket, _)| *ticket) else {
-                return Entered::Out;
+                return Entry::Out;
             };
             self.leave(last);
-            entered = Entered::Instead(last);
+            entered = Entry::Instead(last);
         }
         self.entered = self.entered.wrapping_add(1);
         if self.waiting.insert(ticket, (self.entered, waiter)).is_none() {
@@ -144,7 +144,7 @@ mod tests {
     fn room(waiters: &[(u128, QueueEntry)]) -> Order {
         let mut room = Order::default();
         for (ticket, waiter) in waiters {
-            assert_eq!(room.enter(*ticket, *waiter, 1_000), Entered::In);
+            assert_eq!(room.enter(*ticket, *waiter, 1_000), Entry::In);
             assert!(room.redeem(*ticket, waiter.until_ns));
         }
         room
@@ -189,20 +189,20 @@ mod tests {
         let normal = |caller| waiter(caller, 1, Priority::Normal, 0);
         let mut room = room(&[(1, normal(1)), (2, normal(1)), (3, normal(1)), (4, normal(2))]);
         let steps = [
-            (5, 1, Entered::Out),
-            (6, 2, Entered::Instead(3)),
-            (7, 2, Entered::Out),
-            (8, 3, Entered::Instead(2)), // of two callers with two, whichever
+            (5, 1, Entry::Out),
+            (6, 2, Entry::Instead(3)),
+            (7, 2, Entry::Out),
+            (8, 3, Entry::Instead(2)), // of two callers with two, whichever
         ];
         for (ticket, caller, expected) in steps {
             let entered = room.enter(ticket, normal(caller), 4);
             match (entered, expected) {
-                (Entered::Instead(gone), Entered::Instead(3)) => assert_eq!(gone, 3),
-                (Entered::Instead(gone), Entered::Instead(_)) => assert!([2, 6].contains(&gone)),
+                (Entry::Instead(gone), Entry::Instead(3)) => assert_eq!(gone, 3),
+                (Entry::Instead(gone), Entry::Instead(_)) => assert!([2, 6].contains(&gone)),
                 _ => assert_eq!(entered, expected, "{ticket}"),
             }
             assert_eq!(room.len(), 4);
         }
-        assert_eq!(Order::default().enter(1, normal(1), 0), Entered::Out);
+        assert_eq!(Order::default().enter(1, normal(1), 0), Entry::Out);
     }
 }

@@ -14,14 +14,14 @@
 //! an empty answer, both for `/api/embeddings`), so one figure without the other means that the other is zero. A broken
 //! stream's own figures stand where they are higher than what was counted.
 
-use super::estimate::{Answer, Estimates};
+use super::estimate::{AnswerShape, Estimates};
 use crate::decision::request::endpoint::Endpoint;
 use crate::ledger::reservation::{Evidence, Reservation};
 use serde::{Deserialize, Serialize};
 
 /// What a usage line says of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observed {
+pub struct ObservedUsage {
     /// The server that was really used, by name; empty where none was.
     pub server: Box<str>,
     /// Whether a connection to a server came about.
@@ -51,9 +51,9 @@ pub struct Observed {
 }
 
 /// An answer that came, of which nothing more is known.
-impl Default for Observed {
-    fn default() -> Observed {
-        Observed {
+impl Default for ObservedUsage {
+    fn default() -> ObservedUsage {
+        ObservedUsage {
             server: Box::default(),
             reached: true,
             answered: true,
@@ -83,7 +83,7 @@ pub struct Figures {
 }
 
 /// Reads the evidence.
-pub fn figures(taken: &Reservation, seen: &Observed, learned: &Estimates) -> Figures {
+pub fn figures(taken: &Reservation, seen: &ObservedUsage, learned: &Estimates) -> Figures {
     let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
     let known = |evidence, tokens_in, tokens_out| Figures { evidence, tokens_in, tokens_out };
     if !seen.reached {
@@ -109,7 +109,7 @@ pub fn figures(taken: &Reservation, seen: &Observed, learned: &Estimates) -> Fig
     }
     match seen.bytes_out {
         Some(bytes) => {
-            let generated = learned.estimate_output(&Answer::of(taken, seen, bytes)).tokens;
+            let generated = learned.estimate_output(&AnswerShape::of(taken, seen, bytes)).tokens;
             known(Evidence::Estimated, prompt, generated.max(seen.tokens_out.unwrap_or(0)))
         }
         None => known(Evidence::Reserved, taken.tokens_in, taken.tokens_out),
@@ -125,15 +125,15 @@ fn generates_nothing(endpoint: Endpoint) -> bool {
 mod tests {
     use super::*;
     use crate::decision::plan::limits::{Cost, Scopes};
-    use crate::ledger::reservation::Name;
+    use crate::ledger::reservation::CallerName;
 
     /// A request that held 40 tokens for its prompt and 500 for its output.
-    fn check(endpoint: Endpoint, stream: bool, seen: Observed, expected: (Evidence, u64, u64)) {
+    fn check(endpoint: Endpoint, stream: bool, seen: ObservedUsage, expected: (Evidence, u64, u64)) {
         let taken = Reservation {
             id: 1,
             uid: 1,
             scopes: Scopes::default(),
-            caller: Name::new("ann"),
+            caller: CallerName::new("ann"),
             user: None,
             team: None,
             model: None,
@@ -155,8 +155,14 @@ mod tests {
         assert_eq!((found.evidence, found.tokens_in, found.tokens_out), expected, "{endpoint:?} {seen:?}");
     }
 
-    fn answer() -> Observed {
-        Observed { status: Some(200), complete: true, ms: Some(9_000), ms_served: Some(5_000), ..Observed::default() }
+    fn answer() -> ObservedUsage {
+        ObservedUsage {
+            status: Some(200),
+            complete: true,
+            ms: Some(9_000),
+            ms_served: Some(5_000),
+            ..ObservedUsage::default()
+        }
     }
 
     #[test]
@@ -164,31 +170,31 @@ mod tests {
         use Evidence::{Counted, Estimated, Exact, Reserved};
         let nothing = (Exact, 0, 0);
         let chat = |seen, expected| check(Endpoint::Chat, true, seen, expected);
-        chat(Observed { reached: false, answered: false, status: Some(503), ..answer() }, nothing);
+        chat(ObservedUsage { reached: false, answered: false, status: Some(503), ..answer() }, nothing);
         // The prompt was read, and five seconds are fifty tokens; never more than was held.
-        chat(Observed { answered: false, status: None, complete: false, ..answer() }, (Estimated, 40, 50));
-        let long = Observed { answered: false, ms_served: Some(600_000), ..answer() };
+        chat(ObservedUsage { answered: false, status: None, complete: false, ..answer() }, (Estimated, 40, 50));
+        let long = ObservedUsage { answered: false, ms_served: Some(600_000), ..answer() };
         chat(long.clone(), (Estimated, 40, 500));
-        chat(Observed { ms_served: None, ..long }, (Estimated, 40, 500));
+        chat(ObservedUsage { ms_served: None, ..long }, (Estimated, 40, 500));
         // Errors that brought nothing.
         for status in [400, 404, 429, 500, 503] {
-            chat(Observed { status: Some(status), bytes_out: Some(300), ..answer() }, nothing);
+            chat(ObservedUsage { status: Some(status), bytes_out: Some(300), ..answer() }, nothing);
         }
         // A whole answer with the server's own figures; what is zero is left out (Ollama's omitempty).
-        let figures = |tokens_in, tokens_out| Observed { tokens_in, tokens_out, units: Some(9), ..answer() };
+        let figures = |tokens_in, tokens_out| ObservedUsage { tokens_in, tokens_out, units: Some(9), ..answer() };
         chat(figures(Some(17), Some(9)), (Exact, 17, 9));
         chat(figures(None, Some(9)), (Exact, 0, 9));
         chat(figures(Some(17), None), (Exact, 17, 0));
         // Broken off: what was counted, or what the stream had said by then where that is more.
-        chat(Observed { complete: false, ..figures(None, None) }, (Counted, 40, 9));
-        chat(Observed { complete: false, ..figures(Some(17), Some(12)) }, (Counted, 17, 12));
-        chat(Observed { complete: false, units: Some(0), ..figures(None, None) }, (Counted, 40, 0));
+        chat(ObservedUsage { complete: false, ..figures(None, None) }, (Counted, 40, 9));
+        chat(ObservedUsage { complete: false, ..figures(Some(17), Some(12)) }, (Counted, 17, 12));
+        chat(ObservedUsage { complete: false, units: Some(0), ..figures(None, None) }, (Counted, 40, 0));
         // An error in a stream of status 200 (llama.cpp, Ollama): what came before it.
-        chat(Observed { failed: true, ..figures(None, None) }, (Counted, 40, 9));
+        chat(ObservedUsage { failed: true, ..figures(None, None) }, (Counted, 40, 9));
         // A stream without figures that ended as it should.
         chat(figures(None, None), (Counted, 40, 9));
         // Nobody counted: bytes, and without them what was held.
-        chat(Observed { bytes_out: Some(1_650), ..answer() }, (Estimated, 40, 10));
+        chat(ObservedUsage { bytes_out: Some(1_650), ..answer() }, (Estimated, 40, 10));
         chat(answer(), (Reserved, 40, 500));
     }
 
@@ -196,9 +202,9 @@ mod tests {
     fn what_embeds_generates_nothing() {
         use Evidence::{Estimated, Exact};
         for endpoint in [Endpoint::Embed, Endpoint::V1Embeddings] {
-            check(endpoint, false, Observed { tokens_in: Some(17), ..answer() }, (Exact, 17, 0));
+            check(endpoint, false, ObservedUsage { tokens_in: Some(17), ..answer() }, (Exact, 17, 0));
         }
         // Ollama's old endpoint says nothing of tokens.
-        check(Endpoint::Embeddings, false, Observed { bytes_out: Some(9_000), ..answer() }, (Estimated, 40, 0));
+        check(Endpoint::Embeddings, false, ObservedUsage { bytes_out: Some(9_000), ..answer() }, (Estimated, 40, 0));
     }
 }

@@ -16,10 +16,10 @@
 //! of what was expected, and ratios stay within bounds. Nothing here allocates once a pool is known, and what is
 //! remembered is bounded by [`POOLS_MAX`].
 
-use super::charge::{Figures, Observed};
+use super::charge::{Figures, ObservedUsage};
 use super::fit::{Fit, Mean, Prior};
-use super::form::{Asked, FORMS, Form, LAST_CHUNK, forms, framing};
-use crate::decision::plan::limits::{Demand, Wanted, Written};
+use super::form::{AnswerKind, FORMS, Form, LAST_CHUNK, forms, framing};
+use crate::decision::plan::limits::{Demand, RequestShape, RequestedOutput};
 use crate::decision::plan::server::ServerKind;
 use crate::decision::request::endpoint::Endpoint;
 use crate::ledger::histogram::Histogram;
@@ -82,11 +82,11 @@ const PACE_MS: u64 = 3_600_000;
 
 /// An answer as a proxy saw it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Answer {
+pub struct AnswerShape {
     /// Its pool: hash of the model.
     pub pool: u64,
     /// What was asked.
-    pub asked: Asked,
+    pub asked: AnswerKind,
     /// Bytes of the model's name as the server was told it, because answers repeat it.
     pub name: u64,
     /// Tokens of its prompt, known or estimated.
@@ -121,7 +121,7 @@ pub struct Estimated {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Calibration {
     /// The answer as a proxy would have seen it.
-    pub answer: Answer,
+    pub answer: AnswerShape,
     /// See [`Form::opening`]; so the others.
     pub opening: f64,
     /// Mean over the lines.
@@ -154,7 +154,7 @@ closed_enum! {
 
 /// Sums over the answers of which both were known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Compared {
+pub struct Comparison {
     /// Tokens as they were estimated, before the exact figure was learned from.
     pub estimated: u64,
     /// Tokens as they were.
@@ -173,7 +173,7 @@ struct Learned {
 
 /// What was learned of one pool.
 #[derive(Debug, Clone, Default)]
-struct Pool {
+struct PoolEstimates {
     /// Bytes of text a token.
     text: Mean,
     /// Lines a token.
@@ -192,10 +192,10 @@ struct Pool {
 /// Everything learned.
 #[derive(Debug)]
 pub struct Estimates {
-    pools: HashMap<u64, Pool>,
+    pools: HashMap<u64, PoolEstimates>,
     known: [Option<Form>; FORMS],
     /// By witness, then whole and stream.
-    compared: [[Compared; 2]; 2],
+    compared: [[Comparison; 2]; 2],
 }
 
 impl Default for Estimates {
@@ -212,14 +212,14 @@ struct Reckoning {
     each_doubt: f64,
 }
 
-impl Answer {
+impl AnswerShape {
     /// The answer of a request that ended.
-    pub fn of(taken: &Reservation, seen: &Observed, bytes: u64) -> Answer {
-        let Written { name, usage, raw, openai, .. } = taken.written;
+    pub fn of(taken: &Reservation, seen: &ObservedUsage, bytes: u64) -> AnswerShape {
+        let RequestShape { name, usage, raw, openai, .. } = taken.written;
         let kind = if openai { ServerKind::OpenAi } else { ServerKind::Ollama };
-        Answer {
+        AnswerShape {
             pool: taken.pool,
-            asked: Asked { kind, endpoint: taken.endpoint, stream: taken.stream, usage, raw },
+            asked: AnswerKind { kind, endpoint: taken.endpoint, stream: taken.stream, usage, raw },
             name: name.into(),
             prompt_tokens: seen.tokens_in.unwrap_or(taken.tokens_in),
             bytes,
@@ -236,10 +236,10 @@ impl Estimates {
     pub fn expected(&self, pool: u64, demand: &Demand, room: Option<u64>) -> (u64, u64) {
         let prompt = self.estimate_prompt(pool, demand.written.prompt_bytes, demand.written.images.into());
         let output = match demand.output {
-            Wanted::Nothing => 0,
-            Wanted::AtMost(tokens) => tokens,
-            Wanted::Open(bound) => self.usual_within(pool, bound, prompt, demand, room),
-            Wanted::AtLeast(tokens, bound) => self.usual_within(pool, bound, prompt, demand, room).max(tokens),
+            RequestedOutput::Nothing => 0,
+            RequestedOutput::AtMost(tokens) => tokens,
+            RequestedOutput::Open(bound) => self.usual_within(pool, bound, prompt, demand, room),
+            RequestedOutput::AtLeast(tokens, bound) => self.usual_within(pool, bound, prompt, demand, room).max(tokens),
         };
         (prompt, output)
     }
@@ -254,7 +254,7 @@ impl Estimates {
 
     /// Learns from a request that ended with an answer: how long answers are, and, where the server gave the figures itself,
     /// what bytes hold.
-    pub fn settled(&mut self, taken: &Reservation, seen: &Observed, found: Figures) {
+    pub fn settled(&mut self, taken: &Reservation, seen: &ObservedUsage, found: Figures) {
         if found.evidence < Evidence::Estimated || seen.status.is_some_and(|status| status >= 400) {
             return;
         }
@@ -263,7 +263,7 @@ impl Estimates {
             return;
         }
         if let (Some(bytes), Some(tokens)) = (seen.bytes_out, seen.tokens_out) {
-            self.observe_output(&Answer::of(taken, seen, bytes), Exact { tokens, units: seen.units });
+            self.observe_output(&AnswerShape::of(taken, seen, bytes), Exact { tokens, units: seen.units });
         }
         if let Some(tokens) = seen.tokens_in {
             self.observe_prompt(taken.pool, taken.written.prompt_bytes, taken.written.images.into(), tokens);
@@ -293,7 +293,7 @@ impl Estimates {
     }
 
     /// Tokens of an answer. Zero where the endpoint answers without tokens.
-    pub fn estimate_output(&self, answer: &Answer) -> Estimated {
+    pub fn estimate_output(&self, answer: &AnswerShape) -> Estimated {
         let Some(Reckoning { fixed, each, fixed_doubt, each_doubt }) = self.reckon(answer) else {
             return Estimated::default();
         };
@@ -304,7 +304,7 @@ impl Estimates {
     }
 
     /// Learns from an answer of which the tokens are exactly known. Answers what the estimate would have been.
-    pub fn observe_output(&mut self, answer: &Answer, exact: Exact) -> Estimated {
+    pub fn observe_output(&mut self, answer: &AnswerShape, exact: Exact) -> Estimated {
         let estimated = self.estimate_output(answer);
         self.compare(Witness::Request, answer.asked.stream, estimated.tokens, exact.tokens);
         let Some((place, form)) = self.form(answer) else { return estimated };
@@ -339,7 +339,7 @@ impl Estimates {
 
     /// Tokens of a prompt of so many bytes and images.
     pub fn estimate_prompt(&self, pool: u64, prompt_bytes: u64, images: u64) -> u64 {
-        let (offset, slope) = self.pools.get(&pool).map_or((0.0, 1.0 / PROMPT_BYTES), Pool::prompt_line);
+        let (offset, slope) = self.pools.get(&pool).map_or((0.0, 1.0 / PROMPT_BYTES), PoolEstimates::prompt_line);
         // Less what a sum of fractions is too much by.
         let text = (offset + slope * prompt_bytes as f64 - 1e-6).ceil().max(0.0) as u64;
         text.saturating_add(images.saturating_mul(IMAGE_TOKENS))
@@ -381,7 +381,7 @@ impl Estimates {
             self.compare(Witness::Check, answer.asked.stream, estimated, tokens);
         }
         if let Some((bytes, tokens)) = found.prompt {
-            let Asked { kind, endpoint, raw, .. } = answer.asked;
+            let AnswerKind { kind, endpoint, raw, .. } = answer.asked;
             let is_bare = raw || (kind == ServerKind::OpenAi && endpoint == Endpoint::V1Completions);
             self.learn_prompt(answer.pool, bytes, tokens, !is_bare);
         }
@@ -405,7 +405,7 @@ impl Estimates {
     }
 
     /// The sums of what was estimated and what was exact.
-    pub fn compared(&self, witness: Witness, stream: bool) -> Compared {
+    pub fn compared(&self, witness: Witness, stream: bool) -> Comparison {
         let by = self.compared.get(witness as usize).and_then(|by| by.get(usize::from(stream)));
         by.copied().unwrap_or_default()
     }
@@ -429,7 +429,7 @@ impl Estimates {
     }
 
     /// The pool, made where there is room.
-    fn pool(&mut self, key: u64) -> Option<&mut Pool> {
+    fn pool(&mut self, key: u64) -> Option<&mut PoolEstimates> {
         if self.pools.len() >= POOLS_MAX && !self.pools.contains_key(&key) {
             return None;
         }
@@ -441,16 +441,16 @@ impl Estimates {
     }
 
     /// An answer's form, as measured or as known, and its place.
-    fn form(&self, answer: &Answer) -> Option<(u8, Form)> {
+    fn form(&self, answer: &AnswerShape) -> Option<(u8, Form)> {
         let place = answer.asked.place()?;
         let learned = self.pools.get(&answer.pool).and_then(|pool| pool.find(place));
         let measured = learned.and_then(|learned| learned.measured);
         Some((place, measured.or_else(|| self.known(place))?))
     }
 
-    fn reckon(&self, answer: &Answer) -> Option<Reckoning> {
+    fn reckon(&self, answer: &AnswerShape) -> Option<Reckoning> {
         let (place, form) = self.form(answer)?;
-        let unknown = Pool::default();
+        let unknown = PoolEstimates::default();
         let pool = self.pools.get(&answer.pool).unwrap_or(&unknown);
         let learned = pool.find(place);
         let (fit, measured) =
@@ -496,7 +496,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(pool: &Pool, form: &Form) -> Parts {
+    fn of(pool: &PoolEstimates, form: &Form) -> Parts {
         let lines = if form.line > 0.0 { pool.lines.value(1.0, LINES_WEIGHT).clamp(LINES_MIN, 1.0) } else { 0.0 };
         Parts { text: pool.text_bytes(), lines, id: pool.id.value(ID_BYTES, ID_WEIGHT) }
     }
@@ -511,21 +511,21 @@ impl Parts {
     }
 
     /// What comes to that for this very answer: its name, and less the framing where it is not counted.
-    fn beside_each(&self, form: &Form, answer: &Answer) -> f64 {
+    fn beside_each(&self, form: &Form, answer: &AnswerShape) -> f64 {
         let name = form.names_line * answer.name as f64;
         let chunk = if answer.framed { 0.0 } else { framing(form.line + name + self.text) };
         self.lines * (name - chunk)
     }
 
     /// The bytes of a complete answer of so many tokens that its form does not hold.
-    fn beside(&self, form: &Form, answer: &Answer, tokens: f64) -> f64 {
+    fn beside(&self, form: &Form, answer: &AnswerShape, tokens: f64) -> f64 {
         let names = (form.names_opening + form.names_closing) * answer.name as f64;
         let chunks = if answer.framed || form.line == 0.0 { 0.0 } else { framing(form.closing) + LAST_CHUNK };
         names - chunks + self.id(form) * answer.prompt_tokens as f64 + tokens * self.beside_each(form, answer)
     }
 }
 
-impl Pool {
+impl PoolEstimates {
     fn text_bytes(&self) -> f64 {
         self.text.value(TEXT_BYTES, TEXT_WEIGHT)
     }
@@ -581,7 +581,7 @@ impl Estimates {
         let ids = known.ids && found.ids.is_some();
         let form = Form { opening, line, closing, names_opening, names_closing, ids, ..known };
         // The same parts in the endpoint's other forms, as far as they are the same.
-        let sibling = |asked: Asked, change: &dyn Fn(Form) -> Form| {
+        let sibling = |asked: AnswerKind, change: &dyn Fn(Form) -> Form| {
             let place = asked.place()?;
             Some((place, change(self.known(place)?)))
         };
@@ -589,14 +589,14 @@ impl Estimates {
         let other = match (asked.stream, asked.usage) {
             // Ollama's last line is the object of a whole answer.
             (true, false) if known.again == 0.0 && is_native(&asked) => {
-                sibling(Asked { stream: false, ..asked }, &|whole| Form {
+                sibling(AnswerKind { stream: false, ..asked }, &|whole| Form {
                     opening: whole.opening + moved,
                     ids: form.ids,
                     ..whole
                 })
             }
             // Without the usage at its end.
-            (true, true) => sibling(Asked { usage: false, ..asked }, &|plain| Form {
+            (true, true) => sibling(AnswerKind { usage: false, ..asked }, &|plain| Form {
                 opening,
                 line,
                 closing: plain.closing + moved,
@@ -612,6 +612,6 @@ impl Estimates {
     }
 }
 
-fn is_native(asked: &Asked) -> bool {
+fn is_native(asked: &AnswerKind) -> bool {
     matches!(asked.endpoint, Endpoint::Generate | Endpoint::Chat)
 }

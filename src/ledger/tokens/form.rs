@@ -33,7 +33,7 @@ pub struct Form {
 
 /// What of a request decides how its answer is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct AnswerKind {
     /// The program that answers.
     pub kind: ServerKind,
     /// The endpoint.
@@ -46,7 +46,7 @@ pub struct Asked {
     pub raw: bool,
 }
 
-/// Forms told apart, see [`Asked::place`].
+/// Forms told apart, see [`AnswerKind::place`].
 pub const FORMS: usize = 42;
 
 /// Every known form at its place. Made once: the texts it is reckoned from are long.
@@ -62,7 +62,7 @@ pub fn forms() -> [Option<Form>; FORMS] {
                 (true, false, true),
                 (true, true, true),
             ] {
-                let asked = Asked { kind, endpoint, stream, usage, raw };
+                let asked = AnswerKind { kind, endpoint, stream, usage, raw };
                 if let Some(form) = asked.place().and_then(|place| forms.get_mut(usize::from(place))) {
                     *form = asked.form();
                 }
@@ -82,7 +82,7 @@ const ANSWERING: [Endpoint; 6] = [
     Endpoint::V1Messages,
 ];
 
-impl Asked {
+impl AnswerKind {
     /// A number below [`FORMS`] of its form; `None` where the endpoint answers without tokens.
     pub fn place(&self) -> Option<u8> {
         let endpoint = match self.endpoint {

@@ -24,7 +24,7 @@ const MEANINGFUL: [&str; 4] = ["crit", "b64", "zip", "cty"];
 #[derive(Debug)]
 pub struct Jws<'t> {
     /// The contents of its header.
-    pub header: Header,
+    pub header: JwsHeader,
     /// Its payload, decoded.
     pub payload: Vec<u8>,
     /// The signed bytes: the first two parts as they came.
@@ -35,7 +35,7 @@ pub struct Jws<'t> {
 
 /// The members of a header that are used.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct JwsHeader {
     /// The `alg`, which is never `none` and never symmetric.
     pub algorithm: Algorithm,
     /// The `kid`, at most [`KID_MAX`] bytes.
@@ -80,7 +80,7 @@ impl Jws<'_> {
         // The two parts and the dot between them; neither sum can overflow a length that was checked.
         let signed = token.get(..header.len() + 1 + payload.len()).ok_or(TokenFault::Malformed)?;
         Ok(Jws {
-            header: Header::read(&decoded(header)?)?,
+            header: JwsHeader::read(&decoded(header)?)?,
             payload: decoded(payload)?,
             signed,
             signature: decoded(signature)?,
@@ -88,8 +88,8 @@ impl Jws<'_> {
     }
 }
 
-impl Header {
-    fn read(json: &[u8]) -> Result<Header, TokenFault> {
+impl JwsHeader {
+    fn read(json: &[u8]) -> Result<JwsHeader, TokenFault> {
         let members: Members = serde_json::from_slice(json).map_err(|_| TokenFault::Header)?;
         if MEANINGFUL.iter().any(|name| members.has(name)) {
             return Err(TokenFault::Critical);
@@ -108,7 +108,7 @@ impl Header {
                 _ => return Err(TokenFault::Header),
             },
         };
-        Ok(Header { algorithm: algorithm(alg).ok_or(TokenFault::Algorithm)?, kid })
+        Ok(JwsHeader { algorithm: algorithm(alg).ok_or(TokenFault::Algorithm)?, kid })
     }
 }
 

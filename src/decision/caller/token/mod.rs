@@ -27,7 +27,7 @@ pub mod verify;
 pub use fault::TokenFault;
 pub use issuer::{Issuer, Rule};
 pub use ring::Ring;
-pub use rings::{Fetched, Loaded, Rings};
+pub use rings::{FetchStatus, LoadedRing, Rings};
 
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Scope;
@@ -40,7 +40,7 @@ pub const STALE_NS: u64 = 24 * 3_600 * 1_000_000_000;
 
 /// A proven JWT: for whom it speaks, and how long that may be remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedToken {
     /// The issuer: a position in the policy's `issuers`.
     pub issuer: u16,
     /// The user as a log may show it: printable, at most 128 characters.
@@ -57,7 +57,7 @@ pub struct Verified {
     pub stale_ns: u64,
 }
 
-impl Verified {
+impl VerifiedToken {
     /// Returns whether the proof still holds.
     pub fn holds(&self, now: Moment) -> bool {
         now.unix_ms < self.expires_unix_ms && now.mono_ns < self.stale_ns
@@ -67,34 +67,34 @@ impl Verified {
 /// A proven caller, and the scope under which its requests are counted: its own, or one that it shares with others
 /// (`max_users`).
 #[derive(Debug, Clone)]
-pub struct User {
+pub struct TokenUser {
     /// The facts that the JWT proved.
-    pub token: Arc<Verified>,
+    pub token: Arc<VerifiedToken>,
     /// The scope under which its usage is counted.
     pub scope: Scope,
 }
 
 /// The refusal of a JWT.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
+pub struct TokenRejection {
     /// The reason for the refusal.
     pub fault: TokenFault,
     /// The key that the issuer's set lacks, which is a reason to fetch the set again.
-    pub missing: Option<Missing>,
+    pub missing: Option<MissingKey>,
 }
 
 /// A key that an issuer's set lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingKey {
     /// The issuer's name.
     pub issuer: Arc<str>,
     /// The `kid` that the JWT names.
     pub kid: Box<str>,
 }
 
-impl From<TokenFault> for Rejected {
-    fn from(fault: TokenFault) -> Rejected {
-        Rejected { fault, missing: None }
+impl From<TokenFault> for TokenRejection {
+    fn from(fault: TokenFault) -> TokenRejection {
+        TokenRejection { fault, missing: None }
     }
 }
 
@@ -105,5 +105,5 @@ pub trait Tokens {
     ///
     /// # Errors
     /// The reason for which the JWT does not hold.
-    fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<User, TokenFault>;
+    fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<TokenUser, TokenFault>;
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 /// The state of each issuer's key set. An issuer from which no fetch has finished yet is absent.
 #[derive(Debug, Clone, Default)]
-pub struct Rings(BTreeMap<Arc<str>, Fetched>);
+pub struct Rings(BTreeMap<Arc<str>, FetchStatus>);
 
 /// The state of fetching one issuer's key set.
 #[derive(Debug, Clone, Default)]
-pub struct Fetched {
+pub struct FetchStatus {
     /// The issuer's keys; `None` until it has served a good set.
-    pub loaded: Option<Loaded>,
+    pub loaded: Option<LoadedRing>,
     /// The failure of the last attempt; `None` if it succeeded.
     pub failure: Option<&'static str>,
     /// Number of attempts that have failed since the last success.
@@ -21,7 +21,7 @@ pub struct Fetched {
 
 /// The key set of one issuer.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedRing {
     /// Its keys; the same value for as long as the issuer serves the same set.
     pub ring: Arc<Ring>,
     /// Monotonic nanoseconds at which the issuer last served it.
@@ -30,18 +30,18 @@ pub struct Loaded {
 
 impl Rings {
     /// Returns the key set of an issuer, if it has ever served one.
-    pub fn get(&self, issuer: &str) -> Option<&Loaded> {
+    pub fn get(&self, issuer: &str) -> Option<&LoadedRing> {
         self.0.get(issuer)?.loaded.as_ref()
     }
 
     /// Returns the state of an issuer's key set.
-    pub fn fetched(&self, issuer: &str) -> Option<&Fetched> {
+    pub fn fetched(&self, issuer: &str) -> Option<&FetchStatus> {
         self.0.get(issuer)
     }
 
     /// Returns the same sets with one issuer's replaced or added.
     #[must_use]
-    pub fn with(&self, issuer: &Arc<str>, fetched: Fetched) -> Rings {
+    pub fn with(&self, issuer: &Arc<str>, fetched: FetchStatus) -> Rings {
         let mut rings = self.clone();
         rings.0.insert(issuer.clone(), fetched);
         rings

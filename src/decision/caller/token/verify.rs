@@ -2,7 +2,7 @@
 
 use super::claims::Claims;
 use super::jws::Jws;
-use super::{Missing, Rejected, STALE_NS, TokenFault, Tokens, User, Verified, issuer};
+use super::{MissingKey, STALE_NS, TokenFault, TokenRejection, TokenUser, Tokens, VerifiedToken, issuer};
 use crate::decision::moment::Moment;
 use crate::decision::view::View;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 pub struct Afresh;
 
 impl Tokens for Afresh {
-    fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<User, TokenFault> {
+    fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<TokenUser, TokenFault> {
         let token = verify(view, token, now).map_err(|rejected| rejected.fault)?;
-        Ok(User { scope: token.scope, token: Arc::new(token) })
+        Ok(TokenUser { scope: token.scope, token: Arc::new(token) })
     }
 }
 
@@ -22,7 +22,7 @@ impl Tokens for Afresh {
 ///
 /// # Errors
 /// The reason for which the JWT does not hold, and the key that was missing if that is the reason.
-pub fn verify(view: &View, token: &[u8], now: Moment) -> Result<Verified, Rejected> {
+pub fn verify(view: &View, token: &[u8], now: Moment) -> Result<VerifiedToken, TokenRejection> {
     let jws = Jws::read(token)?;
     let claims = Claims::read(&jws.payload)?;
     let iss = claims.issuer()?;
@@ -42,8 +42,8 @@ pub fn verify(view: &View, token: &[u8], now: Moment) -> Result<Verified, Reject
     let Some(key) = loaded.ring.find(kid, jws.header.algorithm) else {
         // A key that is present but not for this algorithm will not be for it after another fetch either.
         let missing = kid.filter(|kid| !loaded.ring.has(kid));
-        let missing = missing.map(|kid| Missing { issuer: issuer.name.clone(), kid: kid.into() });
-        return Err(Rejected { fault: TokenFault::UnknownKid, missing });
+        let missing = missing.map(|kid| MissingKey { issuer: issuer.name.clone(), kid: kid.into() });
+        return Err(TokenRejection { fault: TokenFault::UnknownKid, missing });
     };
     if !key.verifies(&jws) {
         return Err(TokenFault::Signature.into());
@@ -51,7 +51,7 @@ pub fn verify(view: &View, token: &[u8], now: Moment) -> Result<Verified, Reject
     let expires_unix_ms = claims.hold(&issuer.audience, now.unix_ms)?;
     let user = claims.user(&issuer.user_claim)?;
     let (plan, team) = issuer.assign(&claims).ok_or(TokenFault::NoPlan)?;
-    Ok(Verified {
+    Ok(VerifiedToken {
         issuer: position,
         user: issuer::printable(user).into(),
         scope: issuer::user_scope(&issuer.name, user),

@@ -7,7 +7,7 @@ pub const NUMBER_MAX: usize = 32;
 
 /// The part of a number that has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Number {
+pub(super) enum NumberState {
     Minus,
     Zero,
     Whole,
@@ -18,20 +18,20 @@ pub(super) enum Number {
     ExponentDigits,
 }
 
-impl Number {
+impl NumberState {
     /// Returns the state after the first byte of a value, if a number can begin with that byte.
-    pub(super) fn begin(byte: u8) -> Option<Number> {
+    pub(super) fn begin(byte: u8) -> Option<NumberState> {
         match byte {
-            b'-' => Some(Number::Minus),
-            b'0' => Some(Number::Zero),
-            b'1'..=b'9' => Some(Number::Whole),
+            b'-' => Some(NumberState::Minus),
+            b'0' => Some(NumberState::Zero),
+            b'1'..=b'9' => Some(NumberState::Whole),
             _ => None,
         }
     }
 
     /// Returns the state after one more byte, if that byte can belong to the number.
-    pub(super) fn then(self, byte: u8) -> Option<Number> {
-        use Number::*;
+    pub(super) fn then(self, byte: u8) -> Option<NumberState> {
+        use NumberState::*;
         match (self, byte) {
             (Minus, b'0') => Some(Zero),
             (Minus, b'1'..=b'9') | (Whole, b'0'..=b'9') => Some(Whole),
@@ -46,7 +46,7 @@ impl Number {
 
     /// Returns whether the number may end here.
     pub(super) fn may_end(self) -> bool {
-        matches!(self, Number::Zero | Number::Whole | Number::Fraction | Number::ExponentDigits)
+        matches!(self, NumberState::Zero | NumberState::Whole | NumberState::Fraction | NumberState::ExponentDigits)
     }
 }
 

@@ -1,17 +1,17 @@
 //! The reader: consumes slices, follows the grammar, and records the watched values.
 
-use super::number::{self, NUMBER_MAX, Number};
+use super::number::{self, NUMBER_MAX, NumberState};
 use super::scan;
-use super::syntax::{Expect, Nest, Token, Word};
+use super::syntax::{Expect, Literal, Nest, Token};
 use super::text::{Decoder, Escape, Text};
-use super::watch::{self, Key, Kind, Place, Seen, Spelling};
+use super::watch::{self, BodyKey, BodyPlace, MemberKind, SeenKeys, Spelling};
 use super::{Body, BodyFault, FaultKind, KeepAlive, Watched};
 use crate::decision::request::name::NAME_MAX;
 
 /// A push reader: it is fed slices in order and then asked for the result.
 #[derive(Debug)]
 pub struct BodyReader {
-    state: State,
+    state: ReaderState,
     nest: Nest,
     /// Number of bytes in the slices before the present one.
     before: u64,
@@ -19,9 +19,9 @@ pub struct BodyReader {
     /// Offset of the first byte of the key or value that is being read.
     start: u64,
     /// The key whose value comes next or is being read, if the key matters.
-    key: Option<Key>,
+    key: Option<BodyKey>,
     /// `options` or `stream_options` while its value is being read, with the value's offset.
-    inside: Option<(Key, u64)>,
+    inside: Option<(BodyKey, u64)>,
     /// Whether the value of `messages` is being read.
     in_messages: bool,
     /// Whether a part of the prompt is being read.
@@ -34,7 +34,7 @@ pub struct BodyReader {
     images_depth: u8,
     /// Depth of the object that is being read as an image; 0 if none is.
     image_depth: u8,
-    seen: Seen,
+    seen: SeenKeys,
     escape: Escape,
     decoder: Decoder,
     spelling: Spelling,
@@ -49,22 +49,22 @@ pub struct BodyReader {
 const DATA_IMAGE: &[u8] = b"data:image/";
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum ReaderState {
     Between(Expect),
     Text(Role),
-    Number(Number),
-    Word(Word),
+    Number(NumberState),
+    Word(Literal),
 }
 
 /// The purpose for which a string is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// A key that may be a watched one.
-    Key(Place),
+    Key(BodyPlace),
     /// A key that cannot be a watched one.
     PlainKey,
     /// A watched value.
-    Captured(Key),
+    Captured(BodyKey),
     /// A value whose first characters tell whether it is an image.
     Probed,
     /// Any other value.
@@ -85,7 +85,7 @@ impl Role {
 impl Default for BodyReader {
     fn default() -> BodyReader {
         BodyReader {
-            state: State::Between(Expect::Document),
+            state: ReaderState::Between(Expect::Document),
             nest: Nest::default(),
             before: 0,
             fault: None,
@@ -98,7 +98,7 @@ impl Default for BodyReader {
             in_prompts: false,
             images_depth: 0,
             image_depth: 0,
-            seen: Seen::default(),
+            seen: SeenKeys::default(),
             escape: Escape::No,
             decoder: Decoder::default(),
             spelling: Spelling::new(),
@@ -141,7 +141,7 @@ impl BodyReader {
 
     /// Returns whether the document has ended: only white space may follow, and `finish` would return a result.
     pub fn is_complete(&self) -> bool {
-        self.fault.is_none() && matches!(self.state, State::Between(Expect::Nothing))
+        self.fault.is_none() && matches!(self.state, ReaderState::Between(Expect::Nothing))
     }
 
     /// Returns the result, once the whole body has been pushed.
@@ -163,11 +163,11 @@ impl BodyReader {
         let mut at = 0;
         while at < bytes.len() {
             at = match self.state {
-                State::Between(expect) => self.between(expect, bytes, at)?,
-                State::Text(role) if role.is_decoded() => self.decode(role, bytes, at)?,
-                State::Text(role) => self.pass(role, bytes, at)?,
-                State::Number(number) => self.count(number, bytes, at)?,
-                State::Word(word) => self.word(word, bytes, at)?,
+                ReaderState::Between(expect) => self.between(expect, bytes, at)?,
+                ReaderState::Text(role) if role.is_decoded() => self.decode(role, bytes, at)?,
+                ReaderState::Text(role) => self.pass(role, bytes, at)?,
+                ReaderState::Number(number) => self.count(number, bytes, at)?,
+                ReaderState::Word(word) => self.word(word, bytes, at)?,
             };
         }
         Ok(())
@@ -196,7 +196,7 @@ impl BodyReader {
                 Token::Key | Token::Text | Token::Scalar => {
                     at = self.begin(byte, token, bytes, at)?;
                     match self.state {
-                        State::Between(next) => expect = next,
+                        ReaderState::Between(next) => expect = next,
                         _ => return Ok(at),
                     }
                     continue;
@@ -205,7 +205,7 @@ impl BodyReader {
             }
             at += 1;
         }
-        self.state = State::Between(expect);
+        self.state = ReaderState::Between(expect);
         Ok(at)
     }
 
@@ -217,7 +217,7 @@ impl BodyReader {
                 self.start = here;
                 let place = self.place();
                 if let Some(word) = watch::plain_word(bytes.get(at + 1..).unwrap_or_default()) {
-                    self.end_key(place, place.and_then(|place| Key::find(place, word)).map(|key| (key, true)))?;
+                    self.end_key(place, place.and_then(|place| BodyKey::find(place, word)).map(|key| (key, true)))?;
                     return Ok(at + word.len() + 2);
                 }
                 self.spelling = Spelling::new();
@@ -227,14 +227,14 @@ impl BodyReader {
             _ => {
                 self.begin_scalar(byte, here)?;
                 return match self.state {
-                    State::Number(number) => self.count(number, bytes, at + 1),
-                    State::Word(word) => self.word(word, bytes, at + 1),
+                    ReaderState::Number(number) => self.count(number, bytes, at + 1),
+                    ReaderState::Word(word) => self.word(word, bytes, at + 1),
                     _ => Ok(at + 1),
                 };
             }
         };
         self.start = here;
-        self.state = State::Text(role);
+        self.state = ReaderState::Text(role);
         if role.is_decoded() {
             self.decoder = Decoder::default();
             return self.decode(role, bytes, at + 1);
@@ -244,9 +244,9 @@ impl BodyReader {
 
     fn open(&mut self, object: bool, here: u64) -> Result<(), BodyFault> {
         let key = self.key.take();
-        let fits = match key.map(Key::kind) {
-            None | Some(Kind::Any) => true,
-            Some(Kind::Object) => object,
+        let fits = match key.map(BodyKey::kind) {
+            None | Some(MemberKind::Any) => true,
+            Some(MemberKind::Object) => object,
             Some(_) => false,
         };
         if let (false, Some(key)) = (fits, key) {
@@ -257,13 +257,13 @@ impl BodyReader {
             return Err(BodyFault { at: here, kind: FaultKind::TooDeep });
         }
         match key {
-            Some(key @ (Key::Options | Key::StreamOptions)) => self.inside = Some((key, here)),
-            Some(Key::Template | Key::ChatTemplate) => self.body.has_template = true,
-            Some(Key::Prompt) => self.in_prompts = !object,
-            Some(Key::Images | Key::ImageUrl) if !object && self.images_depth == 0 => {
+            Some(key @ (BodyKey::Options | BodyKey::StreamOptions)) => self.inside = Some((key, here)),
+            Some(BodyKey::Template | BodyKey::ChatTemplate) => self.body.has_template = true,
+            Some(BodyKey::Prompt) => self.in_prompts = !object,
+            Some(BodyKey::Images | BodyKey::ImageUrl) if !object && self.images_depth == 0 => {
                 self.images_depth = self.nest.depth();
             }
-            Some(Key::ImageUrl | Key::Source) if object && self.image_depth == 0 => {
+            Some(BodyKey::ImageUrl | BodyKey::Source) if object && self.image_depth == 0 => {
                 self.image_depth = self.nest.depth();
                 self.body.images = self.body.images.saturating_add(1);
             }
@@ -287,7 +287,7 @@ impl BodyReader {
                 self.inside = None;
                 let watched = Some(Watched { value: Some(()), start, len: span(start, here + 1) });
                 match key {
-                    Key::Options => self.body.options = watched,
+                    BodyKey::Options => self.body.options = watched,
                     _ => self.body.stream_options = watched,
                 }
             }
@@ -297,13 +297,13 @@ impl BodyReader {
     }
 
     /// Returns the place of the key that begins here, if it may be one that matters.
-    fn place(&self) -> Option<Place> {
+    fn place(&self) -> Option<BodyPlace> {
         match (self.nest.depth(), self.inside) {
-            (1, _) => Some(Place::Top),
-            (2, Some((Key::Options, _))) => Some(Place::Options),
-            (2, Some(_)) => Some(Place::StreamOptions),
-            (3, _) if self.in_messages => Some(Place::Message),
-            _ if self.in_parts => Some(Place::Part),
+            (1, _) => Some(BodyPlace::Top),
+            (2, Some((BodyKey::Options, _))) => Some(BodyPlace::Options),
+            (2, Some(_)) => Some(BodyPlace::StreamOptions),
+            (3, _) if self.in_messages => Some(BodyPlace::Message),
+            _ if self.in_parts => Some(BodyPlace::Part),
             _ => None,
         }
     }
@@ -318,15 +318,15 @@ impl BodyReader {
     fn begin_text(&mut self, here: u64) -> Result<Role, BodyFault> {
         self.count_prompt();
         let role = match self.key.map(|key| (key, key.kind())) {
-            Some((key, Kind::Name | Kind::OptionalName | Kind::Duration)) => {
+            Some((key, MemberKind::Name | MemberKind::OptionalName | MemberKind::Duration)) => {
                 self.text.clear();
                 Role::Captured(key)
             }
             Some((key, _)) if key.is_template() => Role::Plain,
-            None | Some((_, Kind::Any)) if self.image_depth != 0 => Role::ImagePart,
-            Some((Key::ImageUrl, _)) => Role::Image,
-            None | Some((_, Kind::Any)) if self.images_depth == self.nest.depth() => Role::Image,
-            None | Some((_, Kind::Any)) => Role::Probed,
+            None | Some((_, MemberKind::Any)) if self.image_depth != 0 => Role::ImagePart,
+            Some((BodyKey::ImageUrl, _)) => Role::Image,
+            None | Some((_, MemberKind::Any)) if self.images_depth == self.nest.depth() => Role::Image,
+            None | Some((_, MemberKind::Any)) => Role::Probed,
             Some((key, _)) => return Err(BodyFault { at: here, kind: FaultKind::WrongType(key.name()) }),
         };
         self.prefix = 0;
@@ -335,21 +335,24 @@ impl BodyReader {
 
     fn begin_scalar(&mut self, byte: u8, here: u64) -> Result<(), BodyFault> {
         self.start = here;
-        let kind = self.key.map(Key::kind);
-        let (state, fits) = match (Number::begin(byte), Word::begin(byte)) {
+        let kind = self.key.map(BodyKey::kind);
+        let (state, fits) = match (NumberState::begin(byte), Literal::begin(byte)) {
             (Some(number), _) => {
                 self.number.clear();
                 self.number.push(char::from(byte));
-                (State::Number(number), matches!(kind, None | Some(Kind::Number | Kind::Duration | Kind::Any)))
+                (
+                    ReaderState::Number(number),
+                    matches!(kind, None | Some(MemberKind::Number | MemberKind::Duration | MemberKind::Any)),
+                )
             }
             (_, Some(word)) => {
                 let fits = match kind {
-                    None | Some(Kind::Any) => true,
-                    Some(Kind::Name) => false,
-                    Some(Kind::Flag) => true,
+                    None | Some(MemberKind::Any) => true,
+                    Some(MemberKind::Name) => false,
+                    Some(MemberKind::Flag) => true,
                     Some(_) => word.value.is_none(),
                 };
-                (State::Word(word), fits)
+                (ReaderState::Word(word), fits)
             }
             _ => return Err(BodyFault { at: here, kind: FaultKind::Syntax }),
         };
@@ -385,7 +388,7 @@ impl BodyReader {
     /// Reads a string character by character, for as long as its characters matter.
     fn decode(&mut self, role: Role, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
         if role == Role::Probed && self.prefix == 0 && bytes.get(at).is_some_and(|byte| !b"d\\".contains(byte)) {
-            self.state = State::Text(Role::Plain);
+            self.state = ReaderState::Text(Role::Plain);
             return self.pass(Role::Plain, bytes, at);
         }
         while let Some(&byte) = bytes.get(at) {
@@ -431,7 +434,7 @@ impl BodyReader {
                     if goes_on && self.prefix < DATA_IMAGE.len() {
                         continue;
                     }
-                    self.state = State::Text(if goes_on { Role::Image } else { Role::Plain });
+                    self.state = ReaderState::Text(if goes_on { Role::Image } else { Role::Plain });
                     return Ok(at);
                 }
             }
@@ -443,7 +446,7 @@ impl BodyReader {
     fn check_text(&self, role: Role, at: usize) -> Result<(), BodyFault> {
         match role {
             _ if !self.decoder.is_broken() => Ok(()),
-            Role::Key(Place::Top | Place::Options | Place::StreamOptions) => {
+            Role::Key(BodyPlace::Top | BodyPlace::Options | BodyPlace::StreamOptions) => {
                 Err(self.fault_at(at, FaultKind::KeyNotUtf8))
             }
             Role::Captured(key) => Err(self.fault_at(at, FaultKind::NotUtf8(key.name()))),
@@ -469,7 +472,7 @@ impl BodyReader {
                 let bytes = quote - self.start - 1;
                 self.body.prompt_bytes += bytes;
                 // A template is never decoded. Go's client writes "" for a template that it does not bring.
-                self.body.has_template |= bytes > 0 && self.key.is_some_and(Key::is_template);
+                self.body.has_template |= bytes > 0 && self.key.is_some_and(BodyKey::is_template);
             }
             Role::Probed | Role::Plain => {}
         }
@@ -478,8 +481,8 @@ impl BodyReader {
     }
 
     /// Ends a key. `found` is the key, if it matters, and whether it is spelled exactly.
-    fn end_key(&mut self, place: Option<Place>, found: Option<(Key, bool)>) -> Result<(), BodyFault> {
-        self.state = State::Between(Expect::Colon);
+    fn end_key(&mut self, place: Option<BodyPlace>, found: Option<(BodyKey, bool)>) -> Result<(), BodyFault> {
+        self.state = ReaderState::Between(Expect::Colon);
         if let Some((key, exact)) = found
             && key.is_watched()
         {
@@ -493,20 +496,20 @@ impl BodyReader {
             }
         }
         self.key = found.map(|(key, _)| key);
-        if place == Some(Place::Top) {
-            self.in_messages = self.key == Some(Key::Messages);
-            self.in_prompt = self.key.is_some_and(Key::is_prompt);
-            self.in_parts = self.key.is_some_and(Key::has_parts);
+        if place == Some(BodyPlace::Top) {
+            self.in_messages = self.key == Some(BodyKey::Messages);
+            self.in_prompt = self.key.is_some_and(BodyKey::is_prompt);
+            self.in_parts = self.key.is_some_and(BodyKey::has_parts);
         }
         Ok(())
     }
 
     fn end_value(&mut self) {
         self.key = None;
-        self.state = State::Between(Expect::Next);
+        self.state = ReaderState::Between(Expect::Next);
     }
 
-    fn count(&mut self, mut number: Number, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
+    fn count(&mut self, mut number: NumberState, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
         while let Some(&byte) = bytes.get(at) {
             match number.then(byte) {
                 Some(next) => {
@@ -526,11 +529,11 @@ impl BodyReader {
                 None => return Err(self.fault_at(at, FaultKind::Syntax)),
             }
         }
-        self.state = State::Number(number);
+        self.state = ReaderState::Number(number);
         Ok(at)
     }
 
-    fn word(&mut self, mut word: Word, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
+    fn word(&mut self, mut word: Literal, bytes: &[u8], mut at: usize) -> Result<usize, BodyFault> {
         while let Some(&byte) = bytes.get(at) {
             if !word.step(byte) {
                 return Err(self.fault_at(at, FaultKind::Syntax));
@@ -544,7 +547,7 @@ impl BodyReader {
                 return Ok(at);
             }
         }
-        self.state = State::Word(word);
+        self.state = ReaderState::Word(word);
         Ok(at)
     }
 
@@ -552,31 +555,31 @@ impl BodyReader {
         Some(Watched { value, start: self.start, len: span(self.start, end) })
     }
 
-    fn note_text(&mut self, key: Key, end: u64) {
+    fn note_text(&mut self, key: BodyKey, end: u64) {
         match key {
-            Key::Model => self.body.model = self.watched(Some(self.text), end),
-            Key::Name => self.body.name = self.watched(Some(self.text), end),
+            BodyKey::Model => self.body.model = self.watched(Some(self.text), end),
+            BodyKey::Name => self.body.name = self.watched(Some(self.text), end),
             _ => self.body.keep_alive = self.watched(Some(KeepAlive::Text(self.text.shorter())), end),
         }
     }
 
-    fn note_word(&mut self, key: Key, flag: Option<bool>, end: u64) {
+    fn note_word(&mut self, key: BodyKey, flag: Option<bool>, end: u64) {
         match key.kind() {
-            Kind::Any if key.is_template() => self.body.has_template |= flag.is_some(),
-            Kind::Any | Kind::Name => {}
-            Kind::OptionalName => self.body.name = self.watched(None, end),
-            Kind::Duration => self.body.keep_alive = self.watched(None, end),
-            Kind::Object if key == Key::Options => self.body.options = self.watched(None, end),
-            Kind::Object => self.body.stream_options = self.watched(None, end),
-            Kind::Flag => {
+            MemberKind::Any if key.is_template() => self.body.has_template |= flag.is_some(),
+            MemberKind::Any | MemberKind::Name => {}
+            MemberKind::OptionalName => self.body.name = self.watched(None, end),
+            MemberKind::Duration => self.body.keep_alive = self.watched(None, end),
+            MemberKind::Object if key == BodyKey::Options => self.body.options = self.watched(None, end),
+            MemberKind::Object => self.body.stream_options = self.watched(None, end),
+            MemberKind::Flag => {
                 let watched = self.watched(flag, end);
                 match key {
-                    Key::Stream => self.body.stream = watched,
-                    Key::Raw => self.body.raw = watched,
+                    BodyKey::Stream => self.body.stream = watched,
+                    BodyKey::Raw => self.body.raw = watched,
                     _ => self.body.include_usage = watched,
                 }
             }
-            Kind::Number => {
+            MemberKind::Number => {
                 let watched = self.watched(None, end);
                 if let Some(place) = self.bound(key) {
                     *place = watched;
@@ -585,16 +588,16 @@ impl BodyReader {
         }
     }
 
-    fn note_number(&mut self, key: Key, end: u64) -> Result<(), BodyFault> {
+    fn note_number(&mut self, key: BodyKey, end: u64) -> Result<(), BodyFault> {
         let fault = BodyFault { at: self.start, kind: FaultKind::WrongType(key.name()) };
         match key.kind() {
-            Kind::Duration => {
+            MemberKind::Duration => {
                 number::finite_double(&self.number).ok_or(fault)?;
                 self.body.keep_alive = self.watched(Some(KeepAlive::Number(self.number)), end);
             }
-            Kind::Number => {
+            MemberKind::Number => {
                 let value = match key {
-                    Key::NumCtx | Key::NumPredict => number::whole_double(&self.number),
+                    BodyKey::NumCtx | BodyKey::NumPredict => number::whole_double(&self.number),
                     _ => number::integer(&self.number),
                 };
                 let watched = self.watched(Some(value.ok_or(fault)?), end);
@@ -609,17 +612,17 @@ impl BodyReader {
     }
 
     /// Returns where to record the value of a key that has a whole number.
-    fn bound(&mut self, key: Key) -> Option<&mut Option<Watched<i64>>> {
+    fn bound(&mut self, key: BodyKey) -> Option<&mut Option<Watched<i64>>> {
         Some(match key {
-            Key::MaxTokens => &mut self.body.max_tokens,
-            Key::MaxCompletionTokens => &mut self.body.max_completion_tokens,
-            Key::MaxOutputTokens => &mut self.body.max_output_tokens,
-            Key::NPredict => &mut self.body.n_predict,
-            Key::N => &mut self.body.n,
-            Key::NCmpl => &mut self.body.n_cmpl,
-            Key::BestOf => &mut self.body.best_of,
-            Key::NumCtx => &mut self.body.num_ctx,
-            Key::NumPredict => &mut self.body.num_predict,
+            BodyKey::MaxTokens => &mut self.body.max_tokens,
+            BodyKey::MaxCompletionTokens => &mut self.body.max_completion_tokens,
+            BodyKey::MaxOutputTokens => &mut self.body.max_output_tokens,
+            BodyKey::NPredict => &mut self.body.n_predict,
+            BodyKey::N => &mut self.body.n,
+            BodyKey::NCmpl => &mut self.body.n_cmpl,
+            BodyKey::BestOf => &mut self.body.best_of,
+            BodyKey::NumCtx => &mut self.body.num_ctx,
+            BodyKey::NumPredict => &mut self.body.num_predict,
             _ => return None,
         })
     }

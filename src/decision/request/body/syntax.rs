@@ -108,19 +108,19 @@ impl Nest {
 
 /// A `true`, `false` or `null` that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct Literal {
     rest: &'static [u8],
     /// The meaning of the word: a flag, or `None` for `null`.
     pub(super) value: Option<bool>,
 }
 
-impl Word {
+impl Literal {
     /// Returns the word that begins with this byte.
-    pub(super) fn begin(byte: u8) -> Option<Word> {
+    pub(super) fn begin(byte: u8) -> Option<Literal> {
         match byte {
-            b't' => Some(Word { rest: b"rue", value: Some(true) }),
-            b'f' => Some(Word { rest: b"alse", value: Some(false) }),
-            b'n' => Some(Word { rest: b"ull", value: None }),
+            b't' => Some(Literal { rest: b"rue", value: Some(true) }),
+            b'f' => Some(Literal { rest: b"alse", value: Some(false) }),
+            b'n' => Some(Literal { rest: b"ull", value: None }),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use super::scan::is_content;
 
 /// The place of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum BodyPlace {
     /// At the top level, depth 1.
     Top,
     /// In `options`.
@@ -23,7 +23,7 @@ pub(super) enum Place {
 
 /// A key that matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum BodyKey {
     Model,
     Name,
     Stream,
@@ -61,7 +61,7 @@ pub(super) enum Key {
 
 /// The values that a key may have, besides `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MemberKind {
     /// A string; `null` is refused.
     Name,
     /// A string or `null`.
@@ -78,50 +78,60 @@ pub(super) enum Kind {
     Any,
 }
 
-impl Key {
+impl BodyKey {
     /// Returns the name as it must be spelled.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Key::Model => "model",
-            Key::Name => "name",
-            Key::Stream => "stream",
-            Key::StreamOptions => "stream_options",
-            Key::KeepAlive => "keep_alive",
-            Key::Options => "options",
-            Key::MaxTokens => "max_tokens",
-            Key::MaxCompletionTokens => "max_completion_tokens",
-            Key::MaxOutputTokens => "max_output_tokens",
-            Key::NPredict => "n_predict",
-            Key::N => "n",
-            Key::NCmpl => "n_cmpl",
-            Key::BestOf => "best_of",
-            Key::Raw => "raw",
-            Key::Template => "template",
-            Key::ChatTemplate => "chat_template",
-            Key::NumCtx => "num_ctx",
-            Key::NumPredict => "num_predict",
-            Key::IncludeUsage => "include_usage",
-            Key::Messages => "messages",
-            Key::Prompt => "prompt",
-            Key::Input => "input",
-            Key::Text => "system",
-            Key::Images => "images",
-            Key::ImageUrl => "image_url",
-            Key::Source => "source",
+            BodyKey::Model => "model",
+            BodyKey::Name => "name",
+            BodyKey::Stream => "stream",
+            BodyKey::StreamOptions => "stream_options",
+            BodyKey::KeepAlive => "keep_alive",
+            BodyKey::Options => "options",
+            BodyKey::MaxTokens => "max_tokens",
+            BodyKey::MaxCompletionTokens => "max_completion_tokens",
+            BodyKey::MaxOutputTokens => "max_output_tokens",
+            BodyKey::NPredict => "n_predict",
+            BodyKey::N => "n",
+            BodyKey::NCmpl => "n_cmpl",
+            BodyKey::BestOf => "best_of",
+            BodyKey::Raw => "raw",
+            BodyKey::Template => "template",
+            BodyKey::ChatTemplate => "chat_template",
+            BodyKey::NumCtx => "num_ctx",
+            BodyKey::NumPredict => "num_predict",
+            BodyKey::IncludeUsage => "include_usage",
+            BodyKey::Messages => "messages",
+            BodyKey::Prompt => "prompt",
+            BodyKey::Input => "input",
+            BodyKey::Text => "system",
+            BodyKey::Images => "images",
+            BodyKey::ImageUrl => "image_url",
+            BodyKey::Source => "source",
         }
     }
 
-    pub(super) fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> MemberKind {
         match self {
-            Key::Model => Kind::Name,
-            Key::Name => Kind::OptionalName,
-            Key::Stream | Key::Raw | Key::IncludeUsage => Kind::Flag,
-            Key::StreamOptions | Key::Options => Kind::Object,
-            Key::KeepAlive => Kind::Duration,
-            Key::MaxTokens | Key::MaxCompletionTokens | Key::MaxOutputTokens => Kind::Number,
-            Key::NPredict | Key::N | Key::NCmpl | Key::BestOf | Key::NumCtx | Key::NumPredict => Kind::Number,
-            Key::Template | Key::ChatTemplate | Key::Messages | Key::Prompt | Key::Input | Key::Text => Kind::Any,
-            Key::Images | Key::ImageUrl | Key::Source => Kind::Any,
+            BodyKey::Model => MemberKind::Name,
+            BodyKey::Name => MemberKind::OptionalName,
+            BodyKey::Stream | BodyKey::Raw | BodyKey::IncludeUsage => MemberKind::Flag,
+            BodyKey::StreamOptions | BodyKey::Options => MemberKind::Object,
+            BodyKey::KeepAlive => MemberKind::Duration,
+            BodyKey::MaxTokens | BodyKey::MaxCompletionTokens | BodyKey::MaxOutputTokens => MemberKind::Number,
+            BodyKey::NPredict
+            | BodyKey::N
+            | BodyKey::NCmpl
+            | BodyKey::BestOf
+            | BodyKey::NumCtx
+            | BodyKey::NumPredict => MemberKind::Number,
+            BodyKey::Template
+            | BodyKey::ChatTemplate
+            | BodyKey::Messages
+            | BodyKey::Prompt
+            | BodyKey::Input
+            | BodyKey::Text => MemberKind::Any,
+            BodyKey::Images | BodyKey::ImageUrl | BodyKey::Source => MemberKind::Any,
         }
     }
 
@@ -130,55 +140,69 @@ impl Key {
     pub(super) fn is_watched(self) -> bool {
         !matches!(
             self,
-            Key::Messages | Key::Prompt | Key::Input | Key::Text | Key::Images | Key::ImageUrl | Key::Source
+            BodyKey::Messages
+                | BodyKey::Prompt
+                | BodyKey::Input
+                | BodyKey::Text
+                | BodyKey::Images
+                | BodyKey::ImageUrl
+                | BodyKey::Source
         )
     }
 
     /// Returns whether strings below the key are part of the prompt.
     pub(super) fn is_prompt(self) -> bool {
-        matches!(self, Key::Messages | Key::Prompt | Key::Input | Key::Text | Key::Template | Key::ChatTemplate)
+        matches!(
+            self,
+            BodyKey::Messages
+                | BodyKey::Prompt
+                | BodyKey::Input
+                | BodyKey::Text
+                | BodyKey::Template
+                | BodyKey::ChatTemplate
+        )
     }
 
     /// Returns whether images may stand below the key among other things.
     pub(super) fn has_parts(self) -> bool {
-        matches!(self, Key::Messages | Key::Prompt | Key::Input)
+        matches!(self, BodyKey::Messages | BodyKey::Prompt | BodyKey::Input)
     }
 
     /// Returns whether the caller brings a prompt template by this key.
     pub(super) fn is_template(self) -> bool {
-        matches!(self, Key::Template | Key::ChatTemplate)
+        matches!(self, BodyKey::Template | BodyKey::ChatTemplate)
     }
 
     /// Returns the key of this exact name.
-    pub(super) fn find(place: Place, folded: &[u8]) -> Option<Key> {
+    pub(super) fn find(place: BodyPlace, folded: &[u8]) -> Option<BodyKey> {
         let key = match (place, folded) {
-            (Place::Top, b"model") => Key::Model,
-            (Place::Top, b"name") => Key::Name,
-            (Place::Top, b"stream") => Key::Stream,
-            (Place::Top, b"stream_options") => Key::StreamOptions,
-            (Place::Top, b"keep_alive") => Key::KeepAlive,
-            (Place::Top, b"options") => Key::Options,
-            (Place::Top, b"max_tokens") => Key::MaxTokens,
-            (Place::Top, b"max_completion_tokens") => Key::MaxCompletionTokens,
-            (Place::Top, b"max_output_tokens") => Key::MaxOutputTokens,
-            (Place::Top, b"n_predict") => Key::NPredict,
-            (Place::Top, b"n") => Key::N,
-            (Place::Top, b"n_cmpl") => Key::NCmpl,
-            (Place::Top, b"best_of") => Key::BestOf,
-            (Place::Top, b"raw") => Key::Raw,
-            (Place::Top, b"template") => Key::Template,
-            (Place::Top, b"chat_template") => Key::ChatTemplate,
-            (Place::Top, b"messages") => Key::Messages,
-            (Place::Top, b"prompt" | b"prompt_embeds") => Key::Prompt,
-            (Place::Top, b"input") => Key::Input,
-            (Place::Top, b"system" | b"suffix" | b"tools" | b"instructions") => Key::Text,
-            (Place::Top | Place::Message, b"images") => Key::Images,
-            (Place::Part, b"multimodal_data") => Key::Images,
-            (Place::Message | Place::Part, b"image_url" | b"image_embeds") => Key::ImageUrl,
-            (Place::Message | Place::Part, b"source") => Key::Source,
-            (Place::Options, b"num_ctx") => Key::NumCtx,
-            (Place::Options, b"num_predict") => Key::NumPredict,
-            (Place::StreamOptions, b"include_usage") => Key::IncludeUsage,
+            (BodyPlace::Top, b"model") => BodyKey::Model,
+            (BodyPlace::Top, b"name") => BodyKey::Name,
+            (BodyPlace::Top, b"stream") => BodyKey::Stream,
+            (BodyPlace::Top, b"stream_options") => BodyKey::StreamOptions,
+            (BodyPlace::Top, b"keep_alive") => BodyKey::KeepAlive,
+            (BodyPlace::Top, b"options") => BodyKey::Options,
+            (BodyPlace::Top, b"max_tokens") => BodyKey::MaxTokens,
+            (BodyPlace::Top, b"max_completion_tokens") => BodyKey::MaxCompletionTokens,
+            (BodyPlace::Top, b"max_output_tokens") => BodyKey::MaxOutputTokens,
+            (BodyPlace::Top, b"n_predict") => BodyKey::NPredict,
+            (BodyPlace::Top, b"n") => BodyKey::N,
+            (BodyPlace::Top, b"n_cmpl") => BodyKey::NCmpl,
+            (BodyPlace::Top, b"best_of") => BodyKey::BestOf,
+            (BodyPlace::Top, b"raw") => BodyKey::Raw,
+            (BodyPlace::Top, b"template") => BodyKey::Template,
+            (BodyPlace::Top, b"chat_template") => BodyKey::ChatTemplate,
+            (BodyPlace::Top, b"messages") => BodyKey::Messages,
+            (BodyPlace::Top, b"prompt" | b"prompt_embeds") => BodyKey::Prompt,
+            (BodyPlace::Top, b"input") => BodyKey::Input,
+            (BodyPlace::Top, b"system" | b"suffix" | b"tools" | b"instructions") => BodyKey::Text,
+            (BodyPlace::Top | BodyPlace::Message, b"images") => BodyKey::Images,
+            (BodyPlace::Part, b"multimodal_data") => BodyKey::Images,
+            (BodyPlace::Message | BodyPlace::Part, b"image_url" | b"image_embeds") => BodyKey::ImageUrl,
+            (BodyPlace::Message | BodyPlace::Part, b"source") => BodyKey::Source,
+            (BodyPlace::Options, b"num_ctx") => BodyKey::NumCtx,
+            (BodyPlace::Options, b"num_predict") => BodyKey::NumPredict,
+            (BodyPlace::StreamOptions, b"include_usage") => BodyKey::IncludeUsage,
             _ => return None,
         };
         Some(key)
@@ -250,21 +274,21 @@ impl Spelling {
     }
 
     /// Returns the key that this is or folds to, and whether it is spelled exactly so.
-    pub(super) fn key(&self, place: Place) -> Option<(Key, bool)> {
+    pub(super) fn key(&self, place: BodyPlace) -> Option<(BodyKey, bool)> {
         if self.foreign {
             return None;
         }
-        Key::find(place, self.folded.get(..usize::from(self.len))?).map(|key| (key, self.exact))
+        BodyKey::find(place, self.folded.get(..usize::from(self.len))?).map(|key| (key, self.exact))
     }
 }
 
 /// The set of keys that have occurred.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen(u32);
+pub(super) struct SeenKeys(u32);
 
-impl Seen {
+impl SeenKeys {
     /// Adds the key. Returns false if it has occurred before.
-    pub(super) fn note(&mut self, key: Key) -> bool {
+    pub(super) fn note(&mut self, key: BodyKey) -> bool {
         let bit = 1u32 << key as u32;
         let fresh = self.0 & bit == 0;
         self.0 |= bit;
