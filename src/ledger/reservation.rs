@@ -169,4 +169,68 @@ mod tests {
         assert_eq!((Cost::default().of(7, 5), dear.of(7, 5)), (12_000, 18_500));
         assert_eq!(dear.of(u64::MAX, u64::MAX), u64::MAX);
     }
+
+    /// A reservation of a request that gave no identifier, hid its body and waits: all that may be absent is.
+    fn bare() -> Reservation {
+        Reservation {
+            id: u128::MAX,
+            uid: 0,
+            scopes: Scopes::one(Scope(7)),
+            caller: CallerName::new("ann"),
+            user: None,
+            team: None,
+            model: None,
+            endpoint: Endpoint::Chat,
+            stream: true,
+            server: u64::MAX,
+            pool: 0,
+            opened_ns: 5,
+            opened_unix_ms: -6,
+            tokens_in: 8,
+            tokens_out: 9,
+            cost: Cost::default(),
+            written: RequestShape::default(),
+        }
+    }
+
+    #[test]
+    fn a_reservation_is_stored_as_earlier_versions_stored_it() {
+        let full = Reservation {
+            uid: 11,
+            user: Some("zoe".into()),
+            team: Some("red".into()),
+            model: Some(ModelName::canonical("m")),
+            server: 12,
+            pool: 13,
+            ..bare()
+        };
+        let full_text = r#"{"id":340282366920938463463374607431768211455,"uid":11,"scopes":[7,null,null,null,null,null],"caller":"ann","user":"zoe","team":"red","model":"m:latest","endpoint":"chat","stream":true,"server":12,"pool":13,"opened_ns":5,"opened_unix_ms":-6,"tokens_in":8,"tokens_out":9,"cost":{"input_milli":1000,"output_milli":1000},"written":{"prompt_bytes":0,"images":0,"name":0,"usage":false,"raw":false,"openai":false}}"#;
+        let bare_text = r#"{"id":340282366920938463463374607431768211455,"uid":0,"scopes":[7,null,null,null,null,null],"caller":"ann","user":null,"team":null,"model":null,"endpoint":"chat","stream":true,"server":18446744073709551615,"pool":0,"opened_ns":5,"opened_unix_ms":-6,"tokens_in":8,"tokens_out":9,"cost":{"input_milli":1000,"output_milli":1000},"written":{"prompt_bytes":0,"images":0,"name":0,"usage":false,"raw":false,"openai":false}}"#;
+        for (reservation, text) in [(full, full_text), (bare(), bare_text)] {
+            assert_eq!(serde_json::to_string(&reservation).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Reservation>(text).unwrap(), reservation);
+            // The oldest rows say nothing of how a request was written.
+            let (oldest, _) = text.split_once(",\"written\"").unwrap();
+            assert_eq!(serde_json::from_str::<Reservation>(&format!("{oldest}}}")).unwrap(), reservation);
+        }
+    }
+
+    #[test]
+    fn a_record_is_written_as_earlier_versions_wrote_it() {
+        let record = Record {
+            reservation: bare(),
+            settled_unix_ms: 1,
+            day: 2,
+            server: "gpu1".into(),
+            status: Some(200),
+            ms: None,
+            evidence: Evidence::Counted,
+            tokens_in: 3,
+            tokens_out: 4,
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        let end = r#""settled_unix_ms":1,"day":2,"server":"gpu1","status":200,"ms":null,"evidence":"counted","tokens_in":3,"tokens_out":4}"#;
+        assert!(text.ends_with(end), "{text}");
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
 }
