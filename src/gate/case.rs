@@ -9,6 +9,7 @@ use crate::decision::caller::network::Network;
 use crate::decision::inquiry::Inquiry;
 use crate::decision::judge::{Claim, JudgedInquiry, Judgement, judge_with};
 use crate::decision::moment::Moment;
+use crate::decision::plan::limits::Tokens;
 use crate::decision::reason::Reason;
 use crate::decision::request::endpoint::{Dialect, Endpoint};
 use crate::decision::request::route::route;
@@ -77,14 +78,14 @@ pub struct Decision<'v> {
     /// With it the request waits for a server ([`Gate::wait`]); the verdict is then the refusal of one that does not.
     pub ticket: Option<Ticket>,
     /// Tokens reserved for a grant, of its prompt and of its output.
-    pub held: Option<(u64, u64)>,
+    pub reserved: Option<Tokens>,
 }
 
 /// The verdict on a case, and what it holds.
 struct CaseRuling<'v> {
     verdict: Verdict<'v>,
     /// Tokens reserved, of prompt and output.
-    reserved: Option<(u64, u64)>,
+    reserved: Option<Tokens>,
     /// Of a request that waits.
     ticket: Option<Ticket>,
 }
@@ -211,7 +212,7 @@ impl Gate {
             Ok(Turn::Now(placed)) => {
                 shadowed(placed.shadowed);
                 let reserved = placed.reservation.map(|reservation| {
-                    let tokens = (reservation.tokens_in, reservation.tokens_out);
+                    let tokens = reservation.tokens;
                     if let Some(journal) = &self.journal {
                         journal.opened(reservation);
                     }
@@ -245,15 +246,15 @@ impl Gate {
         self.recent.note(|past| past.write(id.number(), question.inquiry, question.ingress, judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
-                let (tokens_in, tokens_out) = reserved.unwrap_or_default();
+                let tokens = reserved.unwrap_or_default();
                 let model = grant.pool.map_or(0, |pool| pool.key);
                 let (id, caller, unix_s) = (id.number(), account.scope, now.unix_ms / 1000);
-                self.receipts.grant(&GrantClaims { id, caller, model, tokens_in, tokens_out, unix_s })
+                self.receipts.grant(&GrantClaims { id, caller, model, tokens, unix_s })
             }),
             _ => None,
         };
         let JudgedInquiry { dialect, caller, key, .. } = case.judged;
-        Decision { verdict, id, dialect, receipt, caller, key, held: reserved, ticket }
+        Decision { verdict, id, dialect, receipt, caller, key, reserved, ticket }
     }
 
     /// Decides on a question that lacked what every inquiry must carry: always a refusal, counted like any. The ingress
@@ -270,7 +271,7 @@ impl Gate {
             receipt: None,
             caller: None,
             key: None,
-            held: None,
+            reserved: None,
             ticket: None,
         }
     }

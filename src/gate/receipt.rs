@@ -12,7 +12,7 @@
 //! time. Replicas share the key file, so that each knows the other's receipts for genuine; the slot is with the replica that
 //! is named.
 
-use crate::decision::plan::limits::Scope;
+use crate::decision::plan::limits::{Scope, Tokens};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::borrow::Borrow;
@@ -50,10 +50,8 @@ pub struct GrantClaims {
     pub caller: Scope,
     /// The pool's key.
     pub model: u64,
-    /// Tokens held for the prompt.
-    pub tokens_in: u64,
-    /// Tokens held for the output.
-    pub tokens_out: u64,
+    /// Tokens reserved.
+    pub tokens: Tokens,
     /// When it was granted, in seconds since 1970.
     pub unix_s: i64,
 }
@@ -151,8 +149,8 @@ impl Receipts {
             grant.id,
             grant.caller.0,
             u128::from(grant.model),
-            u128::from(grant.tokens_in),
-            u128::from(grant.tokens_out),
+            u128::from(grant.tokens.prompt),
+            u128::from(grant.tokens.output),
             u128::from(grant.unix_s.unsigned_abs()),
         ];
         let widths = [16, 32, 32, 16, 1, 1, 1];
@@ -179,9 +177,9 @@ impl Receipts {
             let replica = field()?;
             let (id, caller) = (field()?, Scope(field()?));
             let mut number = || u64::try_from(field()?).ok();
-            let (model, tokens_in, tokens_out) = (number()?, number()?, number()?);
+            let (model, tokens) = (number()?, Tokens { prompt: number()?, output: number()? });
             let unix_s = i64::try_from(number()?).ok()?;
-            Some((replica, GrantClaims { id, caller, model, tokens_in, tokens_out, unix_s }))
+            Some((replica, GrantClaims { id, caller, model, tokens, unix_s }))
         };
         match genuine() {
             Some((replica, claimed)) if replica == u128::from(self.replica) => RedeemedReceipt::Ours(claimed),
@@ -273,8 +271,8 @@ mod tests {
     #[test]
     fn a_grants_receipt_names_its_decision_to_its_own_process_only() {
         let ours = Receipts::new([7; 32], 1);
-        let claimed =
-            GrantClaims { id: 0xabc, caller: Scope(5), model: 9, tokens_in: 17, tokens_out: 512, unix_s: 1000 };
+        let tokens = Tokens { prompt: 17, output: 512 };
+        let claimed = GrantClaims { id: 0xabc, caller: Scope(5), model: 9, tokens, unix_s: 1000 };
         let receipt = ours.grant(&claimed).to_string();
         let text = "g1.0000000000000001.00000000000000000000000000000abc.00000000000000000000000000000005.0000000000000009.11.200.3e8.";
         assert!(receipt.starts_with(text), "{receipt}");
@@ -283,8 +281,7 @@ mod tests {
             id: all,
             caller: Scope(all),
             model: most,
-            tokens_in: most,
-            tokens_out: most,
+            tokens: Tokens { prompt: most, output: most },
             unix_s: i64::MAX,
         };
         assert_eq!(Receipts::new([7; 32], most).grant(&longest).len(), 186, "nothing was cut");

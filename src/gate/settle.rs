@@ -109,8 +109,7 @@ impl Gate {
             pool: claimed.model,
             opened_ns: 0,
             opened_unix_ms: claimed.unix_s.saturating_mul(1000),
-            tokens_in: claimed.tokens_in,
-            tokens_out: claimed.tokens_out,
+            tokens: claimed.tokens,
             cost: held.map(|held| held.cost).unwrap_or_default(),
             written: RequestShape::default(),
         }

@@ -6,7 +6,7 @@ use super::calendar::{Calendar, Today};
 use super::done::Done;
 use super::durations::Durations;
 use super::hold::NOWHERE;
-use super::reservation::{Evidence, Record, Reservation};
+use super::reservation::{Evidence, Record, Reservation, Tokens};
 use super::silence::Silence;
 use super::slots::Slots;
 use super::users::Users;
@@ -181,7 +181,7 @@ impl Books {
         // Somebody got its line.
         self.hear(now);
         let today = self.calendar.today(now);
-        let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
+        let nothing = Figures { evidence: Evidence::Exact, tokens: Tokens::NONE };
         self.close(&record(taken, None, nothing, today, now), None, today, now);
         self.done.note(id, Evidence::Exact);
         true
@@ -192,7 +192,7 @@ impl Books {
         let today = self.calendar.today(now);
         let found = match seen {
             Some(seen) => figures(&taken, seen, &self.learned),
-            None => Figures { evidence: Evidence::Reserved, tokens_in: taken.tokens_in, tokens_out: taken.tokens_out },
+            None => Figures { evidence: Evidence::Reserved, tokens: taken.tokens },
         };
         record(taken, seen, found, today, now)
     }
@@ -329,7 +329,7 @@ impl Books {
         let today = self.calendar.today(now);
         let (id, scopes) = (taken.id, taken.scopes);
         // How long it took says nothing of requests that were served.
-        let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
+        let nothing = Figures { evidence: Evidence::Exact, tokens: Tokens::NONE };
         self.close(&record(taken, None, nothing, today, now), None, today, now);
         self.done.note(id, Evidence::Exact);
         SettleOutcome::Released(id, scopes)
@@ -382,7 +382,7 @@ impl Books {
             return;
         }
         let today = self.calendar.today(now);
-        let held = Figures { evidence: Evidence::Reserved, tokens_in: taken.tokens_in, tokens_out: taken.tokens_out };
+        let held = Figures { evidence: Evidence::Reserved, tokens: taken.tokens };
         let record = record(taken, None, held, today, now);
         self.close(&record, Some(record.charge()), today, now);
         self.expired_count = self.expired_count.saturating_add(1);
@@ -544,8 +544,7 @@ fn record(taken: Reservation, seen: Option<&ObservedUsage>, found: Figures, toda
         status: seen.and_then(|seen| seen.status),
         ms: seen.and_then(|seen| seen.ms),
         evidence: found.evidence,
-        tokens_in: found.tokens_in,
-        tokens_out: found.tokens_out,
+        tokens: found.tokens,
     }
 }
 

@@ -44,7 +44,7 @@ impl MemoryLedger {
     pub fn take<'v>(&self, asks: &Application<'_, 'v, '_, impl Load>, now: Moment) -> Result<Turn<'v>, Denial> {
         let mut books = self.lock();
         let draft = books.draft(asks)?;
-        let reserves = asks.claim.demand.cost.of(draft.tokens_in, draft.tokens_out);
+        let reserves = asks.claim.demand.cost.of(draft.tokens);
         let admission = books.admit(&draft.accounts, reserves, draft.pool_key, now).map_err(Denial::Excess)?;
         let choice = match books.place(asks, admission.turn) {
             Ok(choice) => choice,

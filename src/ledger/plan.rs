@@ -9,7 +9,7 @@ use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books};
 use super::calendar::Today;
 use super::hold::{NOWHERE, WaitingClaim};
-use super::reservation::{CallerName, Reservation};
+use super::reservation::{CallerName, Reservation, Tokens};
 use crate::decision::fleet::choose::{Choice, Load, choose};
 use crate::decision::judge::Claim;
 use crate::decision::moment::Moment;
@@ -119,8 +119,7 @@ pub struct Planned<'v> {
 pub(super) struct Draft<'a> {
     pub accounts: Accounts<'a>,
     pub pool_key: u64,
-    pub tokens_in: u64,
-    pub tokens_out: u64,
+    pub tokens: Tokens,
 }
 
 impl Books {
@@ -138,8 +137,8 @@ impl Books {
             accounts.move_scope(user.scope, self.scope_of(user));
         }
         let pool_key = claim.pool.map_or(0, |pool| pool.key);
-        let (tokens_in, tokens_out) = self.learned().expected(pool_key, &claim.demand, claim.room());
-        Ok(Draft { accounts, pool_key, tokens_in, tokens_out })
+        let tokens = self.learned().expected(pool_key, &claim.demand, claim.room());
+        Ok(Draft { accounts, pool_key, tokens })
     }
 
     /// Chooses a claim's server by what is in flight here and elsewhere; `None` where it must wait.
@@ -236,8 +235,7 @@ impl Draft<'_> {
             pool: self.pool_key,
             opened_ns: now.mono_ns,
             opened_unix_ms: now.unix_ms,
-            tokens_in: self.tokens_in,
-            tokens_out: self.tokens_out,
+            tokens: self.tokens,
             cost: claim.demand.cost,
             written: claim.demand.written,
         }

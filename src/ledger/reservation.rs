@@ -1,7 +1,7 @@
 //! What one request took, and what is known of it until it ends. Pure data.
 
 use crate::decision::plan::limits::Scope;
-pub use crate::decision::plan::limits::{Cost, RequestShape, Scopes};
+pub use crate::decision::plan::limits::{Cost, RequestShape, Scopes, Tokens};
 use crate::decision::request::endpoint::Endpoint;
 use crate::decision::request::name::ModelName;
 use serde::{Deserialize, Serialize};
@@ -36,10 +36,9 @@ pub struct Reservation {
     pub opened_ns: u64,
     /// When it was granted, in milliseconds since 1970.
     pub opened_unix_ms: i64,
-    /// Tokens the prompt was taken for.
-    pub tokens_in: u64,
-    /// Tokens of output held.
-    pub tokens_out: u64,
+    /// Tokens reserved.
+    #[serde(flatten)]
+    pub tokens: Tokens,
     /// What a token counts for.
     pub cost: Cost,
     /// How it was asked, as far as that decides what its answer's bytes hold.
@@ -50,7 +49,7 @@ pub struct Reservation {
 impl Reservation {
     /// What it holds, in thousandths of a token.
     pub fn held(&self) -> u64 {
-        self.cost.of(self.tokens_in, self.tokens_out)
+        self.cost.of(self.tokens)
     }
 
     /// Returns the scope whose turn it takes in queues: the caller's own.
@@ -93,16 +92,15 @@ pub struct Record {
     pub ms: Option<u64>,
     /// How the figures are known.
     pub evidence: Evidence,
-    /// Tokens of the prompt.
-    pub tokens_in: u64,
-    /// Tokens generated.
-    pub tokens_out: u64,
+    /// Tokens charged.
+    #[serde(flatten)]
+    pub tokens: Tokens,
 }
 
 impl Record {
     /// What it is charged, in thousandths of a token.
     pub fn charge(&self) -> u64 {
-        self.reservation.cost.of(self.tokens_in, self.tokens_out)
+        self.reservation.cost.of(self.tokens)
     }
 }
 
@@ -166,8 +164,8 @@ mod tests {
     #[test]
     fn costs_are_thousandths_and_saturate() {
         let dear = Cost { input_milli: 500, output_milli: 3000 };
-        assert_eq!((Cost::default().of(7, 5), dear.of(7, 5)), (12_000, 18_500));
-        assert_eq!(dear.of(u64::MAX, u64::MAX), u64::MAX);
+        let (few, most) = (Tokens { prompt: 7, output: 5 }, Tokens { prompt: u64::MAX, output: u64::MAX });
+        assert_eq!((Cost::default().of(few), dear.of(few), dear.of(most)), (12_000, 18_500, u64::MAX));
     }
 
     /// A reservation of a request that gave no identifier, hid its body and waits: all that may be absent is.
@@ -186,8 +184,7 @@ mod tests {
             pool: 0,
             opened_ns: 5,
             opened_unix_ms: -6,
-            tokens_in: 8,
-            tokens_out: 9,
+            tokens: Tokens { prompt: 8, output: 9 },
             cost: Cost::default(),
             written: RequestShape::default(),
         }
@@ -225,8 +222,7 @@ mod tests {
             status: Some(200),
             ms: None,
             evidence: Evidence::Counted,
-            tokens_in: 3,
-            tokens_out: 4,
+            tokens: Tokens { prompt: 3, output: 4 },
         };
         let text = serde_json::to_string(&record).unwrap();
         let end = r#""settled_unix_ms":1,"day":2,"server":"gpu1","status":200,"ms":null,"evidence":"counted","tokens_in":3,"tokens_out":4}"#;

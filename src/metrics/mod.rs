@@ -195,7 +195,8 @@ impl Metrics {
     pub fn settled(&self, record: &Record) {
         let evidence = record.evidence.index();
         self.settled[evidence].fetch_add(1, Ordering::Relaxed);
-        for (direction, amount) in [(Direction::Input, record.tokens_in), (Direction::Output, record.tokens_out)] {
+        for (direction, amount) in [(Direction::Input, record.tokens.prompt), (Direction::Output, record.tokens.output)]
+        {
             self.llm_tokens[direction.index()][evidence].fetch_add(amount, Ordering::Relaxed);
         }
     }

@@ -105,7 +105,7 @@ impl<'v> ReplayAccount<'v> {
                 Verdict::Allow(grant) => Some(&grant.server.name),
                 Verdict::Answer(_) | Verdict::Refuse(_) => None,
             },
-            reserved_tokens: decided.held.map(|(prompt, output)| prompt.saturating_add(output)),
+            reserved_tokens: decided.reserved.map(|tokens| tokens.prompt.saturating_add(tokens.output)),
             stream,
             max_output,
             num_ctx,

@@ -11,7 +11,7 @@ use crate::harness::herdgate::{Herdgate, Ports};
 use crate::harness::nginx::Nginx;
 use crate::harness::scratch::Scratch;
 use crate::harness::stack::{Front, Proxy, Stack};
-use herdgate::decision::plan::limits::Scope;
+use herdgate::decision::plan::limits::{Scope, Tokens};
 use herdgate::gate::receipt::{GrantClaims, Receipts};
 use herdgate::metrics::SettleLabel;
 use std::net::UdpSocket;
@@ -130,7 +130,13 @@ fn only_a_line_of_ours_counts_and_once(front: Front) {
     // Of a sibling: a receipt under the same key file, of another process.
     let key = std::fs::read(tapped.stack.scratch.join("herdgate.secret")).unwrap();
     let key: [u8; 32] = parse_key(&key);
-    let claimed = GrantClaims { id: 7, caller: Scope(5), model: 9, tokens_in: 1, tokens_out: 1, unix_s: 1_700_000_000 };
+    let claimed = GrantClaims {
+        id: 7,
+        caller: Scope(5),
+        model: 9,
+        tokens: Tokens { prompt: 1, output: 1 },
+        unix_s: 1_700_000_000,
+    };
     let sibling = Receipts::new(key, 1).grant(&claimed).to_string();
     tapped.expect("a sibling's line", &[bytes(&lines[0].replace(own, &sibling))], SettleLabel::Foreign, 6);
 

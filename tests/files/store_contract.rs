@@ -55,7 +55,7 @@ impl Kept for Naive {
         let mut memory = Memory { open: self.open.clone(), ..Memory::default() };
         for (id, (first, best)) in &self.rows {
             let charge = best.charge();
-            memory.rows.insert(*id, (best.evidence, best.tokens_in, best.tokens_out, charge, first.day));
+            memory.rows.insert(*id, (best.evidence, best.tokens.prompt, best.tokens.output, charge, first.day));
             for scope in first.reservation.scopes.iter().filter(|_| charge > 0) {
                 *memory.spent.entry((scope, first.day)).or_default() += charge;
             }

@@ -1,6 +1,6 @@
 //! Tokens from bytes, against answers made of known parts: before anything is learned, after checks, after exact figures.
 
-use herdgate::decision::plan::limits::{Cost, Demand, RequestedOutput};
+use herdgate::decision::plan::limits::{Cost, Demand, RequestedOutput, Tokens};
 use herdgate::decision::plan::server::ServerKind;
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::ledger::tokens::estimate::{AnswerShape, Calibration, Estimated, Estimates, Exact, POOLS_MAX, Witness};
@@ -209,9 +209,9 @@ fn output_is_held_as_it_was_asked_for_and_otherwise_as_it_usually_is_within_the_
     let cost = Cost { input_milli: 1000, output_milli: 2000 };
     let check = |output, room, expected| {
         let demand = Demand { output, cost, ..Demand::default() };
-        let (prompt, held) = estimates.expected(7, &demand, None);
-        let found = estimates.expected(7, &demand, room).1;
-        assert_eq!(found, expected, "{output:?} in {room:?}: prompt {prompt}, {held} without limits");
+        let Tokens { prompt, output: usual } = estimates.expected(7, &demand, None);
+        let found = estimates.expected(7, &demand, room).output;
+        assert_eq!(found, expected, "{output:?} in {room:?}: prompt {prompt}, {usual} without limits");
         prompt
     };
     let prompt = check(RequestedOutput::Nothing, None, 0);
@@ -228,9 +228,9 @@ fn output_is_held_as_it_was_asked_for_and_otherwise_as_it_usually_is_within_the_
         estimates.note(7, 3_000, None);
     }
     let demand = Demand { output: RequestedOutput::Open(None), cost, ..Demand::default() };
-    assert!(estimates.expected(7, &demand, None).1 >= 3_000);
+    assert!(estimates.expected(7, &demand, None).output >= 3_000);
     assert_eq!(
-        estimates.expected(7, &demand, Some(300 + prompt)).1,
+        estimates.expected(7, &demand, Some(300 + prompt)).output,
         150,
         "what others generate makes no limit too small"
     );

@@ -2,7 +2,9 @@
 //! jumps.
 
 use herdgate::decision::moment::Moment;
-use herdgate::decision::plan::limits::{Account, Accounts, Budget, Cost, Holder, Quota, Scope, Scopes, Terms, Window};
+use herdgate::decision::plan::limits::{
+    Account, Accounts, Budget, Cost, Holder, Quota, Scope, Scopes, Terms, Tokens, Window,
+};
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::ledger::account::ExhaustedLimit;
 use herdgate::ledger::books::{Books, SettleOutcome};
@@ -414,8 +416,7 @@ fn reservation(id: u128, tokens: u64, scopes: Scopes, now: Moment) -> Reservatio
         pool: 0,
         opened_ns: now.mono_ns,
         opened_unix_ms: now.unix_ms,
-        tokens_in: 0,
-        tokens_out: tokens,
+        tokens: Tokens { prompt: 0, output: tokens },
         cost: Cost::default(),
         written: Default::default(),
     }

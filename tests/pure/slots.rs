@@ -2,7 +2,7 @@
 
 use herdgate::decision::fleet::choose::Load;
 use herdgate::decision::moment::Moment;
-use herdgate::decision::plan::limits::{Account, Accounts, Cost, Holder, Scope, Scopes, Terms};
+use herdgate::decision::plan::limits::{Account, Accounts, Cost, Holder, Scope, Scopes, Terms, Tokens};
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::ledger::account::ExhaustedLimit;
 use herdgate::ledger::books::{Books, SettleOutcome};
@@ -242,8 +242,7 @@ fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Reserv
         pool: server,
         opened_ns,
         opened_unix_ms: 0,
-        tokens_in: 0,
-        tokens_out: 0,
+        tokens: Tokens::NONE,
         cost: Cost::default(),
         written: Default::default(),
     }

@@ -305,7 +305,7 @@ fn check(verdict: Verdict<'_>, receipt: Option<&str>, expected: &[&str]) {
         receipt: None,
         caller: None,
         key: None,
-        held: None,
+        reserved: None,
         ticket: None,
     };
     let mut found = variables(|ack| put_verdict(ack, &decided, receipt));

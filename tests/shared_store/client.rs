@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use super::harness::redis;
-use herdgate::decision::plan::limits::{Cost, Quota, Scope, Scopes};
+use herdgate::decision::plan::limits::{Cost, Quota, Scope, Scopes, Tokens};
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
 use herdgate::ledger::reservation::{CallerName, Evidence, RequestShape, Reservation};
@@ -152,8 +152,7 @@ pub fn reservation(id: u128, need: u64, entries: &[HolderTerms<'_>]) -> Reservat
         pool: 7,
         opened_ns: 1,
         opened_unix_ms: 1_800_000_000_000,
-        tokens_in: need,
-        tokens_out: 0,
+        tokens: Tokens { prompt: need, output: 0 },
         cost: Cost { input_milli: 1, output_milli: 3000 },
         written: RequestShape::default(),
     }

@@ -6,7 +6,7 @@
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
-use herdgate::ledger::reservation::{CallerName, Cost, Evidence, Record, Reservation, Scopes};
+use herdgate::ledger::reservation::{CallerName, Cost, Evidence, Record, Reservation, Scopes, Tokens};
 use herdgate::store::{OpenStoreError, Options, Restored, Store, StoredLife};
 use herdgate::time::clock::Clock;
 use herdgate::time::date;
@@ -91,8 +91,7 @@ pub fn reservation(id: u128, key: &str, user: &str) -> Reservation {
         pool: 2,
         opened_ns: 5_000_000_000,
         opened_unix_ms: now_ms() - 1_000,
-        tokens_in: 100,
-        tokens_out: 500,
+        tokens: Tokens { prompt: 100, output: 500 },
         cost: Cost::default(),
         written: Default::default(),
     }
@@ -108,8 +107,7 @@ pub fn record(reservation: Reservation, evidence: Evidence, day: i32, tokens: (u
         status: Some(200),
         ms: Some(1_234),
         evidence,
-        tokens_in: tokens.0,
-        tokens_out: tokens.1,
+        tokens: Tokens { prompt: tokens.0, output: tokens.1 },
     }
 }
 

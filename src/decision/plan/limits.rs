@@ -228,10 +228,26 @@ impl Default for Cost {
 
 impl Cost {
     /// Returns the weight of these LLM tokens, in thousandths of a token. Saturates.
-    pub fn of(self, tokens_in: u64, tokens_out: u64) -> u64 {
-        let input = tokens_in.saturating_mul(u64::from(self.input_milli));
-        input.saturating_add(tokens_out.saturating_mul(u64::from(self.output_milli)))
+    pub fn of(self, tokens: Tokens) -> u64 {
+        let prompt = tokens.prompt.saturating_mul(u64::from(self.input_milli));
+        prompt.saturating_add(tokens.output.saturating_mul(u64::from(self.output_milli)))
     }
+}
+
+/// The LLM tokens of one request. They are stored under the names that usage lines and rows have for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Tokens of the prompt.
+    #[serde(rename = "tokens_in")]
+    pub prompt: u64,
+    /// Tokens of the output.
+    #[serde(rename = "tokens_out")]
+    pub output: u64,
+}
+
+impl Tokens {
+    /// No tokens at all.
+    pub const NONE: Tokens = Tokens { prompt: 0, output: 0 };
 }
 
 /// The most that a request may use, as far as its body says: the basis of its reservation.

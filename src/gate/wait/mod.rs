@@ -170,9 +170,9 @@ impl Gate {
     }
 
     fn receipt_of(&self, held: &WaitingClaim, reservation: &Reservation, now: Moment) -> GrantReceipt {
-        let Reservation { id, pool: model, tokens_in, tokens_out, .. } = *reservation;
+        let Reservation { id, pool: model, tokens, .. } = *reservation;
         let (caller, unix_s) = (held.caller(), now.unix_ms / 1000);
-        self.receipts.grant(&GrantClaims { id, caller, model, tokens_in, tokens_out, unix_s })
+        self.receipts.grant(&GrantClaims { id, caller, model, tokens, unix_s })
     }
 
     /// Gives back what a claim holds that waits no longer, or whose grant was never told.

@@ -16,7 +16,7 @@
 
 use super::estimate::{AnswerShape, Estimates};
 use crate::decision::request::endpoint::Endpoint;
-use crate::ledger::reservation::{Evidence, Reservation};
+use crate::ledger::reservation::{Evidence, Reservation, Tokens};
 use serde::{Deserialize, Serialize};
 
 /// What a usage line says of a request.
@@ -76,22 +76,21 @@ impl Default for ObservedUsage {
 pub struct Figures {
     /// How they are known.
     pub evidence: Evidence,
-    /// Tokens of the prompt.
-    pub tokens_in: u64,
-    /// Tokens generated.
-    pub tokens_out: u64,
+    /// Tokens to charge.
+    pub tokens: Tokens,
 }
 
 /// Reads the evidence.
 pub fn figures(taken: &Reservation, seen: &ObservedUsage, learned: &Estimates) -> Figures {
-    let nothing = Figures { evidence: Evidence::Exact, tokens_in: 0, tokens_out: 0 };
-    let known = |evidence, tokens_in, tokens_out| Figures { evidence, tokens_in, tokens_out };
+    let nothing = Figures { evidence: Evidence::Exact, tokens: Tokens::NONE };
+    let known = |evidence, prompt, output| Figures { evidence, tokens: Tokens { prompt, output } };
+    let reserved = taken.tokens;
     if !seen.reached {
         return nothing;
     }
     if !seen.answered {
-        let generated = seen.ms_served.map_or(taken.tokens_out, |ms| learned.tokens_in_time(taken.pool, ms));
-        return known(Evidence::Estimated, taken.tokens_in, generated.min(taken.tokens_out));
+        let generated = seen.ms_served.map_or(reserved.output, |ms| learned.tokens_in_time(taken.pool, ms));
+        return known(Evidence::Estimated, reserved.prompt, generated.min(reserved.output));
     }
     if seen.status.is_some_and(|status| status >= 400) && seen.units.unwrap_or(0) == 0 {
         return nothing;
@@ -100,7 +99,7 @@ pub fn figures(taken: &Reservation, seen: &ObservedUsage, learned: &Estimates) -
     if reported && seen.complete && !seen.failed {
         return known(Evidence::Exact, seen.tokens_in.unwrap_or(0), seen.tokens_out.unwrap_or(0));
     }
-    let prompt = seen.tokens_in.unwrap_or(taken.tokens_in);
+    let prompt = seen.tokens_in.unwrap_or(reserved.prompt);
     if let (Some(units), true) = (seen.units, taken.stream) {
         return known(Evidence::Counted, prompt, units.max(seen.tokens_out.unwrap_or(0)));
     }
@@ -112,7 +111,7 @@ pub fn figures(taken: &Reservation, seen: &ObservedUsage, learned: &Estimates) -
             let generated = learned.estimate_output(&AnswerShape::of(taken, seen, bytes)).tokens;
             known(Evidence::Estimated, prompt, generated.max(seen.tokens_out.unwrap_or(0)))
         }
-        None => known(Evidence::Reserved, taken.tokens_in, taken.tokens_out),
+        None => Figures { evidence: Evidence::Reserved, tokens: reserved },
     }
 }
 
@@ -143,8 +142,7 @@ mod tests {
             pool: 7,
             opened_ns: 0,
             opened_unix_ms: 0,
-            tokens_in: 40,
-            tokens_out: 500,
+            tokens: Tokens { prompt: 40, output: 500 },
             cost: Cost::default(),
             written: Default::default(),
         };
@@ -152,7 +150,7 @@ mod tests {
         let mut learned = Estimates::default();
         learned.note(7, 100, Some(10_000));
         let found = figures(&taken, &seen, &learned);
-        assert_eq!((found.evidence, found.tokens_in, found.tokens_out), expected, "{endpoint:?} {seen:?}");
+        assert_eq!((found.evidence, found.tokens.prompt, found.tokens.output), expected, "{endpoint:?} {seen:?}");
     }
 
     fn answer() -> ObservedUsage {

@@ -23,7 +23,7 @@ use crate::decision::plan::limits::{Demand, RequestShape, RequestedOutput};
 use crate::decision::plan::server::ServerKind;
 use crate::decision::request::endpoint::Endpoint;
 use crate::ledger::histogram::Histogram;
-use crate::ledger::reservation::{Evidence, Reservation};
+use crate::ledger::reservation::{Evidence, Reservation, Tokens};
 use std::collections::HashMap;
 
 /// Most pools remembered; those beyond are estimated by the priors.
@@ -221,7 +221,7 @@ impl AnswerShape {
             pool: taken.pool,
             asked: AnswerKind { kind, endpoint: taken.endpoint, stream: taken.stream, usage, raw },
             name: name.into(),
-            prompt_tokens: seen.tokens_in.unwrap_or(taken.tokens_in),
+            prompt_tokens: seen.tokens_in.unwrap_or(taken.tokens.prompt),
             bytes,
             framed: seen.framed,
             complete: seen.complete && !seen.failed,
@@ -233,7 +233,7 @@ impl Estimates {
     /// Tokens to hold for a request: of its prompt, and of its output. Of output that nobody asked for no more is held than fits
     /// into `room` (weighted tokens) beside the prompt: what others generate must not make a small limit one that nothing fits
     /// into.
-    pub fn expected(&self, pool: u64, demand: &Demand, room: Option<u64>) -> (u64, u64) {
+    pub fn expected(&self, pool: u64, demand: &Demand, room: Option<u64>) -> Tokens {
         let prompt = self.estimate_prompt(pool, demand.written.prompt_bytes, demand.written.images.into());
         let output = match demand.output {
             RequestedOutput::Nothing => 0,
@@ -241,13 +241,13 @@ impl Estimates {
             RequestedOutput::Open(bound) => self.usual_within(pool, bound, prompt, demand, room),
             RequestedOutput::AtLeast(tokens, bound) => self.usual_within(pool, bound, prompt, demand, room).max(tokens),
         };
-        (prompt, output)
+        Tokens { prompt, output }
     }
 
     fn usual_within(&self, pool: u64, bound: Option<u64>, prompt: u64, demand: &Demand, room: Option<u64>) -> u64 {
         let usual = self.usual_length(pool).unwrap_or(LENGTH_UNLEARNED).min(bound.unwrap_or(u64::MAX));
         let Some(room) = room else { return usual };
-        let left_milli = room.saturating_mul(1000).saturating_sub(demand.cost.of(prompt, 0));
+        let left_milli = room.saturating_mul(1000).saturating_sub(demand.cost.of(Tokens { prompt, output: 0 }));
         let fits = left_milli.checked_div(u64::from(demand.cost.output_milli)).unwrap_or(u64::MAX);
         usual.min(fits)
     }
@@ -258,7 +258,7 @@ impl Estimates {
         if found.evidence < Evidence::Estimated || seen.status.is_some_and(|status| status >= 400) {
             return;
         }
-        self.note(taken.pool, found.tokens_out, seen.ms_served);
+        self.note(taken.pool, found.tokens.output, seen.ms_served);
         if found.evidence != Evidence::Exact {
             return;
         }
