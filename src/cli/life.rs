@@ -39,7 +39,7 @@ fn settled(row: &Row) -> Value {
         "state": "settled",
         "granted": date::format(row.opened_unix_ms),
         "settled": date::format(row.settled_unix_ms),
-        "day": date::format_day(row.day),
+        "day": date::format_day(row.day.0),
         "reserved": tokens(row.reserved),
         "charge": tokens(row.charge),
         "evidence": row.evidence.as_str(),

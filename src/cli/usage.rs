@@ -5,6 +5,7 @@ use super::{CommandError, JsonFlag};
 use crate::config::settings::LedgerSettings;
 use crate::config::{Config, quantity};
 use crate::decision::request::name::ModelName;
+use crate::ledger::calendar::Day;
 use crate::ledger::reservation::Evidence;
 use crate::store::{By, LINES_MAX, OpenStoreError, Options, Selection, Store, UsageRow, backup, report};
 use crate::time::clock::Clock;
@@ -102,7 +103,7 @@ fn failure(fault: OpenStoreError) -> CommandError {
 fn tell(path: &Path, asked: &UsageArgs, config: &Config, out: &mut dyn Write) -> Result<(), CommandError> {
     let zone = &config.settings.ledger.time_zone;
     let now_unix_ms = Clock::new().now().unix_ms;
-    let day = |written: &Option<String>, flag: &str| -> Result<Option<i32>, CommandError> {
+    let day = |written: &Option<String>, flag: &str| -> Result<Option<Day>, CommandError> {
         let Some(written) = written else { return Ok(None) };
         let before = |ago: Duration| {
             let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
@@ -110,7 +111,7 @@ fn tell(path: &Path, asked: &UsageArgs, config: &Config, out: &mut dyn Write) ->
         };
         let day = date::parse_day(written).or_else(|| quantity::duration(written).map(before));
         let fault = || CommandError::Usage(format!("{flag} {}: write 2027-01-31, or 30d", written.escape_debug()));
-        day.ok_or_else(fault).map(Some)
+        day.map(Day).ok_or_else(fault).map(Some)
     };
     let of = Selection {
         since: day(&asked.since, "--since")?,

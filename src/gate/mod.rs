@@ -23,6 +23,7 @@ use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
 use crate::ledger::account::{ExhaustedLimit, LimitExcess};
+use crate::ledger::calendar::Day;
 use crate::ledger::journal::Journal;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::plan::Denial;
@@ -95,8 +96,8 @@ impl GateParts {
 pub struct Inheritance {
     /// Requests that were in flight.
     pub open: Vec<Reservation>,
-    /// What each scope was charged on each day (since 1970, in the ledger's time zone), in thousandths of a token.
-    pub charged: Vec<(Scope, i32, u64)>,
+    /// What each scope was charged on each day (in the ledger's time zone), in thousandths of a token.
+    pub charged: Vec<(Scope, Day, u64)>,
     /// Requests settled lately, and how that is known.
     pub settled: Vec<(u128, Evidence)>,
 }

@@ -1,7 +1,7 @@
 //! The books of one holder: its request rates, what is on its way, its token bucket and its budgets. Pure.
 
 use super::bucket::{Bucket, BucketExcess};
-use super::calendar::Today;
+use super::calendar::{Day, Today};
 use super::gcra::{self, Take};
 use crate::decision::plan::limits::{Account, Holder, RATES_MAX, Terms, Window};
 use crate::decision::verdict::LimitStanding;
@@ -218,7 +218,7 @@ impl AccountBooks {
 
     /// Charges a window only: what an earlier process charged today.
     pub fn spend(&mut self, amount: u64, today: Today) {
-        for (place, window) in [(&mut self.day, today.day), (&mut self.month, today.month)] {
+        for (place, window) in [(&mut self.day, today.day.0), (&mut self.month, today.month)] {
             place.turn_to(window);
             place.charged = place.charged.saturating_add(amount);
         }
@@ -237,8 +237,8 @@ impl AccountBooks {
 
     /// Takes back what was charged too much on `day` of `month`. The bucket is left alone: it may have been full since, and
     /// a credit would then be more than it ever lost.
-    pub fn refund(&mut self, amount: u64, day: i32, month: i32) {
-        for (place, window) in [(&mut self.day, day), (&mut self.month, month)] {
+    pub fn refund(&mut self, amount: u64, day: Day, month: i32) {
+        for (place, window) in [(&mut self.day, day.0), (&mut self.month, month)] {
             if place.window == window {
                 place.charged = place.charged.saturating_sub(amount);
             }

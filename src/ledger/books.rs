@@ -2,7 +2,7 @@
 //! used. Pure: integers and the moment handed in.
 
 use super::account::{AccountBooks, ExhaustedLimit, LimitExcess, Rates, Standings};
-use super::calendar::{Calendar, Today};
+use super::calendar::{Calendar, Day, Today};
 use super::done::Done;
 use super::durations::Durations;
 use super::hold::NOWHERE;
@@ -439,13 +439,13 @@ impl Books {
     }
 
     /// Takes over what an earlier process had charged on a day.
-    pub fn restore_charge(&mut self, scope: Scope, day: i32, amount: u64, now: Moment) {
+    pub fn restore_charge(&mut self, scope: Scope, day: Day, amount: u64, now: Moment) {
         let today = self.calendar.today(now);
         let books = self.accounts.entry(scope).or_default();
         books.keep();
         // The next day's too: the clock may have been a little ahead, and no further, or a wrong clock's days would count in
         // each run anew.
-        if day == today.day || day == today.day.saturating_add(1) {
+        if day == today.day || day == today.day.next() {
             books.spend(amount, today);
         } else if day < today.day && self.calendar.month_of(day) == today.month {
             books.spend_earlier_this_month(amount, today);

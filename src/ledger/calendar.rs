@@ -10,6 +10,7 @@ use crate::decision::plan::limits::Window;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 /// A jump forward by more than this is doubted.
 const JUMP_MS: i64 = 3_600_000;
@@ -17,11 +18,28 @@ const JUMP_MS: i64 = 3_600_000;
 /// How long it is doubted, in nanoseconds (monotonic).
 const DOUBT_NS: u64 = 60_000_000_000;
 
+/// A day in the ledger's time zone: days since 1970-01-01 there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Day(pub i32);
+
+impl Day {
+    /// Returns the day after this one.
+    pub fn next(self) -> Day {
+        Day(self.0.saturating_add(1))
+    }
+
+    /// Returns the day that was so many days before this one.
+    pub fn before(self, days: u32) -> Day {
+        Day(self.0.saturating_sub_unsigned(days))
+    }
+}
+
 /// The current windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Today {
-    /// Days since 1970.
-    pub day: i32,
+    /// The day.
+    pub day: Day,
     /// Months since the year 0.
     pub month: i32,
     /// Milliseconds until the day ends.
@@ -34,7 +52,7 @@ impl Today {
     /// The number of the current window.
     pub fn window(&self, window: Window) -> i32 {
         match window {
-            Window::Day => self.day,
+            Window::Day => self.day.0,
             Window::Month => self.month,
         }
     }
@@ -57,7 +75,7 @@ pub struct Calendar {
     believed: Option<(i64, u64)>,
     /// Since when the wall clock is doubted (monotonic).
     doubted_ns: Option<u64>,
-    day: i32,
+    day: Day,
     month: i32,
     day_starts_ms: i64,
     day_ends_ms: i64,
@@ -77,7 +95,7 @@ impl Calendar {
             zone,
             believed: None,
             doubted_ns: None,
-            day: 0,
+            day: Day::default(),
             month: 0,
             day_starts_ms: 0,
             day_ends_ms: 0,
@@ -106,10 +124,10 @@ impl Calendar {
         }
     }
 
-    /// The month that a day is in; both numbered as in [`Today`].
-    pub fn month_of(&self, day: i32) -> i32 {
+    /// Returns the month that a day is in, numbered as in [`Today`].
+    pub fn month_of(&self, day: Day) -> i32 {
         let date =
-            Date::constant(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(day).clamp(-700_000, 2_900_000)));
+            Date::constant(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(day.0).clamp(-700_000, 2_900_000)));
         date.map_or(0, |date| i32::from(date.year()) * 12 + i32::from(date.month()) - 1)
     }
 
@@ -150,15 +168,15 @@ impl Calendar {
         else {
             return;
         };
-        self.day = day_number(date);
+        self.day = day_of(date);
         self.month = i32::from(date.year()) * 12 + i32::from(date.month()) - 1;
         (self.day_starts_ms, self.day_ends_ms, self.month_ends_ms) = (starts, ends, month_ends);
     }
 }
 
-fn day_number(date: Date) -> i32 {
+fn day_of(date: Date) -> Day {
     let epoch = Date::constant(1970, 1, 1);
-    date.since(epoch).map_or(0, |span| span.get_days())
+    date.since(epoch).map_or(Day::default(), |span| Day(span.get_days()))
 }
 
 #[cfg(test)]
@@ -189,6 +207,7 @@ mod tests {
             ("Pacific/Apia", "2011-12-30T12:00:00Z", 15_339, 24_143, 22 * H_MS, 22 * H_MS),
         ];
         for (zone, written, day, month, day_left_ms, month_left_ms) in cases {
+            let day = Day(day);
             let today = Calendar::new(TimeZone::get(zone).unwrap()).today(at(0, written));
             assert_eq!(today, Today { day, month, day_left_ms, month_left_ms }, "{zone} {written}");
         }
@@ -198,7 +217,7 @@ mod tests {
     fn the_month_of_a_day_is_found() {
         let calendar = Calendar::default();
         for (day, month) in [(0, 1970 * 12), (30, 1970 * 12), (31, 1970 * 12 + 1), (20_543, 24_314), (20_544, 24_315)] {
-            assert_eq!(calendar.month_of(day), month, "{day}");
+            assert_eq!(calendar.month_of(Day(day)), month, "{day}");
         }
     }
 
@@ -216,8 +235,8 @@ mod tests {
         let mut calendar = Calendar::default();
         let day = calendar.today(at(0, "2026-05-02T12:00:00Z")).day;
         assert_eq!(calendar.today(at(1, "2025-05-02T12:00:01Z")).day, day);
-        assert_eq!(calendar.today(at(13 * 3_600, "2025-05-03T01:00:00Z")).day, day + 1);
-        assert_eq!(calendar.today(at(37 * 3_600, "2025-05-04T01:00:00Z")).day, day + 2);
+        assert_eq!(calendar.today(at(13 * 3_600, "2025-05-03T01:00:00Z")).day, day.next());
+        assert_eq!(calendar.today(at(37 * 3_600, "2025-05-04T01:00:00Z")).day, day.next().next());
     }
 
     #[test]
@@ -226,8 +245,8 @@ mod tests {
         let day = calendar.today(at(0, "2026-05-02T23:59:30Z")).day;
         assert_eq!(calendar.today(at(1, "2026-06-09T00:00:00Z")).day, day);
         assert!(calendar.is_in_doubt());
-        assert_eq!(calendar.today(at(59, "2026-06-09T00:00:58Z")).day, day + 1, "the day ends all the same");
-        assert_eq!(calendar.today(at(61, "2026-06-09T00:01:00Z")).day, day + 38);
+        assert_eq!(calendar.today(at(59, "2026-06-09T00:00:58Z")).day, day.next(), "the day ends all the same");
+        assert_eq!(calendar.today(at(61, "2026-06-09T00:01:00Z")).day, Day(day.0 + 38));
         assert!(!calendar.is_in_doubt());
         // Set right within the minute, nothing has happened.
         let mut calendar = Calendar::default();

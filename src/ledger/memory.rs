@@ -2,7 +2,7 @@
 
 use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books, EXPIRED_AT_ONCE, SettleOutcome};
-use super::calendar::Today;
+use super::calendar::{Day, Today};
 use super::plan::{Application, Denial, Placement, Planned, Turn};
 use super::reservation::{Evidence, Record, Reservation};
 use crate::decision::fleet::choose::Load;
@@ -141,7 +141,7 @@ impl MemoryLedger {
     pub fn restore(
         &self,
         open: Vec<Reservation>,
-        charged: impl Iterator<Item = (Scope, i32, u64)>,
+        charged: impl Iterator<Item = (Scope, Day, u64)>,
         done: impl Iterator<Item = (u128, Evidence)>,
         now: Moment,
     ) {

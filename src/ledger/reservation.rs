@@ -1,5 +1,6 @@
 //! What one request took, and what is known of it until it ends. Pure data.
 
+use super::calendar::Day;
 use crate::decision::plan::limits::Scope;
 pub use crate::decision::plan::limits::{Cost, RequestShape, Scopes, Tokens};
 use crate::decision::request::endpoint::Endpoint;
@@ -82,8 +83,8 @@ pub struct Record {
     pub reservation: Reservation,
     /// When it was settled, in milliseconds since 1970: the moment that decides in which day's budget it counts.
     pub settled_unix_ms: i64,
-    /// That day in the ledger's time zone: days since 1970.
-    pub day: i32,
+    /// That day.
+    pub day: Day,
     /// The server that was really used, by name; empty where none was.
     pub server: Box<str>,
     /// The answer's status; absent where the client left before.
@@ -217,7 +218,7 @@ mod tests {
         let record = Record {
             reservation: bare(),
             settled_unix_ms: 1,
-            day: 2,
+            day: Day(2),
             server: "gpu1".into(),
             status: Some(200),
             ms: None,

@@ -2,6 +2,7 @@
 
 use super::keyspace;
 use crate::decision::plan::limits::{Quota, Scope};
+use crate::ledger::calendar::Day;
 use std::fmt::Write;
 
 /// Largest amount the scripts are told, in thousandths of a token: sums of many stay below 2^53.
@@ -40,8 +41,8 @@ pub struct HolderTerms<'a> {
 /// The calendar as the caller has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StoreToday {
-    /// The day's number; any that grows by one a day.
-    pub day: i32,
+    /// The day. The scripts need no more of its number than that it grows by one a day.
+    pub day: Day,
     /// When the day ends, in milliseconds since 1970.
     pub day_ends_ms: i64,
     /// The month's number, likewise.
@@ -54,7 +55,7 @@ impl StoreToday {
     /// Returns the calendar as four arguments of a script.
     pub(super) fn arguments(&self) -> [i64; 4] {
         let us = |ms: i64| ms.clamp(0, 4_102_444_800_000).saturating_mul(1000);
-        [self.day.into(), us(self.day_ends_ms), self.month.into(), us(self.month_ends_ms)]
+        [self.day.0.into(), us(self.day_ends_ms), self.month.into(), us(self.month_ends_ms)]
     }
 }
 

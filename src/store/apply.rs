@@ -2,6 +2,7 @@
 
 use super::queue::JournalMessage;
 use crate::decision::plan::limits::Scope;
+use crate::ledger::calendar::Day;
 use crate::ledger::reservation::{Record, Reservation, Scopes};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +15,7 @@ pub(super) const TOKENS_MAX: u64 = 1 << 40;
 pub(super) const CHARGE_MAX: u64 = 1 << 43;
 
 /// What budgets change by, in thousandths of a token.
-type BudgetChanges = BTreeMap<(Scope, i32), i64>;
+type BudgetChanges = BTreeMap<(Scope, Day), i64>;
 
 /// Writes a batch, all of it or nothing.
 pub(super) fn apply(connection: &mut Connection, batch: &VecDeque<JournalMessage>) -> rusqlite::Result<()> {
@@ -69,7 +70,7 @@ fn settle(transaction: &Transaction<'_>, record: &Record, changes: &mut BudgetCh
         }
         Some((evidence, charged, day, scopes)) if (record.evidence as i64) > evidence => {
             correct(transaction, record, charge)?;
-            charge_to(&unpacked(&scopes), day, charge.saturating_sub(charged), changes);
+            charge_to(&unpacked(&scopes), Day(day), charge.saturating_sub(charged), changes);
         }
         Some(_) => {}
     }
@@ -86,7 +87,7 @@ fn insert(transaction: &Transaction<'_>, record: &Record, charge: i64, scopes: &
     insert.execute(params![
         key(reservation.id),
         record.settled_unix_ms,
-        record.day,
+        record.day.0,
         reservation.opened_unix_ms,
         reservation.caller.as_str(),
         reservation.user.as_deref().unwrap_or_default(),
@@ -126,7 +127,7 @@ fn correct(transaction: &Transaction<'_>, record: &Record, charge: i64) -> rusql
     Ok(())
 }
 
-fn charge_to(scopes: &[Scope], day: i32, change: i64, changes: &mut BudgetChanges) {
+fn charge_to(scopes: &[Scope], day: Day, change: i64, changes: &mut BudgetChanges) {
     for scope in scopes {
         let sum = changes.entry((*scope, day)).or_default();
         *sum = sum.saturating_add(change);
@@ -134,13 +135,13 @@ fn charge_to(scopes: &[Scope], day: i32, change: i64, changes: &mut BudgetChange
 }
 
 /// Adds `change` to what a scope spent on a day. The sum is made here and not in SQL, where a sum that is too large becomes a floating-point number.
-fn spend(transaction: &Transaction<'_>, scope: Scope, day: i32, change: i64) -> rusqlite::Result<()> {
+fn spend(transaction: &Transaction<'_>, scope: Scope, day: Day, change: i64) -> rusqlite::Result<()> {
     if change == 0 {
         return Ok(());
     }
     let before: Option<i64> = transaction
         .prepare_cached("SELECT charge FROM spent WHERE scope = ?1 AND day = ?2")?
-        .query_row(params![key(scope.0), day], |row| row.get(0))
+        .query_row(params![key(scope.0), day.0], |row| row.get(0))
         .optional()?;
     let charge = before.unwrap_or(0).saturating_add(change).max(0);
     transaction
@@ -148,7 +149,7 @@ fn spend(transaction: &Transaction<'_>, scope: Scope, day: i32, change: i64) -> 
             "INSERT INTO spent (scope, day, charge) VALUES (?1, ?2, ?3)
              ON CONFLICT (scope, day) DO UPDATE SET charge = excluded.charge",
         )?
-        .execute(params![key(scope.0), day, charge])?;
+        .execute(params![key(scope.0), day.0, charge])?;
     Ok(())
 }
 

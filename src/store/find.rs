@@ -3,6 +3,7 @@
 use super::apply::key;
 use super::fault::OpenStoreError;
 use super::{file, restore};
+use crate::ledger::calendar::Day;
 use crate::ledger::reservation::{Evidence, Reservation};
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
@@ -24,8 +25,8 @@ pub struct Row {
     pub opened_unix_ms: i64,
     /// When it was first settled, in milliseconds since 1970.
     pub settled_unix_ms: i64,
-    /// The day it counts in: days since 1970 in the ledger's time zone.
-    pub day: i32,
+    /// The day in whose budget it counts.
+    pub day: Day,
     /// The key's name, the issuer, or `anonymous`.
     pub caller: String,
     /// The user behind it; empty where there is none, or it was forgotten.
@@ -75,7 +76,7 @@ fn look(connection: &Connection, id: u128) -> rusqlite::Result<Option<StoredLife
             Ok(Row {
                 opened_unix_ms: row.get(0)?,
                 settled_unix_ms: row.get(1)?,
-                day: row.get(2)?,
+                day: Day(row.get(2)?),
                 caller: row.get(3)?,
                 user: row.get(4)?,
                 team: row.get(5)?,

@@ -3,6 +3,7 @@
 use super::fault::OpenStoreError;
 use super::{Options, file, lock, retention};
 use crate::decision::plan::limits::Scope;
+use crate::ledger::calendar::Day;
 use crate::ledger::reservation::{Evidence, Reservation};
 use crate::time::date;
 use rusqlite::{Connection, params};
@@ -38,8 +39,8 @@ pub struct Restored {
 pub struct DayCharge {
     /// Whose books.
     pub scope: Scope,
-    /// Days since 1970 in the ledger's time zone.
-    pub day: i32,
+    /// The day.
+    pub day: Day,
     /// Thousandths of a token.
     pub charge: u64,
 }
@@ -69,7 +70,7 @@ fn look(path: &Path, options: &Options) -> Result<(Connection, Restored), OpenSt
 
 fn read(connection: &Connection, options: &Options) -> rusqlite::Result<Restored> {
     let now_unix_ms = options.clock.now().unix_ms;
-    let today = date::day(now_unix_ms, &options.zone);
+    let today = Day(date::day(now_unix_ms, &options.zone));
     let mut restored = Restored::default();
     let mut newest = connection.prepare("SELECT body FROM open ORDER BY opened DESC LIMIT ?1")?;
     let mut rows = newest.query([OPEN_MAX as i64])?;
@@ -81,19 +82,19 @@ fn read(connection: &Connection, options: &Options) -> rusqlite::Result<Restored
         }
     }
     restored.open.reverse();
-    let since = today.saturating_sub(retention::SPENT_DAYS);
+    let since = today.before(retention::SPENT_DAYS);
     let mut spent = connection.prepare("SELECT scope, day, charge FROM spent WHERE day > ?1 AND charge > 0")?;
-    let mut rows = spent.query([since])?;
+    let mut rows = spent.query([since.0])?;
     while let Some(row) = rows.next()? {
         let (scope, charge): ([u8; 16], i64) = (row.get(0)?, row.get(2)?);
         let charge = u64::try_from(charge).unwrap_or(0);
-        restored.spent.push(DayCharge { scope: Scope(u128::from_be_bytes(scope)), day: row.get(1)?, charge });
+        restored.spent.push(DayCharge { scope: Scope(u128::from_be_bytes(scope)), day: Day(row.get(1)?), charge });
     }
     // By day first, because that has an index.
     let mut lately =
         connection.prepare("SELECT id, evidence FROM record WHERE day >= ?1 AND at >= ?2 ORDER BY at DESC LIMIT ?3")?;
     let since_ms = now_unix_ms.saturating_sub(LATELY_MS);
-    let mut rows = lately.query(params![today.saturating_sub(1), since_ms, LATELY_MAX as i64])?;
+    let mut rows = lately.query(params![today.before(1).0, since_ms, LATELY_MAX as i64])?;
     while let Some(row) = rows.next()? {
         let id: [u8; 16] = row.get(0)?;
         restored.settled_lately.push((u128::from_be_bytes(id), evidence(row.get(1)?)));

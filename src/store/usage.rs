@@ -3,6 +3,7 @@
 use super::fault::OpenStoreError;
 use super::file;
 use super::find::positive;
+use crate::ledger::calendar::Day;
 use crate::ledger::reservation::Evidence;
 use rusqlite::{Connection, params_from_iter, types::Value};
 use std::path::Path;
@@ -46,10 +47,10 @@ impl By {
 /// Which requests are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection {
-    /// First day, days since 1970.
-    pub since: Option<i32>,
+    /// First day.
+    pub since: Option<Day>,
     /// Last day.
-    pub until: Option<i32>,
+    pub until: Option<Day>,
     /// Of this key alone.
     pub key: Option<String>,
     /// Of this user alone.
@@ -88,7 +89,7 @@ pub fn report(path: &Path, by: By, of: &Selection) -> Result<Vec<UsageRow>, Open
 
 fn sums(connection: &Connection, by: By, of: &Selection) -> rusqlite::Result<Vec<UsageRow>> {
     let text = |text: &Option<String>| text.clone().map(Value::Text);
-    let day = |day: Option<i32>| day.map(|day| Value::Integer(day.into()));
+    let day = |day: Option<Day>| day.map(|day| Value::Integer(day.0.into()));
     let conditions = [
         ("day >= ?", day(of.since)),
         ("day <= ?", day(of.until)),

@@ -5,6 +5,7 @@ use super::forget::Forgetting;
 use super::queue::{GRANTS_MAX, JournalMessage, Queue};
 use super::retention::Retention;
 use super::{Options, apply, file};
+use crate::ledger::calendar::Day;
 use crate::metrics::ledger_file::{Health, LedgerFileError};
 use rusqlite::Connection;
 use std::collections::VecDeque;
@@ -154,7 +155,7 @@ impl Writer {
             tracing::error!(file = %self.path.display(), "the ledger was removed or replaced while it was written; stop herdgate first");
             self.connection = None;
         }
-        let today = crate::time::date::day(now.unix_ms, &self.options.zone);
+        let today = Day(crate::time::date::day(now.unix_ms, &self.options.zone));
         let (keep_days, mut retention) = (self.options.keep_days, std::mem::take(&mut self.retention));
         if self.attempt(|connection| retention.step(connection, today, keep_days)).is_some() {
             // Nothing may be there to be written, and yet it is well again.

@@ -55,9 +55,9 @@ impl Kept for Naive {
         let mut memory = Memory { open: self.open.clone(), ..Memory::default() };
         for (id, (first, best)) in &self.rows {
             let charge = best.charge();
-            memory.rows.insert(*id, (best.evidence, best.tokens.prompt, best.tokens.output, charge, first.day));
+            memory.rows.insert(*id, (best.evidence, best.tokens.prompt, best.tokens.output, charge, first.day.0));
             for scope in first.reservation.scopes.iter().filter(|_| charge > 0) {
-                *memory.spent.entry((scope, first.day)).or_default() += charge;
+                *memory.spent.entry((scope, first.day.0)).or_default() += charge;
             }
         }
         memory
@@ -100,12 +100,12 @@ impl Kept for Sqlite {
         let (store, restored) = store::open(&self.path).unwrap();
         let mut memory = Memory {
             open: restored.open.iter().map(|reservation| reservation.id).collect(),
-            spent: restored.spent.iter().map(|spent| ((spent.scope, spent.day), spent.charge)).collect(),
+            spent: restored.spent.iter().map(|spent| ((spent.scope, spent.day.0), spent.charge)).collect(),
             ..Memory::default()
         };
         for id in ids {
             if let Some(StoredLife::Settled(row)) = store.find(*id).unwrap() {
-                memory.rows.insert(*id, (row.evidence, row.tokens_in, row.tokens_out, row.charge, row.day));
+                memory.rows.insert(*id, (row.evidence, row.tokens_in, row.tokens_out, row.charge, row.day.0));
             }
         }
         let lately: BTreeMap<u128, Evidence> = restored.settled_lately.iter().copied().collect();

@@ -91,6 +91,7 @@ fn a_damaged_file_is_moved_aside_where_that_is_wanted() {
 
 #[test]
 fn what_is_too_old_is_removed_while_it_runs_and_sums_of_two_months_stay() {
+    const KEPT: i32 = SPENT_DAYS as i32;
     let folder = Folder::new();
     let mut id = 0;
     let mut end = |ago: i32| {
@@ -99,22 +100,22 @@ fn what_is_too_old_is_removed_while_it_runs_and_sums_of_two_months_stay() {
     };
     let (store, _) = Store::open(&folder.file(), Options { keep_days: 100, ..options() }).unwrap();
     (0..5_000).for_each(|_| store.settled(end(150)));
-    [0, 1, SPENT_DAYS - 1, SPENT_DAYS, 100, 101].into_iter().for_each(|ago| store.settled(end(ago)));
+    [0, 1, KEPT - 1, KEPT, 100, 101].into_iter().for_each(|ago| store.settled(end(ago)));
     assert!(store.flush(PATIENCE));
     let days = || -> Vec<i32> {
         let lines = report(&folder.file(), By::Day, &Selection::default()).unwrap();
         lines.iter().map(|line| today() - line.of.parse::<i32>().unwrap()).collect()
     };
-    until("retention", || days() == [100, SPENT_DAYS, SPENT_DAYS - 1, 1, 0]);
+    until("retention", || days() == [100, KEPT, KEPT - 1, 1, 0]);
     drop(store);
     let (_, restored) = open(&folder.file()).unwrap();
     let mut spent: Vec<i32> =
-        restored.spent.iter().filter(|spent| spent.scope == store::GATE).map(|spent| today() - spent.day).collect();
+        restored.spent.iter().filter(|spent| spent.scope == store::GATE).map(|spent| today() - spent.day.0).collect();
     spent.sort_unstable();
-    assert_eq!(spent, [0, 1, SPENT_DAYS - 1]);
+    assert_eq!(spent, [0, 1, KEPT - 1]);
     let kept: i64 = Connection::open(folder.file())
         .unwrap()
-        .query_row("SELECT count(*) FROM spent WHERE day <= ?1", [today() - SPENT_DAYS], |row| row.get(0))
+        .query_row("SELECT count(*) FROM spent WHERE day <= ?1", [today() - KEPT], |row| row.get(0))
         .unwrap();
     assert_eq!(kept, 0);
 }

@@ -3,6 +3,7 @@
 use crate::client::{Client, holder, is_granted, quota, reservation, settlement, today, wait_for};
 use crate::harness::redis::Redis;
 use crate::harness::scratch::Scratch;
+use herdgate::ledger::calendar::Day;
 use herdgate::ledger::gcra::{self, Take};
 use herdgate::ledger::reservation::Evidence;
 use herdgate::shared_store::{
@@ -304,7 +305,7 @@ fn windows_turn_by_the_stores_time_and_never_back() {
             (20_002, later, true),
         ];
         for (position, (day, day_ends_ms, fits)) in steps.into_iter().enumerate() {
-            let today = StoreToday { day, day_ends_ms, ..today() };
+            let today = StoreToday { day: Day(day), day_ends_ms, ..today() };
             let id = 10 + position as u128;
             let reservation = reservation(id, 6_000, &entry);
             let admitted = a.ledger.admit(ask(&reservation, &terms, today)).await;

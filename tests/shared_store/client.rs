@@ -8,6 +8,7 @@ use super::harness::redis;
 use herdgate::decision::plan::limits::{Cost, Quota, Scope, Scopes, Tokens};
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
+use herdgate::ledger::calendar::Day;
 use herdgate::ledger::reservation::{CallerName, Evidence, RequestShape, Reservation};
 use herdgate::shared_store::address::StoreAddress;
 use herdgate::shared_store::{
@@ -129,7 +130,7 @@ pub fn settlement(id: u128, used: u64, evidence: Evidence, entries: &[HolderTerm
 
 /// A day and a month that end in the far future, so that no test runs over midnight.
 pub fn today() -> StoreToday {
-    StoreToday { day: 20_000, day_ends_ms: 4_000_000_000_000, month: 600, month_ends_ms: 4_000_000_000_000 }
+    StoreToday { day: Day(20_000), day_ends_ms: 4_000_000_000_000, month: 600, month_ends_ms: 4_000_000_000_000 }
 }
 
 /// A reservation that holds `need` thousandths of a token.

@@ -6,6 +6,7 @@
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
+use herdgate::ledger::calendar::Day;
 use herdgate::ledger::reservation::{CallerName, Cost, Evidence, Record, Reservation, Scopes, Tokens};
 use herdgate::store::{OpenStoreError, Options, Restored, Store, StoredLife};
 use herdgate::time::clock::Clock;
@@ -102,7 +103,7 @@ pub fn record(reservation: Reservation, evidence: Evidence, day: i32, tokens: (u
     Record {
         reservation,
         settled_unix_ms: now_ms(),
-        day,
+        day: Day(day),
         server: "gpu1".into(),
         status: Some(200),
         ms: Some(1_234),
