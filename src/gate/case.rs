@@ -18,6 +18,7 @@ use crate::decision::view::View;
 use crate::gate::audit::{Against, printable};
 use crate::ledger::account::LimitExcess;
 use crate::ledger::plan::{Application, Nobody, Requester, Turn};
+use crate::ledger::reservation::ProxyUid;
 use crate::metrics::{DecisionLabel, Port};
 use sha2::{Digest, Sha256};
 
@@ -278,15 +279,15 @@ impl Gate {
 }
 
 /// Returns a proxy's identifier as the ledger keeps it: half of its SHA-256, so that a client that could choose it still
-/// could not make two alike; 0 for none.
-pub(super) fn uid_key(uid: &[u8]) -> u64 {
+/// could not make two alike; `None` for an empty one.
+pub(super) fn uid_key(uid: &[u8]) -> Option<ProxyUid> {
     if uid.is_empty() {
-        return 0;
+        return None;
     }
     let digest: [u8; 32] = Sha256::digest(uid).into();
     let mut head = [0; 8];
     head.copy_from_slice(&digest[..8]);
-    u64::from_be_bytes(head).max(1)
+    ProxyUid::new(u64::from_be_bytes(head).max(1))
 }
 
 fn outcome(verdict: &Verdict<'_>) -> DecisionLabel {

@@ -45,8 +45,8 @@ impl Gate {
                 SettleLabel::Foreign
             }
             RedeemedReceipt::Forged => SettleLabel::Forged,
-            RedeemedReceipt::None => match self.ledger.ended_unheard(uid_key(uid), now) {
-                SettleOutcome::Released(id, scopes) => {
+            RedeemedReceipt::None => match uid_key(uid).map(|uid| self.ledger.ended_unheard(uid, now)) {
+                Some(SettleOutcome::Released(id, scopes)) => {
                     if let Some(journal) = &self.journal {
                         journal.released(id);
                     }
@@ -97,7 +97,7 @@ impl Gate {
         }
         Reservation {
             id: claimed.id,
-            uid: 0,
+            uid: None,
             scopes,
             caller: CallerName::new(key.map_or("", |key| &key.name)),
             user: None,

@@ -6,7 +6,7 @@ use super::calendar::{Calendar, Day, Today};
 use super::done::Done;
 use super::durations::Durations;
 use super::hold::NOWHERE;
-use super::reservation::{Evidence, Record, Reservation, Tokens};
+use super::reservation::{Evidence, ProxyUid, Record, Reservation, Tokens};
 use super::silence::Silence;
 use super::slots::Slots;
 use super::users::Users;
@@ -259,7 +259,7 @@ impl Books {
     /// The same of what waits, for which no line is due yet.
     pub(super) fn begin(&mut self, taken: Reservation) -> bool {
         // Ids are random: one that is open already is the same request.
-        if self.slots.has_ended(taken.uid) || self.slots.get(taken.id).is_some() {
+        if taken.uid.is_some_and(|uid| self.slots.has_ended(uid)) || self.slots.get(taken.id).is_some() {
             self.shares.left(taken.id);
             return false;
         }
@@ -322,7 +322,7 @@ impl Books {
     }
 
     /// A usage line without a receipt: where its request took a slot, its verdict never arrived at the proxy.
-    pub fn ended_unheard(&mut self, uid: u64, now: Moment) -> SettleOutcome {
+    pub fn ended_unheard(&mut self, uid: ProxyUid, now: Moment) -> SettleOutcome {
         let Some(taken) = self.slots.release_uid(uid) else { return SettleOutcome::Unknown };
         self.shares.left(taken.id);
         self.hear(now);

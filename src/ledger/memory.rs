@@ -4,7 +4,7 @@ use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books, EXPIRED_AT_ONCE, SettleOutcome};
 use super::calendar::{Day, Today};
 use super::plan::{Application, Denial, Placement, Planned, Turn};
-use super::reservation::{Evidence, Record, Reservation};
+use super::reservation::{Evidence, ProxyUid, Record, Reservation};
 use crate::decision::fleet::choose::Load;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Accounts, Scope};
@@ -116,7 +116,7 @@ impl MemoryLedger {
     }
 
     /// A request has ended whose verdict never arrived. See [`Books::ended_unheard`].
-    pub fn ended_unheard(&self, uid: u64, now: Moment) -> SettleOutcome {
+    pub fn ended_unheard(&self, uid: ProxyUid, now: Moment) -> SettleOutcome {
         self.lock().ended_unheard(uid, now)
     }
 

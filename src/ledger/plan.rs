@@ -9,7 +9,7 @@ use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books};
 use super::calendar::Today;
 use super::hold::{NOWHERE, WaitingClaim};
-use super::reservation::{CallerName, Reservation, Tokens};
+use super::reservation::{CallerName, ProxyUid, Reservation, Tokens};
 use crate::decision::fleet::choose::{Choice, Load, choose};
 use crate::decision::judge::Claim;
 use crate::decision::moment::Moment;
@@ -38,8 +38,8 @@ pub enum Denial {
 pub struct Requester<'a> {
     /// The decision's id.
     pub id: u128,
-    /// The proxy's identifier, hashed; 0 where there is none.
-    pub uid: u64,
+    /// The proxy's identifier; absent where it sent none.
+    pub uid: Option<ProxyUid>,
     /// The key's name, the issuer, or `anonymous`.
     pub caller: &'a str,
     /// The user a key asks for, by name.

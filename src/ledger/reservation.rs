@@ -6,15 +6,33 @@ pub use crate::decision::plan::limits::{Cost, RequestShape, Scopes, Tokens};
 use crate::decision::request::endpoint::Endpoint;
 use crate::decision::request::name::ModelName;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU64;
 use std::sync::Arc;
+
+/// The identifier that a proxy gave a request, hashed. Never 0, which stands for none where a reservation is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProxyUid(NonZeroU64);
+
+impl ProxyUid {
+    /// Returns the identifier of this hash; `None` for 0.
+    pub fn new(hash: u64) -> Option<ProxyUid> {
+        NonZeroU64::new(hash).map(ProxyUid)
+    }
+
+    /// Returns the hash.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
 
 /// Tokens and a slot, held for one request from its grant until it is settled, released or expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
     /// The decision's id.
     pub id: u128,
-    /// The proxy's own identifier of the request, hashed; 0 where it sent none.
-    pub uid: u64,
+    /// The proxy's own identifier of the request; absent where it sent none.
+    #[serde(with = "stored_uid")]
+    pub uid: Option<ProxyUid>,
     /// Everyone it is counted for.
     pub scopes: Scopes,
     /// The key's name, the issuer, or `anonymous`.
@@ -105,6 +123,20 @@ impl Record {
     }
 }
 
+/// How an identifier of a proxy is stored: 0 for none.
+mod stored_uid {
+    use super::ProxyUid;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(uid: &Option<ProxyUid>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(uid.map_or(0, ProxyUid::get))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ProxyUid>, D::Error> {
+        u64::deserialize(from).map(ProxyUid::new)
+    }
+}
+
 /// Longest name of a caller that is kept, in bytes: a key's name is at most 64 characters of ASCII.
 const NAME_MAX: usize = 64;
 
@@ -173,7 +205,7 @@ mod tests {
     fn bare() -> Reservation {
         Reservation {
             id: u128::MAX,
-            uid: 0,
+            uid: None,
             scopes: Scopes::one(Scope(7)),
             caller: CallerName::new("ann"),
             user: None,
@@ -194,7 +226,7 @@ mod tests {
     #[test]
     fn a_reservation_is_stored_as_earlier_versions_stored_it() {
         let full = Reservation {
-            uid: 11,
+            uid: ProxyUid::new(11),
             user: Some("zoe".into()),
             team: Some("red".into()),
             model: Some(ModelName::canonical("m")),

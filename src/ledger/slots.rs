@@ -2,7 +2,7 @@
 //! released by its usage line, or expired. Pure; time is handed in.
 
 use super::hold::NOWHERE;
-use super::reservation::Reservation;
+use super::reservation::{ProxyUid, Reservation};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Most slots held. Past it the oldest is expired for each new one: what a fleet can have on its way is far less, so the
@@ -17,12 +17,12 @@ const ENDED_EARLY_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub struct Slots {
     open: HashMap<u128, Reservation>,
-    by_uid: HashMap<u64, u128>,
+    by_uid: HashMap<ProxyUid, u128>,
     by_server: HashMap<u64, u32>,
     by_pair: HashMap<(u64, u64), u32>,
     /// Requests that ended before their slot was opened, and their order; the oldest are forgotten.
-    ended_early: HashSet<u64>,
-    ended_early_order: VecDeque<u64>,
+    ended_early: HashSet<ProxyUid>,
+    ended_early_order: VecDeque<ProxyUid>,
     /// In order of opening; ids that have ended are passed over. What waits for a server is not among them: whoever keeps it
     /// waiting ends it.
     order: VecDeque<u128>,
@@ -32,7 +32,7 @@ pub struct Slots {
 
 impl Slots {
     /// Whether the request that the proxy knows by this identifier has ended before its slot was opened.
-    pub fn has_ended(&mut self, uid: u64) -> bool {
+    pub fn has_ended(&mut self, uid: ProxyUid) -> bool {
         self.ended_early.remove(&uid)
     }
 
@@ -52,7 +52,7 @@ impl Slots {
         }
         // Ids are random and come once.
         self.open.insert(id, slot);
-        if uid != 0 {
+        if let Some(uid) = uid {
             self.by_uid.insert(uid, id);
         }
         expired
@@ -69,7 +69,7 @@ impl Slots {
     /// Ends the slot of the request that the proxy knows by this identifier: its verdict never arrived there.
     /// Where none is open, the identifier is kept for a while: the proxy may have given up on a question that is still
     /// waiting to be read here.
-    pub fn release_uid(&mut self, uid: u64) -> Option<Reservation> {
+    pub fn release_uid(&mut self, uid: ProxyUid) -> Option<Reservation> {
         match self.by_uid.get(&uid) {
             Some(&id) => self.release(id),
             None => {
@@ -128,8 +128,8 @@ impl Slots {
         self.open.is_empty()
     }
 
-    fn note_early(&mut self, uid: u64) {
-        if uid != 0 && self.ended_early.insert(uid) {
+    fn note_early(&mut self, uid: ProxyUid) {
+        if self.ended_early.insert(uid) {
             self.ended_early_order.push_back(uid);
         }
         while self.ended_early_order.len() > ENDED_EARLY_MAX {
@@ -149,8 +149,10 @@ impl Slots {
     }
 
     fn uncount(&mut self, slot: &Reservation) {
-        if self.by_uid.get(&slot.uid) == Some(&slot.id) {
-            self.by_uid.remove(&slot.uid);
+        if let Some(uid) = slot.uid
+            && self.by_uid.get(&uid) == Some(&slot.id)
+        {
+            self.by_uid.remove(&uid);
         }
         less_one(&mut self.by_server, slot.server);
         less_one(&mut self.by_pair, (slot.server, slot.pool));

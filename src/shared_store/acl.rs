@@ -45,6 +45,7 @@ pub fn line() -> String {
 mod tests {
     use super::*;
     use crate::decision::plan::limits::Scope;
+    use crate::ledger::reservation::ProxyUid;
     use crate::shared_store::keyspace;
     use std::collections::BTreeSet;
     use std::path::Path;
@@ -80,7 +81,8 @@ mod tests {
     fn the_pattern_matches_every_key() {
         let prefix = KEYS.strip_suffix('*').unwrap();
         let fixed = [keyspace::EXPIRY, keyspace::ON_THEIR_WAY, keyspace::BEAT].map(str::to_owned);
-        let of_one = [keyspace::reservation(1), keyspace::uid(1), keyspace::books(Scope(1)), keyspace::open(Scope(1))];
+        let uid = keyspace::uid(ProxyUid::new(1).unwrap());
+        let of_one = [keyspace::reservation(1), uid, keyspace::books(Scope(1)), keyspace::open(Scope(1))];
         for key in fixed.into_iter().chain(of_one).chain([keyspace::notices(1), keyspace::lines(1)]) {
             assert!(key.starts_with(prefix), "{key}");
         }

@@ -1,6 +1,7 @@
 //! The names of keys in the store. One hash tag, so that in a cluster all are in one place and a script may use several.
 
 use crate::decision::plan::limits::Scope;
+use crate::ledger::reservation::ProxyUid;
 
 /// The key of all reservations, by when they expire.
 pub const EXPIRY: &str = "{herdgate}:e";
@@ -16,9 +17,9 @@ pub fn reservation(id: u128) -> String {
     format!("{{herdgate}}:q:{id:032x}")
 }
 
-/// Returns the key under which a proxy's own identifier, hashed, leads to its decision.
-pub fn uid(uid: u64) -> String {
-    format!("{{herdgate}}:u:{uid:016x}")
+/// Returns the key under which a proxy's own identifier leads to its decision.
+pub fn uid(uid: ProxyUid) -> String {
+    format!("{{herdgate}}:u:{:016x}", uid.get())
 }
 
 /// Returns the key of a holder's books.

@@ -6,7 +6,7 @@ use super::keyspace;
 use super::link::{Link, StorePace};
 use super::reply::{self, Admitted};
 use super::terms::{AMOUNT_MAX, StoreTerms, StoreToday, read_scopes};
-use crate::ledger::reservation::{Evidence, Reservation};
+use crate::ledger::reservation::{Evidence, ProxyUid, Reservation};
 use crate::metrics::shared_store::{Counts, Operation, SharedStoreError};
 use crate::shared_store::address::StoreAddress;
 use crate::time::clock::Clock;
@@ -117,8 +117,8 @@ impl SharedLedger {
         let mut invocation = self.link.scripts.admit.key(&own);
         invocation.key(keyspace::EXPIRY);
         match reservation.uid {
-            0 => invocation.key(&own),
-            uid => invocation.key(keyspace::uid(uid)),
+            None => invocation.key(&own),
+            Some(uid) => invocation.key(keyspace::uid(uid)),
         };
         add_holders(&mut invocation, terms);
         let lease_us = lease.min(LEASE_MAX).as_micros() as u64;
@@ -228,11 +228,11 @@ impl SharedLedger {
         Ok(Some(StoredReservation { open: state == "open", terms: StoreTerms::of_scopes(scopes), reservation }))
     }
 
-    /// Returns the decision that the proxy knows by this identifier, hashed, within ten minutes of it.
+    /// Returns the decision that the proxy knows by this identifier, within ten minutes of it.
     ///
     /// # Errors
     /// [`SharedStoreError`] where the store did not answer.
-    pub async fn find_uid(&self, uid: u64) -> Result<Option<u128>, SharedStoreError> {
+    pub async fn find_uid(&self, uid: ProxyUid) -> Result<Option<u128>, SharedStoreError> {
         let key = keyspace::uid(uid);
         let call = async |connection: &mut _| redis::cmd("GET").arg(key).query_async(connection).await;
         let id: Option<String> = self.link.call(Operation::Find, call).await?;

@@ -8,7 +8,7 @@ use herdgate::decision::plan::limits::{
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::ledger::account::ExhaustedLimit;
 use herdgate::ledger::books::{Books, SettleOutcome};
-use herdgate::ledger::reservation::{CallerName, Evidence, Reservation};
+use herdgate::ledger::reservation::{CallerName, Evidence, ProxyUid, Reservation};
 use herdgate::ledger::tokens::charge::ObservedUsage;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -157,7 +157,7 @@ proptest! {
                 }
                 Event::Unheard { which } => {
                     let Some((&id, _)) = nth(&open, which) else { continue };
-                    let ended = books.ended_unheard(id as u64, now);
+                    let ended = books.ended_unheard(ProxyUid::new(id as u64).unwrap(), now);
                     prop_assert!(matches!(ended, SettleOutcome::Released(found, _) if found == id), "{ended:?}");
                     open.remove(&id);
                     done.push(id);
@@ -404,7 +404,7 @@ fn budget(most: u64, window: Window) -> Budget {
 fn reservation(id: u128, tokens: u64, scopes: Scopes, now: Moment) -> Reservation {
     Reservation {
         id,
-        uid: id as u64,
+        uid: ProxyUid::new(id as u64),
         scopes,
         caller: CallerName::new("ann"),
         user: None,

@@ -6,7 +6,7 @@ use herdgate::decision::plan::limits::{Account, Accounts, Cost, Holder, Scope, S
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::ledger::account::ExhaustedLimit;
 use herdgate::ledger::books::{Books, SettleOutcome};
-use herdgate::ledger::reservation::{CallerName, Reservation};
+use herdgate::ledger::reservation::{CallerName, ProxyUid, Reservation};
 use herdgate::ledger::slots::{SLOTS_MAX, Slots};
 use herdgate::ledger::tokens::charge::ObservedUsage;
 use proptest::prelude::*;
@@ -27,8 +27,8 @@ proptest! {
                     let slot = slot(id, uid, caller, server, now);
                     // Ids are random and never come twice.
                     if ever.insert(id) {
-                        let has_ended = slots.has_ended(uid);
-                        prop_assert_eq!(has_ended, early.remove(&uid));
+                        let has_ended = slot.uid.is_some_and(|uid| slots.has_ended(uid));
+                        prop_assert_eq!(has_ended, slot.uid.is_some_and(|uid| early.remove(&uid)));
                         if !has_ended {
                             slots.open(slot.clone());
                             list.push(slot);
@@ -41,8 +41,9 @@ proptest! {
                     prop_assert_eq!(slots.release(id), None, "released twice");
                 }
                 Event::ReleaseUid { uid } => {
+                    let uid = ProxyUid::new(uid).unwrap();
                     // Of several with one identifier, the newest is meant.
-                    let expected = list.iter().rposition(|open| open.uid == uid).map(|at| list[at].clone());
+                    let expected = list.iter().rposition(|open| open.uid == Some(uid)).map(|at| list[at].clone());
                     let found = slots.release_uid(uid);
                     if found.is_none() {
                         early.insert(uid);
@@ -79,7 +80,7 @@ proptest! {
             match event {
                 Event::Open { id, uid, caller, server } => drop(books.open(slot(id, uid, caller, server, now))),
                 Event::Release { id } => drop(books.settle(id, &ObservedUsage::default(), at(now))),
-                Event::ReleaseUid { uid } => drop(books.ended_unheard(uid, at(now))),
+                Event::ReleaseUid { uid } => drop(books.ended_unheard(ProxyUid::new(uid).unwrap(), at(now))),
                 Event::Wait { ns } | Event::Expire { age: ns } => now += ns,
             }
         }
@@ -189,7 +190,7 @@ fn while_lines_are_silent_slots_end_by_the_time_requests_usually_take() {
 #[test]
 fn a_request_that_ended_before_its_verdict_takes_no_slot() {
     let mut books = Books::new(3600 * S);
-    assert_eq!(books.ended_unheard(7, at(S)), SettleOutcome::Unknown);
+    assert_eq!(books.ended_unheard(ProxyUid::new(7).unwrap(), at(S)), SettleOutcome::Unknown);
     assert!(!books.open(slot(1, 7, 0, 0, 2 * S)));
     assert!(books.slots().is_empty());
     books.open(slot(2, 8, 0, 0, 2 * S));
@@ -230,7 +231,7 @@ fn event() -> impl Strategy<Value = Event> {
 fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Reservation {
     Reservation {
         id,
-        uid,
+        uid: ProxyUid::new(uid),
         scopes: Scopes::one(Scope(caller)),
         caller: CallerName::new("ann"),
         user: None,

@@ -135,7 +135,7 @@ fn what_one_grants_another_settles_and_the_first_is_told() {
             HolderTerms { month_most: Some(100_000), ..holder(2) },
         ];
         assert!(is_granted(&a.admit(7, 60_000, &entry).await));
-        assert_eq!(b.ledger.find_uid(reservation(7, 0, &[]).uid).await, Ok(Some(7)));
+        assert_eq!(b.ledger.find_uid(reservation(7, 0, &[]).uid.unwrap()).await, Ok(Some(7)));
         let found = b.ledger.find(7).await.unwrap().unwrap();
         assert!(found.open);
         assert_eq!(*found.reservation.unwrap(), reservation(7, 60_000, &entry));

@@ -9,7 +9,7 @@ use herdgate::decision::plan::limits::{Cost, Quota, Scope, Scopes, Tokens};
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
 use herdgate::ledger::calendar::Day;
-use herdgate::ledger::reservation::{CallerName, Evidence, RequestShape, Reservation};
+use herdgate::ledger::reservation::{CallerName, Evidence, ProxyUid, RequestShape, Reservation};
 use herdgate::shared_store::address::StoreAddress;
 use herdgate::shared_store::{
     AdmitRequest, Admitted, HolderTerms, Lane, Release, Replica, Settlement, SharedLedger, SharedStoreError, StorePace,
@@ -141,7 +141,7 @@ pub fn reservation(id: u128, need: u64, entries: &[HolderTerms<'_>]) -> Reservat
     }
     Reservation {
         id,
-        uid: (id as u64).wrapping_mul(31) | 1,
+        uid: ProxyUid::new((id as u64).wrapping_mul(31) | 1),
         scopes,
         caller: CallerName::new("ann"),
         user: Some("änne".into()),

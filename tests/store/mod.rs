@@ -7,7 +7,7 @@ use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
 use herdgate::ledger::calendar::Day;
-use herdgate::ledger::reservation::{CallerName, Cost, Evidence, Record, Reservation, Scopes, Tokens};
+use herdgate::ledger::reservation::{CallerName, Cost, Evidence, ProxyUid, Record, Reservation, Scopes, Tokens};
 use herdgate::store::{OpenStoreError, Options, Restored, Store, StoredLife};
 use herdgate::time::clock::Clock;
 use herdgate::time::date;
@@ -80,7 +80,7 @@ pub fn reservation(id: u128, key: &str, user: &str) -> Reservation {
     assert!(scopes.push(GATE));
     Reservation {
         id,
-        uid: id as u64,
+        uid: ProxyUid::new(id as u64),
         scopes,
         caller: CallerName::new(key),
         user: Some(user.into()).filter(|user: &std::sync::Arc<str>| !user.is_empty()),

@@ -27,6 +27,7 @@ use herdgate::decision::view::View;
 use herdgate::gate::{Decision, Gate, Question};
 use herdgate::ledger::memory::MemoryLedger;
 use herdgate::ledger::plan::{Application, Nobody, Requester};
+use herdgate::ledger::reservation::ProxyUid;
 use herdgate::ledger::tokens::charge::ObservedUsage;
 use herdgate::metrics::Port;
 use herdgate::spop::ack::AckWriter;
@@ -197,11 +198,12 @@ fn codec(session: &mut Session, question: &[u8], granted: &Decision<'_>, output:
 fn decide(gate: &Gate, ledger: &MemoryLedger, view: &View, inquiry: &Inquiry<'_>) {
     let now = gate.clock.now();
     if let Judgement::Claim(claim) = judge(view, black_box(inquiry), now).judgement {
-        let requester = &Requester { id: 1, uid: 1, caller: "ann", user: b"", token_user: None, team: None };
+        let uid = ProxyUid::new(1);
+        let requester = &Requester { id: 1, uid, caller: "ann", user: b"", token_user: None, team: None };
         let (claim, accounts) = (&claim, &claim.accounts);
         let asks = Application { view, claim, accounts, requester, may_wait: false, elsewhere: &Nobody };
         let _ = black_box(ledger.take(&asks, now));
-        let _ = black_box(ledger.ended_unheard(1, now));
+        let _ = black_box(uid.map(|uid| ledger.ended_unheard(uid, now)));
     }
 }
 

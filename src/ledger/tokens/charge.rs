@@ -130,7 +130,7 @@ mod tests {
     fn check(endpoint: Endpoint, stream: bool, seen: ObservedUsage, expected: (Evidence, u64, u64)) {
         let taken = Reservation {
             id: 1,
-            uid: 1,
+            uid: None,
             scopes: Scopes::default(),
             caller: CallerName::new("ann"),
             user: None,
