@@ -248,7 +248,7 @@ impl Gate {
         let receipt = match (&verdict, &judged.judgement) {
             (Verdict::Allow(grant), Judgement::Claim(claim)) => claim.accounts.iter().next().map(|account| {
                 let tokens = reserved.unwrap_or_default();
-                let model = grant.pool.map_or(0, |pool| pool.key);
+                let model = grant.pool.map(|pool| pool.key);
                 let (id, caller, unix_s) = (id.number(), account.scope, now.unix_ms / 1000);
                 self.receipts.grant(&GrantClaims { id, caller, model, tokens, unix_s })
             }),

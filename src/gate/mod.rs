@@ -18,6 +18,7 @@ pub use case::{DEADLINE_NS, Decision, Question};
 pub use id::{DecisionId, Ticket};
 pub use shared_store::{ForeignLine, Sharing};
 
+use crate::decision::fleet::roster::PoolKey;
 use crate::decision::plan::limits::{Quota, Scope};
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
@@ -217,8 +218,8 @@ impl Gate {
     }
 
     /// Bytes that a token has of this pool's answers, and of its prompts, where any of it was learned.
-    pub fn bytes_per_token(&self, pool_key: u64) -> Option<(f64, f64)> {
-        self.ledger.bytes_per_token(pool_key)
+    pub fn bytes_per_token(&self, pool: PoolKey) -> Option<(f64, f64)> {
+        self.ledger.bytes_per_token(pool)
     }
 
     /// Forgets the users of keys that are gone. Called after keys are published.
@@ -231,7 +232,7 @@ impl Gate {
 
     /// Forgets the turns of pools that are gone. Called after a View is published.
     pub fn retain_pools(&self, view: &View) {
-        let exists = |key| key == 0 || view.roster.pools.iter().any(|pool| pool.key == key);
+        let exists = |key| view.roster.pools.iter().any(|pool| pool.key == key);
         self.ledger.retain_pools(exists);
     }
 }

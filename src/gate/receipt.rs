@@ -12,6 +12,7 @@
 //! time. Replicas share the key file, so that each knows the other's receipts for genuine; the slot is with the replica that
 //! is named.
 
+use crate::decision::fleet::roster::PoolKey;
 use crate::decision::plan::limits::{Scope, Tokens};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -48,8 +49,8 @@ pub struct GrantClaims {
     pub id: u128,
     /// The caller's books.
     pub caller: Scope,
-    /// The pool's key.
-    pub model: u64,
+    /// The pool; absent where the body is hidden.
+    pub model: Option<PoolKey>,
     /// Tokens reserved.
     pub tokens: Tokens,
     /// When it was granted, in seconds since 1970.
@@ -148,7 +149,7 @@ impl Receipts {
             u128::from(self.replica),
             grant.id,
             grant.caller.0,
-            u128::from(grant.model),
+            u128::from(grant.model.map_or(0, PoolKey::get)),
             u128::from(grant.tokens.prompt),
             u128::from(grant.tokens.output),
             u128::from(grant.unix_s.unsigned_abs()),
@@ -177,7 +178,7 @@ impl Receipts {
             let replica = field()?;
             let (id, caller) = (field()?, Scope(field()?));
             let mut number = || u64::try_from(field()?).ok();
-            let (model, tokens) = (number()?, Tokens { prompt: number()?, output: number()? });
+            let (model, tokens) = (PoolKey::new(number()?), Tokens { prompt: number()?, output: number()? });
             let unix_s = i64::try_from(number()?).ok()?;
             Some((replica, GrantClaims { id, caller, model, tokens, unix_s }))
         };
@@ -272,15 +273,19 @@ mod tests {
     fn a_grants_receipt_names_its_decision_to_its_own_process_only() {
         let ours = Receipts::new([7; 32], 1);
         let tokens = Tokens { prompt: 17, output: 512 };
-        let claimed = GrantClaims { id: 0xabc, caller: Scope(5), model: 9, tokens, unix_s: 1000 };
+        let claimed = GrantClaims { id: 0xabc, caller: Scope(5), model: PoolKey::new(9), tokens, unix_s: 1000 };
         let receipt = ours.grant(&claimed).to_string();
         let text = "g1.0000000000000001.00000000000000000000000000000abc.00000000000000000000000000000005.0000000000000009.11.200.3e8.";
         assert!(receipt.starts_with(text), "{receipt}");
+        // As earlier versions wrote it: 0 for no pool.
+        let old = "g1.0000000000000001.00000000000000000000000000000abc.00000000000000000000000000000005.0000000000000000.11.200.3e8.3613a5cba264ece8e63f9598baa2fc29";
+        let hidden = GrantClaims { model: None, ..claimed };
+        assert_eq!((&*ours.grant(&hidden), ours.redeem_grant(old)), (old, RedeemedReceipt::Ours(hidden)));
         let (most, all) = (u64::MAX, u128::MAX);
         let longest = GrantClaims {
             id: all,
             caller: Scope(all),
-            model: most,
+            model: PoolKey::new(most),
             tokens: Tokens { prompt: most, output: most },
             unix_s: i64::MAX,
         };

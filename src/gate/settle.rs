@@ -87,7 +87,7 @@ impl Gate {
         let view = self.state.view();
         let key = view.keys.iter().find(|key| key.scope == claimed.caller);
         let team = key.and_then(|key| view.team_of(key));
-        let pool = view.roster.pools.iter().find(|pool| pool.key == claimed.model);
+        let pool = view.roster.pools.iter().find(|pool| Some(pool.key) == claimed.model);
         let held = pool.and_then(|pool| view.policy.models.get(&pool.name));
         let mut scopes = Scopes::one(claimed.caller);
         let gate = view.policy.gate.as_ref().map(|(scope, _)| *scope);
@@ -105,7 +105,7 @@ impl Gate {
             model: pool.map(|pool| pool.name.clone()),
             endpoint: Endpoint::V1ChatCompletions,
             stream: true,
-            server: 0,
+            server: None,
             pool: claimed.model,
             opened_ns: 0,
             opened_unix_ms: claimed.unix_s.saturating_mul(1000),

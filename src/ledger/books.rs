@@ -5,13 +5,13 @@ use super::account::{AccountBooks, ExhaustedLimit, LimitExcess, Rates, Standings
 use super::calendar::{Calendar, Day, Today};
 use super::done::Done;
 use super::durations::Durations;
-use super::hold::NOWHERE;
 use super::reservation::{Evidence, ProxyUid, Record, Reservation, Tokens};
 use super::silence::Silence;
 use super::slots::Slots;
 use super::users::Users;
 use super::waits::Waits;
 use crate::decision::fleet::choose::Load;
+use crate::decision::fleet::roster::{PoolKey, ServerKey};
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Accounts, SCOPES_MAX, Scope, Scopes, UserScopes, Window};
 use crate::ledger::fair_queue::FairQueue;
@@ -52,7 +52,7 @@ pub struct Books {
     /// meet in one bucket. SipHash would be a third of the time `admit` takes.
     accounts: HashMap<Scope, AccountBooks, RandomState>,
     /// Turns taken by each pool. Bounded by the models a fleet ever listed, see [`Books::retain_pools`].
-    turns: HashMap<u64, u64, RandomState>,
+    turns: HashMap<Option<PoolKey>, u64, RandomState>,
     sweep_at: usize,
     pub(super) slots: Slots,
     users: Users,
@@ -128,7 +128,7 @@ impl Books {
         &mut self,
         claim: &Accounts<'_>,
         held: u64,
-        pool_key: u64,
+        pool: Option<PoolKey>,
         now: Moment,
     ) -> Result<Admission, LimitExcess> {
         // A few, because this is under the lock and before a verdict; the rest end by the clock's tick.
@@ -157,14 +157,14 @@ impl Books {
             self.accounts.entry(account.scope).or_default().take(account, after, now.mono_ns);
         }
         self.sweep(today, now);
-        let turn = self.turns.entry(pool_key).or_default();
+        let turn = self.turns.entry(pool).or_default();
         *turn = turn.wrapping_add(1);
         Ok(Admission { standings, shadowed, turn: turn.wrapping_sub(1) })
     }
 
     /// Whose turn it is in a pool, where another's books admit.
-    pub fn turn(&mut self, pool_key: u64) -> u64 {
-        let turn = self.turns.entry(pool_key).or_default();
+    pub fn turn(&mut self, pool: Option<PoolKey>) -> u64 {
+        let turn = self.turns.entry(pool).or_default();
         *turn = turn.wrapping_add(1);
         turn.wrapping_sub(1)
     }
@@ -240,8 +240,8 @@ impl Books {
     }
 
     /// Forgets the turns of pools that no longer exist, and what was learned of them.
-    pub fn retain_pools(&mut self, exists: impl Fn(u64) -> bool) {
-        self.turns.retain(|pool_key, _| exists(*pool_key));
+    pub fn retain_pools(&mut self, exists: impl Fn(PoolKey) -> bool) {
+        self.turns.retain(|pool, _| pool.is_none_or(&exists));
         self.learned.retain_pools(exists);
     }
 
@@ -279,12 +279,15 @@ impl Books {
         self.hear(now);
         if let Some(taken) = self.slots.release(id) {
             self.durations.note(now.mono_ns.saturating_sub(taken.opened_ns) / 1_000_000);
-            if seen.reached {
-                self.shares.served(taken.server, id);
-                self.waits.note(seen.ms_served.unwrap_or(0));
-            } else {
+            match taken.server.filter(|_| seen.reached) {
+                Some(server) => {
+                    self.shares.served(server, id);
+                    self.waits.note(seen.ms_served.unwrap_or(0));
+                }
                 // It left the proxy's queue, and moved nobody.
-                self.shares.left(id);
+                None => {
+                    self.shares.left(id);
+                }
             }
             let found = figures(&taken, seen, &self.learned);
             self.learn(&taken, seen, found);
@@ -375,7 +378,7 @@ impl Books {
     /// No line came for this request.
     fn charge_unheard(&mut self, taken: Reservation, now: Moment) {
         self.shares.left(taken.id);
-        if taken.server == NOWHERE {
+        if taken.server.is_none() {
             // It waited: no server was at it, and nothing is owed.
             let held = taken.held();
             taken.scopes.iter().for_each(|scope| self.accounts.entry(scope).or_default().close(held));
@@ -549,11 +552,11 @@ fn record(taken: Reservation, seen: Option<&ObservedUsage>, found: Figures, toda
 }
 
 impl Load for Books {
-    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32 {
-        self.slots.of_pair(server_key, pool_key)
+    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
+        self.slots.of_pair(server, pool)
     }
 
-    fn on_their_way_in_all(&self, server_key: u64) -> u32 {
-        self.slots.of_server(server_key)
+    fn on_their_way_in_all(&self, server: ServerKey) -> u32 {
+        self.slots.of_server(server)
     }
 }

@@ -11,6 +11,7 @@
 //! rounds of its arrival. The order is the same for any length of a round that all share. Pure: integers and the moment
 //! handed in.
 
+use crate::decision::fleet::roster::ServerKey;
 use crate::decision::plan::limits::Scope;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -36,8 +37,8 @@ const ROUND_MS: (u64, u64) = (1, 120_000);
 /// Who has had how much of which server.
 #[derive(Debug)]
 pub struct FairQueue {
-    lines: HashMap<u64, ServerQueue, RandomState>,
-    marks: HashMap<(Scope, u64), Mark, RandomState>,
+    lines: HashMap<ServerKey, ServerQueue, RandomState>,
+    marks: HashMap<(Scope, ServerKey), Mark, RandomState>,
     /// Where each request starts that is on its way to a busy server.
     starts: HashMap<u128, u64, RandomState>,
     sweep_at: usize,
@@ -69,7 +70,7 @@ impl Default for FairQueue {
 
 impl FairQueue {
     /// A server that is idle, or nearly: nobody waits there, and nobody has had too much. Answers where its requests start.
-    pub fn idle(&mut self, server: u64, now_ms: u64) -> u64 {
+    pub fn idle(&mut self, server: ServerKey, now_ms: u64) -> u64 {
         let line = self.line(server, now_ms);
         *line = ServerQueue { virtual_ms: now_ms, spell: line.spell.wrapping_add(1) };
         now_ms
@@ -77,7 +78,7 @@ impl FairQueue {
 
     /// A caller's request of this id goes to a busy server, where a round takes about `round_ms`. Answers where it starts, in virtual
     /// milliseconds.
-    pub fn join(&mut self, caller: Scope, server: u64, id: u128, round_ms: u64, now_ms: u64) -> u64 {
+    pub fn join(&mut self, caller: Scope, server: ServerKey, id: u128, round_ms: u64, now_ms: u64) -> u64 {
         let line = self.line(server, now_ms);
         // Where nothing was served for long, everybody begins nearer to the present.
         line.virtual_ms = line.virtual_ms.max(now_ms.saturating_sub((OCTAVES_MAX * OCTAVE_MS).unsigned_abs()));
@@ -102,7 +103,7 @@ impl FairQueue {
     }
 
     /// A request is or was being served by its server.
-    pub fn served(&mut self, server: u64, id: u128) {
+    pub fn served(&mut self, server: ServerKey, id: u128) {
         if let Some(start_ms) = self.left(id)
             && let Some(line) = self.lines.get_mut(&server)
         {
@@ -116,7 +117,7 @@ impl FairQueue {
     }
 
     /// How far a caller is ahead of its share of a server, in virtual milliseconds; 0 is not at all.
-    pub fn ahead_ms(&self, caller: Scope, server: u64) -> u64 {
+    pub fn ahead_ms(&self, caller: Scope, server: ServerKey) -> u64 {
         let virtual_ms = self.lines.get(&server).map_or(0, |line| line.virtual_ms);
         self.next_ms(caller, server).saturating_sub(virtual_ms)
     }
@@ -131,12 +132,12 @@ impl FairQueue {
         self.marks.is_empty()
     }
 
-    fn next_ms(&self, caller: Scope, server: u64) -> u64 {
+    fn next_ms(&self, caller: Scope, server: ServerKey) -> u64 {
         let spell = self.lines.get(&server).map_or(0, |line| line.spell);
         self.marks.get(&(caller, server)).filter(|mark| mark.spell == spell).map_or(0, |mark| mark.next_ms)
     }
 
-    fn line(&mut self, server: u64, now_ms: u64) -> &mut ServerQueue {
+    fn line(&mut self, server: ServerKey, now_ms: u64) -> &mut ServerQueue {
         if self.lines.len() >= LINES_MAX && !self.lines.contains_key(&server) {
             self.lines.clear();
             self.marks.clear();
@@ -195,35 +196,41 @@ mod tests {
     #[test]
     fn whoever_has_had_more_starts_later_and_idleness_saves_nothing_up() {
         let (ann, bob) = (Scope(1), Scope(2));
+        let (gpu1, gpu2) = (ServerKey::of("gpu1"), ServerKey::of("gpu2"));
         let mut shares = FairQueue::default();
-        assert_eq!(shares.idle(7, 1_000), 1_000);
-        let flood: Vec<u64> = (0..4).map(|id| shares.join(ann, 7, id, 100, 1_000)).collect();
+        assert_eq!(shares.idle(gpu1, 1_000), 1_000);
+        let flood: Vec<u64> = (0..4).map(|id| shares.join(ann, gpu1, id, 100, 1_000)).collect();
         assert_eq!(flood, [1_000, 1_100, 1_200, 1_300]);
-        assert_eq!(shares.join(bob, 7, 4, 100, 1_000), 1_000, "bob has had nothing");
-        assert_eq!((shares.ahead_ms(ann, 7), shares.ahead_ms(bob, 7), shares.ahead_ms(bob, 8)), (400, 100, 0));
+        assert_eq!(shares.join(bob, gpu1, 4, 100, 1_000), 1_000, "bob has had nothing");
+        assert_eq!((shares.ahead_ms(ann, gpu1), shares.ahead_ms(bob, gpu1), shares.ahead_ms(bob, gpu2)), (400, 100, 0));
         shares.left(3);
-        shares.served(7, 3);
-        assert_eq!(shares.ahead_ms(ann, 7), 400, "whoever leaves the queue moves nobody");
-        shares.served(7, 2);
-        assert_eq!(shares.join(bob, 7, 5, 100, 1_000), 1_200, "from the present on, not from where he was");
-        assert_eq!(shares.idle(7, 1_500), 1_500);
-        assert_eq!((shares.ahead_ms(ann, 7), shares.join(ann, 7, 6, 100, 1_500)), (0, 1_500), "all is forgotten");
+        shares.served(gpu1, 3);
+        assert_eq!(shares.ahead_ms(ann, gpu1), 400, "whoever leaves the queue moves nobody");
+        shares.served(gpu1, 2);
+        assert_eq!(shares.join(bob, gpu1, 5, 100, 1_000), 1_200, "from the present on, not from where he was");
+        assert_eq!(shares.idle(gpu1, 1_500), 1_500);
+        assert_eq!((shares.ahead_ms(ann, gpu1), shares.join(ann, gpu1, 6, 100, 1_500)), (0, 1_500), "all is forgotten");
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_forgets_whoever_is_not_ahead() {
         let mut shares = FairQueue::default();
-        shares.idle(7, 1_000);
+        let gpu1 = ServerKey::of("gpu1");
+        shares.idle(gpu1, 1_000);
         let most = u128::try_from(MARKS_MAX).unwrap();
         for caller in 0..most + 500 {
-            shares.join(Scope(caller), 7, caller, 100, 1_000);
+            shares.join(Scope(caller), gpu1, caller, 100, 1_000);
         }
         assert_eq!((shares.len(), shares.starts.len()), (MARKS_MAX, MARKS_MAX));
-        assert_eq!(shares.join(Scope(u128::MAX), 7, 9, 100, 1_000), 1_000, "one too many counts as having had nothing");
-        (0..most).for_each(|id| shares.served(7, id));
-        shares.join(Scope(0), 7, 1, 100, 1_000);
-        shares.served(7, 1);
-        shares.join(Scope(u128::MAX), 7, 2, 100, 1_000);
+        assert_eq!(
+            shares.join(Scope(u128::MAX), gpu1, 9, 100, 1_000),
+            1_000,
+            "one too many counts as having had nothing"
+        );
+        (0..most).for_each(|id| shares.served(gpu1, id));
+        shares.join(Scope(0), gpu1, 1, 100, 1_000);
+        shares.served(gpu1, 1);
+        shares.join(Scope(u128::MAX), gpu1, 2, 100, 1_000);
         assert!(shares.len() <= 2, "{}", shares.len());
     }
 }

@@ -10,7 +10,7 @@ use super::reservation::{RequestShape, Reservation};
 use super::slots::Slots;
 use crate::decision::fleet::Preference;
 use crate::decision::fleet::choose::{Choice, Load, choose};
-use crate::decision::fleet::roster::Pool;
+use crate::decision::fleet::roster::{Pool, PoolKey, ServerKey};
 use crate::decision::judge::Claim;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Account, Accounts, Demand, Holder, Scope, Terms};
@@ -19,9 +19,6 @@ use crate::decision::plan::server::{ServerIndex, ServerKind};
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
-
-/// The key of no server, for what waits. No name has it but by a chance of one in 2^64.
-pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// A claim that waits, by itself: the View it was judged on may be gone when it gets its server.
 #[derive(Debug, Clone)]
@@ -77,7 +74,7 @@ impl Books {
             return Some(0);
         }
         let on_their_way: u64 = self.open_on(view, pool).map(|(open, _)| u64::from(open)).sum();
-        let waiting = u64::from(self.slots.of_pair(NOWHERE, pool.key));
+        let waiting = u64::from(self.slots.waiting_for(pool.key));
         let before = on_their_way.saturating_add(waiting).saturating_add(1).saturating_sub(pool.capacity);
         self.waits.expected_ns(before, pool.capacity)
     }
@@ -94,11 +91,11 @@ impl Books {
         let Some(pool) = claim.pool.filter(|pool| !claim.accounts.is_empty() && !pool.live.is_empty()) else {
             return false;
         };
-        self.slots.of_pair(NOWHERE, pool.key) > 0 || self.with_room(view, pool).next().is_none()
+        self.slots.waiting_for(pool.key) > 0 || self.with_room(view, pool).next().is_none()
     }
 
     /// The servers of a pool that have room, by their keys. One on which requests failed has none where another has not.
-    fn with_room<'b>(&'b self, view: &'b View, pool: &'b Pool) -> impl Iterator<Item = u64> + 'b {
+    fn with_room<'b>(&'b self, view: &'b View, pool: &'b Pool) -> impl Iterator<Item = ServerKey> + 'b {
         let preference =
             |index: ServerIndex| view.roster.preferences.get(usize::from(index.0)).copied().unwrap_or_default();
         let only_last = pool.live.iter().all(|index| preference(*index) == Preference::Last);
@@ -112,16 +109,17 @@ impl Books {
         })
     }
 
-    /// The servers with room that the requests of a pool may wait for; one that does not exist where it is no use to wait.
-    pub(crate) fn free_for(&self, view: &View, pool: u64) -> Vec<u64> {
-        match pool_of(view, pool).filter(|pool| !pool.live.is_empty()) {
-            Some(pool) => self.with_room(view, pool).collect(),
-            None => vec![NOWHERE],
-        }
+    /// Returns the servers with room that the requests of a pool may wait for; `None` where it is no use to wait, because
+    /// the pool has no live server.
+    pub(crate) fn free_for(&self, view: &View, pool: Option<PoolKey>) -> Option<Vec<ServerKey>> {
+        let pool = pool_of(view, pool).filter(|pool| !pool.live.is_empty())?;
+        Some(self.with_room(view, pool).collect())
     }
 
-    /// How far a caller is ahead of its share of the one of these servers where it is least so, in virtual milliseconds.
-    pub(crate) fn ahead_ms(&self, caller: Scope, servers: &[u64]) -> Option<u64> {
+    /// Returns how far a caller is ahead of its share of the one of these servers where it is least so, in virtual
+    /// milliseconds; 0 where it is no use to wait, so that it is refused at once; `None` where no server has room.
+    pub(crate) fn ahead_ms(&self, caller: Scope, free: Option<&[ServerKey]>) -> Option<u64> {
+        let Some(servers) = free else { return Some(0) };
         servers.iter().map(|server| self.shares.ahead_ms(caller, *server)).min()
     }
 
@@ -171,7 +169,7 @@ impl Books {
                 // It goes there at once.
                 self.shares.served(choice.server_key, id);
                 let reservation = Reservation {
-                    server: choice.server_key,
+                    server: Some(choice.server_key),
                     opened_ns: now.mono_ns,
                     opened_unix_ms: now.unix_ms,
                     written: RequestShape {
@@ -210,7 +208,7 @@ impl Books {
         let now_ms = now.mono_ns / 1_000_000;
         let (server, capacity) = (choice.server_key, choice.capacity);
         let open = self.slots.of_server(server);
-        let start_ms = if open <= capacity / 2 && self.slots.of_server(NOWHERE) == 0 {
+        let start_ms = if open <= capacity / 2 && !self.slots.has_waiting() {
             self.shares.idle(server, now_ms)
         } else {
             self.shares.join(caller, server, id, self.waits.round_ms(capacity), now_ms)
@@ -222,7 +220,8 @@ impl Books {
     }
 }
 
-fn pool_of(view: &View, key: u64) -> Option<&Pool> {
+fn pool_of(view: &View, key: Option<PoolKey>) -> Option<&Pool> {
+    let key = key?;
     view.roster.pools.iter().find(|pool| pool.key == key)
 }
 
@@ -233,14 +232,14 @@ struct RoomFirst<'b> {
 }
 
 impl Load for RoomFirst<'_> {
-    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32 {
+    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
         let roster = &self.view.roster;
-        let position = roster.server_keys.iter().position(|key| *key == server_key);
+        let position = roster.server_keys.iter().position(|key| *key == server);
         let most = position.and_then(|position| roster.capacities.get(position)).copied().unwrap_or(0);
-        if self.slots.of_server(server_key) < most { self.slots.of_pair(server_key, pool_key) } else { u32::MAX }
+        if self.slots.of_server(server) < most { self.slots.of_pair(server, pool) } else { u32::MAX }
     }
 
-    fn on_their_way_in_all(&self, server_key: u64) -> u32 {
-        self.slots.of_server(server_key)
+    fn on_their_way_in_all(&self, server: ServerKey) -> u32 {
+        self.slots.of_server(server)
     }
 }

@@ -6,6 +6,7 @@ use super::calendar::{Day, Today};
 use super::plan::{Application, Denial, Placement, Planned, Turn};
 use super::reservation::{Evidence, ProxyUid, Record, Reservation};
 use crate::decision::fleet::choose::Load;
+use crate::decision::fleet::roster::{PoolKey, ServerKey};
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Accounts, Scope};
 use crate::decision::reason::Reason;
@@ -45,7 +46,7 @@ impl MemoryLedger {
         let mut books = self.lock();
         let draft = books.draft(asks)?;
         let reserves = asks.claim.demand.cost.of(draft.tokens);
-        let admission = books.admit(&draft.accounts, reserves, draft.pool_key, now).map_err(Denial::Excess)?;
+        let admission = books.admit(&draft.accounts, reserves, draft.pool, now).map_err(Denial::Excess)?;
         let choice = match books.place(asks, admission.turn) {
             Ok(choice) => choice,
             Err(refusal) => {
@@ -101,8 +102,8 @@ impl MemoryLedger {
     }
 
     /// See [`Estimates::ratios`](crate::ledger::tokens::estimate::Estimates::ratios).
-    pub fn bytes_per_token(&self, pool_key: u64) -> Option<(f64, f64)> {
-        self.lock().learned().ratios(pool_key)
+    pub fn bytes_per_token(&self, pool: PoolKey) -> Option<(f64, f64)> {
+        self.lock().learned().ratios(pool)
     }
 
     /// A request has ended, by its receipt. See [`Books::settle`].
@@ -162,7 +163,7 @@ impl MemoryLedger {
     }
 
     /// Forgets the turns of pools that no longer exist.
-    pub fn retain_pools(&self, exists: impl Fn(u64) -> bool) {
+    pub fn retain_pools(&self, exists: impl Fn(PoolKey) -> bool) {
         self.lock().retain_pools(exists);
     }
 
@@ -192,7 +193,7 @@ impl MemoryLedger {
     }
 
     /// What is on its way from here, by server and pool.
-    pub fn lanes(&self) -> Vec<((u64, u64), u32)> {
+    pub fn lanes(&self) -> Vec<((ServerKey, Option<PoolKey>), u32)> {
         self.lock().slots().pairs().collect()
     }
 

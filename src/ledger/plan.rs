@@ -8,9 +8,10 @@
 use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books};
 use super::calendar::Today;
-use super::hold::{NOWHERE, WaitingClaim};
+use super::hold::WaitingClaim;
 use super::reservation::{CallerName, ProxyUid, Reservation, Tokens};
 use crate::decision::fleet::choose::{Choice, Load, choose};
+use crate::decision::fleet::roster::{PoolKey, ServerKey};
 use crate::decision::judge::Claim;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Accounts;
@@ -71,11 +72,11 @@ pub struct Application<'a, 'v, 't, L> {
 pub struct Nobody;
 
 impl Load for Nobody {
-    fn on_their_way(&self, _: u64, _: u64) -> u32 {
+    fn on_their_way(&self, _: ServerKey, _: Option<PoolKey>) -> u32 {
         0
     }
 
-    fn on_their_way_in_all(&self, _: u64) -> u32 {
+    fn on_their_way_in_all(&self, _: ServerKey) -> u32 {
         0
     }
 }
@@ -118,7 +119,7 @@ pub struct Planned<'v> {
 /// A claim whose accounts are found and whose tokens are estimated.
 pub(super) struct Draft<'a> {
     pub accounts: Accounts<'a>,
-    pub pool_key: u64,
+    pub pool: Option<PoolKey>,
     pub tokens: Tokens,
 }
 
@@ -136,9 +137,9 @@ impl Books {
         if let Some(user) = &claim.user {
             accounts.move_scope(user.scope, self.scope_of(user));
         }
-        let pool_key = claim.pool.map_or(0, |pool| pool.key);
-        let tokens = self.learned().expected(pool_key, &claim.demand, claim.room());
-        Ok(Draft { accounts, pool_key, tokens })
+        let pool = claim.pool.map(|pool| pool.key);
+        let tokens = self.learned().expected(pool, &claim.demand, claim.room());
+        Ok(Draft { accounts, pool, tokens })
     }
 
     /// Chooses a claim's server by what is in flight here and elsewhere; `None` where it must wait.
@@ -166,7 +167,7 @@ impl Books {
         now: Moment,
     ) -> Result<Planned<'v>, Denial> {
         let draft = self.draft(asks)?;
-        let turn = self.turn(draft.pool_key);
+        let turn = self.turn(draft.pool);
         let choice = self.place(asks, turn).map_err(Denial::NoServer)?;
         let mut reservation = draft.reservation(asks, now);
         reservation.go_to(choice.as_ref());
@@ -231,8 +232,8 @@ impl Draft<'_> {
             model: claim.pool.map(|pool| pool.name.clone()),
             endpoint: claim.endpoint,
             stream: claim.demand.stream,
-            server: NOWHERE,
-            pool: self.pool_key,
+            server: None,
+            pool: self.pool,
             opened_ns: now.mono_ns,
             opened_unix_ms: now.unix_ms,
             tokens: self.tokens,
@@ -245,7 +246,7 @@ impl Draft<'_> {
 impl Reservation {
     /// Names the server it goes to.
     fn go_to(&mut self, choice: Option<&Choice<'_>>) {
-        self.server = choice.map_or(NOWHERE, |choice| choice.server_key);
+        self.server = choice.map(|choice| choice.server_key);
         self.written.openai = choice.is_some_and(|choice| choice.grant.server.kind == ServerKind::OpenAi);
     }
 }
@@ -257,12 +258,11 @@ struct Sum<'l, H, E> {
 }
 
 impl<H: Load, E: Load> Load for Sum<'_, H, E> {
-    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32 {
-        let here = self.here.on_their_way(server_key, pool_key);
-        here.saturating_add(self.elsewhere.on_their_way(server_key, pool_key))
+    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
+        self.here.on_their_way(server, pool).saturating_add(self.elsewhere.on_their_way(server, pool))
     }
 
-    fn on_their_way_in_all(&self, server_key: u64) -> u32 {
-        self.here.on_their_way_in_all(server_key).saturating_add(self.elsewhere.on_their_way_in_all(server_key))
+    fn on_their_way_in_all(&self, server: ServerKey) -> u32 {
+        self.here.on_their_way_in_all(server).saturating_add(self.elsewhere.on_their_way_in_all(server))
     }
 }

@@ -1,6 +1,7 @@
 //! What one request took, and what is known of it until it ends. Pure data.
 
 use super::calendar::Day;
+use crate::decision::fleet::roster::{PoolKey, ServerKey};
 use crate::decision::plan::limits::Scope;
 pub use crate::decision::plan::limits::{Cost, RequestShape, Scopes, Tokens};
 use crate::decision::request::endpoint::Endpoint;
@@ -47,10 +48,12 @@ pub struct Reservation {
     pub endpoint: Endpoint,
     /// Whether the answer streams.
     pub stream: bool,
-    /// The server it was sent to: hash of its name.
-    pub server: u64,
-    /// Its pool: hash of the model; 0 where the body is hidden.
-    pub pool: u64,
+    /// The server it was sent to; absent while it waits for one.
+    #[serde(with = "stored_server")]
+    pub server: Option<ServerKey>,
+    /// Its pool; absent where the body is hidden.
+    #[serde(with = "stored_pool")]
+    pub pool: Option<PoolKey>,
     /// When it was granted, in nanoseconds (monotonic, of the process that granted it).
     pub opened_ns: u64,
     /// When it was granted, in milliseconds since 1970.
@@ -137,6 +140,34 @@ mod stored_uid {
     }
 }
 
+/// How a server is stored: `u64::MAX` for none.
+mod stored_server {
+    use crate::decision::fleet::roster::ServerKey;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(server: &Option<ServerKey>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(server.map_or(u64::MAX, ServerKey::get))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ServerKey>, D::Error> {
+        u64::deserialize(from).map(ServerKey::new)
+    }
+}
+
+/// How a pool is stored: 0 for none.
+mod stored_pool {
+    use crate::decision::fleet::roster::PoolKey;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(pool: &Option<PoolKey>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(pool.map_or(0, PoolKey::get))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PoolKey>, D::Error> {
+        u64::deserialize(from).map(PoolKey::new)
+    }
+}
+
 /// Longest name of a caller that is kept, in bytes: a key's name is at most 64 characters of ASCII.
 const NAME_MAX: usize = 64;
 
@@ -213,8 +244,8 @@ mod tests {
             model: None,
             endpoint: Endpoint::Chat,
             stream: true,
-            server: u64::MAX,
-            pool: 0,
+            server: None,
+            pool: None,
             opened_ns: 5,
             opened_unix_ms: -6,
             tokens: Tokens { prompt: 8, output: 9 },
@@ -230,8 +261,8 @@ mod tests {
             user: Some("zoe".into()),
             team: Some("red".into()),
             model: Some(ModelName::canonical("m")),
-            server: 12,
-            pool: 13,
+            server: ServerKey::new(12),
+            pool: PoolKey::new(13),
             ..bare()
         };
         let full_text = r#"{"id":340282366920938463463374607431768211455,"uid":11,"scopes":[7,null,null,null,null,null],"caller":"ann","user":"zoe","team":"red","model":"m:latest","endpoint":"chat","stream":true,"server":12,"pool":13,"opened_ns":5,"opened_unix_ms":-6,"tokens_in":8,"tokens_out":9,"cost":{"input_milli":1000,"output_milli":1000},"written":{"prompt_bytes":0,"images":0,"name":0,"usage":false,"raw":false,"openai":false}}"#;

@@ -1,9 +1,12 @@
 //! Slots: requests on their way, counted by server, and by server and model. Each is opened with its grant and ends once:
 //! released by its usage line, or expired. Pure; time is handed in.
 
-use super::hold::NOWHERE;
 use super::reservation::{ProxyUid, Reservation};
+use crate::decision::fleet::roster::{PoolKey, ServerKey};
+use foldhash::fast::RandomState;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 
 /// Most slots held. Past it the oldest is expired for each new one: what a fleet can have on its way is far less, so the
 /// oldest are those whose lines were lost.
@@ -18,8 +21,10 @@ const ENDED_EARLY_MAX: usize = 65_536;
 pub struct Slots {
     open: HashMap<u128, Reservation>,
     by_uid: HashMap<ProxyUid, u128>,
-    by_server: HashMap<u64, u32>,
-    by_pair: HashMap<(u64, u64), u32>,
+    by_server: HashMap<ServerKey, u32, RandomState>,
+    by_pair: HashMap<(ServerKey, Option<PoolKey>), u32, RandomState>,
+    /// Those that wait for a server, by model.
+    waiting: HashMap<Option<PoolKey>, u32, RandomState>,
     /// Requests that ended before their slot was opened, and their order; the oldest are forgotten.
     ended_early: HashSet<ProxyUid>,
     ended_early_order: VecDeque<ProxyUid>,
@@ -41,15 +46,15 @@ impl Slots {
         let (id, uid) = (slot.id, slot.uid);
         let expired = if self.open.len() >= SLOTS_MAX { self.expire_oldest() } else { None };
         self.compact();
-        for count in
-            [self.by_server.entry(slot.server).or_default(), self.by_pair.entry((slot.server, slot.pool)).or_default()]
-        {
-            *count = count.saturating_add(1);
+        match slot.server {
+            Some(server) => {
+                one_more(&mut self.by_server, server);
+                one_more(&mut self.by_pair, (server, slot.pool));
+                self.order.push_back(id);
+            }
+            None => one_more(&mut self.waiting, slot.pool),
         }
         self.held = self.held.saturating_add(slot.held());
-        if slot.server != NOWHERE {
-            self.order.push_back(id);
-        }
         // Ids are random and come once.
         self.open.insert(id, slot);
         if let Some(uid) = uid {
@@ -103,19 +108,29 @@ impl Slots {
         self.held
     }
 
-    /// Open slots by server and model.
-    pub fn pairs(&self) -> impl Iterator<Item = ((u64, u64), u32)> {
+    /// Returns the open slots by server and model, without those that wait for a server.
+    pub fn pairs(&self) -> impl Iterator<Item = ((ServerKey, Option<PoolKey>), u32)> {
         self.by_pair.iter().map(|(pair, count)| (*pair, *count))
     }
 
     /// Slots on a server for one model.
-    pub fn of_pair(&self, server: u64, pool: u64) -> u32 {
+    pub fn of_pair(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
         self.by_pair.get(&(server, pool)).copied().unwrap_or(0)
     }
 
     /// Slots on a server, all models.
-    pub fn of_server(&self, server: u64) -> u32 {
+    pub fn of_server(&self, server: ServerKey) -> u32 {
         self.by_server.get(&server).copied().unwrap_or(0)
+    }
+
+    /// Returns how many wait for a server that has this model.
+    pub fn waiting_for(&self, pool: PoolKey) -> u32 {
+        self.waiting.get(&Some(pool)).copied().unwrap_or(0)
+    }
+
+    /// Returns whether any request waits for a server.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Slots in all.
@@ -154,8 +169,13 @@ impl Slots {
         {
             self.by_uid.remove(&uid);
         }
-        less_one(&mut self.by_server, slot.server);
-        less_one(&mut self.by_pair, (slot.server, slot.pool));
+        match slot.server {
+            Some(server) => {
+                one_less(&mut self.by_server, server);
+                one_less(&mut self.by_pair, (server, slot.pool));
+            }
+            None => one_less(&mut self.waiting, slot.pool),
+        }
     }
 
     /// Ended ids leave the order when they make up most of it.
@@ -167,9 +187,14 @@ impl Slots {
     }
 }
 
+fn one_more<K: Hash + Eq>(counts: &mut HashMap<K, u32, RandomState>, key: K) {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(1);
+}
+
 /// Counts one down and forgets it at zero, so that the maps hold live entries only.
-fn less_one<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) {
-    if let std::collections::hash_map::Entry::Occupied(mut entry) = counts.entry(key) {
+fn one_less<K: Hash + Eq>(counts: &mut HashMap<K, u32, RandomState>, key: K) {
+    if let Entry::Occupied(mut entry) = counts.entry(key) {
         *entry.get_mut() = entry.get().saturating_sub(1);
         if *entry.get() == 0 {
             entry.remove();

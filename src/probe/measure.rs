@@ -4,6 +4,7 @@
 //! for it to arrive when it is made.
 
 use super::fetch::FetchReply;
+use crate::decision::fleet::roster::PoolKey;
 use crate::ledger::tokens::estimate::{AnswerShape, Calibration};
 use crate::ledger::tokens::form::{AnswerKind, LAST_CHUNK, framing};
 use serde::Deserialize;
@@ -78,11 +79,11 @@ impl Sums {
         Sums { chunked: said.framing > 0 && asked.stream, ..Sums::default() }
     }
 
-    fn calibration(self, said: &FetchReply, asked: AnswerKind, pool: u64, prompt_bytes: usize) -> Calibration {
+    fn calibration(self, said: &FetchReply, asked: AnswerKind, pool: PoolKey, prompt_bytes: usize) -> Calibration {
         let last = if self.chunked { LAST_CHUNK } else { 0.0 };
         let bytes = said.head.saturating_add(said.body.len()).saturating_add(said.framing);
         let answer = AnswerShape {
-            pool,
+            pool: Some(pool),
             asked,
             name: self.name as u64,
             prompt_tokens: self.prompt_tokens.unwrap_or(0),
@@ -106,7 +107,7 @@ impl Sums {
 }
 
 /// Takes apart an answer of Ollama's own API: a stream of lines, or one object. `prompt_bytes` is what was sent of a prompt.
-pub fn native(said: &FetchReply, asked: AnswerKind, pool: u64, prompt_bytes: usize) -> AnswerParts {
+pub fn native(said: &FetchReply, asked: AnswerKind, pool: PoolKey, prompt_bytes: usize) -> AnswerParts {
     #[derive(Deserialize)]
     struct StreamLine<'a> {
         #[serde(borrow)]
@@ -167,7 +168,7 @@ pub fn native(said: &FetchReply, asked: AnswerKind, pool: u64, prompt_bytes: usi
 }
 
 /// Takes apart an answer of OpenAI's API: a stream of events, or one object, whichever it is.
-pub fn openai(said: &FetchReply, asked: AnswerKind, pool: u64, prompt_bytes: usize) -> AnswerParts {
+pub fn openai(said: &FetchReply, asked: AnswerKind, pool: PoolKey, prompt_bytes: usize) -> AnswerParts {
     #[derive(Deserialize, Default)]
     struct StreamEvent<'a> {
         #[serde(borrow)]
@@ -256,6 +257,7 @@ mod tests {
     use super::*;
     use crate::decision::plan::server::ServerKind;
     use crate::decision::request::endpoint::Endpoint;
+    use crate::decision::request::name::ModelName;
 
     const CHAT: AnswerKind =
         AnswerKind { kind: ServerKind::Ollama, endpoint: Endpoint::Chat, stream: true, usage: false, raw: false };
@@ -281,6 +283,10 @@ mod tests {
         found
     }
 
+    fn pool() -> PoolKey {
+        PoolKey::of(&ModelName::canonical("m"))
+    }
+
     #[test]
     fn native_answers_are_taken_apart_to_the_byte() {
         let line = |text: &str| {
@@ -288,7 +294,7 @@ mod tests {
         };
         let end = r#"{"model":"m:1","done":true,"context":[1,22,333],"load_duration":7,"prompt_eval_count":9,"eval_count":2}"#;
         let stream = said(&[&line("a\\n"), &line("größe"), end]);
-        let taken = native(&stream, CHAT, 1, 30);
+        let taken = native(&stream, CHAT, pool(), 30);
         assert_eq!((taken.done, taken.error, taken.load_ns), (true, None, Some(7)));
         let found = check("a stream", taken.found, 2, 3 + 7, Some(2));
         assert_eq!((found.ids, found.prompt, found.answer.name), (Some((3, 9)), Some((30, 9)), 3));
@@ -298,10 +304,10 @@ mod tests {
 
         let body = r#"{"model":"m:1","response":"a tale","done":true,"prompt_eval_count":9,"eval_count":3}"#;
         let asked = AnswerKind { endpoint: Endpoint::Generate, stream: false, ..CHAT };
-        let found = check("a whole one", native(&whole(body), asked, 1, 30).found, 0, 6, Some(3));
+        let found = check("a whole one", native(&whole(body), asked, pool(), 30).found, 0, 6, Some(3));
         assert_eq!((found.closing, found.ids), (0.0, None));
         let thinking = line("").replace(r#""content":"""#, r#""content":"","thinking":"hm""#);
-        check("a thought", native(&said(&[&thinking, end]), CHAT, 1, 30).found, 1, 2, Some(2));
+        check("a thought", native(&said(&[&thinking, end]), CHAT, pool(), 30).found, 1, 2, Some(2));
     }
 
     #[test]
@@ -314,13 +320,13 @@ mod tests {
         let usage =
             "data: {\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":2}}\n\n";
         let stream = said(&[&first, &one, &two, &last, usage, "data: [DONE]\n\n"]);
-        let found = check("chat", openai(&stream, asked, 1, 30).found, 2, 3 + 5, Some(2));
+        let found = check("chat", openai(&stream, asked, pool(), 30).found, 2, 3 + 5, Some(2));
         assert_eq!((found.names, found.prompt), ((1.0, 2.0), Some((30, 4))));
         // One that answers whole though a stream was asked for.
         let body = r#"{"model":"m","choices":[{"text":"abc"}],"usage":{"prompt_tokens":4,"completion_tokens":1}}"#;
-        let found = check("whole", openai(&whole(body), asked, 1, 30).found, 0, 3, Some(1));
+        let found = check("whole", openai(&whole(body), asked, pool(), 30).found, 0, 3, Some(1));
         assert!(!found.answer.asked.stream);
-        let bare = openai(&whole(r#"{"choices":[{"text":"a"}]}"#), asked, 1, 30);
+        let bare = openai(&whole(r#"{"choices":[{"text":"a"}]}"#), asked, pool(), 30);
         assert_eq!((bare.done, bare.found), (true, None), "a token, and nothing to learn");
     }
 
@@ -334,7 +340,7 @@ mod tests {
             ("{\"error\":\"boom\"}\n{\"done\":true}\n", true, Some("boom")),
             ("nonsense\n{\"done\":true}\n", true, None),
         ] {
-            let taken = native(&whole(body), CHAT, 1, 30);
+            let taken = native(&whole(body), CHAT, pool(), 30);
             assert_eq!((taken.done, taken.error.as_deref()), (done, error), "{body}");
             assert_eq!(taken.found, None, "{body}");
         }
@@ -344,7 +350,7 @@ mod tests {
             ("data: {\"error\":{\"message\":\"boom\"}}\n\n", false, true),
             ("data: {\"choices\":[{\"text\":\"a\"}],\"error\":null}\n\ndata: {", true, false),
         ] {
-            let taken = openai(&said(&[body]), CHAT, 1, 30);
+            let taken = openai(&said(&[body]), CHAT, pool(), 30);
             assert_eq!((taken.done, taken.error.is_some(), taken.found), (done, fails, None), "{body}");
         }
     }

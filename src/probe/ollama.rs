@@ -6,7 +6,7 @@ use super::fetch::{Client, FetchReply, failure};
 use super::json::{self, Entries};
 use super::measure::{self, AnswerParts, SAMPLE};
 use super::rotation::CheckRequest;
-use crate::decision::fleet::roster::name_key;
+use crate::decision::fleet::roster::PoolKey;
 use crate::decision::fleet::{Failure, Inventory, LoadedModel, Model};
 use crate::decision::plan::server::ServerKind;
 use crate::decision::request::endpoint::Endpoint;
@@ -173,7 +173,7 @@ fn conclude(said: Result<FetchReply, Failure>, way: OllamaEndpoint, ask: &CheckR
     let found = match said.status {
         200 => {
             let AnswerParts { done, error, load_ns, found } =
-                measure::native(&said, way.asked(), name_key(ask.model.as_str()), SAMPLE.len());
+                measure::native(&said, way.asked(), PoolKey::of(&ask.model), SAMPLE.len());
             let loaded = load_ns.is_some_and(|ns| ns >= LOAD_NS);
             let (found, measured) = match error {
                 None if done => (CheckFinding::Token, found),

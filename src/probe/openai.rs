@@ -5,7 +5,7 @@ use super::fetch::{Client, FetchReply, failure};
 use super::json::{self, Entries};
 use super::measure::{self, AnswerParts, SAMPLE};
 use super::{Parsed, Target, load};
-use crate::decision::fleet::roster::name_key;
+use crate::decision::fleet::roster::PoolKey;
 use crate::decision::fleet::{Failure, Inventory, Model};
 use crate::decision::plan::server::ServerKind;
 use crate::decision::request::endpoint::Endpoint;
@@ -219,7 +219,7 @@ fn conclude(said: Result<FetchReply, Failure>, asked: AnswerKind, model: &str) -
     };
     let found = match said.status {
         200 => {
-            let pool = name_key(ModelName::canonical(model).as_str());
+            let pool = PoolKey::of(&ModelName::canonical(model));
             let AnswerParts { done, error, found, .. } = measure::openai(&said, asked, pool, SAMPLE.len());
             return match error {
                 None if done => (CheckFinding::Token, found),

@@ -2,6 +2,7 @@
 //! server is chosen. It guides the choice and limits nothing, so being late by a moment is no fault.
 
 use crate::decision::fleet::choose::Load;
+use crate::decision::fleet::roster::{PoolKey, ServerKey};
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -11,10 +12,10 @@ const LANES_MAX: usize = 4096;
 /// Requests in flight to one server for one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lane {
-    /// The server: hash of its name.
-    pub server: u64,
-    /// The pool: hash of the model.
-    pub pool: u64,
+    /// The server.
+    pub server: ServerKey,
+    /// The pool; absent where bodies are hidden. It is sent as 0.
+    pub pool: Option<PoolKey>,
     /// How many.
     pub count: u32,
 }
@@ -22,8 +23,8 @@ pub struct Lane {
 /// What all other herdgates together have in flight.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Elsewhere {
-    by_pair: HashMap<(u64, u64), u32>,
-    by_server: HashMap<u64, u32>,
+    by_pair: HashMap<(ServerKey, Option<PoolKey>), u32>,
+    by_server: HashMap<ServerKey, u32>,
 }
 
 impl Elsewhere {
@@ -41,12 +42,12 @@ impl Elsewhere {
 }
 
 impl Load for Elsewhere {
-    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32 {
-        self.by_pair.get(&(server_key, pool_key)).copied().unwrap_or(0)
+    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
+        self.by_pair.get(&(server, pool)).copied().unwrap_or(0)
     }
 
-    fn on_their_way_in_all(&self, server_key: u64) -> u32 {
-        self.by_server.get(&server_key).copied().unwrap_or(0)
+    fn on_their_way_in_all(&self, server: ServerKey) -> u32 {
+        self.by_server.get(&server).copied().unwrap_or(0)
     }
 }
 
@@ -58,7 +59,7 @@ pub(super) fn write(lanes: &[Lane]) -> String {
             text.push(' ');
         }
         // Writing to a String does not fail.
-        let _ = write!(text, "{:x},{:x},{}", lane.server, lane.pool, lane.count);
+        let _ = write!(text, "{:x},{:x},{}", lane.server.get(), lane.pool.map_or(0, PoolKey::get), lane.count);
     }
     text
 }
@@ -66,7 +67,8 @@ pub(super) fn write(lanes: &[Lane]) -> String {
 fn read_lane(text: &str) -> Option<Lane> {
     let mut parts = text.split(',');
     let mut hex = || u64::from_str_radix(parts.next()?, 16).ok();
-    let (server, pool) = (hex()?, hex()?);
+    // An earlier version tells of what waits as well, at no server.
+    let (server, pool) = (ServerKey::new(hex()?)?, PoolKey::new(hex()?));
     let count = parts.next()?.parse().ok()?;
     parts.next().is_none().then_some(Lane { server, pool, count })
 }
@@ -77,19 +79,27 @@ mod tests {
 
     #[test]
     fn what_others_tell_is_summed() {
-        let lane = |server, pool, count| Lane { server, pool, count };
+        let server = |number| ServerKey::new(number).unwrap();
+        let lane = |number, pool, count| Lane { server: server(number), pool: PoolKey::new(pool), count };
         let told = [
             write(&[lane(1, 10, 2), lane(1, 11, 3), lane(2, 10, 0)]),
-            write(&[lane(1, 10, 4), lane(u64::MAX, u64::MAX, u32::MAX)]),
+            write(&[lane(1, 10, 4), lane(u64::MAX - 1, u64::MAX, u32::MAX)]),
             write(&[]),
-            "x 1,2 1,2,3,4 1,a,-1 7,7,1".to_owned(),
+            "x 1,2 1,2,3,4 1,a,-1 7,7,1 7,0,2 ffffffffffffffff,a,1".to_owned(),
         ];
         let elsewhere = Elsewhere::read(&told);
-        let cases =
-            [(1, 10, 6, 9), (1, 11, 3, 9), (2, 10, 0, 0), (7, 7, 1, 1), (u64::MAX, u64::MAX, u32::MAX, u32::MAX)];
-        for (server, pool, pair, all) in cases {
-            let found = (elsewhere.on_their_way(server, pool), elsewhere.on_their_way_in_all(server));
-            assert_eq!(found, (pair, all), "{server:x}");
+        let cases = [
+            (1, 10, 6, 9),
+            (1, 11, 3, 9),
+            (2, 10, 0, 0),
+            (7, 7, 1, 3),
+            (7, 0, 2, 3),
+            (u64::MAX - 1, u64::MAX, u32::MAX, u32::MAX),
+        ];
+        for (number, pool, pair, all) in cases {
+            let key = server(number);
+            let found = (elsewhere.on_their_way(key, PoolKey::new(pool)), elsewhere.on_their_way_in_all(key));
+            assert_eq!(found, (pair, all), "{number:x}");
         }
     }
 }

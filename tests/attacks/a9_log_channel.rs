@@ -11,6 +11,7 @@ use crate::harness::herdgate::{Herdgate, Ports};
 use crate::harness::nginx::Nginx;
 use crate::harness::scratch::Scratch;
 use crate::harness::stack::{Front, Proxy, Stack};
+use herdgate::decision::fleet::roster::PoolKey;
 use herdgate::decision::plan::limits::{Scope, Tokens};
 use herdgate::gate::receipt::{GrantClaims, Receipts};
 use herdgate::metrics::SettleLabel;
@@ -133,7 +134,7 @@ fn only_a_line_of_ours_counts_and_once(front: Front) {
     let claimed = GrantClaims {
         id: 7,
         caller: Scope(5),
-        model: 9,
+        model: PoolKey::new(9),
         tokens: Tokens { prompt: 1, output: 1 },
         unix_s: 1_700_000_000,
     };

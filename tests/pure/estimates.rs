@@ -1,5 +1,6 @@
 //! Tokens from bytes, against answers made of known parts: before anything is learned, after checks, after exact figures.
 
+use herdgate::decision::fleet::roster::PoolKey;
 use herdgate::decision::plan::limits::{Cost, Demand, RequestedOutput, Tokens};
 use herdgate::decision::plan::server::ServerKind;
 use herdgate::decision::request::endpoint::Endpoint;
@@ -32,7 +33,7 @@ impl Truth {
             bytes += known.closing + known.names_closing * name + n * self.text * known.again + ids - last;
         }
         let bytes = bytes.round() as u64;
-        AnswerShape { pool: 7, asked: self.asked, name: 12, prompt_tokens: 40, bytes, framed, complete }
+        AnswerShape { pool: PoolKey::new(7), asked: self.asked, name: 12, prompt_tokens: 40, bytes, framed, complete }
     }
 
     /// What a check of two tokens measures.
@@ -151,7 +152,7 @@ fn tokens_that_are_held_back_have_no_line() {
 fn prompts_are_three_bytes_a_token_until_more_is_known() {
     let mut estimates = Estimates::default();
     for (bytes, images, expected) in [(0, 0, 0), (1, 0, 1), (3, 0, 1), (300, 0, 100), (301, 0, 101), (3, 2, 2001)] {
-        assert_eq!(estimates.estimate_prompt(7, bytes, images), expected, "{bytes} {images}");
+        assert_eq!(estimates.estimate_prompt(PoolKey::new(7), bytes, images), expected, "{bytes} {images}");
     }
     // Five bytes a token, and a template of 30 tokens: checks with and without it tell them apart.
     for _ in 0..20 {
@@ -162,14 +163,14 @@ fn prompts_are_three_bytes_a_token_until_more_is_known() {
         }
     }
     for (bytes, expected) in [(120, 54), (10_000, 2030)] {
-        assert!(off(estimates.estimate_prompt(7, bytes, 0), expected).abs() < 0.05, "{bytes}");
+        assert!(off(estimates.estimate_prompt(PoolKey::new(7), bytes, 0), expected).abs() < 0.05, "{bytes}");
     }
     // With images nothing is learned, and no single request teaches anything absurd.
-    let before = estimates.estimate_prompt(7, 10_000, 0);
-    estimates.observe_prompt(7, 10, 3, 4_000);
-    assert_eq!(estimates.estimate_prompt(7, 10_000, 0), before);
-    (0..50).for_each(|_| estimates.observe_prompt(7, 100, 0, u64::MAX));
-    assert!(estimates.estimate_prompt(7, 10_000, 0) <= 12_000);
+    let before = estimates.estimate_prompt(PoolKey::new(7), 10_000, 0);
+    estimates.observe_prompt(PoolKey::new(7), 10, 3, 4_000);
+    assert_eq!(estimates.estimate_prompt(PoolKey::new(7), 10_000, 0), before);
+    (0..50).for_each(|_| estimates.observe_prompt(PoolKey::new(7), 100, 0, u64::MAX));
+    assert!(estimates.estimate_prompt(PoolKey::new(7), 10_000, 0) <= 12_000);
 }
 
 #[test]
@@ -189,10 +190,10 @@ fn odd_figures_bend_nothing_out_of_bounds() {
     assert!((200..=5000).contains(&found), "{found}");
     // Nor is more remembered than there is room for.
     let most = POOLS_MAX as u64;
-    (0..most + 10).for_each(|pool| estimates.observe_prompt(pool, 100, 0, 30));
-    assert_eq!([most - 1, most].map(|pool| estimates.ratios(pool).is_some()), [true, false]);
-    estimates.retain_pools(|pool| pool == 3);
-    assert_eq!([3, 4].map(|pool| estimates.ratios(pool).is_some()), [true, false]);
+    (1..=most + 10).for_each(|pool| estimates.observe_prompt(PoolKey::new(pool), 100, 0, 30));
+    assert_eq!([most, most + 1].map(|pool| estimates.ratios(PoolKey::new(pool).unwrap()).is_some()), [true, false]);
+    estimates.retain_pools(|pool| pool.get() == 3);
+    assert_eq!([3, 4].map(|pool| estimates.ratios(PoolKey::new(pool).unwrap()).is_some()), [true, false]);
 }
 
 #[test]
@@ -209,8 +210,8 @@ fn output_is_held_as_it_was_asked_for_and_otherwise_as_it_usually_is_within_the_
     let cost = Cost { input_milli: 1000, output_milli: 2000 };
     let check = |output, room, expected| {
         let demand = Demand { output, cost, ..Demand::default() };
-        let Tokens { prompt, output: usual } = estimates.expected(7, &demand, None);
-        let found = estimates.expected(7, &demand, room).output;
+        let Tokens { prompt, output: usual } = estimates.expected(PoolKey::new(7), &demand, None);
+        let found = estimates.expected(PoolKey::new(7), &demand, room).output;
         assert_eq!(found, expected, "{output:?} in {room:?}: prompt {prompt}, {usual} without limits");
         prompt
     };
@@ -225,12 +226,12 @@ fn output_is_held_as_it_was_asked_for_and_otherwise_as_it_usually_is_within_the_
     check(RequestedOutput::AtLeast(900, None), None, 900);
     check(RequestedOutput::AtLeast(1, None), Some(300 + prompt), 150);
     for _ in 0..100 {
-        estimates.note(7, 3_000, None);
+        estimates.note(PoolKey::new(7), 3_000, None);
     }
     let demand = Demand { output: RequestedOutput::Open(None), cost, ..Demand::default() };
-    assert!(estimates.expected(7, &demand, None).output >= 3_000);
+    assert!(estimates.expected(PoolKey::new(7), &demand, None).output >= 3_000);
     assert_eq!(
-        estimates.expected(7, &demand, Some(300 + prompt)).output,
+        estimates.expected(PoolKey::new(7), &demand, Some(300 + prompt)).output,
         150,
         "what others generate makes no limit too small"
     );

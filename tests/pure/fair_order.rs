@@ -1,5 +1,6 @@
 //! Fair order against a queue like HAProxy's: arrivals ordered by their time and the offset they were given.
 
+use herdgate::decision::fleet::roster::ServerKey;
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::plan::priority::{Priority, QueuePlace};
 use herdgate::ledger::fair_queue::FairQueue;
@@ -14,8 +15,6 @@ struct Server {
     service_ms: u64,
 }
 
-const SERVER: u64 = 7;
-
 /// Runs clients that ask again as soon as they are answered, `clients[caller]` of each caller. Answers how many requests of
 /// each were served in the second half of `rounds` rounds. `is_fair` is whether the offsets are applied.
 fn served(server: Server, clients: &[usize], rounds: u64, is_fair: bool) -> Vec<u64> {
@@ -29,13 +28,15 @@ fn served(server: Server, clients: &[usize], rounds: u64, is_fair: bool) -> Vec<
     let mut counts = vec![0; clients.len()];
     let mut open = 0;
     let mut ids = 0_u128;
+    let server = ServerKey::of("gpu1");
     // How long a round is taken to be, as `Waits` would guess it.
     let round_ms = service_ms * 4 / room as u64;
     let mut arrive = |caller: usize, now_ms: u64, open: &mut usize, shares: &mut FairQueue| {
         ids += 1;
-        let start_ms = match *open <= room / 2 {
-            true => shares.idle(SERVER, now_ms),
-            false => shares.join(Scope(caller as u128), SERVER, ids, round_ms, now_ms),
+        let start_ms = if *open <= room / 2 {
+            shares.idle(server, now_ms)
+        } else {
+            shares.join(Scope(caller as u128), server, ids, round_ms, now_ms)
         };
         *open += 1;
         let offset = if is_fair { i64::from(QueuePlace::new(Priority::Normal, start_ms, now_ms).offset_ms) } else { 0 };
@@ -63,7 +64,7 @@ fn served(server: Server, clients: &[usize], rounds: u64, is_fair: bool) -> Vec<
         if now_ms > half_ms {
             counts[caller] += 1;
         }
-        shares.served(SERVER, id);
+        shares.served(server, id);
         open -= 1;
         let request = arrive(caller, now_ms, &mut open, &mut shares);
         waiting.insert(request);

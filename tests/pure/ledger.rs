@@ -2,6 +2,7 @@
 
 use governor::clock::FakeRelativeClock;
 use governor::{Quota as GovernorQuota, RateLimiter};
+use herdgate::decision::fleet::roster::PoolKey;
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::{Account, Accounts, Holder, Quota, Scope, Terms, Window};
 use herdgate::ledger::account::LimitExcess;
@@ -19,7 +20,7 @@ fn check(quotas: &[Quota], script: &[(u64, Result<u64, f64>)]) {
     let limits = accounts(&terms);
     for (step, (ms, expected)) in script.iter().enumerate() {
         let found = books
-            .admit(&limits, 0, 0, at(ms * 1_000_000))
+            .admit(&limits, 0, None, at(ms * 1_000_000))
             .map(|admission| admission.standings.requests.unwrap().remaining)
             .map_err(|excess| wait_ns(excess) as f64 / 1e9);
         assert_eq!(found, *expected, "step {step} at {ms} ms");
@@ -57,11 +58,11 @@ fn a_limit_made_smaller_does_not_lock_its_caller_out_for_longer_than_the_new_one
     let wide = terms(&[quota(1, MINUTE, 100)]);
     let wide = accounts(&wide);
     for _ in 0..100 {
-        books.admit(&wide, 0, 0, at(0)).unwrap();
+        books.admit(&wide, 0, None, at(0)).unwrap();
     }
     let narrow = terms(&[quota(60, MINUTE, 2)]);
     let narrow = accounts(&narrow);
-    let excess = books.admit(&narrow, 0, 0, at(0)).unwrap_err();
+    let excess = books.admit(&narrow, 0, None, at(0)).unwrap_err();
     assert_eq!(wait_ns(excess), 1_000_000_000);
 }
 
@@ -74,7 +75,7 @@ fn stale_entries_are_dropped_so_that_the_books_stay_bounded() {
             let mut limits = Accounts::default();
             let scope = Scope(u128::from(round) * 2_000 + identity);
             assert!(limits.push(Account { scope, holder: Holder::Key, terms: &terms }));
-            books.admit(&limits, 0, 0, at(round * MINUTE)).unwrap();
+            books.admit(&limits, 0, None, at(round * MINUTE)).unwrap();
         }
     }
     assert!(books.len() <= 8_192, "{} entries for 40,000 identities that came once", books.len());
@@ -84,11 +85,12 @@ fn stale_entries_are_dropped_so_that_the_books_stay_bounded() {
 fn pools_take_turns_of_their_own() {
     let mut books = Books::default();
     let none = Accounts::default();
-    let turns: Vec<u64> = [1, 2, 1, 2, 1].iter().map(|key| books.admit(&none, 0, *key, at(0)).unwrap().turn).collect();
+    let turns: Vec<u64> =
+        [1, 2, 1, 2, 1].iter().map(|key| books.admit(&none, 0, PoolKey::new(*key), at(0)).unwrap().turn).collect();
     assert_eq!(turns, [0, 0, 1, 1, 2]);
-    books.retain_pools(|key| key == 1);
-    assert_eq!(books.admit(&none, 0, 1, at(0)).unwrap().turn, 3);
-    assert_eq!(books.admit(&none, 0, 2, at(0)).unwrap().turn, 0);
+    books.retain_pools(|key| key.get() == 1);
+    assert_eq!(books.admit(&none, 0, PoolKey::new(1), at(0)).unwrap().turn, 3);
+    assert_eq!(books.admit(&none, 0, PoolKey::new(2), at(0)).unwrap().turn, 0);
 }
 
 proptest! {
@@ -109,7 +111,7 @@ proptest! {
             // The calendar notes the time whatever comes of a claim.
             books.charged_of(Scope(0), Window::Day, at(now));
             let before = format!("{books:?}");
-            match books.admit(&limits, 0, 0, at(now)) {
+            match books.admit(&limits, 0, None, at(now)) {
                 Ok(admission) => {
                     prop_assert!(allowed);
                     model.iter_mut().for_each(|bucket| bucket.credit_ns -= bucket.interval());
@@ -133,12 +135,12 @@ proptest! {
         let terms = terms(&quotas);
         let limits = accounts(&terms);
         let excess = loop {
-            if let Err(excess) = books.admit(&limits, 0, 0, at(0)) {
+            if let Err(excess) = books.admit(&limits, 0, None, at(0)) {
                 break excess;
             }
         };
-        prop_assert!(books.admit(&limits, 0, 0, at(wait_ns(excess) - 1)).is_err());
-        prop_assert!(books.admit(&limits, 0, 0, at(wait_ns(excess))).is_ok());
+        prop_assert!(books.admit(&limits, 0, None, at(wait_ns(excess) - 1)).is_err());
+        prop_assert!(books.admit(&limits, 0, None, at(wait_ns(excess))).is_ok());
     }
 
     #[test]
@@ -147,15 +149,15 @@ proptest! {
         let terms = terms(&quotas);
         let limits = accounts(&terms);
         for _ in 0..taken {
-            let _ = with.admit(&limits, 0, 0, at(0));
-            let _ = without.admit(&limits, 0, 0, at(0));
+            let _ = with.admit(&limits, 0, None, at(0));
+            let _ = without.admit(&limits, 0, None, at(0));
         }
-        if with.admit(&limits, 0, 0, at(0)).is_ok() {
+        if with.admit(&limits, 0, None, at(0)).is_ok() {
             with.release(&limits);
         }
         for later in [0, 0, 1_000_000, 5_000_000_000] {
-            let found = with.admit(&limits, 0, 0, at(later)).map(|admission| admission.standings.requests);
-            prop_assert_eq!(found, without.admit(&limits, 0, 0, at(later)).map(|admission| admission.standings.requests));
+            let found = with.admit(&limits, 0, None, at(later)).map(|admission| admission.standings.requests);
+            prop_assert_eq!(found, without.admit(&limits, 0, None, at(later)).map(|admission| admission.standings.requests));
         }
     }
 
@@ -181,7 +183,7 @@ proptest! {
             now += gap;
             clock.advance(Duration::from_nanos(gap));
             for _ in 0..burst.min(3) {
-                prop_assert_eq!(books.admit(&limits, 0, 0, at(now)).is_ok(), theirs.check().is_ok());
+                prop_assert_eq!(books.admit(&limits, 0, None, at(now)).is_ok(), theirs.check().is_ok());
             }
         }
     }

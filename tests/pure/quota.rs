@@ -1,6 +1,7 @@
 //! Token rates and budgets against naive models, over random streams of grants, settlements, lost lines, reloads and clock
 //! jumps.
 
+use herdgate::decision::fleet::roster::ServerKey;
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::{
     Account, Accounts, Budget, Cost, Holder, Quota, Scope, Scopes, Terms, Tokens, Window,
@@ -119,7 +120,7 @@ proptest! {
                     let day = charged(&mut books, Window::Day) + reserved(true) + milli <= 30_000_000;
                     let month = charged(&mut books, Window::Month) + reserved(true) + milli <= 200_000_000;
                     let room = key.room(reserved(false));
-                    match books.admit(&accounts, milli, 0, now) {
+                    match books.admit(&accounts, milli, None, now) {
                         Ok(_) => {
                             prop_assert!(room >= i128::from(milli), "{room} of room for {milli}");
                             prop_assert!(!team || (day && month));
@@ -186,7 +187,7 @@ proptest! {
                     assert!(accounts.push(Account { scope: Scope(1), holder: Holder::Key, terms: &key_terms }));
                     books.expire(now);
                     expire(&mut books, &mut open, &mut done, &mut key, &mut charges);
-                    if books.admit(&accounts, 0, 0, now).is_ok() {
+                    if books.admit(&accounts, 0, None, now).is_ok() {
                         let debt = key.debt / u128::from(key.quota.period_ns.get());
                         key = ExactBucket { quota: rate, debt: debt * u128::from(rate.period_ns.get()), at_ns: now.mono_ns };
                     } else {
@@ -234,7 +235,7 @@ fn check(terms: &Terms, script: &[Step]) {
         match step {
             Step::Ask(second, held, expected) => {
                 let now = at(*second);
-                let found = books.admit(&accounts, held * 1000, 0, now);
+                let found = books.admit(&accounts, held * 1000, None, now);
                 let told = match &found {
                     Ok(admission) => Ok(admission.standings.tokens.map_or(0, |standing| standing.remaining)),
                     Err(excess) => Err((excess.limit, excess.retry_ns.unwrap_or(0).div_ceil(S))),
@@ -349,7 +350,7 @@ fn a_shadow_counts_and_lets_pass() {
     let mut accounts = Accounts::default();
     assert!(accounts.push(Account { scope: Scope(1), holder: Holder::Key, terms: &terms }));
     for (id, expected) in [(0, None), (1, Some(ExhaustedLimit::Tokens)), (2, Some(ExhaustedLimit::Tokens))] {
-        let admission = books.admit(&accounts, 80_000, 0, at(0)).unwrap();
+        let admission = books.admit(&accounts, 80_000, None, at(0)).unwrap();
         let shadowed = admission.shadowed.map(|excess| excess.limit);
         assert!(
             shadowed == expected || (expected.is_some() && shadowed == Some(ExhaustedLimit::Concurrency)),
@@ -368,7 +369,7 @@ fn litellm_14457_a_lost_line_is_charged_and_a_late_one_corrects() {
     let terms = Terms { budgets: vec![budget(1_000, Window::Day)], ..Terms::default() };
     let mut accounts = Accounts::default();
     assert!(accounts.push(Account { scope: Scope(1), holder: Holder::Key, terms: &terms }));
-    books.admit(&accounts, 500_000, 0, at(0)).unwrap();
+    books.admit(&accounts, 500_000, None, at(0)).unwrap();
     books.open(reservation(7, 500, accounts.scopes(), at(0)));
     assert_eq!(books.expire(at(61)), 1);
     let expired = books.take_expired();
@@ -412,8 +413,8 @@ fn reservation(id: u128, tokens: u64, scopes: Scopes, now: Moment) -> Reservatio
         model: None,
         endpoint: Endpoint::Chat,
         stream: true,
-        server: 0,
-        pool: 0,
+        server: ServerKey::new(0),
+        pool: None,
         opened_ns: now.mono_ns,
         opened_unix_ms: now.unix_ms,
         tokens: Tokens { prompt: 0, output: tokens },

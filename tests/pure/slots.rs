@@ -1,6 +1,7 @@
 //! Slots against a naive list, and through the whole gate: opened once, ended once, whatever lines come in what order.
 
 use herdgate::decision::fleet::choose::Load;
+use herdgate::decision::fleet::roster::{PoolKey, ServerKey};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::limits::{Account, Accounts, Cost, Holder, Scope, Scopes, Terms, Tokens};
 use herdgate::decision::request::endpoint::Endpoint;
@@ -63,9 +64,10 @@ proptest! {
             }
             prop_assert_eq!(slots.len(), list.len());
             for server in 0..3 {
-                let there = list.iter().filter(|open| open.server == server).count();
-                prop_assert_eq!(slots.of_server(server) as usize, there);
-                prop_assert_eq!(slots.of_pair(server, server) as usize, there);
+                let key = ServerKey::new(server).unwrap();
+                let there = list.iter().filter(|open| open.server == Some(key)).count();
+                prop_assert_eq!(slots.of_server(key) as usize, there);
+                prop_assert_eq!(slots.of_pair(key, PoolKey::new(server)) as usize, there);
             }
         }
     }
@@ -86,7 +88,7 @@ proptest! {
         }
         books.expire(at(now + 61 * S));
         prop_assert!(books.slots().is_empty());
-        prop_assert_eq!((0..3).map(|server| books.on_their_way(server, server)).sum::<u32>(), 0);
+        prop_assert_eq!((0..3).map(|server| books.on_their_way_in_all(ServerKey::new(server).unwrap())).sum::<u32>(), 0);
     }
 }
 
@@ -96,21 +98,21 @@ fn a_caller_may_have_as_many_requests_on_their_way_as_its_plan_says() {
     let terms = at_once(Some(2));
     let two = accounts(&[(0, Holder::Key, &terms)]);
     for id in 0..2 {
-        books.admit(&two, 0, 0, at(S)).unwrap();
+        books.admit(&two, 0, None, at(S)).unwrap();
         books.open(slot(id, 0, 0, 0, S));
     }
-    let excess = books.admit(&two, 0, 0, at(S)).unwrap_err();
+    let excess = books.admit(&two, 0, None, at(S)).unwrap_err();
     assert_eq!((excess.limit, excess.holder), (ExhaustedLimit::Concurrency, Holder::Key));
     assert!(excess.retry_ns.is_some_and(|retry_ns| retry_ns >= S), "{excess:?}");
     let other = accounts(&[(1, Holder::Key, &terms)]);
-    books.admit(&other, 0, 0, at(S)).unwrap();
+    books.admit(&other, 0, None, at(S)).unwrap();
     assert!(matches!(books.settle(0, &ObservedUsage::default(), at(2 * S)), SettleOutcome::Settled(_)));
     assert_eq!(
         books.settle(0, &ObservedUsage::default(), at(2 * S)),
         SettleOutcome::Again,
         "a repeated line releases nothing"
     );
-    books.admit(&two, 0, 0, at(2 * S)).unwrap();
+    books.admit(&two, 0, None, at(2 * S)).unwrap();
 }
 
 /// A request counts for its key, its user and its team at once; whoever is full refuses it, and nobody is then charged.
@@ -130,7 +132,7 @@ fn slots_count_by_everyone_they_are_taken_for() {
         (&other, Some(Holder::Team)),
     ];
     for (id, (who, refused)) in steps.into_iter().enumerate() {
-        match books.admit(who, 0, 0, at(S)) {
+        match books.admit(who, 0, None, at(S)) {
             Ok(_) => {
                 books.open(Reservation { id: id as u128, scopes: who.scopes(), ..slot(0, 0, 0, 0, S) });
             }
@@ -144,7 +146,7 @@ fn slots_count_by_everyone_they_are_taken_for() {
     assert_eq!([1, 11, 12, 21, 2].map(|scope| held(&books, scope)), [3, 2, 1, 3, 0]);
     books.settle(0, &ObservedUsage::default(), at(S));
     assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [2, 1, 1, 2]);
-    books.admit(&other, 0, 0, at(S)).unwrap();
+    books.admit(&other, 0, None, at(S)).unwrap();
     books.settle(1, &ObservedUsage::default(), at(S));
     books.settle(3, &ObservedUsage::default(), at(S));
     assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [0; 4]);
@@ -239,8 +241,8 @@ fn slot(id: u128, uid: u64, caller: u128, server: u64, opened_ns: u64) -> Reserv
         model: None,
         endpoint: Endpoint::Chat,
         stream: true,
-        server,
-        pool: server,
+        server: ServerKey::new(server),
+        pool: PoolKey::new(server),
         opened_ns,
         opened_unix_ms: 0,
         tokens: Tokens::NONE,

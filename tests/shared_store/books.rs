@@ -547,14 +547,16 @@ fn a_line_left_for_another_reaches_it_once() {
 #[test]
 fn what_is_on_its_way_from_one_is_seen_by_the_other() {
     use herdgate::decision::fleet::choose::Load;
+    use herdgate::decision::fleet::roster::{PoolKey, ServerKey};
+    let (first, second, pool) = (ServerKey::of("gpu1"), ServerKey::of("gpu2"), PoolKey::new(10));
     with_store(async |_, a, b| {
         *a.told.lanes.lock().unwrap() =
-            vec![Lane { server: 1, pool: 10, count: 3 }, Lane { server: 2, pool: 10, count: 1 }];
-        wait_for("b sees it", || b.ledger.elsewhere().on_their_way(1, 10) == 3).await;
-        assert_eq!(b.ledger.elsewhere().on_their_way_in_all(2), 1);
-        assert_eq!(a.ledger.elsewhere().on_their_way_in_all(1), 0, "its own are not among the others'");
+            vec![Lane { server: first, pool, count: 3 }, Lane { server: second, pool, count: 1 }];
+        wait_for("b sees it", || b.ledger.elsewhere().on_their_way(first, pool) == 3).await;
+        assert_eq!(b.ledger.elsewhere().on_their_way_in_all(second), 1);
+        assert_eq!(a.ledger.elsewhere().on_their_way_in_all(first), 0, "its own are not among the others'");
         drop(a);
-        wait_for("a that is gone is forgotten", || b.ledger.elsewhere().on_their_way(1, 10) == 0).await;
+        wait_for("a that is gone is forgotten", || b.ledger.elsewhere().on_their_way(first, pool) == 0).await;
     });
 }
 

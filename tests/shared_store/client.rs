@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use super::harness::redis;
+use herdgate::decision::fleet::roster::PoolKey;
 use herdgate::decision::plan::limits::{Cost, Quota, Scope, Scopes, Tokens};
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
@@ -149,8 +150,8 @@ pub fn reservation(id: u128, need: u64, entries: &[HolderTerms<'_>]) -> Reservat
         model: Some(ModelName::canonical("llama3.2:3b")),
         endpoint: Endpoint::V1ChatCompletions,
         stream: true,
-        server: u64::MAX,
-        pool: 7,
+        server: None,
+        pool: PoolKey::new(7),
         opened_ns: 1,
         opened_unix_ms: 1_800_000_000_000,
         tokens: Tokens { prompt: need, output: 0 },

@@ -3,6 +3,7 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+use herdgate::decision::fleet::roster::{PoolKey, ServerKey};
 use herdgate::decision::plan::limits::Scope;
 use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::decision::request::name::ModelName;
@@ -88,8 +89,8 @@ pub fn reservation(id: u128, key: &str, user: &str) -> Reservation {
         model: Some(ModelName::canonical("llama3.1:8b")),
         endpoint: Endpoint::Chat,
         stream: true,
-        server: 1,
-        pool: 2,
+        server: ServerKey::new(1),
+        pool: PoolKey::new(2),
         opened_ns: 5_000_000_000,
         opened_unix_ms: now_ms() - 1_000,
         tokens: Tokens { prompt: 100, output: 500 },

@@ -2,6 +2,7 @@
 //! flight.
 
 use crate::decision::fleet::Preference;
+use crate::decision::fleet::roster::{PoolKey, ServerKey};
 use crate::decision::judge::Claim;
 use crate::decision::plan::priority::QueuePlace;
 use crate::decision::plan::server::{Server, ServerIndex};
@@ -12,10 +13,10 @@ use crate::decision::view::View;
 /// The load of the servers, as the ledger counts it. herdgate's own dispatches count at once, so a burst spreads.
 pub trait Load {
     /// Returns the requests in flight at a server for one pool (both given by their keys).
-    fn on_their_way(&self, server_key: u64, pool_key: u64) -> u32;
+    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32;
 
     /// Returns the requests in flight at a server, whatever their model.
-    fn on_their_way_in_all(&self, server_key: u64) -> u32;
+    fn on_their_way_in_all(&self, server: ServerKey) -> u32;
 }
 
 /// A grant, and the key of its server's slots.
@@ -24,7 +25,7 @@ pub struct Choice<'v> {
     /// The grant.
     pub grant: Grant<'v>,
     /// The key of the server.
-    pub server_key: u64,
+    pub server_key: ServerKey,
     /// Most requests in flight that the server takes at once.
     pub capacity: u32,
 }
@@ -49,7 +50,7 @@ pub fn choose<'v>(view: &'v View, claim: &Claim<'v>, turn: u64, load: &impl Load
         model: claim.pool.map(|pool| pool.name.as_str().into()),
         ..Refusal::new(Reason::NoServer)
     };
-    let pool_key = claim.pool.map_or(0, |pool| pool.key);
+    let pool_key = claim.pool.map(|pool| pool.key);
     let length = u64::try_from(rotation.len()).ok().filter(|length| *length > 0).ok_or_else(none)?;
     let start = usize::try_from(turn % length).unwrap_or(0);
     let (before, from) = rotation.split_at(start);
@@ -87,7 +88,7 @@ pub fn choose<'v>(view: &'v View, claim: &Claim<'v>, turn: u64, load: &impl Load
 #[derive(Clone, Copy)]
 struct Candidate<'v> {
     server: &'v Server,
-    key: u64,
+    key: ServerKey,
     capacity: u32,
     last: bool,
     busy: u64,

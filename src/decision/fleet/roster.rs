@@ -8,14 +8,15 @@ use crate::decision::plan::policy::{ModelPattern, PlanIndex, Policy};
 use crate::decision::plan::server::{Server, ServerIndex};
 use crate::decision::request::name::ModelName;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 /// The servers that have one model, and the order in which they take turns.
 #[derive(Debug)]
 pub struct Pool {
     /// The model.
     pub name: ModelName,
-    /// A 64-bit hash of the name, stable within the process: the key of the pool's turn counter.
-    pub key: u64,
+    /// The key under which the pool's turns, slots and estimates are kept.
+    pub key: PoolKey,
     /// The servers that have the model, live or not.
     pub members: Vec<ServerIndex>,
     /// One round of smooth weighted rotation over the live members; empty if none is live.
@@ -44,8 +45,8 @@ pub struct Roster {
     pub pools: Vec<Pool>,
     /// One round over all live servers, for ingresses that show no body.
     pub everywhere: Vec<ServerIndex>,
-    /// A hash of each server's name, stable over reloads: the key of its slots. In the order of the policy.
-    pub server_keys: Vec<u64>,
+    /// The keys of the servers, stable over reloads, in the order of the policy.
+    pub server_keys: Vec<ServerKey>,
     /// Most requests in flight that each server takes at once, in the order of the policy.
     pub capacities: Vec<u32>,
     /// How readily each server is chosen, in the order of the policy.
@@ -85,7 +86,7 @@ impl Roster {
                 }
             }
         }
-        let server_keys = policy.servers.iter().map(|server| name_key(&server.name)).collect();
+        let server_keys = policy.servers.iter().map(|server| ServerKey::of(&server.name)).collect();
         let capacity = |server: &Server| match fleet.servers.get(&server.name) {
             Some(seen) => capacity::of(server, &seen.inventory),
             None => 1,
@@ -124,7 +125,7 @@ impl Roster {
             roster.pools.push(Pool {
                 live: live.iter().map(|(index, _)| *index).collect(),
                 capacity,
-                key: name_key(name.as_str()),
+                key: PoolKey::of(&name),
                 members: servers.iter().map(|(index, _, _)| *index).collect(),
                 rotation: smooth_rotation(&live),
                 listed,
@@ -186,9 +187,53 @@ fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Returns the FNV-1a hash of a name: stable, and good enough to tell the models of one fleet apart (a collision would
-/// only share a turn counter).
-pub fn name_key(name: &str) -> u64 {
+/// A server, by a hash of its name: stable over reloads and alike in every herdgate. Never `u64::MAX`, which stands for no
+/// server where a reservation is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerKey(u64);
+
+impl ServerKey {
+    /// Returns the key of the server with this name.
+    pub fn of(name: &str) -> ServerKey {
+        ServerKey(name_hash(name).min(u64::MAX - 1))
+    }
+
+    /// Returns the key that is this number; `None` for `u64::MAX`.
+    pub fn new(number: u64) -> Option<ServerKey> {
+        (number != u64::MAX).then_some(ServerKey(number))
+    }
+
+    /// Returns the key as a number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// A pool, by a hash of its model's name: stable over reloads and alike in every herdgate. Never 0, which stands for no
+/// pool where it is stored or sent; so an `Option` of it takes no more room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolKey(NonZeroU64);
+
+impl PoolKey {
+    /// Returns the key of the pool of this model.
+    pub fn of(model: &ModelName) -> PoolKey {
+        PoolKey(NonZeroU64::new(name_hash(model.as_str())).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Returns the key that is this number; `None` for 0.
+    pub fn new(number: u64) -> Option<PoolKey> {
+        NonZeroU64::new(number).map(PoolKey)
+    }
+
+    /// Returns the key as a number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Returns the FNV-1a hash of a name: stable, and good enough to tell the models and the servers of one fleet apart (those
+/// that collide would share a turn counter, slots and estimates).
+fn name_hash(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

@@ -93,9 +93,9 @@ impl Gate {
         let (view, now) = (self.state.view(), self.clock.now());
         loop {
             let mut books = self.ledger.lock();
-            let mut free: HashMap<u64, Vec<u64>> = HashMap::new();
+            let mut free: HashMap<_, Option<Vec<_>>> = HashMap::new();
             let next = queue.order.next(now.mono_ns, |pool, caller| {
-                books.ahead_ms(caller, free.entry(pool).or_insert_with(|| books.free_for(&view, pool)))
+                books.ahead_ms(caller, free.entry(pool).or_insert_with(|| books.free_for(&view, pool)).as_deref())
             });
             let Some(ticket) = next else { break };
             let Some(waiter) = queue.remove(ticket) else { break };
@@ -191,7 +191,7 @@ impl Gate {
 
     /// A refusal that says when it may be better: after what waits now is served.
     fn in_vain(&self, view: &View, held: &WaitingClaim, reason: Reason) -> Refusal {
-        let pool = view.roster.pools.iter().find(|pool| pool.key == held.reservation.pool);
+        let pool = view.roster.pools.iter().find(|pool| Some(pool.key) == held.reservation.pool);
         let expected_ns = pool.and_then(|pool| self.ledger.lock().expected_wait_ns(view, pool));
         let retry_after_s = whole_s(expected_ns.unwrap_or(view.policy.patience.timeout_ns));
         Refusal { retry_after_s, ..Refusal::new(reason) }

@@ -1,5 +1,6 @@
 //! Who waits, and who is next: weighted fair order over callers. Pure; time and shares are handed in.
 
+use crate::decision::fleet::roster::PoolKey;
 use crate::decision::plan::limits::Scope;
 use crate::decision::plan::priority::{LOW_WAITS_MS, Priority};
 use std::collections::{BTreeMap, HashMap};
@@ -10,7 +11,7 @@ pub struct QueueEntry {
     /// Whose it is.
     pub caller: Scope,
     /// The pool it waits for.
-    pub pool: u64,
+    pub pool: Option<PoolKey>,
     /// How urgent it is.
     pub priority: Priority,
     /// When it began to wait, in nanoseconds (monotonic).
@@ -36,7 +37,7 @@ pub enum Entry {
 pub struct Order {
     waiting: HashMap<u128, (u64, QueueEntry)>,
     /// Those whose ticket was redeemed, by pool and caller, in the order in which they came.
-    lines: BTreeMap<(u64, Scope), BTreeMap<u64, u128>>,
+    lines: BTreeMap<(Option<PoolKey>, Scope), BTreeMap<u64, u128>>,
     by_caller: HashMap<Scope, usize>,
     entered: u64,
 }
@@ -97,7 +98,7 @@ impl Order {
     /// Who is next: high priority first; then whoever is least ahead of its share, where low priority counts as ahead by as
     /// much as it has yet to let others by; of equals, who came first. `ahead_ms` answers how far a caller is ahead of its
     /// share of a pool's servers that have room, or `None` where none has.
-    pub fn next(&self, now_ns: u64, mut ahead_ms: impl FnMut(u64, Scope) -> Option<u64>) -> Option<u128> {
+    pub fn next(&self, now_ns: u64, mut ahead_ms: impl FnMut(Option<PoolKey>, Scope) -> Option<u64>) -> Option<u128> {
         let heads = self.lines.iter().filter_map(|((pool, caller), line)| {
             let (order, ticket) = line.first_key_value()?;
             let (_, waiter) = self.waiting.get(ticket)?;
@@ -138,6 +139,7 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     fn waiter(caller: u128, pool: u64, priority: Priority, since_s: u64) -> QueueEntry {
+        let pool = PoolKey::new(pool);
         QueueEntry { caller: Scope(caller), pool, priority, since_ns: since_s * S, until_ns: (since_s + 60) * S }
     }
 
@@ -166,7 +168,7 @@ mod tests {
         ];
         for (why, waiting, at_s, expected) in cases {
             let waiters: Vec<_> = waiting.iter().map(|(t, c, p, s)| (*t, waiter(*c, 1, *p, *s))).collect();
-            let ahead = |_: u64, caller: Scope| u64::try_from(caller.0 * 100).ok();
+            let ahead = |_, caller: Scope| u64::try_from(caller.0 * 100).ok();
             assert_eq!(room(&waiters).next(at_s * S, ahead), Some(expected), "{why}");
         }
     }
@@ -175,11 +177,11 @@ mod tests {
     fn who_has_not_redeemed_its_ticket_and_whose_pool_is_full_is_passed_over() {
         let mut room = room(&[(1, waiter(1, 1, Priority::Normal, 0)), (2, waiter(2, 2, Priority::Normal, 0))]);
         room.enter(3, waiter(3, 3, Priority::High, 0), 9);
-        let only = |free: u64| move |pool: u64, _: Scope| (pool == free).then_some(0);
+        let only = |free: u64| move |pool: Option<PoolKey>, _: Scope| (pool == PoolKey::new(free)).then_some(0);
         assert_eq!([1, 2, 3].map(|pool| room.next(S, only(pool))), [Some(1), Some(2), None]);
         assert!(room.redeem(3, 60 * S) && !room.redeem(4, 60 * S));
         assert_eq!(room.next(S, |_, _| Some(0)), Some(3));
-        assert_eq!(room.leave(3).map(|waiter| waiter.pool), Some(3));
+        assert_eq!(room.leave(3).map(|waiter| waiter.pool), Some(PoolKey::new(3)));
         assert_eq!((room.leave(3), room.next(S, only(3)), room.len()), (None, None, 2));
         assert_eq!((room.late(59 * S).len(), room.late(60 * S).len()), (0, 2));
     }

@@ -123,6 +123,7 @@ fn generates_nothing(endpoint: Endpoint) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::fleet::roster::PoolKey;
     use crate::decision::plan::limits::{Cost, Scopes};
     use crate::ledger::reservation::CallerName;
 
@@ -138,8 +139,8 @@ mod tests {
             model: None,
             endpoint,
             stream,
-            server: 0,
-            pool: 7,
+            server: None,
+            pool: PoolKey::new(7),
             opened_ns: 0,
             opened_unix_ms: 0,
             tokens: Tokens { prompt: 40, output: 500 },
@@ -148,7 +149,7 @@ mod tests {
         };
         // Ten tokens a second.
         let mut learned = Estimates::default();
-        learned.note(7, 100, Some(10_000));
+        learned.note(PoolKey::new(7), 100, Some(10_000));
         let found = figures(&taken, &seen, &learned);
         assert_eq!((found.evidence, found.tokens.prompt, found.tokens.output), expected, "{endpoint:?} {seen:?}");
     }

@@ -19,11 +19,13 @@
 use super::charge::{Figures, ObservedUsage};
 use super::fit::{Fit, Mean, Prior};
 use super::form::{AnswerKind, FORMS, Form, LAST_CHUNK, forms, framing};
+use crate::decision::fleet::roster::PoolKey;
 use crate::decision::plan::limits::{Demand, RequestShape, RequestedOutput};
 use crate::decision::plan::server::ServerKind;
 use crate::decision::request::endpoint::Endpoint;
 use crate::ledger::histogram::Histogram;
 use crate::ledger::reservation::{Evidence, Reservation, Tokens};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// Most pools remembered; those beyond are estimated by the priors.
@@ -83,8 +85,8 @@ const PACE_MS: u64 = 3_600_000;
 /// An answer as a proxy saw it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AnswerShape {
-    /// Its pool: hash of the model.
-    pub pool: u64,
+    /// Its pool; absent where the body is hidden.
+    pub pool: Option<PoolKey>,
     /// What was asked.
     pub asked: AnswerKind,
     /// Bytes of the model's name as the server was told it, because answers repeat it.
@@ -192,7 +194,7 @@ struct PoolEstimates {
 /// Everything learned.
 #[derive(Debug)]
 pub struct Estimates {
-    pools: HashMap<u64, PoolEstimates>,
+    pools: HashMap<Option<PoolKey>, PoolEstimates, RandomState>,
     known: [Option<Form>; FORMS],
     /// By witness, then whole and stream.
     compared: [[Comparison; 2]; 2],
@@ -200,7 +202,7 @@ pub struct Estimates {
 
 impl Default for Estimates {
     fn default() -> Estimates {
-        Estimates { pools: HashMap::new(), known: forms(), compared: Default::default() }
+        Estimates { pools: HashMap::default(), known: forms(), compared: Default::default() }
     }
 }
 
@@ -233,7 +235,7 @@ impl Estimates {
     /// Tokens to hold for a request: of its prompt, and of its output. Of output that nobody asked for no more is held than fits
     /// into `room` (weighted tokens) beside the prompt: what others generate must not make a small limit one that nothing fits
     /// into.
-    pub fn expected(&self, pool: u64, demand: &Demand, room: Option<u64>) -> Tokens {
+    pub fn expected(&self, pool: Option<PoolKey>, demand: &Demand, room: Option<u64>) -> Tokens {
         let prompt = self.estimate_prompt(pool, demand.written.prompt_bytes, demand.written.images.into());
         let output = match demand.output {
             RequestedOutput::Nothing => 0,
@@ -244,7 +246,14 @@ impl Estimates {
         Tokens { prompt, output }
     }
 
-    fn usual_within(&self, pool: u64, bound: Option<u64>, prompt: u64, demand: &Demand, room: Option<u64>) -> u64 {
+    fn usual_within(
+        &self,
+        pool: Option<PoolKey>,
+        bound: Option<u64>,
+        prompt: u64,
+        demand: &Demand,
+        room: Option<u64>,
+    ) -> u64 {
         let usual = self.usual_length(pool).unwrap_or(LENGTH_UNLEARNED).min(bound.unwrap_or(u64::MAX));
         let Some(room) = room else { return usual };
         let left_milli = room.saturating_mul(1000).saturating_sub(demand.cost.of(Tokens { prompt, output: 0 }));
@@ -271,7 +280,7 @@ impl Estimates {
     }
 
     /// Learns how long answers are, and how fast they come where that is known.
-    pub fn note(&mut self, pool: u64, tokens_out: u64, ms: Option<u64>) {
+    pub fn note(&mut self, pool: Option<PoolKey>, tokens_out: u64, ms: Option<u64>) {
         let Some(pool) = self.pool(pool).filter(|_| tokens_out > 0) else { return };
         pool.lengths.note(tokens_out);
         if let Some(ms) = ms {
@@ -285,7 +294,7 @@ impl Estimates {
     }
 
     /// Tokens that are usually generated in so many milliseconds.
-    pub fn tokens_in_time(&self, pool: u64, ms: u64) -> u64 {
+    pub fn tokens_in_time(&self, pool: Option<PoolKey>, ms: u64) -> u64 {
         match self.pools.get(&pool) {
             Some(pool) if pool.ms > 0 => pool.tokens.saturating_mul(ms) / pool.ms,
             _ => u64::MAX,
@@ -338,7 +347,7 @@ impl Estimates {
     }
 
     /// Tokens of a prompt of so many bytes and images.
-    pub fn estimate_prompt(&self, pool: u64, prompt_bytes: u64, images: u64) -> u64 {
+    pub fn estimate_prompt(&self, pool: Option<PoolKey>, prompt_bytes: u64, images: u64) -> u64 {
         let (offset, slope) = self.pools.get(&pool).map_or((0.0, 1.0 / PROMPT_BYTES), PoolEstimates::prompt_line);
         // Less what a sum of fractions is too much by.
         let text = (offset + slope * prompt_bytes as f64 - 1e-6).ceil().max(0.0) as u64;
@@ -346,13 +355,13 @@ impl Estimates {
     }
 
     /// Learns from a prompt of which the tokens are exactly known. One with images teaches nothing: what they took is not told.
-    pub fn observe_prompt(&mut self, pool: u64, prompt_bytes: u64, images: u64, tokens: u64) {
+    pub fn observe_prompt(&mut self, pool: Option<PoolKey>, prompt_bytes: u64, images: u64, tokens: u64) {
         if images == 0 && prompt_bytes > 0 && tokens > 0 {
             self.learn_prompt(pool, prompt_bytes, tokens, true);
         }
     }
 
-    fn learn_prompt(&mut self, pool: u64, prompt_bytes: u64, tokens: u64, templated: bool) {
+    fn learn_prompt(&mut self, pool: Option<PoolKey>, prompt_bytes: u64, tokens: u64, templated: bool) {
         let bytes = prompt_bytes as f64;
         let most = bytes / PROMPT_RANGE.0 + if templated { TEMPLATE_MAX } else { 0.0 };
         let tokens = (tokens as f64).clamp(bytes / PROMPT_RANGE.1, most);
@@ -365,7 +374,7 @@ impl Estimates {
     }
 
     /// The length that 95 of 100 answers stay within, up to a quarter more, and at least 64 tokens; `None` before 16 ended.
-    fn usual_length(&self, pool: u64) -> Option<u64> {
+    fn usual_length(&self, pool: Option<PoolKey>) -> Option<u64> {
         let lengths = &self.pools.get(&pool)?.lengths;
         if lengths.len() < LENGTHS_MIN {
             return None;
@@ -411,14 +420,14 @@ impl Estimates {
     }
 
     /// Bytes of text a token of this pool has, and of its prompts, where any were learned.
-    pub fn ratios(&self, pool: u64) -> Option<(f64, f64)> {
-        let pool = self.pools.get(&pool)?;
+    pub fn ratios(&self, pool: PoolKey) -> Option<(f64, f64)> {
+        let pool = self.pools.get(&Some(pool))?;
         Some((pool.text_bytes(), 1.0 / pool.prompt_line().1))
     }
 
     /// Forgets pools that no longer exist.
-    pub fn retain_pools(&mut self, exists: impl Fn(u64) -> bool) {
-        self.pools.retain(|pool, _| exists(*pool));
+    pub fn retain_pools(&mut self, exists: impl Fn(PoolKey) -> bool) {
+        self.pools.retain(|pool, _| pool.is_none_or(&exists));
     }
 
     fn compare(&mut self, witness: Witness, stream: bool, estimated: u64, exact: u64) {
@@ -429,7 +438,7 @@ impl Estimates {
     }
 
     /// The pool, made where there is room.
-    fn pool(&mut self, key: u64) -> Option<&mut PoolEstimates> {
+    fn pool(&mut self, key: Option<PoolKey>) -> Option<&mut PoolEstimates> {
         if self.pools.len() >= POOLS_MAX && !self.pools.contains_key(&key) {
             return None;
         }
