@@ -20,7 +20,7 @@ pub(super) fn life(config: &Config, id: &str) -> Result<Option<Value>, OpenStore
         StoredLife::Open(taken) => json!({
             "state": "open",
             "granted": date::format(taken.opened_unix_ms),
-            "reserved": tokens(taken.held()),
+            "reserved": tokens(taken.reserved()),
             "tokens_in": taken.tokens.prompt,
             "tokens_out": taken.tokens.output,
             "caller": taken.caller.as_str(),

@@ -254,7 +254,9 @@ fn refusal(excess: LimitExcess) -> Refusal {
         ExhaustedLimit::Concurrency => (Reason::Concurrency(holder), None, None),
         ExhaustedLimit::Tokens => (Reason::TokenRate(holder), None, standing),
         ExhaustedLimit::Budget(window) => (Reason::Budget(holder, window), None, standing),
-        ExhaustedLimit::NeverFits { held, most } => (Reason::NeverFits { holder, held, most }, None, None),
+        ExhaustedLimit::NeverFits { reserved, most } => {
+            (Reason::NeverFits { holder, held: reserved, most }, None, None)
+        }
     };
     Refusal { retry_after_s: retry_ns.and_then(whole_s), standing, tokens, ..Refusal::new(reason) }
 }

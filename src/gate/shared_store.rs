@@ -126,7 +126,7 @@ impl Gate {
         let asks = Application { view, claim, accounts, requester: &requester, may_wait, elsewhere: &*elsewhere };
         let planned = self.ledger.plan(&asks, now).map_err(refusal_of)?;
         let (accounts, today) = (planned.accounts, planned.today);
-        let need = planned.reservation.held();
+        let need = planned.reservation.reserved();
         if let Some(excess) = shared_store::never_fits(&accounts, need, false) {
             return Err(refusal(excess));
         }

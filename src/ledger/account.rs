@@ -32,8 +32,8 @@ pub enum ExhaustedLimit {
     Budget(Window),
     /// The request holds more tokens than the whole limit: it never fits.
     NeverFits {
-        /// What it holds.
-        held: u64,
+        /// What the request would reserve.
+        reserved: u64,
         /// The limit.
         most: u64,
     },
@@ -140,7 +140,7 @@ impl AccountBooks {
         if concurrency.is_some_and(|most| self.open >= most) {
             found(ExhaustedLimit::Concurrency, None, None);
         }
-        let never = |most: u64| ExhaustedLimit::NeverFits { held: need.div_ceil(1000), most };
+        let never = |most: u64| ExhaustedLimit::NeverFits { reserved: need.div_ceil(1000), most };
         if let Some(quota) = tokens {
             let bucket = self.bucket.unwrap_or(Bucket::new(*quota)).at_rate(*quota, now_ns);
             if need > Bucket::capacity(*quota) {
@@ -155,12 +155,12 @@ impl AccountBooks {
         for budget in budgets {
             let most = budget.most.get().saturating_mul(1000);
             let charged = self.in_window(budget.window).charged(today.window(budget.window));
-            let standing = |held: u64| LimitStanding {
+            let standing = |reserved: u64| LimitStanding {
                 limit: budget.most.get(),
-                remaining: most.saturating_sub(charged).saturating_sub(held) / 1000,
+                remaining: most.saturating_sub(charged).saturating_sub(reserved) / 1000,
                 reset_ns: today.left_ns(budget.window),
             };
-            let held = self.reserved.saturating_add(need);
+            let reserved = self.reserved.saturating_add(need);
             if need > most {
                 found(never(budget.most.get()), None, None);
             } else if charged.saturating_add(need) > most {
@@ -169,10 +169,10 @@ impl AccountBooks {
                     Some(today.left_ns(budget.window)),
                     Some(standing(self.reserved)),
                 );
-            } else if charged.saturating_add(held) > most {
+            } else if charged.saturating_add(reserved) > most {
                 found(ExhaustedLimit::Budget(budget.window), None, Some(standing(self.reserved)));
             } else {
-                standings.tighten(None, Some(standing(held)));
+                standings.tighten(None, Some(standing(reserved)));
             }
         }
         worst.map_or(Ok(standings), Err)
@@ -197,15 +197,15 @@ impl AccountBooks {
     }
 
     /// Holds a slot and so many thousandths of a token.
-    pub fn open(&mut self, held: u64) {
+    pub fn open(&mut self, reserved: u64) {
         self.open = self.open.saturating_add(1);
-        self.reserved = self.reserved.saturating_add(held);
+        self.reserved = self.reserved.saturating_add(reserved);
     }
 
     /// Ends what [`AccountBooks::open`] began.
-    pub fn close(&mut self, held: u64) {
+    pub fn close(&mut self, reserved: u64) {
         self.open = self.open.saturating_sub(1);
-        self.reserved = self.reserved.saturating_sub(held);
+        self.reserved = self.reserved.saturating_sub(reserved);
     }
 
     /// Charges what was used, into debt where need be.
@@ -246,7 +246,7 @@ impl AccountBooks {
     }
 
     /// Requests on their way.
-    pub fn on_their_way(&self) -> u32 {
+    pub fn in_flight(&self) -> u32 {
         self.open
     }
 

@@ -127,7 +127,7 @@ impl Books {
     pub fn admit(
         &mut self,
         claim: &Accounts<'_>,
-        held: u64,
+        reserves: u64,
         pool: Option<PoolKey>,
         now: Moment,
     ) -> Result<Admission, LimitExcess> {
@@ -140,7 +140,7 @@ impl Books {
         let mut rates = [Rates::default(); SCOPES_MAX];
         for (account, after) in claim.iter().zip(&mut rates) {
             let books = self.accounts.get(&account.scope).unwrap_or(&blank);
-            match books.check(account, held, today, now.mono_ns, after) {
+            match books.check(account, reserves, today, now.mono_ns, after) {
                 Ok(found) => standings.tighten(found.requests, found.tokens),
                 Err(found) => {
                     let worst = if account.terms.shadow { &mut shadowed } else { &mut excess };
@@ -263,9 +263,9 @@ impl Books {
             self.shares.left(taken.id);
             return false;
         }
-        let held = taken.held();
+        let reserved = taken.reserved();
         for scope in taken.scopes.iter() {
-            self.accounts.entry(scope).or_default().open(held);
+            self.accounts.entry(scope).or_default().open(reserved);
         }
         let now = Moment { mono_ns: taken.opened_ns, unix_ms: taken.opened_unix_ms };
         if let Some(oldest) = self.slots.open(taken) {
@@ -365,12 +365,12 @@ impl Books {
     }
 
     /// Lets go what waits, or was granted and never told. False where nothing of it is open.
-    pub(super) fn drop_held(&mut self, id: u128) -> bool {
+    pub(super) fn drop_open(&mut self, id: u128) -> bool {
         let Some(taken) = self.slots.release(id) else { return false };
         self.shares.left(id);
-        let held = taken.held();
+        let reserved = taken.reserved();
         for scope in taken.scopes.iter() {
-            self.accounts.entry(scope).or_default().close(held);
+            self.accounts.entry(scope).or_default().close(reserved);
         }
         true
     }
@@ -380,13 +380,13 @@ impl Books {
         self.shares.left(taken.id);
         if taken.server.is_none() {
             // It waited: no server was at it, and nothing is owed.
-            let held = taken.held();
-            taken.scopes.iter().for_each(|scope| self.accounts.entry(scope).or_default().close(held));
+            let reserved = taken.reserved();
+            taken.scopes.iter().for_each(|scope| self.accounts.entry(scope).or_default().close(reserved));
             return;
         }
         let today = self.calendar.today(now);
-        let held = Figures { evidence: Evidence::Reserved, tokens: taken.tokens };
-        let record = record(taken, None, held, today, now);
+        let reserved = Figures { evidence: Evidence::Reserved, tokens: taken.tokens };
+        let record = record(taken, None, reserved, today, now);
         self.close(&record, Some(record.charge()), today, now);
         self.expired_count = self.expired_count.saturating_add(1);
         self.done.note_expired(&record);
@@ -402,10 +402,10 @@ impl Books {
 
     /// Lets go what a request held, and charges what it used.
     fn close(&mut self, record: &Record, charge: Option<u64>, today: Today, now: Moment) {
-        let held = record.reservation.held();
+        let reserved = record.reservation.reserved();
         for scope in record.reservation.scopes.iter() {
             let books = self.accounts.entry(scope).or_default();
-            books.close(held);
+            books.close(reserved);
             if let Some(amount) = charge {
                 books.charge(amount, today, now.mono_ns);
             }
@@ -431,9 +431,9 @@ impl Books {
         for taken in open {
             let age_ms = u64::try_from(now.unix_ms.saturating_sub(taken.opened_unix_ms)).unwrap_or(0);
             let opened_ns = now.mono_ns.saturating_sub(age_ms.saturating_mul(1_000_000));
-            let held = taken.held();
+            let reserved = taken.reserved();
             for scope in taken.scopes.iter() {
-                self.accounts.entry(scope).or_default().open(held);
+                self.accounts.entry(scope).or_default().open(reserved);
             }
             if let Some(oldest) = self.slots.open(Reservation { opened_ns, ..taken }) {
                 self.charge_unheard(oldest, now);
@@ -479,8 +479,8 @@ impl Books {
     }
 
     /// Requests one holder has on their way.
-    pub fn on_their_way_of(&self, scope: Scope) -> u32 {
-        self.accounts.get(&scope).map_or(0, AccountBooks::on_their_way)
+    pub fn in_flight_of(&self, scope: Scope) -> u32 {
+        self.accounts.get(&scope).map_or(0, AccountBooks::in_flight)
     }
 
     /// Thousandths of a token that one holder's requests hold.
@@ -552,11 +552,11 @@ fn record(taken: Reservation, seen: Option<&ObservedUsage>, found: Figures, toda
 }
 
 impl Load for Books {
-    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
+    fn in_flight(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
         self.slots.of_pair(server, pool)
     }
 
-    fn on_their_way_in_all(&self, server: ServerKey) -> u32 {
+    fn in_flight_in_all(&self, server: ServerKey) -> u32 {
         self.slots.of_server(server)
     }
 }

@@ -62,15 +62,15 @@ impl Bucket {
     /// [`BucketExcess`] where it cannot.
     pub fn check(&self, reserved: u64, need: u64, now_ns: u64) -> Result<LimitStanding, BucketExcess> {
         let (debt, capacity) = (self.debt(now_ns), Bucket::capacity(self.quota));
-        let standing = |held: u64| LimitStanding {
+        let standing = |reserved: u64| LimitStanding {
             limit: self.quota.burst.get(),
-            remaining: capacity.saturating_sub(debt).saturating_sub(held) / 1000,
+            remaining: capacity.saturating_sub(debt).saturating_sub(reserved) / 1000,
             reset_ns: self.full_at_ns.saturating_sub(now_ns),
         };
-        let held = reserved.saturating_add(need);
-        let lacking = debt.saturating_add(held).saturating_sub(capacity);
+        let with_need = reserved.saturating_add(need);
+        let lacking = debt.saturating_add(with_need).saturating_sub(capacity);
         if lacking == 0 {
-            return Ok(standing(held));
+            return Ok(standing(with_need));
         }
         let retry_ns = (lacking <= debt).then(|| refill_ns(self.quota, lacking));
         Err(BucketExcess { retry_ns, standing: standing(reserved) })

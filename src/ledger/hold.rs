@@ -73,9 +73,9 @@ impl Books {
         if u64::try_from(self.slots.len()).unwrap_or(u64::MAX) < pool.capacity {
             return Some(0);
         }
-        let on_their_way: u64 = self.open_on(view, pool).map(|(open, _)| u64::from(open)).sum();
+        let in_flight: u64 = self.open_on(view, pool).map(|(open, _)| u64::from(open)).sum();
         let waiting = u64::from(self.slots.waiting_for(pool.key));
-        let before = on_their_way.saturating_add(waiting).saturating_add(1).saturating_sub(pool.capacity);
+        let before = in_flight.saturating_add(waiting).saturating_add(1).saturating_sub(pool.capacity);
         self.waits.expected_ns(before, pool.capacity)
     }
 
@@ -157,7 +157,7 @@ impl Books {
             None => Err(Refusal { retry_after_s: Some(view.policy.recheck_s), ..Refusal::new(Reason::NoServer) }),
         };
         // Without its place its line has come. While lines are lost, time may have taken it.
-        if !self.drop_held(held.reservation.id) && !self.is_silent(now) {
+        if !self.drop_open(held.reservation.id) && !self.is_silent(now) {
             self.give_back(held);
             return WaitEnd::Gone;
         }
@@ -190,7 +190,7 @@ impl Books {
 
     /// Gives back what a claim holds that waits no longer, or whose grant was never told.
     pub(crate) fn let_go(&mut self, held: &WaitingClaim) {
-        self.drop_held(held.reservation.id);
+        self.drop_open(held.reservation.id);
         self.give_back(held);
     }
 
@@ -232,14 +232,14 @@ struct RoomFirst<'b> {
 }
 
 impl Load for RoomFirst<'_> {
-    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
+    fn in_flight(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
         let roster = &self.view.roster;
         let position = roster.server_keys.iter().position(|key| *key == server);
         let most = position.and_then(|position| roster.capacities.get(position)).copied().unwrap_or(0);
         if self.slots.of_server(server) < most { self.slots.of_pair(server, pool) } else { u32::MAX }
     }
 
-    fn on_their_way_in_all(&self, server: ServerKey) -> u32 {
+    fn in_flight_in_all(&self, server: ServerKey) -> u32 {
         self.slots.of_server(server)
     }
 }

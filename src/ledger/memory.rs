@@ -132,7 +132,7 @@ impl MemoryLedger {
             open: books.slots().len(),
             silent: books.is_silent(now),
             clock_in_doubt: books.is_clock_in_doubt(),
-            reserved: books.slots().held(),
+            reserved: books.slots().reserved(),
         };
         (expired, books.take_expired(), standing)
     }

@@ -72,11 +72,11 @@ pub struct Application<'a, 'v, 't, L> {
 pub struct Nobody;
 
 impl Load for Nobody {
-    fn on_their_way(&self, _: ServerKey, _: Option<PoolKey>) -> u32 {
+    fn in_flight(&self, _: ServerKey, _: Option<PoolKey>) -> u32 {
         0
     }
 
-    fn on_their_way_in_all(&self, _: ServerKey) -> u32 {
+    fn in_flight_in_all(&self, _: ServerKey) -> u32 {
         0
     }
 }
@@ -258,11 +258,11 @@ struct Sum<'l, H, E> {
 }
 
 impl<H: Load, E: Load> Load for Sum<'_, H, E> {
-    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
-        self.here.on_their_way(server, pool).saturating_add(self.elsewhere.on_their_way(server, pool))
+    fn in_flight(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
+        self.here.in_flight(server, pool).saturating_add(self.elsewhere.in_flight(server, pool))
     }
 
-    fn on_their_way_in_all(&self, server: ServerKey) -> u32 {
-        self.here.on_their_way_in_all(server).saturating_add(self.elsewhere.on_their_way_in_all(server))
+    fn in_flight_in_all(&self, server: ServerKey) -> u32 {
+        self.here.in_flight_in_all(server).saturating_add(self.elsewhere.in_flight_in_all(server))
     }
 }

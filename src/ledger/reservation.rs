@@ -70,7 +70,7 @@ pub struct Reservation {
 
 impl Reservation {
     /// What it holds, in thousandths of a token.
-    pub fn held(&self) -> u64 {
+    pub fn reserved(&self) -> u64 {
         self.cost.of(self.tokens)
     }
 

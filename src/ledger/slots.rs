@@ -32,7 +32,7 @@ pub struct Slots {
     /// waiting ends it.
     order: VecDeque<u128>,
     /// Thousandths of a token held by all of them.
-    held: u64,
+    reserved: u64,
 }
 
 impl Slots {
@@ -54,7 +54,7 @@ impl Slots {
             }
             None => one_more(&mut self.waiting, slot.pool),
         }
-        self.held = self.held.saturating_add(slot.held());
+        self.reserved = self.reserved.saturating_add(slot.reserved());
         // Ids are random and come once.
         self.open.insert(id, slot);
         if let Some(uid) = uid {
@@ -66,7 +66,7 @@ impl Slots {
     /// Ends a slot by its id; `None` where it has ended already, or never was.
     pub fn release(&mut self, id: u128) -> Option<Reservation> {
         let slot = self.open.remove(&id)?;
-        self.held = self.held.saturating_sub(slot.held());
+        self.reserved = self.reserved.saturating_sub(slot.reserved());
         self.uncount(&slot);
         Some(slot)
     }
@@ -104,8 +104,8 @@ impl Slots {
     }
 
     /// Thousandths of a token held by all open slots.
-    pub fn held(&self) -> u64 {
-        self.held
+    pub fn reserved(&self) -> u64 {
+        self.reserved
     }
 
     /// Returns the open slots by server and model, without those that wait for a server.

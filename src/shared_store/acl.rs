@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn the_pattern_matches_every_key() {
         let prefix = KEYS.strip_suffix('*').unwrap();
-        let fixed = [keyspace::EXPIRY, keyspace::ON_THEIR_WAY, keyspace::BEAT].map(str::to_owned);
+        let fixed = [keyspace::EXPIRY, keyspace::IN_FLIGHT, keyspace::BEAT].map(str::to_owned);
         let uid = keyspace::uid(ProxyUid::new(1).unwrap());
         let of_one = [keyspace::reservation(1), uid, keyspace::books(Scope(1)), keyspace::open(Scope(1))];
         for key in fixed.into_iter().chain(of_one).chain([keyspace::notices(1), keyspace::lines(1)]) {

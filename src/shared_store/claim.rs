@@ -45,7 +45,7 @@ pub fn never_fits(accounts: &Accounts<'_>, need: u64, shadow: bool) -> Option<Li
         let of_budgets =
             account.terms.budgets.iter().map(|budget| (budget.most.get().saturating_mul(1000), budget.most.get()));
         let (_, most) = of_bucket.into_iter().chain(of_budgets).find(|(most, _)| need > *most)?;
-        let limit = ExhaustedLimit::NeverFits { held: need.div_ceil(1000), most };
+        let limit = ExhaustedLimit::NeverFits { reserved: need.div_ceil(1000), most };
         Some(LimitExcess { holder: account.holder, limit, retry_ns: None, standing: None })
     })
 }
@@ -113,7 +113,7 @@ fn of_rate(quota: Quota, ahead_ns: u64) -> LimitStanding {
 }
 
 fn of_bucket(quota: Quota, stand: &Stand) -> LimitStanding {
-    let remaining = Bucket::capacity(quota).saturating_sub(stand.debt).saturating_sub(stand.held) / 1000;
+    let remaining = Bucket::capacity(quota).saturating_sub(stand.debt).saturating_sub(stand.reserved) / 1000;
     LimitStanding { limit: quota.burst.get(), remaining, reset_ns: stand.full_in_ns }
 }
 
@@ -123,7 +123,7 @@ fn of_budget(budget: Budget, stand: &Stand, today: Today) -> LimitStanding {
         Window::Month => stand.month,
     };
     let most = budget.most.get().saturating_mul(1000);
-    let remaining = most.saturating_sub(charged).saturating_sub(stand.held) / 1000;
+    let remaining = most.saturating_sub(charged).saturating_sub(stand.reserved) / 1000;
     LimitStanding { limit: budget.most.get(), remaining, reset_ns: today.left_ns(budget.window) }
 }
 
@@ -188,7 +188,7 @@ mod tests {
                 ahead_ns: vec![17 * S + 1, S / 10],
                 debt: 10_000,
                 full_in_ns: S,
-                held: 20_500,
+                reserved: 20_500,
                 day: 900_000,
                 ..Stand::default()
             };
@@ -219,7 +219,7 @@ mod tests {
         check(false, |accounts| {
             assert_eq!(never_fits(accounts, 100_000, false), None);
             let found = never_fits(accounts, 100_001, false).unwrap();
-            assert_eq!(found.limit, ExhaustedLimit::NeverFits { held: 101, most: 100 });
+            assert_eq!(found.limit, ExhaustedLimit::NeverFits { reserved: 101, most: 100 });
             assert_eq!(never_fits(accounts, 100_001, true), None);
         });
         check(true, |accounts| {

@@ -42,11 +42,11 @@ impl Elsewhere {
 }
 
 impl Load for Elsewhere {
-    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
+    fn in_flight(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
         self.by_pair.get(&(server, pool)).copied().unwrap_or(0)
     }
 
-    fn on_their_way_in_all(&self, server: ServerKey) -> u32 {
+    fn in_flight_in_all(&self, server: ServerKey) -> u32 {
         self.by_server.get(&server).copied().unwrap_or(0)
     }
 }
@@ -98,7 +98,7 @@ mod tests {
         ];
         for (number, pool, pair, all) in cases {
             let key = server(number);
-            let found = (elsewhere.on_their_way(key, PoolKey::new(pool)), elsewhere.on_their_way_in_all(key));
+            let found = (elsewhere.in_flight(key, PoolKey::new(pool)), elsewhere.in_flight_in_all(key));
             assert_eq!(found, (pair, all), "{number:x}");
         }
     }

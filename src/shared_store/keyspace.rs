@@ -7,7 +7,7 @@ use crate::ledger::reservation::ProxyUid;
 pub const EXPIRY: &str = "{herdgate}:e";
 
 /// What each herdgate has in flight.
-pub const ON_THEIR_WAY: &str = "{herdgate}:l";
+pub const IN_FLIGHT: &str = "{herdgate}:l";
 
 /// The key that is written to find out whether the store takes writes.
 pub const BEAT: &str = "{herdgate}:b";

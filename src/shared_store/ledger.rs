@@ -123,7 +123,7 @@ impl SharedLedger {
         add_holders(&mut invocation, terms);
         let lease_us = lease.min(LEASE_MAX).as_micros() as u64;
         invocation.arg(keyspace::id(reservation.id)).arg(body).arg(terms.scopes_text()).arg(&terms.text);
-        invocation.arg(reservation.held().min(AMOUNT_MAX)).arg(lease_us).arg(&today.arguments());
+        invocation.arg(reservation.reserved().min(AMOUNT_MAX)).arg(lease_us).arg(&today.arguments());
         let answer: String =
             self.link.call(Operation::Admit, async |connection| invocation.invoke_async(connection).await).await?;
         reply::read(&answer).ok_or(SharedStoreError::Nonsense)
@@ -335,7 +335,7 @@ impl SharedLedger {
     /// # Errors
     /// [`SharedStoreError`] where the store did not answer; what the others have is then taken for nothing.
     pub async fn exchange(&self, lanes: &[Lane]) -> Result<(), SharedStoreError> {
-        let mut invocation = self.link.scripts.exchange.key(keyspace::ON_THEIR_WAY);
+        let mut invocation = self.link.scripts.exchange.key(keyspace::IN_FLIGHT);
         invocation.arg(format!("{:016x}", self.replica)).arg(elsewhere::write(lanes));
         let call = async |connection: &mut _| invocation.invoke_async(connection).await;
         let told: Result<Vec<String>, SharedStoreError> = self.link.call(Operation::Exchange, call).await;

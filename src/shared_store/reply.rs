@@ -31,7 +31,7 @@ pub struct Stand {
     /// Nanoseconds until the bucket is full again.
     pub full_in_ns: u64,
     /// Reserved for requests in flight, in thousandths of a token.
-    pub held: u64,
+    pub reserved: u64,
     /// Charged this day, in thousandths of a token.
     pub day: u64,
     /// Charged this month, likewise.
@@ -84,7 +84,7 @@ pub fn read(text: &str) -> Option<(Admitted, u64)> {
         let mut next = || words.next()?.parse::<u64>().ok();
         stand.debt = next()?;
         stand.full_in_ns = next()?.checked_mul(1000)?;
-        (stand.held, stand.day, stand.month, stand.open) = (next()?, next()?, next()?, next()?);
+        (stand.reserved, stand.day, stand.month, stand.open) = (next()?, next()?, next()?, next()?);
         stands.push(stand);
     }
     let count: usize = words.next()?.parse().ok()?;
@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn an_answer_is_read_whole_or_not_at_all() {
         let text = "R 17 2 2 1.005 0.000 3 4 5 6 7 8 0 0 0 0 0 0 0 2 0 r 1 12 1 c 0 -";
-        let stand = Stand { ahead_ns: vec![1005, 0], debt: 3, full_in_ns: 4000, held: 5, day: 6, month: 7, open: 8 };
+        let stand =
+            Stand { ahead_ns: vec![1005, 0], debt: 3, full_in_ns: 4000, reserved: 5, day: 6, month: 7, open: 8 };
         let over = vec![
             StoreExcess { entry: 0, which: Which::Requests(1), retry_ns: Some(12_000) },
             StoreExcess { entry: 1, which: Which::Concurrency, retry_ns: None },

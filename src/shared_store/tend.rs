@@ -108,7 +108,7 @@ impl SharedLedger {
             return self.forget(id).await;
         };
         let (evidence, today) = (Evidence::Reserved, replica.today());
-        let settlement = Settlement { id, terms, used: reservation.held(), evidence, granted_by: None, today };
+        let settlement = Settlement { id, terms, used: reservation.reserved(), evidence, granted_by: None, today };
         if let StoreSettle::Settled(_) = self.settle_now(&settlement).await? {
             replica.expired(&reservation);
         }

@@ -100,7 +100,7 @@ fn insert(transaction: &Transaction<'_>, record: &Record, charge: i64, scopes: &
         whole(record.tokens.prompt, TOKENS_MAX),
         whole(record.tokens.output, TOKENS_MAX),
         charge,
-        whole(reservation.held(), CHARGE_MAX),
+        whole(reservation.reserved(), CHARGE_MAX),
         record.status,
         record.ms.map(|ms| whole(ms, TOKENS_MAX)),
         packed(scopes),

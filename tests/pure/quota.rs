@@ -167,7 +167,7 @@ proptest! {
                     let Some(&id) = done.get(which % done.len().max(1)) else { continue };
                     // Late evidence of one that had expired may raise its charge, and then is debt.
                     if let SettleOutcome::Corrected(record) = books.settle(id, &exactly(percent * 10), now) {
-                        let more = record.charge().saturating_sub(record.reservation.held());
+                        let more = record.charge().saturating_sub(record.reservation.reserved());
                         key.charge(more);
                         charges += 1;
                         beyond += more;
@@ -197,7 +197,7 @@ proptest! {
             }
             let held: u64 = open.values().map(|(held, ..)| held * 1000).sum();
             prop_assert_eq!(books.reserved_of(Scope(1)), held);
-            prop_assert_eq!(books.on_their_way_of(Scope(1)) as usize, open.len());
+            prop_assert_eq!(books.in_flight_of(Scope(1)) as usize, open.len());
             let day = books.charged_of(Scope(2), Window::Day, now) + books.reserved_of(Scope(2));
             prop_assert!(day <= 30_000_000 + beyond, "{day} of 30,000,000 with {beyond} beyond");
         }
@@ -289,7 +289,7 @@ fn debt_blocks_until_it_has_flowed_back() {
 
 #[test]
 fn a_request_that_could_never_fit_is_told_so() {
-    let never = |held, most| Err((ExhaustedLimit::NeverFits { held, most }, 0));
+    let never = |reserved, most| Err((ExhaustedLimit::NeverFits { reserved, most }, 0));
     check(
         &Terms { tokens: Some(quota(600, 60)), ..Terms::default() },
         &[Ask(0, 601, never(601, 600)), Ask(0, 600, Ok(0))],

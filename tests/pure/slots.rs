@@ -88,7 +88,7 @@ proptest! {
         }
         books.expire(at(now + 61 * S));
         prop_assert!(books.slots().is_empty());
-        prop_assert_eq!((0..3).map(|server| books.on_their_way_in_all(ServerKey::new(server).unwrap())).sum::<u32>(), 0);
+        prop_assert_eq!((0..3).map(|server| books.in_flight_in_all(ServerKey::new(server).unwrap())).sum::<u32>(), 0);
     }
 }
 
@@ -142,7 +142,7 @@ fn slots_count_by_everyone_they_are_taken_for() {
         }
         assert_eq!(books.slots().len(), [1, 2, 2, 3, 3, 3][id], "{id}");
     }
-    let held = |books: &Books, scope| books.on_their_way_of(Scope(scope));
+    let held = |books: &Books, scope| books.in_flight_of(Scope(scope));
     assert_eq!([1, 11, 12, 21, 2].map(|scope| held(&books, scope)), [3, 2, 1, 3, 0]);
     books.settle(0, &ObservedUsage::default(), at(S));
     assert_eq!([1, 11, 12, 21].map(|scope| held(&books, scope)), [2, 1, 1, 2]);

@@ -82,7 +82,7 @@ fn settling_twice_equals_once_and_better_evidence_corrects() {
     with_store(async |redis, a, b| {
         let entry = [HolderTerms { tokens: Some(quota(1, 86_400_000, 1_000)), day_most: Some(9_000_000), ..holder(1) }];
         let stand = async |id| match a.admit(id, 0, &entry).await {
-            Ok(Admitted::Granted { stands, .. }) => (stands[0].debt, stands[0].held, stands[0].day),
+            Ok(Admitted::Granted { stands, .. }) => (stands[0].debt, stands[0].reserved, stands[0].day),
             other => panic!("{other:?}"),
         };
         assert!(is_granted(&a.admit(7, 500_000, &entry).await));
@@ -153,7 +153,7 @@ fn what_one_grants_another_settles_and_the_first_is_told() {
         wait_for("told", || *a.told.ended.lock().unwrap() == [7]).await;
         let Ok(Admitted::Granted { stands, .. }) = a.admit(8, 0, &entry).await else { panic!() };
         assert!((29_000..=30_000).contains(&stands[0].debt), "{stands:?}");
-        assert_eq!((stands[0].held, stands[0].open, stands[1].month), (0, 1, 30_000));
+        assert_eq!((stands[0].reserved, stands[0].open, stands[1].month), (0, 1, 30_000));
         assert_eq!(a.ledger.find(7).await.unwrap().unwrap().reservation, None, "nothing better can come");
         assert!(redis.dump().unwrap().iter().all(|(key, _)| !key.contains(&format!("{:032x}", 99))));
     });
@@ -235,7 +235,7 @@ fn what_no_line_ends_frees_its_place_by_time_and_is_charged_as_it_stood_by_one_o
         let expired = || [&a, &b].iter().map(|client| client.told.expired.lock().unwrap().len()).sum::<usize>();
         wait_for("all are expired", || expired() >= 3).await;
         let Ok(Admitted::Granted { stands, .. }) = a.admit(5, 0, &entry).await else { panic!() };
-        assert_eq!((stands[0].open, stands[0].held, stands[0].day), (1, 0, 60_000));
+        assert_eq!((stands[0].open, stands[0].reserved, stands[0].day), (1, 0, 60_000));
         b.settle(2, 5_000, Evidence::Exact, &entry).await;
         let Ok(Admitted::Granted { stands, .. }) = a.admit(6, 0, &entry).await else { panic!() };
         assert_eq!(stands[0].day, 45_000, "a line that comes late corrects it");
@@ -414,7 +414,7 @@ fn held_and_charged_agree_with_a_naive_model_and_are_zero_and_exact_in_the_end()
                         Admitted::Granted { stands, .. } => {
                             assert!(fits, "step {step}");
                             assert_eq!(
-                                (stands[0].held, stands[0].day, stands[0].open),
+                                (stands[0].reserved, stands[0].day, stands[0].open),
                                 (held + need, charged, open.len() as u64 + 1)
                             );
                             open.insert(step, need);
@@ -450,7 +450,7 @@ fn held_and_charged_agree_with_a_naive_model_and_are_zero_and_exact_in_the_end()
             b.release(id, &entry).await;
         }
         let Ok(Admitted::Granted { stands, .. }) = a.admit(9_999, 0, &entry).await else { panic!() };
-        assert_eq!((stands[0].held, stands[0].day, stands[0].open), (0, charged, 1));
+        assert_eq!((stands[0].reserved, stands[0].day, stands[0].open), (0, charged, 1));
         println!("{granted} granted, {refused} refused, {charged} thousandths charged");
     });
 }
@@ -520,7 +520,7 @@ fn a_store_that_lost_everything_charges_what_is_settled_later_and_holds_nothing_
         }
         let Ok(Admitted::Refused { stands, .. }) = a.admit(5, 0, &entry).await else { panic!("debt blocks") };
         assert!((119_000..=120_000).contains(&stands[0].debt), "{stands:?}");
-        assert_eq!((stands[0].held, stands[0].open), (0, 0));
+        assert_eq!((stands[0].reserved, stands[0].open), (0, 0));
         // The books alone are lost, the requests are open still: what is held is not counted twice below zero.
         let books = format!("{{herdgate}}:a:{:032x}", 7);
         let other = [HolderTerms { tokens: Some(quota(1, 86_400_000, 100)), ..holder(7) }];
@@ -528,7 +528,7 @@ fn a_store_that_lost_everything_charges_what_is_settled_later_and_holds_nothing_
         let _: u64 = redis.command(&["DEL", &books]).unwrap();
         b.release(6, &other).await;
         let Ok(Admitted::Granted { stands, .. }) = a.admit(7, 1_000, &other).await else { panic!() };
-        assert_eq!(stands[0].held, 1_000);
+        assert_eq!(stands[0].reserved, 1_000);
     });
 }
 
@@ -552,11 +552,11 @@ fn what_is_on_its_way_from_one_is_seen_by_the_other() {
     with_store(async |_, a, b| {
         *a.told.lanes.lock().unwrap() =
             vec![Lane { server: first, pool, count: 3 }, Lane { server: second, pool, count: 1 }];
-        wait_for("b sees it", || b.ledger.elsewhere().on_their_way(first, pool) == 3).await;
-        assert_eq!(b.ledger.elsewhere().on_their_way_in_all(second), 1);
-        assert_eq!(a.ledger.elsewhere().on_their_way_in_all(first), 0, "its own are not among the others'");
+        wait_for("b sees it", || b.ledger.elsewhere().in_flight(first, pool) == 3).await;
+        assert_eq!(b.ledger.elsewhere().in_flight_in_all(second), 1);
+        assert_eq!(a.ledger.elsewhere().in_flight_in_all(first), 0, "its own are not among the others'");
         drop(a);
-        wait_for("a that is gone is forgotten", || b.ledger.elsewhere().on_their_way(first, pool) == 0).await;
+        wait_for("a that is gone is forgotten", || b.ledger.elsewhere().in_flight(first, pool) == 0).await;
     });
 }
 

@@ -13,10 +13,10 @@ use crate::decision::view::View;
 /// The load of the servers, as the ledger counts it. herdgate's own dispatches count at once, so a burst spreads.
 pub trait Load {
     /// Returns the requests in flight at a server for one pool (both given by their keys).
-    fn on_their_way(&self, server: ServerKey, pool: Option<PoolKey>) -> u32;
+    fn in_flight(&self, server: ServerKey, pool: Option<PoolKey>) -> u32;
 
     /// Returns the requests in flight at a server, whatever their model.
-    fn on_their_way_in_all(&self, server: ServerKey) -> u32;
+    fn in_flight_in_all(&self, server: ServerKey) -> u32;
 }
 
 /// A grant, and the key of its server's slots.
@@ -63,11 +63,11 @@ pub fn choose<'v>(view: &'v View, claim: &Claim<'v>, turn: u64, load: &impl Load
         };
         let last = match view.roster.preferences.get(usize::from(index.0)).copied().unwrap_or_default() {
             Preference::Sound => false,
-            Preference::OneAtATime => load.on_their_way_in_all(key) > 0,
+            Preference::OneAtATime => load.in_flight_in_all(key) > 0,
             Preference::Last => true,
         };
         let capacity = view.roster.capacities.get(usize::from(index.0)).copied().unwrap_or(1);
-        let candidate = Candidate { server, key, capacity, last, busy: u64::from(load.on_their_way(key, pool_key)) };
+        let candidate = Candidate { server, key, capacity, last, busy: u64::from(load.in_flight(key, pool_key)) };
         match best {
             [None, _] => best[0] = Some(candidate),
             [Some(first), _] if candidate.is_freer_than(&first) => best = [Some(candidate), Some(first)],
