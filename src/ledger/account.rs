@@ -1,4 +1,4 @@
-//! The books of one holder: its request rates, what is on its way, its token bucket and its budgets. Pure.
+//! The counters of one holder: its request rates, its requests in flight, its token bucket and its budgets. Pure.
 
 use super::bucket::{Bucket, BucketExcess};
 use super::calendar::{Day, Today};
@@ -6,16 +6,17 @@ use super::gcra::{self, Take};
 use crate::decision::plan::limits::{Account, Holder, RATES_MAX, Terms, Window};
 use crate::decision::verdict::LimitStanding;
 
-/// Why a holder's books do not take a request now.
+/// Why the limits of a holder do not admit a request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitExcess {
-    /// Whose books.
+    /// Whose limits they are.
     pub holder: Holder,
-    /// Which of their limits.
+    /// The limit that is used up.
     pub limit: ExhaustedLimit,
-    /// Nanoseconds until it would be taken; `None` where requests on their way must end first, or it never fits.
+    /// Nanoseconds until the request would be admitted; `None` where requests in flight must end first, or it never
+    /// fits.
     pub retry_ns: Option<u64>,
-    /// Where the holder stands; absent for concurrency.
+    /// How the holder stands with that limit; absent for concurrency.
     pub standing: Option<LimitStanding>,
 }
 
@@ -24,27 +25,27 @@ pub struct LimitExcess {
 pub enum ExhaustedLimit {
     /// A request rate.
     Requests,
-    /// The requests on their way.
+    /// The requests in flight at once.
     Concurrency,
     /// The token rate.
     Tokens,
     /// A budget.
     Budget(Window),
-    /// The request holds more tokens than the whole limit: it never fits.
+    /// The request would reserve more tokens than the whole limit: it never fits.
     NeverFits {
-        /// What the request would reserve.
+        /// What the request would reserve, in tokens.
         reserved: u64,
-        /// The limit.
+        /// The limit, in tokens.
         most: u64,
     },
 }
 
-/// Where a holder stands once a request is taken.
+/// How a holder stands once a request is admitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standings {
-    /// With the tightest of its request rates.
+    /// The tightest of its request rates.
     pub requests: Option<LimitStanding>,
-    /// With the tightest of its token rate and budgets, in tokens.
+    /// The tightest of its token rate and budgets, in tokens.
     pub tokens: Option<LimitStanding>,
 }
 
@@ -61,12 +62,12 @@ impl Standings {
     }
 }
 
-/// Fewer left, or as few and longer until it is whole.
+/// Returns whether `one` has fewer left, or as few and longer until it is whole.
 fn is_tighter(one: LimitStanding, other: LimitStanding) -> bool {
     (one.remaining, std::cmp::Reverse(one.reset_ns)) < (other.remaining, std::cmp::Reverse(other.reset_ns))
 }
 
-/// What was charged in the current window of one kind, in thousandths of a token.
+/// The amount charged in the current window of one kind, in thousandths of a token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct InWindow {
     window: i32,
@@ -85,28 +86,28 @@ impl InWindow {
     }
 }
 
-/// When each request rate of a holder would be whole again, in nanoseconds (monotonic).
+/// The times at which the request rates of a holder would be whole again, in nanoseconds (monotonic).
 pub type Rates = [u64; RATES_MAX];
 
-/// The books of one holder.
+/// The counters of one holder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountBooks {
-    /// When each request rate would be whole again.
+    /// The times at which its request rates would be whole again.
     whole_at_ns: Rates,
-    /// Requests on their way.
+    /// Requests in flight.
     open: u32,
-    /// Thousandths of a token held for them.
+    /// Thousandths of a token reserved for them.
     reserved: u64,
     bucket: Option<Bucket>,
     day: InWindow,
     month: InWindow,
-    /// Whether what was charged is kept though no budget limits it now, because a reload may bring one.
+    /// Whether the charges are kept though no budget limits them now, because a reload may bring one.
     keeps: bool,
 }
 
 impl AccountBooks {
-    /// Whether a request that holds `need` thousandths of a token fits, by every limit. Changes nothing; `after` becomes the
-    /// rates as they are once it is taken, one that has no room as it is.
+    /// Checks whether a request that reserves `need` thousandths of a token fits every limit. Changes nothing; `after`
+    /// becomes the rates as they are once the request is taken, where a rate without room stays as it is.
     ///
     /// # Errors
     /// The limit that takes longest to have room.
@@ -178,8 +179,8 @@ impl AccountBooks {
         worst.map_or(Ok(standings), Err)
     }
 
-    /// Takes a request from the rates, as [`AccountBooks::check`] computed them. To be called where that found room, or where
-    /// the terms are a shadow.
+    /// Takes a request from the rates, as [`AccountBooks::check`] computed them. It is to be called where that found
+    /// room, or where the terms are a shadow.
     pub fn take(&mut self, account: &Account<'_>, after: Rates, now_ns: u64) {
         self.whole_at_ns = after;
         if let Some(quota) = account.terms.tokens {
@@ -189,14 +190,14 @@ impl AccountBooks {
         self.keeps = account.holder != Holder::Address || !account.terms.budgets.is_empty();
     }
 
-    /// Gives back what [`AccountBooks::take`] took.
+    /// Returns to the rates what [`AccountBooks::take`] took.
     pub fn give_back(&mut self, terms: &Terms) {
         for (quota, whole_at_ns) in terms.requests.iter().zip(&mut self.whole_at_ns) {
             *whole_at_ns = gcra::give_back(*quota, *whole_at_ns);
         }
     }
 
-    /// Holds a slot and so many thousandths of a token.
+    /// Counts a request in flight, and reserves so many thousandths of a token for it.
     pub fn open(&mut self, reserved: u64) {
         self.open = self.open.saturating_add(1);
         self.reserved = self.reserved.saturating_add(reserved);
@@ -208,7 +209,7 @@ impl AccountBooks {
         self.reserved = self.reserved.saturating_sub(reserved);
     }
 
-    /// Charges what was used, into debt where need be.
+    /// Charges what a request used, into debt where need be.
     pub fn charge(&mut self, amount: u64, today: Today, now_ns: u64) {
         if let Some(bucket) = &mut self.bucket {
             bucket.charge(amount, now_ns);
@@ -216,7 +217,7 @@ impl AccountBooks {
         self.spend(amount, today);
     }
 
-    /// Charges a window only: what an earlier process charged today.
+    /// Charges the current windows alone, with what an earlier process charged today.
     pub fn spend(&mut self, amount: u64, today: Today) {
         for (place, window) in [(&mut self.day, today.day.0), (&mut self.month, today.month)] {
             place.turn_to(window);
@@ -224,19 +225,19 @@ impl AccountBooks {
         }
     }
 
-    /// Keeps what is charged, whatever the terms say.
+    /// Keeps what is charged from now on, whatever the terms say.
     pub fn keep(&mut self) {
         self.keeps = true;
     }
 
-    /// What was charged this month before today by an earlier process.
+    /// Adds what an earlier process charged this month before today.
     pub fn spend_earlier_this_month(&mut self, amount: u64, today: Today) {
         self.month.turn_to(today.month);
         self.month.charged = self.month.charged.saturating_add(amount);
     }
 
-    /// Takes back what was charged too much on `day` of `month`. The bucket is left alone: it may have been full since, and
-    /// a credit would then be more than it ever lost.
+    /// Takes back what was charged too much on `day` of `month`. The bucket is left alone: it may have been full since,
+    /// and a credit would then be more than it ever lost.
     pub fn refund(&mut self, amount: u64, day: Day, month: i32) {
         for (place, window) in [(&mut self.day, day.0), (&mut self.month, month)] {
             if place.window == window {
@@ -245,22 +246,22 @@ impl AccountBooks {
         }
     }
 
-    /// Requests on their way.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> u32 {
         self.open
     }
 
-    /// Thousandths of a token held for them.
+    /// Returns the thousandths of a token reserved for them.
     pub fn reserved(&self) -> u64 {
         self.reserved
     }
 
-    /// Thousandths of a token charged in the current window.
+    /// Returns the thousandths of a token charged in the current window.
     pub fn charged(&self, window: Window, today: Today) -> u64 {
         self.in_window(window).charged(today.window(window))
     }
 
-    /// Whether forgetting it would change nothing.
+    /// Returns whether forgetting these counters would change nothing.
     pub fn is_blank(&self, today: Today, now_ns: u64) -> bool {
         let spent = self.keeps && self.month.charged(today.month) > 0;
         self.open == 0
@@ -279,8 +280,8 @@ impl AccountBooks {
 }
 
 impl LimitExcess {
-    /// Which of two says more: what never fits, then what takes longest; what waits for others to end comes last, because
-    /// how long that takes is a guess.
+    /// Returns whether this excess says more than the other: one that never fits comes first, then the one that takes
+    /// longest; one that waits for requests to end comes last, because how long that takes is a guess.
     pub fn outlasts(&self, other: &LimitExcess) -> bool {
         let rank = |excess: &LimitExcess| match excess.limit {
             ExhaustedLimit::NeverFits { .. } => (2, 0),

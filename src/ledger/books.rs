@@ -1,4 +1,4 @@
-//! The quota books: takes all limits of a claim or none, holds what was taken until the request ends, and charges what it
+//! The books: they take all limits of a claim or none, keep its reservation until the request ends, and charge what it
 //! used. Pure: integers and the moment handed in.
 
 use super::account::{AccountBooks, ExhaustedLimit, LimitExcess, Rates, Standings};
@@ -22,36 +22,37 @@ use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A claim was admitted.
+/// What a claim that was admitted is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
     /// The tightest limits after this request.
     pub standings: Standings,
-    /// What would have refused it, were it not a shadow.
+    /// The limit that would have refused the claim, were it not a shadow.
     pub shadowed: Option<LimitExcess>,
-    /// Whose turn it is in the claim's pool.
+    /// The claim's turn in the rotation of its pool.
     pub turn: u64,
 }
 
-/// How long requests are taken to last before any has ended: a long answer of a slow model.
+/// The duration assumed of a request before any has ended, in nanoseconds: a long answer of a slow model.
 const UNLEARNED_NS: u64 = 60_000_000_000;
 
-/// Past this many entries the books look for stale ones; it doubles while they are all live.
+/// Entries past which stale ones are looked for; the number doubles while they are all live.
 const SWEEP_FROM: usize = 4096;
 
-/// Slots that one decision ends because their time is over.
+/// Most slots that one decision ends because their time is over.
 pub const EXPIRED_AT_ONCE: usize = 64;
 
-/// Records that may wait to be fetched. They are fetched every second.
+/// Most records that wait to be fetched. They are fetched every second.
 const EXPIRED_MAX: usize = 65_536;
 
-/// All books in memory.
+/// All counters in memory.
 #[derive(Debug)]
 pub struct Books {
-    /// Hashed with a seed, as all that is keyed by names: a client can choose a user's or a network's, and could choose many that
-    /// meet in one bucket. SipHash would be a third of the time `admit` takes.
+    /// Hashed with a seed, as is all that is keyed by names: clients can choose the names of users and networks, and
+    /// could choose many that meet in one bucket. SipHash would be a third of the time that `admit` takes.
     accounts: HashMap<Scope, AccountBooks, RandomState>,
-    /// Turns taken by each pool. Bounded by the models a fleet ever listed, see [`Books::retain_pools`].
+    /// The turns that each pool has taken. Bounded by the models that the fleet ever listed, see
+    /// [`Books::retain_pools`].
     turns: HashMap<Option<PoolKey>, u64, RandomState>,
     sweep_at: usize,
     pub(super) slots: Slots,
@@ -61,17 +62,18 @@ pub struct Books {
     learned: Estimates,
     silence: Silence,
     calendar: Calendar,
-    /// Records of requests that ended without a line, until they are fetched.
+    /// Records of requests that ended without a usage line, until they are fetched.
     expired: Vec<Record>,
-    /// How many ended so.
+    /// The number of requests that ended so.
     expired_count: usize,
-    /// Nanoseconds after which a slot ends though no line came (`[ledger] max_stream`).
+    /// Nanoseconds after which a slot ends though no usage line came (`[ledger] max_stream`).
     max_stream_ns: u64,
-    /// Who has had how much of which server.
+    /// How much of each server each caller has had.
     pub(super) shares: FairQueue,
     /// How long servers take.
     pub(super) waits: Waits,
-    /// When lines came again after they had stopped: of what was opened before, some lines are lost for ever.
+    /// When usage lines came again after they had stopped: some lines of requests granted before that are lost for
+    /// ever.
     heard_again: Moment,
 }
 
@@ -81,23 +83,24 @@ impl Default for Books {
     }
 }
 
-/// What a usage line came to.
+/// The effect of a usage line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettleOutcome {
-    /// The request was on its way, and is charged so.
+    /// The request was in flight, and is charged.
     Settled(Box<Record>),
-    /// It had ended without a line, and is charged otherwise now.
+    /// The request had ended without a line, and its charge is corrected now.
     Corrected(Box<Record>),
-    /// It was on its way, and its verdict never arrived: it is not charged. Whose books it was in.
+    /// The request was in flight, and its verdict never arrived: it is not charged. Its id, and the scopes it was
+    /// counted in.
     Released(u128, Scopes),
-    /// It has ended already: the line came again.
+    /// The request has ended already: the line came again.
     Again,
-    /// Nothing is known of it.
+    /// Nothing is known of the request.
     Unknown,
 }
 
 impl Books {
-    /// Empty books, whose slots end after `max_stream_ns` at the latest.
+    /// Returns empty books, whose slots end after `max_stream_ns` at the latest.
     pub fn new(max_stream_ns: u64) -> Books {
         Books {
             accounts: HashMap::default(),
@@ -119,11 +122,11 @@ impl Books {
         }
     }
 
-    /// Takes every limit of a claim, or none. `held` is what it will hold, in thousandths of a token: the limits of tokens
-    /// are asked whether there is room, and [`Books::open`] takes it.
+    /// Takes every limit of a claim, or none. The claim `reserves` so many thousandths of a token: the token limits are
+    /// asked whether there is room for them, and [`Books::open`] reserves them.
     ///
     /// # Errors
-    /// [`LimitExcess`] where one of them is used up; the books are then unchanged.
+    /// [`LimitExcess`] where a limit is used up; the books are then unchanged.
     pub fn admit(
         &mut self,
         claim: &Accounts<'_>,
@@ -162,19 +165,19 @@ impl Books {
         Ok(Admission { standings, shadowed, turn: turn.wrapping_sub(1) })
     }
 
-    /// Whose turn it is in a pool, where another's books admit.
+    /// Takes the next turn of a pool, for a claim that a shared store admits.
     pub fn turn(&mut self, pool: Option<PoolKey>) -> u64 {
         let turn = self.turns.entry(pool).or_default();
         *turn = turn.wrapping_add(1);
         turn.wrapping_sub(1)
     }
 
-    /// The calendar's day and month.
+    /// Returns the calendar's day and month.
     pub fn today(&mut self, now: Moment) -> Today {
         self.calendar.today(now)
     }
 
-    /// Lets go what a request held whose end is charged elsewhere. Answers whether it was on its way.
+    /// Ends a request that is charged elsewhere: its reservation is dropped. Returns whether it was in flight.
     pub fn ended_elsewhere(&mut self, id: u128, now: Moment) -> bool {
         let Some(taken) = self.slots.release(id) else { return false };
         self.shares.left(id);
@@ -187,7 +190,7 @@ impl Books {
         true
     }
 
-    /// What a request that another herdgate granted came to. Charges nothing here.
+    /// Returns the record of a request that another herdgate granted. Charges nothing here.
     pub fn foreign(&mut self, taken: Reservation, seen: Option<&ObservedUsage>, now: Moment) -> Record {
         let today = self.calendar.today(now);
         let found = match seen {
@@ -197,7 +200,7 @@ impl Books {
         record(taken, seen, found, today, now)
     }
 
-    /// What waits for requests on their way to end waits about as long as half of them take.
+    /// Adds a guess of the wait where requests in flight must end first: about as long as half of them take.
     pub fn with_guess(&self, excess: LimitExcess) -> LimitExcess {
         match excess.limit {
             ExhaustedLimit::NeverFits { .. } => excess,
@@ -205,32 +208,34 @@ impl Books {
         }
     }
 
-    /// The books a user is counted in now: its own, or those it shares where the key has too many users. Changes nothing.
+    /// Returns the scope that a user is counted in now: the user's own, or the one that users share where the key has
+    /// too many. Changes nothing.
     pub fn scope_of(&self, user: &UserScopes) -> Scope {
         self.users.scope_of(user)
     }
 
-    /// The name of a user, as it would be kept with a request. Changes nothing.
+    /// Returns the name of a user, as it would be kept with a request. Changes nothing.
     pub fn user_name(&self, user: &UserScopes, name: &[u8]) -> Option<Arc<str>> {
         self.users.name_of(user, name)
     }
 
-    /// Remembers the user of a request that was granted; answers its name.
+    /// Remembers the user of a request that was granted. Returns the user's name.
     pub fn note_user(&mut self, user: &UserScopes, name: &[u8], now: Moment) -> Option<Arc<str>> {
         self.users.note(user, name, now)
     }
 
-    /// What was learned of how much requests come to.
+    /// Returns what was learned of the tokens that requests use.
     pub fn learned(&self) -> &Estimates {
         &self.learned
     }
 
-    /// The same, to learn more.
+    /// Returns the same, to learn more.
     pub fn learned_mut(&mut self) -> &mut Estimates {
         &mut self.learned
     }
 
-    /// Gives back what an admitted claim took: no server could take it, so it is not charged (LiteLLM #39309).
+    /// Returns to the rates what an admitted claim took: no server could take it, so it is not charged (LiteLLM
+    /// #39309).
     pub fn release(&mut self, claim: &Accounts<'_>) {
         for account in claim.iter() {
             if let Some(books) = self.accounts.get_mut(&account.scope) {
@@ -250,13 +255,14 @@ impl Books {
         self.users.retain_keys(exists);
     }
 
-    /// Holds the slot and the tokens of a granted request, unless that has ended already. Answers whether it is held.
+    /// Opens the slot of a granted request and reserves its tokens, unless the request has ended already. Returns
+    /// whether it did.
     pub fn open(&mut self, taken: Reservation) -> bool {
         self.silence.granted(Moment { mono_ns: taken.opened_ns, unix_ms: taken.opened_unix_ms });
         self.begin(taken)
     }
 
-    /// The same of what waits, for which no line is due yet.
+    /// Does the same for a request that waits, for which no usage line is due yet.
     pub(super) fn begin(&mut self, taken: Reservation) -> bool {
         // Ids are random: one that is open already is the same request.
         if taken.uid.is_some_and(|uid| self.slots.has_ended(uid)) || self.slots.get(taken.id).is_some() {
@@ -274,7 +280,7 @@ impl Books {
         true
     }
 
-    /// A usage line with a receipt of ours: the request has ended. Settling twice equals once.
+    /// Settles a request by a usage line with a receipt of this herdgate. Settling twice changes nothing more.
     pub fn settle(&mut self, id: u128, seen: &ObservedUsage, now: Moment) -> SettleOutcome {
         self.hear(now);
         if let Some(taken) = self.slots.release(id) {
@@ -304,7 +310,7 @@ impl Books {
         }
     }
 
-    /// A request that was charged what it held turns out to have used something else.
+    /// Corrects the charge of a request that was charged its reservation because no line had come.
     fn correct(&mut self, before: Record, seen: &ObservedUsage, now: Moment) -> SettleOutcome {
         let found = figures(&before.reservation, seen, &self.learned);
         let today = self.calendar.today(now);
@@ -324,7 +330,7 @@ impl Books {
         SettleOutcome::Corrected(Box::new(record))
     }
 
-    /// A usage line without a receipt: where its request took a slot, its verdict never arrived at the proxy.
+    /// Ends a request by a usage line without a receipt: if it has a slot, its verdict never arrived at the proxy.
     pub fn ended_unheard(&mut self, uid: ProxyUid, now: Moment) -> SettleOutcome {
         let Some(taken) = self.slots.release_uid(uid) else { return SettleOutcome::Unknown };
         self.shares.left(taken.id);
@@ -338,20 +344,21 @@ impl Books {
         SettleOutcome::Released(id, scopes)
     }
 
-    /// Ends what is older than a stream may be; and, of what was opened before or while usage lines had stopped coming,
-    /// what is older than almost every request lives: its lines may be lost. Each is charged what it held. Answers how many.
+    /// Ends requests older than a stream may be; and, of those granted before or while usage lines had stopped coming,
+    /// the ones older than almost every request lives, because their lines may be lost. Each is charged its
+    /// reservation. Returns how many.
     pub fn expire(&mut self, now: Moment) -> usize {
         let before = self.expired_count;
         while self.expire_some(EXPIRED_AT_ONCE, now) {}
         self.expired_count.saturating_sub(before)
     }
 
-    /// How many slots time has ended since the last call.
+    /// Returns how many slots time has ended since the last call.
     pub fn take_expired_count(&mut self) -> usize {
         std::mem::take(&mut self.expired_count)
     }
 
-    /// The same, at most so many. Answers whether there may be more.
+    /// Does the same for at most `most` requests. Returns whether there may be more.
     pub fn expire_some(&mut self, most: usize, now: Moment) -> bool {
         let doubtful_ns = if self.is_silent(now) { now.mono_ns } else { self.heard_again.mono_ns };
         let usual_ago_ns = now.mono_ns.saturating_sub(self.usual_ns(990).min(self.max_stream_ns));
@@ -364,7 +371,7 @@ impl Books {
         true
     }
 
-    /// Lets go what waits, or was granted and never told. False where nothing of it is open.
+    /// Drops the reservation of a request that waits, or whose grant was never told. Returns false where it has none.
     pub(super) fn drop_open(&mut self, id: u128) -> bool {
         let Some(taken) = self.slots.release(id) else { return false };
         self.shares.left(id);
@@ -375,7 +382,7 @@ impl Books {
         true
     }
 
-    /// No line came for this request.
+    /// Charges a request for which no line came its reservation.
     fn charge_unheard(&mut self, taken: Reservation, now: Moment) {
         self.shares.left(taken.id);
         if taken.server.is_none() {
@@ -395,12 +402,12 @@ impl Books {
         }
     }
 
-    /// The records of requests that ended without a line since the last call.
+    /// Returns the records of requests that ended without a line since the last call.
     pub fn take_expired(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.expired)
     }
 
-    /// Lets go what a request held, and charges what it used.
+    /// Drops a request's reservation, and charges what it used.
     fn close(&mut self, record: &Record, charge: Option<u64>, today: Today, now: Moment) {
         let reserved = record.reservation.reserved();
         for scope in record.reservation.scopes.iter() {
@@ -412,7 +419,7 @@ impl Books {
         }
     }
 
-    /// A request that an earlier process granted and of which nothing else is known was found to have used something.
+    /// Charges a request that an earlier process granted and of which only its receipt is known.
     pub fn charge_orphan(&mut self, taken: Reservation, seen: &ObservedUsage, now: Moment) -> Record {
         let found = figures(&taken, seen, &self.learned);
         let today = self.calendar.today(now);
@@ -424,7 +431,8 @@ impl Books {
         record
     }
 
-    /// Takes over what an earlier process had open. Its clock was another, so each counts as opened now.
+    /// Restores the requests that an earlier process had in flight. Its clock was another, so their ages are taken from
+    /// the wall clock.
     pub fn restore_open(&mut self, open: Vec<Reservation>, now: Moment) {
         // Lines that came while nobody listened are lost: none of these may hold a place for as long as a stream may last.
         self.heard_again = now;
@@ -441,7 +449,7 @@ impl Books {
         }
     }
 
-    /// Takes over what an earlier process had charged on a day.
+    /// Restores what an earlier process had charged on a day.
     pub fn restore_charge(&mut self, scope: Scope, day: Day, amount: u64, now: Moment) {
         let today = self.calendar.today(now);
         let books = self.accounts.entry(scope).or_default();
@@ -455,12 +463,12 @@ impl Books {
         }
     }
 
-    /// Takes over how requests ended for an earlier process.
+    /// Restores how a request ended for an earlier process.
     pub fn restore_done(&mut self, id: u128, evidence: Evidence) {
         self.done.note(id, evidence);
     }
 
-    /// A line came that belonged to a grant.
+    /// Takes note of a line that belonged to a grant.
     fn hear(&mut self, now: Moment) {
         if self.is_silent(now) {
             self.heard_again = now;
@@ -468,33 +476,33 @@ impl Books {
         self.silence.line(now);
     }
 
-    /// Whether usage lines have stopped coming while requests are granted: the alarm.
+    /// Returns whether usage lines have stopped coming while requests are granted: the alarm.
     pub fn is_silent(&self, now: Moment) -> bool {
         self.silence.is_silent(now, self.usual_ns(990))
     }
 
-    /// The requests on their way.
+    /// Returns the slots of the requests in flight.
     pub fn slots(&self) -> &Slots {
         &self.slots
     }
 
-    /// Requests one holder has on their way.
+    /// Returns the number of requests that one holder has in flight.
     pub fn in_flight_of(&self, scope: Scope) -> u32 {
         self.accounts.get(&scope).map_or(0, AccountBooks::in_flight)
     }
 
-    /// Thousandths of a token that one holder's requests hold.
+    /// Returns the thousandths of a token reserved for one holder's requests.
     pub fn reserved_of(&self, scope: Scope) -> u64 {
         self.accounts.get(&scope).map_or(0, AccountBooks::reserved)
     }
 
-    /// Thousandths of a token charged to one holder in the current window.
+    /// Returns the thousandths of a token charged to one holder in the current window.
     pub fn charged_of(&mut self, scope: Scope, window: Window, now: Moment) -> u64 {
         let today = self.calendar.today(now);
         self.accounts.get(&scope).map_or(0, |books| books.charged(window, today))
     }
 
-    /// Whether the wall clock has jumped forward and is not believed yet.
+    /// Returns whether the wall clock has jumped forward and is not believed yet.
     pub fn is_clock_in_doubt(&self) -> bool {
         self.calendar.is_in_doubt()
     }
@@ -509,7 +517,7 @@ impl Books {
         self.calendar.set_zone(zone);
     }
 
-    /// How long `permille`/1000 of the requests take; a guess before any ended, at least a second.
+    /// Returns how long `permille`/1000 of the requests take, at least a second; a guess before any ended.
     fn usual_ns(&self, permille: u32) -> u64 {
         self.durations.quantile_ms(permille).map_or(UNLEARNED_NS, |ms| ms.saturating_mul(1_000_000)).max(1_000_000_000)
     }
@@ -520,12 +528,12 @@ impl Books {
         }
     }
 
-    /// Entries held, for metrics and tests.
+    /// Returns the number of holders with counters, for metrics and tests.
     pub fn len(&self) -> usize {
         self.accounts.len()
     }
 
-    /// Whether nothing is held.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.accounts.is_empty()
     }

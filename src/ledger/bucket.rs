@@ -1,37 +1,37 @@
 //! The token-rate arithmetic: a bucket that may go into debt, kept as the time at which it is full again.
 //!
-//! Only what was settled is in it; what is held for requests on their way is a plain sum beside it. Were reservations
-//! taken out of the bucket and given back, what a bucket that had filled up meanwhile gets back would be more than its
-//! capacity. Integers only; every rounding is against the caller, by less than a nanosecond of refill.
+//! Only what was settled is in the bucket; reservations of requests in flight are a plain sum beside it. If they were
+//! taken out of the bucket and returned, a bucket that had filled up meanwhile would get back more than its capacity.
+//! Integers only; every rounding is against the caller, by less than a nanosecond of refill.
 
 use crate::decision::plan::limits::Quota;
 use crate::decision::verdict::LimitStanding;
 
-/// A bucket.
+/// A token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
-    /// The rate it fills at. Kept with the time, which means another amount at another rate.
+    /// The rate at which it fills. Kept with the time, which means another amount at another rate.
     quota: Quota,
-    /// When it is full again; in the past, it is full.
+    /// When it is full again; if that is past, it is full.
     full_at_ns: u64,
 }
 
-/// A bucket is over its limit.
+/// Why a bucket does not admit a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketExcess {
-    /// Nanoseconds of refill that are lacking; `None` where no refill helps and a request on its way must end.
+    /// Nanoseconds of refill that are lacking; `None` where no refill helps and a request in flight must end.
     pub retry_ns: Option<u64>,
-    /// Where it stands.
+    /// How the bucket stands.
     pub standing: LimitStanding,
 }
 
 impl Bucket {
-    /// A full bucket.
+    /// Returns a full bucket.
     pub fn new(quota: Quota) -> Bucket {
         Bucket { quota, full_at_ns: 0 }
     }
 
-    /// The same debt at another rate.
+    /// Returns a bucket with the same debt at another rate.
     pub fn at_rate(self, quota: Quota, now_ns: u64) -> Bucket {
         if self.quota == quota {
             return self;
@@ -40,12 +40,12 @@ impl Bucket {
         Bucket { quota, full_at_ns: now_ns.saturating_add(refill_ns(quota, debt)) }
     }
 
-    /// Most it holds, in thousandths of a token.
+    /// Returns its capacity, in thousandths of a token.
     pub fn capacity(quota: Quota) -> u64 {
         quota.burst.get().saturating_mul(1000)
     }
 
-    /// What is missing from it, in thousandths of a token, rounded up.
+    /// Returns what is missing from it, in thousandths of a token, rounded up.
     pub fn debt(&self, now_ns: u64) -> u64 {
         match self.full_at_ns.checked_sub(now_ns) {
             None | Some(0) => 0,
@@ -56,10 +56,10 @@ impl Bucket {
         }
     }
 
-    /// Whether `need` can be held beside what is `reserved` already, all in thousandths of a token.
+    /// Checks whether `need` fits beside what is `reserved` already, all in thousandths of a token.
     ///
     /// # Errors
-    /// [`BucketExcess`] where it cannot.
+    /// [`BucketExcess`] where it does not.
     pub fn check(&self, reserved: u64, need: u64, now_ns: u64) -> Result<LimitStanding, BucketExcess> {
         let (debt, capacity) = (self.debt(now_ns), Bucket::capacity(self.quota));
         let standing = |reserved: u64| LimitStanding {
@@ -76,24 +76,24 @@ impl Bucket {
         Err(BucketExcess { retry_ns, standing: standing(reserved) })
     }
 
-    /// Takes what was used, into debt where need be.
+    /// Takes what a request used, into debt where need be.
     pub fn charge(&mut self, amount: u64, now_ns: u64) {
         self.full_at_ns = self.full_at_ns.max(now_ns).saturating_add(refill_ns(self.quota, amount));
     }
 
-    /// Whether it is full.
+    /// Returns whether the bucket is full.
     pub fn is_full(&self, now_ns: u64) -> bool {
         self.full_at_ns <= now_ns
     }
 }
 
-/// Nanoseconds in which so much flows in, rounded up.
+/// Returns the nanoseconds in which so much flows in, rounded up.
 fn refill_ns(quota: Quota, amount: u64) -> u64 {
     let per_period = quota.count.get().saturating_mul(1000);
     mul_div_up(u128::from(amount), u128::from(quota.period_ns.get()), per_period)
 }
 
-/// `a * b / by`, rounded up. Saturates.
+/// Returns `a * b / by`, rounded up. Saturates.
 fn mul_div_up(a: u128, b: u128, by: u64) -> u64 {
     let product = a.saturating_mul(b);
     match u64::try_from(product) {

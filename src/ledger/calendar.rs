@@ -1,9 +1,9 @@
 //! Which day and month it is in the ledger's time zone, on a wall clock that may jump. Pure; time is handed in.
 //!
-//! Scheme. A window that was closed is not opened again: a clock that goes back is taken to stand still, and by more than an
-//! hour, to go on as before. A clock that goes
-//! forward by more than an hour beyond what the monotonic clock says is not believed for a minute, in which a wrong time
-//! server can be set right; days go on by the monotonic clock until then.
+//! Scheme. A window that was closed is not opened again: a clock that goes back is taken to stand still; one that goes
+//! back by more than an hour, to go on as before. A clock that goes forward by more than an hour beyond what the
+//! monotonic clock says is not believed for a minute, in which a wrong time server can be set right; days go on by the
+//! monotonic clock until then.
 
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Window;
@@ -12,7 +12,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-/// A jump forward by more than this is doubted.
+/// A jump forward by more than this is doubted, in milliseconds.
 const JUMP_MS: i64 = 3_600_000;
 
 /// How long it is doubted, in nanoseconds (monotonic).
@@ -49,7 +49,7 @@ pub struct Today {
 }
 
 impl Today {
-    /// The number of the current window.
+    /// Returns the number of the current window.
     pub fn window(&self, window: Window) -> i32 {
         match window {
             Window::Day => self.day.0,
@@ -57,7 +57,7 @@ impl Today {
         }
     }
 
-    /// Nanoseconds until the current window ends.
+    /// Returns the nanoseconds until the current window ends.
     pub fn left_ns(&self, window: Window) -> u64 {
         let ms = match window {
             Window::Day => self.day_left_ms,
@@ -71,7 +71,7 @@ impl Today {
 #[derive(Debug, Clone)]
 pub struct Calendar {
     zone: TimeZone,
-    /// The time believed last, and when that was.
+    /// The wall-clock time that was believed last, in milliseconds since 1970, and when that was (monotonic).
     believed: Option<(i64, u64)>,
     /// Since when the wall clock is doubted (monotonic).
     doubted_ns: Option<u64>,
@@ -89,7 +89,7 @@ impl Default for Calendar {
 }
 
 impl Calendar {
-    /// A calendar that has seen no time yet.
+    /// Returns a calendar that has seen no time yet.
     pub fn new(zone: TimeZone) -> Calendar {
         Calendar {
             zone,
@@ -103,13 +103,13 @@ impl Calendar {
         }
     }
 
-    /// Changes the time zone. What was spent in a window stays in it, whatever its bounds are now.
+    /// Changes the time zone. What was charged in a window stays in it, whatever its bounds are now.
     pub fn set_zone(&mut self, zone: TimeZone) {
         self.zone = zone;
         (self.day_starts_ms, self.day_ends_ms) = (0, 0);
     }
 
-    /// The windows at `now`.
+    /// Returns the windows at `now`.
     pub fn today(&mut self, now: Moment) -> Today {
         let ms = self.believe(now);
         if !(self.day_starts_ms..self.day_ends_ms).contains(&ms) {
@@ -131,7 +131,7 @@ impl Calendar {
         date.map_or(0, |date| i32::from(date.year()) * 12 + i32::from(date.month()) - 1)
     }
 
-    /// Whether the wall clock has jumped forward and is not believed yet.
+    /// Returns whether the wall clock has jumped forward and is not believed yet.
     pub fn is_in_doubt(&self) -> bool {
         self.doubted_ns.is_some()
     }

@@ -1,15 +1,15 @@
-//! Requests that have ended lately: a line that comes again changes nothing, one that comes late corrects. Pure.
+//! Requests that have ended lately: a usage line that comes again changes nothing, one that comes late corrects. Pure.
 
 use super::reservation::{Evidence, Record};
 use std::collections::{HashMap, VecDeque};
 
-/// Requests remembered: some minutes of a busy proxy.
+/// Most requests remembered: some minutes of a busy proxy.
 const DONE_MAX: usize = 65_536;
 
-/// Records kept of those that ended without a line; each is some hundred bytes.
+/// Most records kept of requests that ended without a line; each is some hundred bytes.
 const EXPIRED_MAX: usize = 16_384;
 
-/// The latest.
+/// The requests that ended last, and how.
 #[derive(Debug, Default)]
 pub struct Done {
     evidence: HashMap<u128, Evidence>,
@@ -19,7 +19,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// A request has ended with this evidence.
+    /// Remembers that a request has ended with this evidence.
     pub fn note(&mut self, id: u128, evidence: Evidence) {
         if self.evidence.insert(id, evidence).is_none() {
             self.order.push_back(id);
@@ -31,7 +31,7 @@ impl Done {
         }
     }
 
-    /// A request was charged what it had reserved, because no line came.
+    /// Remembers a request that was charged its reservation, because no line came.
     pub fn note_expired(&mut self, record: &Record) {
         let id = record.reservation.id;
         self.note(id, record.evidence);
@@ -45,12 +45,12 @@ impl Done {
         }
     }
 
-    /// How a request ended, if it is remembered.
+    /// Returns how a request ended, if it is remembered.
     pub fn evidence(&self, id: u128) -> Option<Evidence> {
         self.evidence.get(&id).copied()
     }
 
-    /// The record of one that ended without a line, to be corrected: it is handed out once.
+    /// Returns the record of a request that ended without a line, to be corrected. Each is handed out once.
     pub fn take_expired(&mut self, id: u128) -> Option<Record> {
         self.expired.remove(&id).map(|record| *record)
     }

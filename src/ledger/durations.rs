@@ -2,8 +2,8 @@
 
 use super::histogram::Histogram;
 
-/// Durations in milliseconds, from 1 ms to about 50 days. A quantile is right to within 19 %, which a time-out can live
-/// with.
+/// A histogram of durations in milliseconds, from 1 ms to about 50 days. A quantile is right to within 19 %, which a
+/// time-out can live with.
 #[derive(Debug, Clone, Default)]
 pub struct Durations(Histogram);
 
@@ -13,7 +13,7 @@ impl Durations {
         self.0.note(ms);
     }
 
-    /// The quantile `permille`/1000 in milliseconds; `None` before anything was noted.
+    /// Returns the quantile `permille`/1000 in milliseconds; `None` before anything was noted.
     pub fn quantile_ms(&self, permille: u32) -> Option<u64> {
         self.0.quantile(permille)
     }

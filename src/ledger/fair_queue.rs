@@ -1,15 +1,15 @@
-//! Fair shares: how far each caller is ahead of what it may have of a busy server, so that one that floods waits behind its
-//! own requests and nobody else's.
+//! Fair shares: how far each caller is ahead of what it may have of a busy server, so that one that floods waits behind
+//! its own requests and nobody else's.
 //!
-//! Start-time fair queueing (Goyal, Vin, Cheng, "Start-time Fair Queuing", SIGCOMM 1996). Each request of a caller starts
-//! where its last one ended, or at the server's virtual time if that is later, and ends one round later; the server's
-//! virtual time is the latest start among what it has served. So a caller that has had little is always near the front, and
-//! whoever was idle has saved nothing up.
+//! Start-time fair queueing (Goyal, Vin, Cheng, "Start-time Fair Queuing", SIGCOMM 1996). Each request of a caller
+//! starts where its last one ended, or at the server's virtual time if that is later, and ends one round later; the
+//! server's virtual time is the latest start among what it has served. So a caller that has had little is always near
+//! the front, and one that was idle has saved nothing up.
 //!
 //! HAProxy orders its queue by arrival and an offset in milliseconds, so virtual time is kept in milliseconds near real
-//! time: how long a round counts is steered by how far the two are apart, slowly, because what waits is ordered by the
-//! rounds of its arrival. The order is the same for any length of a round that all share. Pure: integers and the moment
-//! handed in.
+//! time: how long a round counts is steered by how far the two are apart, slowly, because requests that wait are
+//! ordered by the rounds of their arrival. The order is the same for any length of a round that all share. Pure:
+//! integers and the moment handed in.
 
 use crate::decision::fleet::roster::ServerKey;
 use crate::decision::plan::limits::Scope;
@@ -19,27 +19,27 @@ use std::collections::HashMap;
 /// Most callers remembered, over all servers. One more counts as having had nothing.
 pub const MARKS_MAX: usize = 65_536;
 
-/// Servers remembered; past it all are forgotten, which a fleet of at most a thousand never meets.
+/// Most servers remembered; past that all are forgotten, which a fleet of at most a thousand never meets.
 const LINES_MAX: usize = 4096;
 
-/// Past this many, entries that say nothing any more are looked for; it doubles while they all say something.
+/// Entries past which those that say nothing any more are looked for; the number doubles while they all say something.
 const SWEEP_FROM: usize = 1024;
 
-/// Distance between virtual and real time that halves or doubles a round, in milliseconds.
+/// The distance between virtual and real time that halves or doubles a round, in milliseconds.
 const OCTAVE_MS: i64 = 32_768;
 
 /// Most doublings or halvings. Virtual time thus stays within 262 s of real time, well inside HAProxy's 524 s.
 const OCTAVES_MAX: i64 = 8;
 
-/// The bounds of a round in milliseconds.
+/// The shortest and the longest round, in milliseconds.
 const ROUND_MS: (u64, u64) = (1, 120_000);
 
-/// Who has had how much of which server.
+/// How much of each server each caller has had.
 #[derive(Debug)]
 pub struct FairQueue {
     lines: HashMap<ServerKey, ServerQueue, RandomState>,
     marks: HashMap<(Scope, ServerKey), Mark, RandomState>,
-    /// Where each request starts that is on its way to a busy server.
+    /// The virtual times at which requests in flight to busy servers start.
     starts: HashMap<u128, u64, RandomState>,
     sweep_at: usize,
 }
@@ -48,14 +48,14 @@ pub struct FairQueue {
 #[derive(Debug, Clone, Copy, Default)]
 struct ServerQueue {
     virtual_ms: u64,
-    /// Another number whenever the server was found idle: what was noted before no longer counts.
+    /// A number that changes whenever the server was found idle: marks of an earlier spell no longer count.
     spell: u32,
 }
 
 /// One caller at one server.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
-    /// Where its next request starts, at the earliest.
+    /// The earliest virtual time at which its next request starts.
     next_ms: u64,
     spell: u32,
 }
@@ -69,15 +69,16 @@ impl Default for FairQueue {
 }
 
 impl FairQueue {
-    /// A server that is idle, or nearly: nobody waits there, and nobody has had too much. Answers where its requests start.
+    /// Takes note that a server is idle, or nearly: nobody waits there, and nobody has had too much. Returns where its
+    /// requests start.
     pub fn idle(&mut self, server: ServerKey, now_ms: u64) -> u64 {
         let line = self.line(server, now_ms);
         *line = ServerQueue { virtual_ms: now_ms, spell: line.spell.wrapping_add(1) };
         now_ms
     }
 
-    /// A caller's request of this id goes to a busy server, where a round takes about `round_ms`. Answers where it starts, in virtual
-    /// milliseconds.
+    /// Queues a caller's request of this id at a busy server, where a round takes about `round_ms`. Returns where it
+    /// starts, in virtual milliseconds.
     pub fn join(&mut self, caller: Scope, server: ServerKey, id: u128, round_ms: u64, now_ms: u64) -> u64 {
         let line = self.line(server, now_ms);
         // Where nothing was served for long, everybody begins nearer to the present.
@@ -102,7 +103,7 @@ impl FairQueue {
         start_ms
     }
 
-    /// A request is or was being served by its server.
+    /// Takes note that a server is serving or has served a request.
     pub fn served(&mut self, server: ServerKey, id: u128) {
         if let Some(start_ms) = self.left(id)
             && let Some(line) = self.lines.get_mut(&server)
@@ -111,23 +112,24 @@ impl FairQueue {
         }
     }
 
-    /// A request has ended; whoever left the queue moved nobody.
+    /// Forgets a request that has ended. One that leaves the queue unserved does not move virtual time. Returns where
+    /// it started.
     pub fn left(&mut self, id: u128) -> Option<u64> {
         self.starts.remove(&id)
     }
 
-    /// How far a caller is ahead of its share of a server, in virtual milliseconds; 0 is not at all.
+    /// Returns how far a caller is ahead of its share of a server, in virtual milliseconds; 0 if it is not.
     pub fn ahead_ms(&self, caller: Scope, server: ServerKey) -> u64 {
         let virtual_ms = self.lines.get(&server).map_or(0, |line| line.virtual_ms);
         self.next_ms(caller, server).saturating_sub(virtual_ms)
     }
 
-    /// Entries held, for tests.
+    /// Returns the number of marks kept, for tests.
     pub fn len(&self) -> usize {
         self.marks.len()
     }
 
-    /// Whether nothing is held.
+    /// Returns whether none is kept.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
     }
@@ -145,7 +147,7 @@ impl FairQueue {
         self.lines.entry(server).or_insert(ServerQueue { virtual_ms: now_ms, spell: 0 })
     }
 
-    /// Forgets whoever is not ahead.
+    /// Forgets callers that are not ahead.
     fn sweep(&mut self) {
         let lines = &self.lines;
         self.marks.retain(|(_, server), mark| {
@@ -155,8 +157,8 @@ impl FairQueue {
     }
 }
 
-/// A round, shorter the further virtual time is ahead of real time and longer the further it is behind: 2 to the power of
-/// the distance in octaves, between whole powers in a straight line.
+/// Returns the length of a round: shorter the further virtual time is ahead of real time, and longer the further it is
+/// behind, by 2 to the power of the distance in octaves, between whole powers in a straight line.
 fn steered(round_ms: u64, virtual_ms: u64, now_ms: u64) -> u64 {
     let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     let behind = signed(now_ms).saturating_sub(signed(virtual_ms));

@@ -7,31 +7,31 @@
 use crate::decision::plan::limits::Quota;
 use crate::decision::verdict::LimitStanding;
 
-/// Nanoseconds one request costs under this quota, at least 1.
+/// Returns the nanoseconds that one request costs under this quota, at least 1.
 pub fn interval_ns(quota: Quota) -> u64 {
     quota.period_ns.get().div_ceil(quota.count.get())
 }
 
-/// Nanoseconds the stored time may lie ahead of now.
+/// Returns the nanoseconds that the stored time may lie ahead of now.
 fn horizon_ns(quota: Quota, interval_ns: u64) -> u64 {
     interval_ns.saturating_mul(quota.burst.get())
 }
 
-/// What taking one request would come to.
+/// The effect that taking one request would have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
-    /// Allowed: store this time.
+    /// The request is allowed: this time is to be stored.
     Allow {
         /// The new stored time.
         tat_ns: u64,
-        /// Where the caller then stands.
+        /// How the caller then stands.
         standing: LimitStanding,
     },
-    /// Not now.
+    /// The request is not allowed now.
     Deny {
         /// Nanoseconds until the same request would be allowed, if nothing else is taken.
         retry_ns: u64,
-        /// Where the caller stands.
+        /// How the caller stands.
         standing: LimitStanding,
     },
 }
@@ -55,7 +55,7 @@ pub fn take(quota: Quota, tat_ns: u64, now_ns: u64) -> Take {
     }
 }
 
-/// Gives one request back: the stored time after a release.
+/// Returns the stored time once a request is given back.
 pub fn give_back(quota: Quota, tat_ns: u64) -> u64 {
     tat_ns.saturating_sub(interval_ns(quota))
 }

@@ -1,9 +1,9 @@
-//! How large something usually is, learned from what was: a histogram that forgets, for quantiles.
+//! A histogram that forgets, for quantiles of sizes: how large something usually is, learned from what was.
 
-/// Buckets grow by a quarter of a doubling: a quantile is right to within 19 %.
+/// The number of buckets. They grow by a quarter of a doubling: a quantile is right to within 19 %.
 const BUCKETS: usize = 128;
 
-/// Past this many, all counts are halved: what was learned an hour ago must not outweigh today.
+/// The total past which all counts are halved: what was learned an hour ago must not outweigh today.
 const FORGET_AT: u32 = 4096;
 
 /// Counts of sizes from 1 to about 4 × 10⁹, of whatever unit.
@@ -32,7 +32,7 @@ impl Histogram {
         }
     }
 
-    /// The upper edge of the bucket that holds the quantile `permille`/1000; `None` before anything was noted.
+    /// Returns the upper edge of the bucket that holds the quantile `permille`/1000; `None` before anything was noted.
     pub fn quantile(&self, permille: u32) -> Option<u64> {
         let wanted = (u64::from(self.total) * u64::from(permille.min(1000))).div_ceil(1000).max(1);
         let mut seen = 0;
@@ -43,18 +43,18 @@ impl Histogram {
         Some(upper_edge(position))
     }
 
-    /// How many are remembered, at most 4,095.
+    /// Returns how many sizes are remembered, at most 4,095.
     pub fn len(&self) -> u32 {
         self.total
     }
 
-    /// Whether nothing was noted.
+    /// Returns whether nothing was noted.
     pub fn is_empty(&self) -> bool {
         self.total == 0
     }
 }
 
-/// Four buckets a doubling, by the two bits after the leading one.
+/// Returns the bucket of a size: four a doubling, by the two bits after the leading one.
 fn bucket(size: u64) -> usize {
     let size = size.clamp(1, 1 << 40);
     let doublings = size.ilog2();

@@ -1,8 +1,8 @@
-//! Waiting for a server: which claims must, what those hold meanwhile, and which server they get.
+//! Waiting for a server: which claims must wait, what is reserved for them meanwhile, and which server they get.
 //!
-//! What waits has taken its limits and holds its tokens and its place among what its caller has on its way, so that nobody
-//! can have more requests waiting than its plan lets it have on their way. It holds no server's slot: its reservation
-//! names a server that does not exist.
+//! A claim that waits has taken its limits; its tokens are reserved, and it counts as one of its caller's requests in
+//! flight, so that nobody can have more requests waiting than its plan lets it have in flight. It has no server's slot:
+//! its reservation names no server.
 
 use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books};
@@ -20,45 +20,46 @@ use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
 use crate::decision::view::View;
 
-/// A claim that waits, by itself: the View it was judged on may be gone when it gets its server.
+/// A claim that waits. It stands by itself, because the View it was judged on may be gone when it gets its server.
 #[derive(Debug, Clone)]
 pub struct WaitingClaim {
-    /// What it holds; of a server that does not exist.
+    /// Its reservation, which names no server yet.
     pub reservation: Reservation,
     /// Its urgency.
     pub priority: Priority,
-    /// Where the caller stands with its tightest limits.
+    /// How the caller stands with its tightest limits.
     pub standings: Standings,
     /// When it began to wait.
     pub since: Moment,
-    /// What would have refused it, were it not a shadow.
+    /// The limit that would have refused the claim, were it not a shadow.
     pub shadowed: Option<LimitExcess>,
-    /// Whose request rates it took from.
+    /// The request rates that it took from.
     rates: Vec<(Scope, Holder, Terms)>,
     turn: u64,
 }
 
-/// What became of a claim that waited.
+/// How the wait of a claim ended.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one a request that waited, on the stack")]
 pub enum WaitEnd<'v> {
-    /// It has a server, and holds this.
+    /// The claim has a server, and this reservation.
     Granted(Choice<'v>, Reservation),
-    /// Its request ended meanwhile: the client left.
+    /// The request ended meanwhile: the client left.
     Gone,
     /// No server has its model any more.
     NoServer(Refusal),
 }
 
 impl WaitingClaim {
-    /// Whose turn it is in queues: the caller's own books.
+    /// Returns the scope whose turn it takes in queues: the caller's own.
     pub fn caller(&self) -> Scope {
         self.reservation.holder()
     }
 }
 
 impl Books {
-    /// Nanoseconds after which a claim of low priority should come again, where the expected wait is now too long for it.
+    /// Returns the nanoseconds after which a claim of low priority should come again, if the expected wait is now too
+    /// long for it.
     pub(super) fn sheds(&self, view: &View, claim: &Claim<'_>) -> Option<u64> {
         let pool = claim.pool.filter(|_| claim.priority == Priority::Low && !claim.accounts.is_empty())?;
         let expected_ns = self.expected_wait_ns(view, pool)?;
@@ -66,8 +67,8 @@ impl Books {
         (expected_ns > most_ns).then(|| expected_ns.saturating_sub(most_ns))
     }
 
-    /// How long a request that comes now will probably wait, were it served after all others; `None` before anything was
-    /// learned.
+    /// Returns how long a request that comes now will probably wait, were it served after all others; `None` before
+    /// anything was learned.
     pub fn expected_wait_ns(&self, view: &View, pool: &Pool) -> Option<u64> {
         // Fewer in all than the pool has room for: none waits, and no server need be looked at.
         if u64::try_from(self.slots.len()).unwrap_or(u64::MAX) < pool.capacity {
@@ -86,7 +87,7 @@ impl Books {
         })
     }
 
-    /// Whether a claim must wait: others of its pool do, or no server of it has room.
+    /// Returns whether a claim must wait: others of its pool do, or no server of the pool has room.
     pub(super) fn must_wait(&self, view: &View, claim: &Claim<'_>) -> bool {
         let Some(pool) = claim.pool.filter(|pool| !claim.accounts.is_empty() && !pool.live.is_empty()) else {
             return false;
@@ -94,7 +95,8 @@ impl Books {
         self.slots.waiting_for(pool.key) > 0 || self.with_room(view, pool).next().is_none()
     }
 
-    /// The servers of a pool that have room, by their keys. One on which requests failed has none where another has not.
+    /// Returns the servers of a pool that have room. One on which requests failed counts as full where another has not
+    /// failed.
     fn with_room<'b>(&'b self, view: &'b View, pool: &'b Pool) -> impl Iterator<Item = ServerKey> + 'b {
         let preference =
             |index: ServerIndex| view.roster.preferences.get(usize::from(index.0)).copied().unwrap_or_default();
@@ -109,8 +111,8 @@ impl Books {
         })
     }
 
-    /// Returns the servers with room that the requests of a pool may wait for; `None` where it is no use to wait, because
-    /// the pool has no live server.
+    /// Returns the servers with room that the requests of a pool may wait for; `None` where it is no use to wait,
+    /// because the pool has no live server.
     pub(crate) fn free_for(&self, view: &View, pool: Option<PoolKey>) -> Option<Vec<ServerKey>> {
         let pool = pool_of(view, pool).filter(|pool| !pool.live.is_empty())?;
         Some(self.with_room(view, pool).collect())
@@ -123,7 +125,7 @@ impl Books {
         servers.iter().map(|server| self.shares.ahead_ms(caller, *server)).min()
     }
 
-    /// Has an admitted claim wait, holding this.
+    /// Has an admitted claim wait with this reservation.
     pub(super) fn hold(
         &mut self,
         reservation: Reservation,
@@ -134,13 +136,13 @@ impl Books {
     ) -> WaitingClaim {
         let rates = accounts.iter().map(|account| (account.scope, account.holder, account.terms.clone())).collect();
         let Admission { standings, shadowed, turn } = *admission;
-        // Where its line has come before it, this holds nothing, and it is found gone when its turn comes.
+        // Where its line has come before it, this reserves nothing, and the claim is found gone when its turn comes.
         self.begin(reservation.clone());
         WaitingClaim { reservation, priority, standings, since: now, shadowed, rates, turn }
     }
 
-    /// Chooses a server for a claim that has waited, and opens its slot there. What it held is given back where there is
-    /// none.
+    /// Chooses a server for a claim that has waited, and opens its slot there. Where there is none, the claim's limits
+    /// are returned.
     pub(crate) fn free<'v>(&mut self, view: &'v View, held: &WaitingClaim, now: Moment) -> WaitEnd<'v> {
         let pool = pool_of(view, held.reservation.pool);
         let claim = Claim {
@@ -188,7 +190,7 @@ impl Books {
         }
     }
 
-    /// Gives back what a claim holds that waits no longer, or whose grant was never told.
+    /// Ends a claim that waits no longer, or whose grant was never told: what it took is returned.
     pub(crate) fn let_go(&mut self, held: &WaitingClaim) {
         self.drop_open(held.reservation.id);
         self.give_back(held);
@@ -203,7 +205,7 @@ impl Books {
         self.release(&accounts);
     }
 
-    /// Finds a request's place in the queue of its server.
+    /// Finds the place of a request in the queue of its server.
     pub(super) fn join(&mut self, choice: &mut Choice<'_>, caller: Scope, id: u128, priority: Priority, now: Moment) {
         let now_ms = now.mono_ns / 1_000_000;
         let (server, capacity) = (choice.server_key, choice.capacity);
@@ -225,7 +227,7 @@ fn pool_of(view: &View, key: Option<PoolKey>) -> Option<&Pool> {
     view.roster.pools.iter().find(|pool| pool.key == key)
 }
 
-/// Servers that are full come after all that have room.
+/// The load as [`choose`] must see it: servers that are full come after all that have room.
 struct RoomFirst<'b> {
     slots: &'b Slots,
     view: &'b View,

@@ -1,25 +1,25 @@
-//! Where the ledger writes down what happens, so that it survives the process.
+//! The ways in which the ledger writes down what happens, so that it survives the process.
 
 use super::reservation::{Record, Reservation};
 
 /// A journal. Each call returns at once: a decision never waits for a disk.
 pub trait Journal: Send + Sync {
-    /// A request was granted and holds this.
+    /// Writes down a request that was granted, and its reservation.
     fn opened(&self, taken: Reservation);
 
-    /// A request has ended, or is charged otherwise than before: a second record of one id replaces the first where its
-    /// evidence is better.
+    /// Writes down a request that has ended, or whose charge is corrected: a second record of one id replaces the first
+    /// where its evidence is better.
     fn settled(&self, record: Record);
 
-    /// A request whose verdict never arrived was let go, and is not charged.
+    /// Writes down that a request whose verdict never arrived has ended without a charge.
     fn released(&self, id: u128);
 }
 
-/// Who keeps records of users, and can forget them.
+/// A keeper of users' records, which can forget a user.
 pub trait Keeper: Send + Sync {
-    /// Forgets a user; takes its time. Answers what was done.
+    /// Forgets a user; takes its time. Returns what was done.
     ///
     /// # Errors
-    /// What went wrong.
+    /// A sentence that says what went wrong.
     fn forget(&self, user: &str) -> Result<String, String>;
 }

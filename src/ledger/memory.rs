@@ -16,29 +16,31 @@ use crate::ledger::tokens::estimate::{Calibration, Comparison, Witness};
 use jiff::tz::TimeZone;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One lock around all books. Taking all limits or none over several shards would need them locked in order; a claim holds
-/// this lock for some hundred nanoseconds and never across an await, which one lock serves at any rate HAProxy can ask.
+/// One lock around all books. Taking all limits or none over several shards would need them locked in order; a claim
+/// holds this lock for some hundred nanoseconds and never across an await, which one lock serves at any rate HAProxy
+/// can ask.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
     books: Mutex<Books>,
 }
 
-/// How the books stand, for metrics.
+/// The state of the books, for metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LedgerStanding {
-    /// Requests on their way.
+    /// Requests in flight.
     pub open: usize,
     /// Whether usage lines have stopped coming while requests are granted.
     pub silent: bool,
     /// Whether the wall clock has jumped forward and is not believed yet.
     pub clock_in_doubt: bool,
-    /// Thousandths of a token held for requests on their way.
+    /// Thousandths of a token reserved for requests in flight.
     pub reserved: u64,
 }
 
 impl MemoryLedger {
-    /// Takes every limit of a claim or none, chooses its server by what is in flight, and opens its slot: one step under the
-    /// lock, so that requests decided at once see each other. Where all servers are full and the claim may wait, it is held.
+    /// Takes every limit of a claim or none, chooses its server by what is in flight, and opens its slot: one step
+    /// under the lock, so that requests decided at once see each other. Where all servers are full and the claim may
+    /// wait, it waits.
     ///
     /// # Errors
     /// [`Denial`]; the books are then as before.
@@ -66,12 +68,12 @@ impl MemoryLedger {
     /// reserve. Takes nothing but its turn.
     ///
     /// # Errors
-    /// Where no server can take it, or it is shed.
+    /// [`Denial`] where no server can take it, or it is shed.
     pub fn plan<'v>(&self, asks: &Application<'_, 'v, 'v, impl Load>, now: Moment) -> Result<Planned<'v>, Denial> {
         self.lock().plan(asks, now)
     }
 
-    /// Opens what a shared store admitted.
+    /// Opens the slot of a claim that a shared store admitted.
     ///
     /// While the store was asked, others were granted: the server is chosen again, and where none has room any more, the
     /// claim waits.
@@ -87,42 +89,44 @@ impl MemoryLedger {
         let admission = Admission { standings, shadowed, turn: planned.turn() };
         let again = books.place(asks, admission.turn);
         let (reservation, choice) = planned.into_parts();
-        // What waits goes on to wait: those before it have not been served. A server that has gone is found gone by the proxy.
+        // A claim that was to wait goes on to wait: those before it have not been served. A server that has gone is found
+        // gone by the proxy.
         let choice = choice.and_then(|planned| again.unwrap_or(Some(planned)));
         // The rates are the store's: here is nothing of them to give back.
         books.commit(asks, reservation, choice, &admission, &Accounts::default(), now)
     }
 
-    /// Learns what deep checks measured of answers; answers how estimates and exact figures compare, by witness, then of
-    /// whole answers and of streams.
+    /// Learns what deep checks measured of answers. Returns how estimates and exact figures compare, by witness, then
+    /// of whole answers and of streams.
     pub fn calibrate(&self, measured: &[Calibration]) -> [[Comparison; 2]; Witness::ALL.len()] {
         let mut books = self.lock();
         measured.iter().for_each(|found| books.learned_mut().calibrate(found));
         Witness::ALL.map(|witness| [false, true].map(|stream| books.learned().compared(witness, stream)))
     }
 
-    /// See [`Estimates::ratios`](crate::ledger::tokens::estimate::Estimates::ratios).
+    /// Returns the bytes that a token has; see
+    /// [`Estimates::ratios`](crate::ledger::tokens::estimate::Estimates::ratios).
     pub fn bytes_per_token(&self, pool: PoolKey) -> Option<(f64, f64)> {
         self.lock().learned().ratios(pool)
     }
 
-    /// A request has ended, by its receipt. See [`Books::settle`].
+    /// Settles a request by its receipt. See [`Books::settle`].
     pub fn settle(&self, id: u128, seen: &ObservedUsage, now: Moment) -> SettleOutcome {
         self.lock().settle(id, seen, now)
     }
 
-    /// A request of which nothing is known but its receipt has ended. See [`Books::charge_orphan`].
+    /// Charges a request of which only its receipt is known. See [`Books::charge_orphan`].
     pub fn charge_orphan(&self, taken: Reservation, seen: &ObservedUsage, now: Moment) -> Record {
         self.lock().charge_orphan(taken, seen, now)
     }
 
-    /// A request has ended whose verdict never arrived. See [`Books::ended_unheard`].
+    /// Ends a request whose verdict never arrived. See [`Books::ended_unheard`].
     pub fn ended_unheard(&self, uid: ProxyUid, now: Moment) -> SettleOutcome {
         self.lock().ended_unheard(uid, now)
     }
 
-    /// Ends what is too old; answers how many, what is to be written down of all that ended so since the last call, and
-    /// how the books stand then.
+    /// Ends requests that are too old. Returns how many, the records of all that ended so since the last call, and the
+    /// state of the books after it.
     pub fn expire(&self, now: Moment) -> (usize, Vec<Record>, LedgerStanding) {
         // Little by little, so that no decision waits for all of it.
         while self.lock().expire_some(EXPIRED_AT_ONCE, now) {}
@@ -137,8 +141,8 @@ impl MemoryLedger {
         (expired, books.take_expired(), standing)
     }
 
-    /// Takes over what an earlier process left behind: what was open, what was charged to whom on which day, and what had
-    /// ended.
+    /// Restores what an earlier process left behind: the requests in flight, the charges of each scope by day, and how
+    /// requests had ended.
     pub fn restore(
         &self,
         open: Vec<Reservation>,
@@ -172,27 +176,27 @@ impl MemoryLedger {
         self.lock().retain_keys(exists);
     }
 
-    /// Lets go what a request held whose end is charged elsewhere. Answers whether it was on its way.
+    /// Ends a request that is charged elsewhere. See [`Books::ended_elsewhere`].
     pub fn ended_elsewhere(&self, id: u128, now: Moment) -> bool {
         self.lock().ended_elsewhere(id, now)
     }
 
-    /// What a request that another herdgate granted came to, by its line or by none. Charges nothing here.
+    /// Returns the record of a request that another herdgate granted, by its line or without one. Charges nothing here.
     pub fn foreign(&self, taken: Reservation, seen: Option<&ObservedUsage>, now: Moment) -> Record {
         self.lock().foreign(taken, seen, now)
     }
 
-    /// The calendar's day and month.
+    /// Returns the calendar's day and month.
     pub fn today(&self, now: Moment) -> Today {
         self.lock().today(now)
     }
 
-    /// An excess with a guess of when to come back, where nothing better is known.
+    /// Adds a guess of when to come back, where nothing better is known.
     pub fn with_guess(&self, excess: LimitExcess) -> LimitExcess {
         self.lock().with_guess(excess)
     }
 
-    /// What is on its way from here, by server and pool.
+    /// Returns the requests in flight from here, by server and pool.
     pub fn lanes(&self) -> Vec<((ServerKey, Option<PoolKey>), u32)> {
         self.lock().slots().pairs().collect()
     }

@@ -1,4 +1,5 @@
-//! The Ledger: the quota books, and where they are kept.
+//! The Ledger: the quota books, which count requests and tokens against limits, and the memory and journal that keep
+//! them.
 
 pub mod account;
 pub mod books;

@@ -1,9 +1,10 @@
-//! From a claim to its reservation: what it would take, which server it would get, and how both become open.
+//! The way from a claim to its reservation: the limits it would take, the server it would get, and how both become its
+//! own.
 //!
-//! One road for limits kept here and for limits in a shared store. Here a claim is drafted, admitted, placed and committed
-//! under one lock ([`MemoryLedger::take`](super::memory::MemoryLedger::take)). Where a store admits, the claim is drafted and
-//! placed first ([`Books::plan`]), because the store is told what would be reserved, and is placed again when it commits:
-//! while the store was asked, others were granted.
+//! There is one way for limits kept here and for limits in a shared store. Here a claim is drafted, admitted, placed
+//! and committed under one lock ([`MemoryLedger::take`](super::memory::MemoryLedger::take)). Where a store admits, the
+//! claim is drafted and placed first ([`Books::plan`]), because the store is told what would be reserved, and is placed
+//! again when it commits: while the store was asked, others were granted.
 
 use super::account::{LimitExcess, Standings};
 use super::books::{Admission, Books};
@@ -23,18 +24,18 @@ use std::sync::Arc;
 /// Why a claim got no server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
-    /// It was over a limit.
+    /// The claim was over a limit.
     Excess(LimitExcess),
-    /// It has low priority and the expected wait is long; nothing was charged.
+    /// The claim has low priority and the expected wait is long; nothing was charged.
     Shed {
         /// Nanoseconds until the wait will probably be short enough.
         retry_ns: u64,
     },
-    /// No server can take it; nothing was charged.
+    /// No server can take the claim; nothing was charged.
     NoServer(Refusal),
 }
 
-/// What identifies a request to the ledger, and whom it is recorded for.
+/// The request's identity in the ledger, and the names it is recorded for.
 #[derive(Debug, Clone)]
 pub struct Requester<'a> {
     /// The decision's id.
@@ -51,17 +52,17 @@ pub struct Requester<'a> {
     pub team: Option<Arc<str>>,
 }
 
-/// A claim on its way through the ledger.
+/// A claim as it is put to the ledger.
 pub struct Application<'a, 'v, 't, L> {
     /// The view it was judged on.
     pub view: &'v View,
     /// The claim.
     pub claim: &'a Claim<'v>,
-    /// The accounts and terms it is held to: the claim's own, or this herdgate's fraction of them.
+    /// The accounts and terms that bind it: the claim's own, or this herdgate's fraction of them.
     pub accounts: &'a Accounts<'t>,
-    /// Who asks.
+    /// The request's identity, and whom it is recorded for.
     pub requester: &'a Requester<'a>,
-    /// Whether it may wait for a server.
+    /// Whether the claim may wait for a server.
     pub may_wait: bool,
     /// What other herdgates have in flight.
     pub elsewhere: &'a L,
@@ -81,28 +82,28 @@ impl Load for Nobody {
     }
 }
 
-/// A claim that was taken.
+/// A claim that has its server.
 #[derive(Debug, Clone)]
 pub struct Placement<'v> {
     /// Its server.
     pub choice: Choice<'v>,
-    /// What it holds, where it is metered, to be recorded.
+    /// Its reservation, to be recorded; absent where the claim is not metered.
     pub reservation: Option<Reservation>,
     /// The limit that would have refused it, were it not a shadow.
     pub shadowed: Option<LimitExcess>,
 }
 
-/// What a claim got.
+/// The outcome of a claim that no limit refused.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "one a request, and the large one is the common one")]
 pub enum Turn<'v> {
     /// A server.
     Now(Placement<'v>),
-    /// A place among those that wait, see [`super::hold`].
+    /// A place among the claims that wait, see [`super::hold`].
     Later(Box<WaitingClaim>),
 }
 
-/// What a claim would take, before anybody was asked whether it may.
+/// The limits and the server that a claim would take, before anybody was asked whether it may.
 #[derive(Debug, Clone)]
 pub struct Planned<'v> {
     /// The accounts it is counted in.
@@ -177,8 +178,9 @@ impl Books {
         Ok(Planned { accounts: draft.accounts, reservation, today: self.today(now), choice, turn })
     }
 
-    /// Opens what was admitted: a slot at its server, or a place among those that wait, which remembers whose `rates` it took
-    /// from. The placement has no reservation where the request has ended already, because its verdict never arrived.
+    /// Commits a claim that was admitted: opens its slot at its server, or gives it a place among those that wait,
+    /// which remembers the `rates` it took from. The placement has no reservation where the request has ended already,
+    /// because its verdict never arrived.
     pub(super) fn commit<'v>(
         &mut self,
         asks: &Application<'_, 'v, '_, impl Load>,
@@ -205,21 +207,21 @@ impl Books {
 }
 
 impl Planned<'_> {
-    /// The claim's server in the rotation of its pool, for a second look.
+    /// Returns the claim's turn in the rotation of its pool, for a second look.
     pub(super) fn turn(&self) -> u64 {
         self.turn
     }
 }
 
 impl<'v> Planned<'v> {
-    /// The parts that are committed.
+    /// Returns the parts that are committed.
     pub(super) fn into_parts(self) -> (Reservation, Option<Choice<'v>>) {
         (self.reservation, self.choice)
     }
 }
 
 impl Draft<'_> {
-    /// The reservation of a claim that has no server yet.
+    /// Returns the reservation of a claim that has no server yet.
     pub(super) fn reservation(&self, asks: &Application<'_, '_, '_, impl Load>, now: Moment) -> Reservation {
         let (claim, requester) = (asks.claim, asks.requester);
         Reservation {
@@ -244,14 +246,14 @@ impl Draft<'_> {
 }
 
 impl Reservation {
-    /// Names the server it goes to.
+    /// Names the server to which the request goes, if it has one.
     fn go_to(&mut self, choice: Option<&Choice<'_>>) {
         self.server = choice.map(|choice| choice.server_key);
         self.written.openai = choice.is_some_and(|choice| choice.grant.server.kind == ServerKind::OpenAi);
     }
 }
 
-/// What is in flight here and elsewhere.
+/// The requests in flight here and elsewhere.
 struct Sum<'l, H, E> {
     here: &'l H,
     elsewhere: &'l E,

@@ -1,4 +1,4 @@
-//! What one request took, and what is known of it until it ends. Pure data.
+//! What one request has reserved, and what is known of it until it ends. Pure data.
 
 use super::calendar::Day;
 use crate::decision::fleet::roster::{PoolKey, ServerKey};
@@ -26,7 +26,7 @@ impl ProxyUid {
     }
 }
 
-/// Tokens and a slot, held for one request from its grant until it is settled, released or expired.
+/// The tokens and the slot that are reserved for one request from its grant until it is settled, released or expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
     /// The decision's id.
@@ -34,7 +34,7 @@ pub struct Reservation {
     /// The proxy's own identifier of the request; absent where it sent none.
     #[serde(with = "stored_uid")]
     pub uid: Option<ProxyUid>,
-    /// Everyone it is counted for.
+    /// The scopes it is counted in.
     pub scopes: Scopes,
     /// The key's name, the issuer, or `anonymous`.
     pub caller: CallerName,
@@ -61,15 +61,15 @@ pub struct Reservation {
     /// Tokens reserved.
     #[serde(flatten)]
     pub tokens: Tokens,
-    /// What a token counts for.
+    /// The weights of its tokens.
     pub cost: Cost,
-    /// How it was asked, as far as that decides what its answer's bytes hold.
+    /// The form in which it was asked, as far as that decides what is in the bytes of its answer.
     #[serde(default)]
     pub written: RequestShape,
 }
 
 impl Reservation {
-    /// What it holds, in thousandths of a token.
+    /// Returns the amount reserved, in thousandths of a token.
     pub fn reserved(&self) -> u64 {
         self.cost.of(self.tokens)
     }
@@ -81,38 +81,39 @@ impl Reservation {
 }
 
 closed_enum! {
-    /// How what a request used is known, the better the later. The positions are stored: a word is added at the end, or not at all.
+    /// How the tokens that a request used are known, the better the later. The positions are stored: a word is added at
+    /// the end, or not at all.
     #[derive(PartialOrd, Ord, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub enum Evidence {
-        /// Not at all: no line came. The reservation is charged.
+        /// They are not known, because no line came. The reservation is charged.
         Reserved = "reserved",
-        /// From bytes, or from the time it took.
+        /// They are estimated from bytes, or from the time that the request took.
         Estimated = "estimated",
-        /// By counting the stream's units.
+        /// The stream's units were counted.
         Counted = "counted",
-        /// The server said so, or the request never reached one.
+        /// The server reported them, or the request never reached one.
         Exact = "exact",
     }
 }
 
-/// What a request came to: one row of the ledger. A second one with the same id replaces the first where its evidence is
-/// better, and changes nothing otherwise.
+/// What a request used and is charged: one row of the ledger. A second one with the same id replaces the first where
+/// its evidence is better, and changes nothing otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// What it had taken.
+    /// The reservation it had.
     pub reservation: Reservation,
     /// When it was settled, in milliseconds since 1970: the moment that decides in which day's budget it counts.
     pub settled_unix_ms: i64,
-    /// That day.
+    /// The day of that moment.
     pub day: Day,
     /// The server that was really used, by name; empty where none was.
     pub server: Box<str>,
     /// The answer's status; absent where the client left before.
     pub status: Option<u16>,
-    /// Milliseconds it took; absent where no line said so.
+    /// Milliseconds that the request took; absent where no line said so.
     pub ms: Option<u64>,
-    /// How the figures are known.
+    /// How the tokens are known.
     pub evidence: Evidence,
     /// Tokens charged.
     #[serde(flatten)]
@@ -120,7 +121,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// What it is charged, in thousandths of a token.
+    /// Returns the charge, in thousandths of a token.
     pub fn charge(&self) -> u64 {
         self.reservation.cost.of(self.tokens)
     }
@@ -171,7 +172,7 @@ mod stored_pool {
 /// Longest name of a caller that is kept, in bytes: a key's name is at most 64 characters of ASCII.
 const NAME_MAX: usize = 64;
 
-/// A caller's name in place, because each grant has one: cut to [`NAME_MAX`] bytes.
+/// A caller's name, kept in place because each grant has one: cut to [`NAME_MAX`] bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CallerName {
     bytes: [u8; NAME_MAX],
@@ -179,7 +180,7 @@ pub struct CallerName {
 }
 
 impl CallerName {
-    /// This name, cut at a character's boundary.
+    /// Returns this name, cut at a character's boundary.
     pub fn new(name: &str) -> CallerName {
         let len = (0..=name.len().min(NAME_MAX)).rev().find(|len| name.is_char_boundary(*len)).unwrap_or(0);
         let mut bytes = [0; NAME_MAX];
@@ -187,7 +188,7 @@ impl CallerName {
         CallerName { bytes, len: len as u8 }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         self.bytes.get(..usize::from(self.len)).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
     }

@@ -1,36 +1,37 @@
-//! Whether usage lines have stopped coming while requests are granted: then slots must not wait for lines that never come.
+//! Whether usage lines have stopped coming while requests are granted: then slots must not wait for lines that never
+//! come.
 
 use crate::decision::moment::Moment;
 
-/// Grants without a line before silence is suspected: long streams alone are no silence.
+/// Least grants without a line before silence is suspected: long streams alone are no silence.
 const GRANTS_MIN: u64 = 10;
 
-/// Shortest silence that counts.
+/// The shortest silence that counts, in nanoseconds.
 const SILENCE_MIN_NS: u64 = 10_000_000_000;
 
-/// Watches the lines.
+/// Watches whether lines come.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silence {
     grants: u64,
-    /// The last line, or the first grant after it where none ever came.
+    /// The moment of the last line, or of the first grant where none ever came.
     since: Option<Moment>,
 }
 
 impl Silence {
-    /// A request was granted.
+    /// Takes note that a request was granted.
     pub fn granted(&mut self, now: Moment) {
         self.grants = self.grants.saturating_add(1);
         self.since.get_or_insert(now);
     }
 
-    /// A line came that belonged to a grant.
+    /// Takes note that a line came that belonged to a grant.
     pub fn line(&mut self, now: Moment) {
         self.grants = 0;
         self.since = Some(now);
     }
 
-    /// Whether lines have stopped: grants went out, and since the last line more time passed than almost every request
-    /// takes (`usual_ns`), and at least ten seconds.
+    /// Returns whether lines have stopped: grants went out, and since the last line more time passed than almost every
+    /// request takes (`usual_ns`), and at least ten seconds.
     pub fn is_silent(&self, now: Moment, usual_ns: u64) -> bool {
         let passed = self.since.map_or(0, |since| now.since(since));
         self.grants >= GRANTS_MIN && passed >= SILENCE_MIN_NS.max(usual_ns)

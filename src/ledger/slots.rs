@@ -1,4 +1,4 @@
-//! Slots: requests on their way, counted by server, and by server and model. Each is opened with its grant and ends once:
+//! Slots: requests in flight, counted by server, and by server and model. Each is opened with its grant and ends once:
 //! released by its usage line, or expired. Pure; time is handed in.
 
 use super::reservation::{ProxyUid, Reservation};
@@ -8,40 +8,40 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
-/// Most slots held. Past it the oldest is expired for each new one: what a fleet can have on its way is far less, so the
+/// Most slots open. Past it the oldest is expired for each new one: what a fleet can have in flight is far less, so the
 /// oldest are those whose lines were lost.
 pub const SLOTS_MAX: usize = 200_000;
 
-/// Requests kept that ended before their slot was opened. Lines of refused requests pass through here too, so this is some
-/// seconds of a busy proxy.
+/// Most requests remembered that ended before their slot was opened. Lines of refused requests pass through here too,
+/// so this is some seconds of a busy proxy.
 const ENDED_EARLY_MAX: usize = 65_536;
 
-/// All requests on their way.
+/// The slots of all requests in flight.
 #[derive(Debug, Default)]
 pub struct Slots {
     open: HashMap<u128, Reservation>,
     by_uid: HashMap<ProxyUid, u128>,
     by_server: HashMap<ServerKey, u32, RandomState>,
     by_pair: HashMap<(ServerKey, Option<PoolKey>), u32, RandomState>,
-    /// Those that wait for a server, by model.
+    /// The requests that wait for a server, by model.
     waiting: HashMap<Option<PoolKey>, u32, RandomState>,
     /// Requests that ended before their slot was opened, and their order; the oldest are forgotten.
     ended_early: HashSet<ProxyUid>,
     ended_early_order: VecDeque<ProxyUid>,
-    /// In order of opening; ids that have ended are passed over. What waits for a server is not among them: whoever keeps it
-    /// waiting ends it.
+    /// The ids in order of opening; those that have ended are passed over. Requests that wait for a server are not
+    /// among them: whoever keeps them waiting ends them.
     order: VecDeque<u128>,
-    /// Thousandths of a token held by all of them.
+    /// Thousandths of a token reserved for all of them.
     reserved: u64,
 }
 
 impl Slots {
-    /// Whether the request that the proxy knows by this identifier has ended before its slot was opened.
+    /// Returns whether the request that the proxy knows by this identifier has ended before its slot was opened.
     pub fn has_ended(&mut self, uid: ProxyUid) -> bool {
         self.ended_early.remove(&uid)
     }
 
-    /// Opens a slot. Answers one that had to be expired to make room.
+    /// Opens a slot. Returns the one that was expired to make room, if any.
     pub fn open(&mut self, slot: Reservation) -> Option<Reservation> {
         let (id, uid) = (slot.id, slot.uid);
         let expired = if self.open.len() >= SLOTS_MAX { self.expire_oldest() } else { None };
@@ -63,7 +63,7 @@ impl Slots {
         expired
     }
 
-    /// Ends a slot by its id; `None` where it has ended already, or never was.
+    /// Ends a slot by its id. Returns `None` where it has ended already, or never was.
     pub fn release(&mut self, id: u128) -> Option<Reservation> {
         let slot = self.open.remove(&id)?;
         self.reserved = self.reserved.saturating_sub(slot.reserved());
@@ -71,8 +71,8 @@ impl Slots {
         Some(slot)
     }
 
-    /// Ends the slot of the request that the proxy knows by this identifier: its verdict never arrived there.
-    /// Where none is open, the identifier is kept for a while: the proxy may have given up on a question that is still
+    /// Ends the slot of the request that the proxy knows by this identifier: its verdict never arrived there. Where
+    /// none is open, the identifier is kept for a while: the proxy may have given up on a question that is still
     /// waiting to be read here.
     pub fn release_uid(&mut self, uid: ProxyUid) -> Option<Reservation> {
         match self.by_uid.get(&uid) {
@@ -98,12 +98,12 @@ impl Slots {
         None
     }
 
-    /// An open slot.
+    /// Returns an open slot.
     pub fn get(&self, id: u128) -> Option<&Reservation> {
         self.open.get(&id)
     }
 
-    /// Thousandths of a token held by all open slots.
+    /// Returns the thousandths of a token reserved for all open slots.
     pub fn reserved(&self) -> u64 {
         self.reserved
     }
@@ -113,12 +113,12 @@ impl Slots {
         self.by_pair.iter().map(|(pair, count)| (*pair, *count))
     }
 
-    /// Slots on a server for one model.
+    /// Returns the slots on a server for one model.
     pub fn of_pair(&self, server: ServerKey, pool: Option<PoolKey>) -> u32 {
         self.by_pair.get(&(server, pool)).copied().unwrap_or(0)
     }
 
-    /// Slots on a server, all models.
+    /// Returns the slots on a server, whatever their model.
     pub fn of_server(&self, server: ServerKey) -> u32 {
         self.by_server.get(&server).copied().unwrap_or(0)
     }
@@ -133,12 +133,12 @@ impl Slots {
         !self.waiting.is_empty()
     }
 
-    /// Slots in all.
+    /// Returns the number of slots.
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether nothing is on its way.
+    /// Returns whether no request is in flight.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -178,7 +178,7 @@ impl Slots {
         }
     }
 
-    /// Ended ids leave the order when they make up most of it.
+    /// Drops ended ids from the order when they make up most of it.
     fn compact(&mut self) {
         if self.order.len() > 2 * self.open.len() + 1024 {
             let open = &self.open;

@@ -1,19 +1,19 @@
-//! The users behind keys: who has books of their own. Bounded for each key, because whoever holds a key names its users.
-//! Pure; time is handed in.
+//! The users behind keys who are counted by themselves. Bounded for each key, because whoever has a key names its
+//! users. Pure; time is handed in.
 
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Scope, UserScopes};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Most users of one key that have books of their own; all others of that key share one.
+/// Most users of one key that are counted by themselves; all others of that key share one scope.
 pub const USERS_MAX: usize = 10_000;
 
-/// A user who has not been served for so long makes room for another, where there is none left. A day, so that a limit of
-/// so much a day is whole by then.
+/// How long a user must not have been served to make room for another, in nanoseconds. A day, so that a limit of so
+/// much a day is whole by then.
 pub const IDLE_NS: u64 = 86_400_000_000_000;
 
-/// Time between two searches for idle users of one key.
+/// Nanoseconds between two searches for idle users of one key.
 const SEARCH_EVERY_NS: u64 = 60_000_000_000;
 
 /// The users of every key that has some.
@@ -24,13 +24,13 @@ pub struct Users {
 
 #[derive(Debug, Default)]
 struct OfKey {
-    /// When each was last served, in nanoseconds (monotonic), and its name.
+    /// When each was last served, in nanoseconds (monotonic), and the user's name.
     served: HashMap<Scope, (u64, Arc<str>)>,
     searched_ns: u64,
 }
 
 impl Users {
-    /// The books a user is counted in: its own, where it has some or there is room for it.
+    /// Returns the scope that a user is counted in: the user's own, if there is one or room for one.
     pub fn scope_of(&self, user: &UserScopes) -> Scope {
         match self.by_key.get(&user.key) {
             Some(of_key) if of_key.served.len() >= USERS_MAX && !of_key.served.contains_key(&user.scope) => user.shared,
@@ -38,15 +38,15 @@ impl Users {
         }
     }
 
-    /// The name of a user with counters of its own, as it would be kept with a request.
+    /// Returns the name of a user who is counted alone, as it would be kept with a request.
     pub fn name_of(&self, user: &UserScopes, name: &[u8]) -> Option<Arc<str>> {
         let known = || Some(self.by_key.get(&user.key)?.served.get(&user.scope)?.1.clone());
         let written = || String::from_utf8_lossy(name).into();
         (user.scope != user.shared).then(|| known().unwrap_or_else(written))
     }
 
-    /// A user's request was granted. Answers its name, to be kept with the request. Where there is no room, idle users are
-    /// forgotten, from whose place the next request gains.
+    /// Takes note that a user's request was granted. Returns the user's name, to be kept with the request. Where there
+    /// is no room, idle users are forgotten, and the next request gets a place.
     pub fn note(&mut self, user: &UserScopes, name: &[u8], now: Moment) -> Option<Arc<str>> {
         let written = || -> Arc<str> { String::from_utf8_lossy(name).into() };
         if user.scope == user.shared {
@@ -67,7 +67,7 @@ impl Users {
         Some(name)
     }
 
-    /// Users of a key that have books of their own.
+    /// Returns the number of a key's users that are counted by themselves.
     pub fn of_key(&self, key: Scope) -> usize {
         self.by_key.get(&key).map_or(0, |of_key| of_key.served.len())
     }

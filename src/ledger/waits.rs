@@ -1,4 +1,4 @@
-//! How long a request will probably wait: what stands before it, at the pace at which requests are served. Pure.
+//! How long a request will probably wait: the requests before it, at the pace at which requests are served. Pure.
 
 use super::durations::Durations;
 
@@ -11,17 +11,17 @@ pub struct Waits {
 /// The length of a round before any request has ended, in milliseconds.
 const UNLEARNED_ROUND_MS: u64 = 256;
 
-/// Rounds are taken for this many callers; how many there are is found out as they go on.
+/// The number of callers that a round is taken for; how many there are is found out as they go on.
 const CALLERS_GUESSED: u64 = 4;
 
 impl Waits {
-    /// A server took so many milliseconds for a request.
+    /// Notes the milliseconds that a server took for a request.
     pub fn note(&mut self, ms: u64) {
         self.served.note(ms);
     }
 
-    /// Nanoseconds until `before` requests are served by servers that take `capacity` at once; `None` before any time was
-    /// learned.
+    /// Returns the nanoseconds until `before` requests are served by servers that take `capacity` at once; `None`
+    /// before any time was learned.
     pub fn expected_ns(&self, before: u64, capacity: u64) -> Option<u64> {
         if before == 0 {
             return Some(0);
@@ -30,7 +30,7 @@ impl Waits {
         Some(before.saturating_mul(usual_ns) / capacity.max(1))
     }
 
-    /// Milliseconds in which a server of this capacity probably serves each of some callers once.
+    /// Returns the milliseconds in which a server of this capacity probably serves each of some callers once.
     pub fn round_ms(&self, capacity: u32) -> u64 {
         let usual_ms = self.served.quantile_ms(500);
         usual_ms.map_or(UNLEARNED_ROUND_MS, |ms| ms.saturating_mul(CALLERS_GUESSED) / u64::from(capacity.max(1)))

@@ -1,4 +1,4 @@
-//! Ends of requests on their way to the store: delivered in the background, kept while it is away, bounded.
+//! Ends of requests that the store is to be told of: delivered in the background, kept while it is away, bounded.
 
 use super::terms::{StoreTerms, StoreToday};
 use crate::ledger::reservation::Evidence;

@@ -1,5 +1,6 @@
-//! What the other herdgates have on its way: told and heard a few times a second, and added to what is counted here when a
-//! server is chosen. It guides the choice and limits nothing, so being late by a moment is no fault.
+//! The requests that the other herdgates have in flight: told and heard a few times a second, and added to what is
+//! counted here when a server is chosen. They guide the choice and limit nothing, so being late by a moment is no
+//! fault.
 
 use crate::decision::fleet::choose::Load;
 use crate::decision::fleet::roster::{PoolKey, ServerKey};

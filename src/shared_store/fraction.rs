@@ -26,9 +26,10 @@ impl Fraction {
         NonZeroU64::new(amount.get() / NonZeroU64::from(self.0)).unwrap_or(NonZeroU64::MIN)
     }
 
-    /// Most that all herdgates together may grant beyond a rate because the store was away `times` times. Each time the
-    /// shares are whole when it begins, and the store is whole again when it comes back, emptied or rested: twice what may
-    /// come at once. And for as long as some were cut off while others were not (`apart_ns`), the shares flow beside the whole.
+    /// Returns the most that all herdgates together may grant beyond a rate because the store was away `times` times.
+    /// Each time the shares are whole when it begins, and the store is whole again when it comes back, emptied or
+    /// rested: twice what may come at once. And for as long as some were cut off while others were not (`apart_ns`),
+    /// the shares flow beside the whole.
     pub fn overshoot(self, quota: Quota, times: u64, apart_ns: u64) -> u64 {
         let shares = self.of_quota(quota).burst.get().saturating_mul(self.0.get().into());
         let interval_ns = u128::from(quota.period_ns.get().div_ceil(quota.count.get()));

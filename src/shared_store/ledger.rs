@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Seconds an end is remembered, so that a line that comes again charges nothing: where nothing better can come, and where it can.
+/// Seconds an end is remembered, so that a line that comes again charges nothing: where nothing better can come, and
+/// where it can.
 const REMEMBER_EXACT_S: u64 = 3_600;
 const REMEMBER_S: u64 = 2 * 86_400;
 
@@ -100,8 +101,8 @@ impl SharedLedger {
     /// Takes all limits of a claim or none. Asking again with the same id, after a timeout, changes nothing.
     ///
     /// # Errors
-    /// [`SharedStoreError`] where the store did not answer in time. Then the claim may be taken there: whoever grants it all the same
-    /// settles it as ever, and whoever does not must [`SharedLedger::release`] it.
+    /// [`SharedStoreError`] where the store did not answer in time. Then the claim may be taken there: a caller that
+    /// grants it all the same settles it as ever, and one that does not must [`SharedLedger::release`] it.
     pub async fn admit(&self, ask: AdmitRequest<'_>) -> Result<Admitted, SharedStoreError> {
         self.admit_at(ask).await.map(|(admitted, _)| admitted)
     }

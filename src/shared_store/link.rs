@@ -35,7 +35,7 @@ impl Default for StorePace {
 }
 
 impl SharedStoreError {
-    /// Whether another connection may help: a name may lead to another server after a failover.
+    /// Returns whether another connection may help: a name may lead to another server after a failover.
     fn wants_reconnect(self) -> bool {
         !matches!(
             self,

@@ -1,5 +1,5 @@
-//! What keeps the shared books: connecting, delivering ends, sweeping what has expired, and telling the others what is on
-//! its way. One task; none of it is ever waited for by a decision.
+//! The task that keeps the shared books: it connects, delivers ends, sweeps what has expired, and tells the others what
+//! is in flight. No decision ever waits for it.
 
 use super::backlog::{Settlement, StoreEnd};
 use super::elsewhere::{Elsewhere, Lane};
@@ -45,7 +45,7 @@ pub trait Replica: Send + Sync + 'static {
     /// Takes note that a settlement was delivered.
     fn delivered(&self, settlement: &Settlement, ended: &StoreSettle);
 
-    /// A reservation expired without a line and was charged as it stood; this herdgate is to write its row.
+    /// Writes the row of a reservation that expired without a line and was charged as it stood.
     fn expired(&self, reservation: &Reservation);
 }
 
@@ -116,7 +116,7 @@ impl SharedLedger {
         Ok(())
     }
 
-    /// Not cut off in the middle of a batch, which would be lost.
+    /// Delivers ends until `stop`. It is not cut off in the middle of a batch, which would be lost.
     async fn deliver_until(self: &Arc<Self>, replica: &dyn Replica, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             // Woken by an end; or by time, where the store was away.
@@ -128,7 +128,7 @@ impl SharedLedger {
         }
     }
 
-    /// Delivers some ends at once; true where there may be more.
+    /// Delivers some ends at once. Returns whether there may be more.
     async fn deliver(self: &Arc<Self>, replica: &dyn Replica) -> bool {
         let mut deliveries = JoinSet::new();
         for waiting in self.backlog.take(BATCH) {

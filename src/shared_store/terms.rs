@@ -17,7 +17,7 @@ pub const ENTRIES_MAX: usize = 6;
 /// Most request rates of one holder.
 const RATES_MAX: usize = 5;
 
-/// One holder: whose books, and what they are held to.
+/// One holder: the scope, and the limits that bind it.
 #[derive(Debug, Clone, Copy)]
 pub struct HolderTerms<'a> {
     /// Whose limits they are.

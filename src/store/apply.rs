@@ -34,7 +34,8 @@ pub(super) fn apply(connection: &mut Connection, batch: &VecDeque<JournalMessage
     transaction.commit()
 }
 
-/// One that has a row already was settled before this was heard: it is not on its way any more.
+/// Writes down a request in flight. One that has a row already was settled before this message came: it is not in
+/// flight any more.
 fn open(transaction: &Transaction<'_>, reservation: &Reservation) -> rusqlite::Result<()> {
     let body =
         serde_json::to_string(reservation).map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))?;
@@ -134,7 +135,8 @@ fn charge_to(scopes: &[Scope], day: Day, change: i64, changes: &mut BudgetChange
     }
 }
 
-/// Adds `change` to what a scope spent on a day. The sum is made here and not in SQL, where a sum that is too large becomes a floating-point number.
+/// Adds `change` to what a scope spent on a day. The sum is made here and not in SQL, where a sum that is too large
+/// becomes a floating-point number.
 fn spend(transaction: &Transaction<'_>, scope: Scope, day: Day, change: i64) -> rusqlite::Result<()> {
     if change == 0 {
         return Ok(());

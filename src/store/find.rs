@@ -1,4 +1,4 @@
-//! What is known of one request: that it is on its way, or what it came to.
+//! What is known of one request: that it is in flight, or what it used.
 
 use super::apply::key;
 use super::fault::OpenStoreError;
@@ -49,7 +49,7 @@ pub struct Row {
     pub tokens_out: u64,
     /// What it was charged, in thousandths of a token.
     pub charge: u64,
-    /// What it had held, in thousandths of a token.
+    /// What was reserved for it, in thousandths of a token.
     pub reserved: u64,
     /// The answer's status.
     pub status: Option<u16>,

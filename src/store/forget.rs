@@ -32,7 +32,7 @@ impl std::fmt::Display for Forgotten {
         write!(f, "removed the name from {records} rows and {books} days of its books; sums stay")?;
         match open {
             0 => Ok(()),
-            open => write!(f, "; {open} requests are on their way, and are written with the name when they end"),
+            open => write!(f, "; {open} requests are in flight, and are written with the name when they end"),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! changes the budgets by the difference, on the day and in the books of the first.
 //!
 //! Where the disk is full or fails, decisions go on from memory, the queue fills and then drops (and counts) what comes,
-//! grants first: what they are for, knowing after a crash what was on its way, is worth less than what was used. When
+//! grants first: what they are for, knowing after a crash what was in flight, is worth less than what was used. When
 //! the disk is well again the writer notices by itself. One herdgate writes a file: a lock on a file beside it says so.
 //! The files have mode 0600; they hold names of keys and users, never a secret or a prompt.
 
@@ -138,7 +138,7 @@ impl Store {
         self.queue.stop();
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // A writer that panicked has said so on its way.
+            // A writer that panicked has said so already.
             let _ = thread.join();
         }
         self.queue.pending()

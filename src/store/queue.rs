@@ -1,4 +1,4 @@
-//! What waits to be written: a bounded queue between those who decide and the one who writes.
+//! Messages that wait to be written: a bounded queue between those who decide and the one who writes.
 
 use super::forget::{ForgetRequest, Forgotten};
 use crate::ledger::reservation::{Record, Reservation};
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Most messages that wait, in the queue and in the writer's hand: about 32 MB, reached only while nothing can be written.
 pub(super) const WAITING_MAX: u64 = 65_536;
 
-/// Of these, most that grants may bring it to.
+/// Most of these that grants may bring it to.
 pub(super) const GRANTS_MAX: u64 = WAITING_MAX / 2;
 
 /// How long the writer lets messages gather.
@@ -43,7 +43,7 @@ pub(super) enum JournalMessage {
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Told under the lock, so that what it shows was so at one moment.
+    /// The counters are set under the lock, so that what they show was so at one moment.
     health: Arc<Health>,
     inner: Mutex<QueueState>,
     /// Something is there to be done.
@@ -57,7 +57,7 @@ struct QueueState {
     waiting: VecDeque<JournalMessage>,
     /// Messages that wait, those in the writer's hand included.
     pending: u64,
-    /// Messages ever taken in, and those of them that are done with.
+    /// Messages ever added, and those of them that are done with.
     taken_in: u64,
     done: u64,
     /// Who waits for all to be written.
@@ -69,12 +69,12 @@ struct QueueState {
 }
 
 impl Queue {
-    /// An empty queue that tells how full it is, and what was dropped.
+    /// Returns an empty queue that tells how full it is, and what was dropped.
     pub(super) fn new(health: Arc<Health>) -> Queue {
         Queue { health, ..Queue::default() }
     }
 
-    /// Takes a message in, or drops and counts it. Never waits for the disk.
+    /// Adds a message, or drops and counts it. Never waits for the disk.
     pub(super) fn push(&self, message: JournalMessage) {
         let mut inner = self.lock();
         let is_grant = matches!(message, JournalMessage::Opened(_));
@@ -95,7 +95,7 @@ impl Queue {
     }
 
     /// Waits for messages, lets them gather, and moves them into `batch`, which is empty. A writer that is `busy` with
-    /// something else takes what is there. Answers whether to stop.
+    /// something else takes what is there. Returns whether to stop.
     pub(super) fn take(&self, batch: &mut VecDeque<JournalMessage>, busy: bool) -> bool {
         let is_idle =
             |inner: &mut QueueState| !busy && inner.waiting.is_empty() && inner.wish.is_none() && !inner.stopping;
@@ -183,7 +183,7 @@ impl Queue {
         self.drained.notify_all();
     }
 
-    /// Messages that wait.
+    /// Returns the number of messages that wait.
     pub(super) fn pending(&self) -> u64 {
         self.lock().pending
     }

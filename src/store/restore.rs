@@ -1,4 +1,4 @@
-//! What a store remembers when it is opened: requests on their way, what budgets have spent, what was settled lately.
+//! What a store remembers when it is opened: requests in flight, what budgets have spent, what was settled lately.
 
 use super::fault::OpenStoreError;
 use super::{Options, file, lock, retention};

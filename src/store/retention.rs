@@ -3,13 +3,13 @@
 use crate::ledger::calendar::Day;
 use rusqlite::{Connection, params};
 
-/// Days that what was spent is kept: a month and the one before.
+/// Days that the charges of each day are kept: a month and the one before.
 pub const SPENT_DAYS: u32 = 62;
 
 /// Most rows removed at once.
 const PART: i64 = 2_000;
 
-/// How far that has come.
+/// How far the removal has come.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
     /// The day for which nothing is left to remove.

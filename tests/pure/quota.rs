@@ -20,7 +20,7 @@ const DAY_MS: i64 = 86_400_000;
 /// Longest a stream may be in these tests.
 const STREAM_NS: u64 = 600 * S;
 
-/// Requests on their way: what each holds, whether for the team too, and since when.
+/// Requests in flight: what is reserved for each, whether for the team too, and since when.
 type Open = BTreeMap<u128, (u64, bool, u64)>;
 
 /// What can happen to a request that is on its way, or to time.

@@ -187,8 +187,8 @@ fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// A server, by a hash of its name: stable over reloads and alike in every herdgate. Never `u64::MAX`, which stands for no
-/// server where a reservation is stored.
+/// A server, by a hash of its name: stable over reloads and alike in every herdgate. Never `u64::MAX`, which stands for
+/// no server where a reservation is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerKey(u64);
 
@@ -231,8 +231,8 @@ impl PoolKey {
     }
 }
 
-/// Returns the FNV-1a hash of a name: stable, and good enough to tell the models and the servers of one fleet apart (those
-/// that collide would share a turn counter, slots and estimates).
+/// Returns the FNV-1a hash of a name: stable, and good enough to tell the models and the servers of one fleet apart
+/// (those that collide would share a turn counter, slots and estimates).
 fn name_hash(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

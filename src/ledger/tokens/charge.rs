@@ -42,15 +42,15 @@ pub struct ObservedUsage {
     pub units: Option<u64>,
     /// Bytes of the answer, head included.
     pub bytes_out: Option<u64>,
-    /// Whether the framing of HTTP/1.1 is among them.
+    /// Whether the framing of HTTP/1.1 is counted in these bytes.
     pub framed: bool,
-    /// Milliseconds in all.
+    /// Milliseconds that the request took in all.
     pub ms: Option<u64>,
-    /// Milliseconds from the connection on.
+    /// Milliseconds that it took from the connection to the server on.
     pub ms_served: Option<u64>,
 }
 
-/// An answer that came, of which nothing more is known.
+/// Returns an answer that came, of which nothing more is known.
 impl Default for ObservedUsage {
     fn default() -> ObservedUsage {
         ObservedUsage {
@@ -71,16 +71,16 @@ impl Default for ObservedUsage {
     }
 }
 
-/// What it comes to.
+/// The tokens to charge for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
-    /// How they are known.
+    /// How the tokens are known.
     pub evidence: Evidence,
-    /// Tokens to charge.
+    /// The tokens.
     pub tokens: Tokens,
 }
 
-/// Reads the evidence.
+/// Returns what is charged for a request, by the table above.
 pub fn figures(taken: &Reservation, seen: &ObservedUsage, learned: &Estimates) -> Figures {
     let nothing = Figures { evidence: Evidence::Exact, tokens: Tokens::NONE };
     let known = |evidence, prompt, output| Figures { evidence, tokens: Tokens { prompt, output } };
@@ -115,7 +115,7 @@ pub fn figures(taken: &Reservation, seen: &ObservedUsage, learned: &Estimates) -
     }
 }
 
-/// Whether an endpoint answers with vectors or a description.
+/// Returns whether an endpoint answers with vectors or a description.
 fn generates_nothing(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::Embed | Endpoint::Embeddings | Endpoint::V1Embeddings | Endpoint::Show)
 }
@@ -127,7 +127,7 @@ mod tests {
     use crate::decision::plan::limits::{Cost, Scopes};
     use crate::ledger::reservation::CallerName;
 
-    /// A request that held 40 tokens for its prompt and 500 for its output.
+    /// Checks a request with 40 tokens reserved for its prompt and 500 for its output.
     fn check(endpoint: Endpoint, stream: bool, seen: ObservedUsage, expected: (Evidence, u64, u64)) {
         let taken = Reservation {
             id: 1,
@@ -170,7 +170,7 @@ mod tests {
         let nothing = (Exact, 0, 0);
         let chat = |seen, expected| check(Endpoint::Chat, true, seen, expected);
         chat(ObservedUsage { reached: false, answered: false, status: Some(503), ..answer() }, nothing);
-        // The prompt was read, and five seconds are fifty tokens; never more than was held.
+        // The prompt was read, and five seconds are fifty tokens; never more than was reserved.
         chat(ObservedUsage { answered: false, status: None, complete: false, ..answer() }, (Estimated, 40, 50));
         let long = ObservedUsage { answered: false, ms_served: Some(600_000), ..answer() };
         chat(long.clone(), (Estimated, 40, 500));
@@ -192,7 +192,7 @@ mod tests {
         chat(ObservedUsage { failed: true, ..figures(None, None) }, (Counted, 40, 9));
         // A stream without figures that ended as it should.
         chat(figures(None, None), (Counted, 40, 9));
-        // Nobody counted: bytes, and without them what was held.
+        // Nobody counted: bytes, and without them what was reserved.
         chat(ObservedUsage { bytes_out: Some(1_650), ..answer() }, (Estimated, 40, 10));
         chat(answer(), (Reserved, 40, 500));
     }

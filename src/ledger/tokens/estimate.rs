@@ -1,5 +1,5 @@
-//! Tokens from bytes: what nginx, which sees no usage, lets us know of an answer; and tokens of a prompt before it is sent.
-//! Learned per pool. Pure.
+//! Tokens from bytes: what can be known of an answer behind nginx, which sees no usage; and the tokens of a prompt
+//! before it is sent. Learned per pool. Pure.
 //!
 //! **Answers.** The bytes of an answer are `fixed + tokens × each`. Of a stream almost all of `each` is the line around a
 //! token, which is known to the byte from the streams of deep checks (`probe/measure`) or from the program's source
@@ -31,15 +31,15 @@ use std::collections::HashMap;
 /// Most pools remembered; those beyond are estimated by the priors.
 pub const POOLS_MAX: usize = 4096;
 
-/// Tokens of one image. What models make of one differs and depends on its size: 256 (Gemma 3, fixed), 576 (LLaVA 1.5, 24 ×
-/// 24 patches), 765 (OpenAI, 1024 × 1024 in high detail), 1,369 (Qwen2-VL, 1024 × 1024 at 28 × 28 pixels a token). Figures
-/// of the models' papers and of OpenAI's vision guide; this one is above most.
+/// Tokens taken for one image. What models make of one differs and depends on its size: 256 (Gemma 3, fixed), 576
+/// (LLaVA 1.5, 24 × 24 patches), 765 (OpenAI, 1024 × 1024 in high detail), 1,369 (Qwen2-VL, 1024 × 1024 at 28 × 28
+/// pixels a token). Figures of the models' papers and of OpenAI's vision guide; this one is above most.
 pub const IMAGE_TOKENS: u64 = 1_000;
 
 /// Bytes of a prompt token before anything is learned.
 const PROMPT_BYTES: f64 = 3.0;
 
-/// How many bytes of prompt that belief is worth, and how much of the offset's.
+/// The bytes of prompt that this belief is worth, and the points that the belief in an offset of 0 is worth.
 const PROMPT_WEIGHT: f64 = 60.0;
 const PROMPT_OFFSET_WEIGHT: f64 = 1.0 / 300.0;
 
@@ -56,7 +56,7 @@ const TEXT_WEIGHT: f64 = 4.0;
 /// Least and most bytes of text a token is taken to have.
 const TEXT_RANGE: (f64, f64) = (0.5, 24.0);
 
-/// How many tokens the belief is worth that each has a line, and the least share of tokens that has.
+/// The belief that each token has a line: the tokens that it is worth, and the least share of tokens taken to have one.
 const LINES_WEIGHT: f64 = 50.0;
 const LINES_MIN: f64 = 0.5;
 
@@ -64,17 +64,18 @@ const LINES_MIN: f64 = 0.5;
 const ID_BYTES: f64 = 5.2;
 const ID_WEIGHT: f64 = 10.0;
 
-/// Tokens of output that a form is worth against exact figures, and points of one token that its fixed part is.
+/// The tokens of output that a form is worth against exact figures, and the points of one token that its fixed part is
+/// worth.
 const FORM_WEIGHT: f64 = 200.0;
 const FORM_OFFSET_WEIGHT: f64 = 0.1;
 
 /// Tokens over which means are taken.
 const MEMORY: f64 = 50_000.0;
 
-/// Most of the measures of one form that count: a new release of the server is taken up in so many checks.
+/// Most measures of one form that count: a new release of the server is taken up in so many checks.
 const MEASURES: f64 = 16.0;
 
-/// Lengths that must be known before one is usual, what is held before, and the least that is.
+/// The lengths that must be known before one is usual, the tokens reserved before that, and the least that are.
 const LENGTHS_MIN: u32 = 16;
 const LENGTH_UNLEARNED: u64 = 512;
 const LENGTH_FLOOR: u64 = 64;
@@ -87,21 +88,21 @@ const PACE_MS: u64 = 3_600_000;
 pub struct AnswerShape {
     /// Its pool; absent where the body is hidden.
     pub pool: Option<PoolKey>,
-    /// What was asked.
+    /// The kind of answer that was asked for.
     pub asked: AnswerKind,
     /// Bytes of the model's name as the server was told it, because answers repeat it.
     pub name: u64,
-    /// Tokens of its prompt, known or estimated.
+    /// Tokens of the prompt, known or estimated.
     pub prompt_tokens: u64,
     /// Bytes that came from the server, head included.
     pub bytes: u64,
     /// Whether the framing of HTTP/1.1 is among them: nginx's `$upstream_bytes_received` counts it.
     pub framed: bool,
-    /// Whether it came to its end.
+    /// Whether the answer came to its end.
     pub complete: bool,
 }
 
-/// What is exactly known of an answer.
+/// The figures of an answer that are exactly known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exact {
     /// Its tokens.
@@ -110,12 +111,12 @@ pub struct Exact {
     pub units: Option<u64>,
 }
 
-/// What an answer's bytes come to.
+/// The tokens of an answer as its bytes tell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Estimated {
     /// Tokens.
     pub tokens: u64,
-    /// By how many that may be wrong either way, as far as is known.
+    /// The tokens by which that may be wrong either way, as far as is known.
     pub margin: u64,
 }
 
@@ -126,11 +127,11 @@ pub struct Calibration {
     pub answer: AnswerShape,
     /// See [`Form::opening`]; so the others.
     pub opening: f64,
-    /// Mean over the lines.
+    /// The mean of the lines, see [`Form::line`].
     pub line: f64,
-    /// After the last line.
+    /// See [`Form::closing`].
     pub closing: f64,
-    /// How often the model's name stood before the first line, and after the last.
+    /// How often the model's name was written before the first line, and after the last.
     pub names: (f64, f64),
     /// Lines with text; 0 in a whole answer.
     pub lines: u64,
@@ -140,12 +141,12 @@ pub struct Calibration {
     pub tokens: Option<u64>,
     /// How many numbers of tokens its end listed, and their bytes with commas.
     pub ids: Option<(u64, u64)>,
-    /// Bytes of the prompt, and the tokens it had by the server's word.
+    /// Bytes of the prompt, and the tokens that the server reported for it.
     pub prompt: Option<(u64, u64)>,
 }
 
 closed_enum! {
-    /// Where exact figures came from that estimates were compared with.
+    /// The source of the exact figures that estimates were compared with.
     pub enum Witness {
         /// A deep check.
         Check = "check",
@@ -154,20 +155,20 @@ closed_enum! {
     }
 }
 
-/// Sums over the answers of which both were known.
+/// Sums over the answers of which the estimate and the exact figure were known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Comparison {
-    /// Tokens as they were estimated, before the exact figure was learned from.
+    /// The estimated tokens, before the exact figure was learned from.
     pub estimated: u64,
-    /// Tokens as they were.
+    /// The exact tokens.
     pub exact: u64,
 }
 
-/// What was learned of one form.
+/// What was learned of one form of answers.
 #[derive(Debug, Clone, Copy)]
 struct Learned {
     place: u8,
-    /// The form as measured, and by how many checks.
+    /// The form as checks measured it.
     measured: Option<Form>,
     measures: f64,
     fit: Fit,
@@ -191,7 +192,7 @@ struct PoolEstimates {
     learned: Vec<Learned>,
 }
 
-/// Everything learned.
+/// What was learned of every pool.
 #[derive(Debug)]
 pub struct Estimates {
     pools: HashMap<Option<PoolKey>, PoolEstimates, RandomState>,
@@ -215,7 +216,7 @@ struct Reckoning {
 }
 
 impl AnswerShape {
-    /// The answer of a request that ended.
+    /// Returns the shape of the answer of a request that ended.
     pub fn of(taken: &Reservation, seen: &ObservedUsage, bytes: u64) -> AnswerShape {
         let RequestShape { name, usage, raw, openai, .. } = taken.written;
         let kind = if openai { ServerKind::OpenAi } else { ServerKind::Ollama };
@@ -232,9 +233,10 @@ impl AnswerShape {
 }
 
 impl Estimates {
-    /// Tokens to hold for a request: of its prompt, and of its output. Of output that nobody asked for no more is held than fits
-    /// into `room` (weighted tokens) beside the prompt: what others generate must not make a small limit one that nothing fits
-    /// into.
+    /// Returns the tokens to reserve for a request. Where the request gives no bound on its output that every server
+    /// reads, no more than usual is reserved, and no more than fits into `room` (weighted tokens) beside the prompt, but at
+    /// least what it asks for: otherwise a model's usual output length could exceed a small limit and every request would
+    /// be refused.
     pub fn expected(&self, pool: Option<PoolKey>, demand: &Demand, room: Option<u64>) -> Tokens {
         let prompt = self.estimate_prompt(pool, demand.written.prompt_bytes, demand.written.images.into());
         let output = match demand.output {
@@ -261,8 +263,8 @@ impl Estimates {
         usual.min(fits)
     }
 
-    /// Learns from a request that ended with an answer: how long answers are, and, where the server gave the figures itself,
-    /// what bytes hold.
+    /// Learns from a request that ended with an answer: how long answers are, and, where the server gave the figures
+    /// itself, how many tokens are in bytes.
     pub fn settled(&mut self, taken: &Reservation, seen: &ObservedUsage, found: Figures) {
         if found.evidence < Evidence::Estimated || seen.status.is_some_and(|status| status >= 400) {
             return;
@@ -293,7 +295,7 @@ impl Estimates {
         }
     }
 
-    /// Tokens that are usually generated in so many milliseconds.
+    /// Returns the tokens that are usually generated in so many milliseconds.
     pub fn tokens_in_time(&self, pool: Option<PoolKey>, ms: u64) -> u64 {
         match self.pools.get(&pool) {
             Some(pool) if pool.ms > 0 => pool.tokens.saturating_mul(ms) / pool.ms,
@@ -301,7 +303,7 @@ impl Estimates {
         }
     }
 
-    /// Tokens of an answer. Zero where the endpoint answers without tokens.
+    /// Returns the tokens of an answer; zero where the endpoint answers without tokens.
     pub fn estimate_output(&self, answer: &AnswerShape) -> Estimated {
         let Some(Reckoning { fixed, each, fixed_doubt, each_doubt }) = self.reckon(answer) else {
             return Estimated::default();
@@ -312,7 +314,7 @@ impl Estimates {
         Estimated { tokens: tokens.round() as u64, margin: margin.ceil() as u64 }
     }
 
-    /// Learns from an answer of which the tokens are exactly known. Answers what the estimate would have been.
+    /// Learns from an answer of which the tokens are exactly known. Returns what the estimate would have been.
     pub fn observe_output(&mut self, answer: &AnswerShape, exact: Exact) -> Estimated {
         let estimated = self.estimate_output(answer);
         self.compare(Witness::Request, answer.asked.stream, estimated.tokens, exact.tokens);
@@ -346,7 +348,7 @@ impl Estimates {
         estimated
     }
 
-    /// Tokens of a prompt of so many bytes and images.
+    /// Returns the tokens of a prompt of so many bytes and images.
     pub fn estimate_prompt(&self, pool: Option<PoolKey>, prompt_bytes: u64, images: u64) -> u64 {
         let (offset, slope) = self.pools.get(&pool).map_or((0.0, 1.0 / PROMPT_BYTES), PoolEstimates::prompt_line);
         // Less what a sum of fractions is too much by.
@@ -354,7 +356,8 @@ impl Estimates {
         text.saturating_add(images.saturating_mul(IMAGE_TOKENS))
     }
 
-    /// Learns from a prompt of which the tokens are exactly known. One with images teaches nothing: what they took is not told.
+    /// Learns from a prompt of which the tokens are exactly known. One with images teaches nothing: how many tokens
+    /// those took is not reported.
     pub fn observe_prompt(&mut self, pool: Option<PoolKey>, prompt_bytes: u64, images: u64, tokens: u64) {
         if images == 0 && prompt_bytes > 0 && tokens > 0 {
             self.learn_prompt(pool, prompt_bytes, tokens, true);
@@ -366,14 +369,16 @@ impl Estimates {
         let most = bytes / PROMPT_RANGE.0 + if templated { TEMPLATE_MAX } else { 0.0 };
         let tokens = (tokens as f64).clamp(bytes / PROMPT_RANGE.1, most);
         if let Some(pool) = self.pool(pool) {
-            match templated {
-                true => pool.prompt.add(bytes, tokens),
-                false => pool.prompt.add_slope(bytes, tokens),
+            if templated {
+                pool.prompt.add(bytes, tokens);
+            } else {
+                pool.prompt.add_slope(bytes, tokens);
             }
         }
     }
 
-    /// The length that 95 of 100 answers stay within, up to a quarter more, and at least 64 tokens; `None` before 16 ended.
+    /// Returns the length that 95 of 100 answers stay within, up to a quarter more, and at least 64 tokens; `None`
+    /// before 16 ended.
     fn usual_length(&self, pool: Option<PoolKey>) -> Option<u64> {
         let lengths = &self.pools.get(&pool)?.lengths;
         if lengths.len() < LENGTHS_MIN {
@@ -404,8 +409,8 @@ impl Estimates {
             let (least, most) = (TEXT_RANGE.0 * tokens as f64, TEXT_RANGE.1 * tokens as f64);
             pool.text.add((found.text as f64).clamp(least, most), tokens as f64, MEMORY);
         }
-        // What is held back comes out at the end, so the last token says nothing. Of templated requests a parser takes
-        // tokens that begin or end the thinking, so only others say how many have no line.
+        // Text that a server holds back comes out at the end, so the last token says nothing. Of templated requests a
+        // parser takes tokens that begin or end the thinking, so only others say how many have no line.
         let plain = answer.asked.raw || answer.asked.endpoint == Endpoint::V1Completions;
         if plain && found.lines > 0 && tokens > 1 {
             let (lines, tokens) = (found.lines.saturating_sub(1) as f64, tokens.saturating_sub(1) as f64);
@@ -413,13 +418,14 @@ impl Estimates {
         }
     }
 
-    /// The sums of what was estimated and what was exact.
+    /// Returns the sums of the estimated and the exact tokens.
     pub fn compared(&self, witness: Witness, stream: bool) -> Comparison {
         let by = self.compared.get(witness as usize).and_then(|by| by.get(usize::from(stream)));
         by.copied().unwrap_or_default()
     }
 
-    /// Bytes of text a token of this pool has, and of its prompts, where any were learned.
+    /// Returns the bytes of text that a token of this pool's answers has, and one of its prompts, where any were
+    /// learned.
     pub fn ratios(&self, pool: PoolKey) -> Option<(f64, f64)> {
         let pool = self.pools.get(&Some(pool))?;
         Some((pool.text_bytes(), 1.0 / pool.prompt_line().1))
@@ -437,7 +443,7 @@ impl Estimates {
         }
     }
 
-    /// The pool, made where there is room.
+    /// Returns the estimates of a pool. They are made where there is room.
     fn pool(&mut self, key: Option<PoolKey>) -> Option<&mut PoolEstimates> {
         if self.pools.len() >= POOLS_MAX && !self.pools.contains_key(&key) {
             return None;
@@ -449,7 +455,7 @@ impl Estimates {
         self.known.get(usize::from(place)).copied().flatten()
     }
 
-    /// An answer's form, as measured or as known, and its place.
+    /// Returns the place of an answer's form, and the form as measured or as known.
     fn form(&self, answer: &AnswerShape) -> Option<(u8, Form)> {
         let place = answer.asked.place()?;
         let learned = self.pools.get(&answer.pool).and_then(|pool| pool.find(place));
@@ -474,12 +480,10 @@ impl Estimates {
         let (offset, slope) = fit.line(prior);
         let offset = offset.clamp(0.0, prior.offset * 4.0 + 1000.0);
         let slope = slope.clamp(prior.slope / 4.0, prior.slope * 4.0);
-        let (fixed, each) = match answer.complete {
-            true => (offset + parts.beside(&form, answer, 0.0), slope),
-            false => (
-                form.opening + form.names_opening * answer.name as f64,
-                slope - parts.text * form.again - parts.id(&form),
-            ),
+        let (fixed, each) = if answer.complete {
+            (offset + parts.beside(&form, answer, 0.0), slope)
+        } else {
+            (form.opening + form.names_opening * answer.name as f64, slope - parts.text * form.again - parts.id(&form))
         };
         let each = each + parts.beside_each(&form, answer);
         // Doubt: the text by a quarter once some is known, the line by a hundredth once it is measured; both fade as exact
@@ -497,7 +501,7 @@ impl Estimates {
     }
 }
 
-/// What a pool makes of a form.
+/// The figures of a form for the texts of one pool.
 struct Parts {
     text: f64,
     lines: f64,
@@ -514,19 +518,19 @@ impl Parts {
         if form.ids { self.id } else { 0.0 }
     }
 
-    /// Bytes a token, names left out.
+    /// Returns the bytes a token, names left out.
     fn each(&self, form: &Form) -> f64 {
         self.lines * form.line + self.text * (1.0 + form.again) + self.id(form)
     }
 
-    /// What comes to that for this very answer: its name, and less the framing where it is not counted.
+    /// Returns the bytes a token that this very answer adds: its name, less the framing where that is not counted.
     fn beside_each(&self, form: &Form, answer: &AnswerShape) -> f64 {
         let name = form.names_line * answer.name as f64;
         let chunk = if answer.framed { 0.0 } else { framing(form.line + name + self.text) };
         self.lines * (name - chunk)
     }
 
-    /// The bytes of a complete answer of so many tokens that its form does not hold.
+    /// Returns the bytes of a complete answer of so many tokens that its form does not hold.
     fn beside(&self, form: &Form, answer: &AnswerShape, tokens: f64) -> f64 {
         let names = (form.names_opening + form.names_closing) * answer.name as f64;
         let chunks = if answer.framed || form.line == 0.0 { 0.0 } else { framing(form.closing) + LAST_CHUNK };
@@ -561,7 +565,7 @@ impl PoolEstimates {
         self.learned.get_mut(at)
     }
 
-    /// Takes a measure in: the mean of the last few.
+    /// Adds a measure of a form: the mean of the last few counts.
     fn measure(&mut self, place: u8, form: Form) {
         let Some(learned) = self.learned(place) else { return };
         learned.measures = (learned.measures + 1.0).min(MEASURES);
@@ -578,7 +582,7 @@ impl PoolEstimates {
 }
 
 impl Estimates {
-    /// Takes up the form that a check measured, and what it says of the endpoint's other forms.
+    /// Learns the form that a check measured, and what it says of the endpoint's other forms.
     fn take_form(&mut self, found: &Calibration) {
         let asked = found.answer.asked;
         let Some((place, known)) = asked.place().and_then(|place| Some((place, self.known(place)?))) else { return };

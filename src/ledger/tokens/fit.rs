@@ -4,20 +4,20 @@
 //! the line's errors cancel in the sum of many requests, which is what is charged. The prior (an offset and a slope with
 //! weights of their own) makes the line well determined by points of one size alone, and by none.
 
-/// Largest sum of `x` that is remembered: past it everything counts half, so that what was learned last week does not
-/// outweigh today.
+/// The largest sum of `x` that is remembered: past it everything counts half, so that what was learned last week does
+/// not outweigh today.
 const FORGET_AT: f64 = 2e6;
 
-/// What is believed before anything is learned.
+/// The line that is believed before anything is learned.
 #[derive(Debug, Clone, Copy)]
 pub struct Prior {
     /// `y` at `x = 0`.
     pub offset: f64,
     /// `y` per `x`.
     pub slope: f64,
-    /// How many points of `x = 1` the offset is worth.
+    /// The points of `x = 1` that the offset is worth.
     pub offset_weight: f64,
-    /// How much `x` the slope is worth.
+    /// The sum of `x` that the slope is worth.
     pub slope_weight: f64,
 }
 
@@ -45,7 +45,7 @@ impl Fit {
         self.add_slope(x, y);
     }
 
-    /// Learns a point of which the offset is known to be zero.
+    /// Learns a point of the slope alone: its offset is known to be zero.
     pub fn add_slope(&mut self, x: f64, y: f64) {
         if !(x >= 1.0 && x.is_finite() && y.is_finite()) {
             return;
@@ -59,7 +59,7 @@ impl Fit {
         }
     }
 
-    /// Offset and slope: least squares of the points and the prior together.
+    /// Returns offset and slope: least squares of the points and the prior together.
     pub fn line(&self, prior: Prior) -> (f64, f64) {
         let (a, b) = (self.weights + prior.offset_weight, self.xs + prior.slope_weight);
         let (u, v) = (self.ratios + prior.offset_weight * prior.offset, self.ys + prior.slope_weight * prior.slope);
@@ -71,7 +71,7 @@ impl Fit {
         ((u * b - v * self.points) / determinant, (v * a - u * self.points) / determinant)
     }
 
-    /// How much `x` it was learned from.
+    /// Returns the sum of `x` that it was learned from.
     pub fn learned(&self) -> f64 {
         self.xs
     }
@@ -97,12 +97,12 @@ impl Mean {
         }
     }
 
-    /// The mean, with `prior` counted in at the weight given.
+    /// Returns the mean, with `prior` counted in at the weight given.
     pub fn value(&self, prior: f64, prior_weight: f64) -> f64 {
         (self.sum + prior * prior_weight) / (self.weight + prior_weight)
     }
 
-    /// The weight of what was learned.
+    /// Returns the weight of what was learned.
     pub fn weight(&self) -> f64 {
         self.weight
     }

@@ -13,25 +13,25 @@ use crate::decision::request::endpoint::Endpoint;
 /// The bytes of an answer, as they leave the server: head, framing and body. Names of the model and text are left out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Form {
-    /// Before the first text: the head, and events without text.
+    /// The bytes before the first text: the head, and events without text.
     pub opening: f64,
-    /// Around each text of a stream, its framing included; 0 in a whole answer.
+    /// The bytes around each text of a stream, its framing included; 0 in a whole answer.
     pub line: f64,
-    /// After the last text.
+    /// The bytes after the last text.
     pub closing: f64,
-    /// How often the model's name stands before the first text.
+    /// How often the model's name is written before the first text.
     pub names_opening: f64,
-    /// How often in each line.
+    /// How often it is written in each line.
     pub names_line: f64,
-    /// How often after the last text.
+    /// How often it is written after the last text.
     pub names_closing: f64,
-    /// How often the whole text stands again after the last text.
+    /// How often the whole text is written again after the last text.
     pub again: f64,
     /// Whether the end lists the numbers of all tokens, of prompt and answer (`context`).
     pub ids: bool,
 }
 
-/// What of a request decides how its answer is built.
+/// The parts of a request that decide how its answer is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnswerKind {
     /// The program that answers.
@@ -46,10 +46,10 @@ pub struct AnswerKind {
     pub raw: bool,
 }
 
-/// Forms told apart, see [`AnswerKind::place`].
+/// The number of forms told apart, see [`AnswerKind::place`].
 pub const FORMS: usize = 42;
 
-/// Every known form at its place. Made once: the texts it is reckoned from are long.
+/// Returns every known form at its place. They are made once: the texts that they are reckoned from are long.
 pub fn forms() -> [Option<Form>; FORMS] {
     let mut forms = [None; FORMS];
     for kind in [ServerKind::Ollama, ServerKind::OpenAi] {
@@ -83,7 +83,7 @@ const ANSWERING: [Endpoint; 6] = [
 ];
 
 impl AnswerKind {
-    /// A number below [`FORMS`] of its form; `None` where the endpoint answers without tokens.
+    /// Returns the place of its form, a number below [`FORMS`]; `None` where the endpoint answers without tokens.
     pub fn place(&self) -> Option<u8> {
         let endpoint = match self.endpoint {
             Endpoint::Generate => u8::from(self.raw),
@@ -108,7 +108,7 @@ impl AnswerKind {
         Some((endpoint * 3 + way) * 2 + kind)
     }
 
-    /// Its form as the programs' sources have it; `None` where the endpoint answers without tokens.
+    /// Returns its form as the programs' sources have it; `None` where the endpoint answers without tokens.
     fn form(&self) -> Option<Form> {
         let openai = self.kind == ServerKind::OpenAi;
         let form = match (self.endpoint, self.stream) {
@@ -146,7 +146,8 @@ impl AnswerKind {
     }
 }
 
-/// The framing of one chunk (RFC 9112 section 7.1): its size in hexadecimal digits and two line ends.
+/// Returns the bytes of framing around one chunk (RFC 9112 section 7.1): its size in hexadecimal digits and two line
+/// ends.
 pub fn framing(chunk: f64) -> f64 {
     let digits = match chunk {
         size if size < 16.0 => 1.0,
@@ -157,10 +158,10 @@ pub fn framing(chunk: f64) -> f64 {
     digits + 4.0
 }
 
-/// The framing of the last chunk, which is empty.
+/// The bytes of framing of the last chunk, which is empty.
 pub const LAST_CHUNK: f64 = 5.0;
 
-/// A name and a text of usual length, where the size of a chunk is wanted.
+/// The bytes of a name and a text of usual length, where the size of a chunk is wanted.
 const USUAL: f64 = 20.0;
 
 fn length(text: &str) -> f64 {
@@ -171,7 +172,7 @@ fn chunk(text: &str) -> f64 {
     if text.is_empty() { 0.0 } else { length(text) + framing(length(text) + USUAL) }
 }
 
-/// Ollama's own API: lines, of which the last is the whole answer's object without its text.
+/// Returns a form of Ollama's own API: lines, of which the last is the whole answer's object without its text.
 fn native(line: &str, end: &str, stream: bool, ids: bool) -> Form {
     // `"context":[…],`
     let context = if ids { 13.0 } else { 0.0 };
@@ -199,7 +200,8 @@ fn native(line: &str, end: &str, stream: bool, ids: bool) -> Form {
     }
 }
 
-/// Server-sent events: what comes first, around each text, and last; and what `include_usage` adds.
+/// Returns a form of server-sent events: those before the text, around each text, and after it; and the one that
+/// `include_usage` adds.
 fn events([first, each, last]: [&str; 3], with_usage: &str, usage: bool) -> Form {
     let usage = if usage { with_usage } else { "" };
     let names = |text: &str| text.matches("\"model\":\"\"").count() as f64;
