@@ -29,7 +29,7 @@ pub struct Forgotten {
 impl std::fmt::Display for Forgotten {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Forgotten { records, open, books } = self;
-        write!(f, "removed the name from {records} rows and {books} days of its books; sums stay")?;
+        write!(f, "removed the name from {records} rows, and the usage counters of {books} days; sums stay")?;
         match open {
             0 => Ok(()),
             open => write!(f, "; {open} requests are in flight, and are written with the name when they end"),

@@ -197,7 +197,7 @@ fn what_cannot_be_told_is_said() {
 #[test]
 fn without_a_daemon_a_user_is_forgotten_directly_and_a_backup_is_made() {
     let site = Site::new();
-    let done = "user \"zoe\": removed the name from 1 rows and 1 days of its books; sums stay\n";
+    let done = "user \"zoe\": removed the name from 1 rows, and the usage counters of 1 days; sums stay\n";
     site.check("usage forget zoe", 0, done, "");
     assert_eq!(lines(&site, "--by user"), [",3,200,700", "'=x,1,1,1"]);
     let ran = site.run("usage backup copy.db");
@@ -224,7 +224,7 @@ fn beside_a_daemon_it_reads_forgets_and_copies_what_the_daemon_writes() {
     assert!(log().contains("the ledger is open"), "{}", log());
     assert!(herdgate.run(&["usage", "--csv", "--by", "user"]).unwrap().contains("\nzoe,1,"));
     let said = herdgate.run(&["usage", "forget", "zoe"]).unwrap();
-    assert_eq!(said, "user \"zoe\": removed the name from 1 rows and 1 days of its books; sums stay\n");
+    assert_eq!(said, "user \"zoe\": removed the name from 1 rows, and the usage counters of 1 days; sums stay\n");
     assert!(!herdgate.run(&["usage", "--csv", "--by", "user"]).unwrap().contains("zoe"));
     let copy = scratch.join("copy.db");
     herdgate.run(&["usage", "backup", copy.to_str().unwrap()]).unwrap();
