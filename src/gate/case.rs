@@ -133,7 +133,7 @@ impl Gate {
         decided
     }
 
-    /// Decides at a moment handed in, and counts nothing.
+    /// Decides at a moment handed in. The decision itself is not counted in the metrics; its limits are taken.
     pub async fn decide_at<'v>(&self, view: &'v View, question: Question<'_>, now: Moment) -> Decision<'v> {
         let judged = self.judge(view, &question, now);
         let case = Case { id: DecisionId::random(), view, question, judged, now };

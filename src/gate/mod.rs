@@ -63,7 +63,7 @@ pub struct GateParts {
     pub waiters_max: usize,
     /// Where what must outlive the process is recorded; absent where nothing is.
     pub journal: Option<Arc<dyn Journal>>,
-    /// What an earlier run left behind.
+    /// What an earlier run left behind; only where there is a journal.
     pub inheritance: Inheritance,
     /// The limits' shared store; absent where the limits are this process's own.
     pub sharing: Option<Sharing>,
@@ -184,7 +184,10 @@ impl Gate {
         };
         // Before anything is restored, because what was open may be too old by them.
         gate.apply(&settings);
-        gate.ledger.restore(open, charged.into_iter(), settled.into_iter(), now);
+        // Where nothing is recorded, no run came before this one, and no line of such a run can come.
+        if gate.journal.is_some() {
+            gate.ledger.restore(open, charged.into_iter(), settled.into_iter(), now);
+        }
         gate
     }
 

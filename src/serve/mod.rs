@@ -97,8 +97,11 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         let metrics = Arc::new(Metrics::new());
         // After the ports, because who finds them taken must not look for damage in the other's file.
         let kept = open_store(&settings, &metrics, &clock)?;
-        let shared = shared_ledger(&settings, &clock);
-        let wiring = Wiring::new(&settings, state, metrics, &clock, kept, shared);
+        // Once, because without a ledger's file it is random.
+        let replica = replica(&settings);
+        let shared = shared_ledger(&settings, &clock, replica);
+        let receipts = Receipts::new(secret_of(&settings.secret_file).expose_secret(), replica);
+        let wiring = Wiring::new(&settings, receipts, state, metrics, &clock, kept, shared);
         wiring.gate.last_used.recall(keys::used::read(&keys::used::path(&key_file.path)));
         wiring.share(&settings).await;
         let stopping = stop_signals()?;
@@ -162,6 +165,7 @@ impl Wiring {
     /// Builds the gate and what shows it.
     fn new(
         settings: &Settings,
+        receipts: Receipts,
         state: Arc<State>,
         metrics: Arc<Metrics>,
         clock: &Clock,
@@ -178,7 +182,6 @@ impl Wiring {
             (sharing, Mutex::new(Some(lines)))
         };
         let (sharing, lines) = shared.as_ref().map(sharing).unzip();
-        let receipts = Receipts::new(secret_of(&settings.secret_file).expose_secret(), replica(settings));
         let recent = Arc::<Recent>::default();
         let gate = Arc::new(Gate::new(GateParts {
             recent: recent.clone(),
@@ -285,10 +288,10 @@ fn open_store(
 }
 
 /// Returns the store that limits are shared in, where one is named.
-fn shared_ledger(settings: &Settings, clock: &Clock) -> Option<Arc<SharedLedger>> {
+fn shared_ledger(settings: &Settings, clock: &Clock, replica: u64) -> Option<Arc<SharedLedger>> {
     let address = settings.ledger.store.clone()?;
     let shown = address.to_string();
-    let ledger = SharedLedger::new(address, shared_store::StorePace::default(), clock.clone(), replica(settings));
+    let ledger = SharedLedger::new(address, shared_store::StorePace::default(), clock.clone(), replica);
     if ledger.is_none() {
         tracing::error!(store = shown, "the shared store's address cannot be used");
     }

@@ -85,7 +85,7 @@ enum Next {
 /// Serves one connection until either side ends it. `peer` names it in the log.
 pub async fn run<A: Answerer, S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    peer: impl Display,
+    peer: impl Display + Sync,
     shared: &ConnectionContext<A>,
     shutdown: &CancellationToken,
 ) {
@@ -117,10 +117,11 @@ async fn answer<A: Answerer>(
     (ticket, messages): PendingQuestion<'_>,
     received: Moment,
     output: &mut Vec<u8>,
+    peer: &(impl Display + Sync),
 ) -> Option<QuestionError> {
     let write = |fill: &mut dyn FnMut(&mut AckWriter<'_>)| {
         if let Err(UnsentAckError { ticket, error }) = session.ack(ticket, output, fill) {
-            tracing::debug!(?error, "SPOP answer replaced by a bare refusal");
+            tracing::debug!(%peer, ?error, "SPOP answer replaced by a bare refusal");
             // At most 80 bytes, and every frame size agreed to is at least 256.
             let _ = session.ack(ticket, output, put_bare_refusal);
         }
@@ -144,7 +145,7 @@ struct Connection<'s, A, S, P> {
     stalled_ticks: u32,
 }
 
-impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, A, S, P> {
+impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display + Sync> Connection<'_, A, S, P> {
     /// Ends well once our last frame is sent; an error means there is nobody left to talk to.
     async fn converse(&mut self, shutdown: &CancellationToken) -> io::Result<()> {
         let mut cancelled = pin!(shutdown.cancelled());
@@ -208,7 +209,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                                 let answerer = &*self.shared.answerer;
                                 let asked = (ticket, messages);
                                 let malformed =
-                                    answer(answerer, &self.session, asked, received, &mut self.output).await;
+                                    answer(answerer, &self.session, asked, received, &mut self.output, &self.peer)
+                                        .await;
                                 self.note_answer(malformed);
                             }
                         }
@@ -244,7 +246,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                 }
             }
         };
-        if !waiting.is_empty() {
+        // After a goodbye in the same read nobody hears an answer: then nothing is asked of the store, and nothing granted.
+        if !waiting.is_empty() && !self.session.is_closed() {
             self.answer_together(waiting, received).await;
         }
         received_bytes.drain(..consumed.min(received_bytes.len()));
@@ -265,10 +268,10 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
 
     /// Answers questions that came together side by side, so that all of them wait no longer than one would.
     async fn answer_together(&mut self, questions: Vec<PendingQuestion<'_>>, received: Moment) {
-        let (answerer, session) = (&*self.shared.answerer, &self.session);
+        let (answerer, session, peer) = (&*self.shared.answerer, &self.session, &self.peer);
         let answers = join_all(questions.into_iter().map(|asked| async move {
             let mut bytes = Vec::new();
-            let malformed = answer(answerer, session, asked, received, &mut bytes).await;
+            let malformed = answer(answerer, session, asked, received, &mut bytes, peer).await;
             (bytes, malformed)
         }));
         for (bytes, malformed) in answers.await {

@@ -354,6 +354,13 @@ fn time_is_what_the_lines_say() {
         (lasting(at(2, "one"), 0), "gpu2"),
         (at(2, "one"), "gpu1"),
     ]);
+    // However long that is: nothing of the replay's own running ends it sooner.
+    check(&[
+        (lasting(at(0, "one"), 600_000), "gpu1"),
+        (at(120, "one"), "429 concurrency_exceeded concurrency"),
+        (at(599, "one"), "429 concurrency_exceeded concurrency"),
+        (at(600, "one"), "gpu2"),
+    ]);
     // A key ends when the lines' time comes to its end.
     check(&[(at(-1, "expired"), "gpu1"), (at(0, "expired"), "401 invalid_api_key expired_key")]);
 }
