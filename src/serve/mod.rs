@@ -141,6 +141,9 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
+/// Usage lines of other herdgates' requests, until the task that settles them takes them.
+type UntakenLines = Mutex<Option<mpsc::Receiver<ForeignLine>>>;
+
 /// What every task is given a share of.
 struct Wiring {
     gate: Arc<Gate>,
@@ -151,7 +154,7 @@ struct Wiring {
     /// The ledger's file; absent where nothing is kept.
     store: Option<Arc<Store>>,
     /// The shared store, and the lines of other herdgates' requests, until its loops are started.
-    shared: Option<(Arc<SharedLedger>, Mutex<Option<mpsc::Receiver<ForeignLine>>>)>,
+    shared: Option<(Arc<SharedLedger>, UntakenLines)>,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// What keeps the shared store's limits, and what ends it.
@@ -191,9 +194,9 @@ impl Wiring {
             ..GateParts::new(state.clone(), metrics.clone(), clock.clone(), receipts)
         }));
         let admin = Admin::new(state.clone(), metrics.clone(), clock.clone());
-        let admin = Arc::new(admin.telling(recent).learning_from(gate.clone()));
+        let admin = Arc::new(admin.with_recent(recent).with_gate(gate.clone()));
         if let Some(store) = &store {
-            admin.ask_keeper(store.clone());
+            admin.set_keeper(store.clone());
         }
         admin.config_loaded();
         admin.keys_loaded();
