@@ -38,11 +38,11 @@ pub async fn serve(
     proxies: watch::Receiver<u32>,
     stop: CancellationToken,
 ) {
-    let door = ConnectionLimit { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
-    let complaint = Arc::new((Clock::new(), LogThrottle::default()));
-    accept(bound, door, stop, |stream, peer| {
+    let limit = ConnectionLimit { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
+    let throttle = Arc::new((Clock::new(), LogThrottle::default()));
+    accept(bound, limit, stop, |stream, peer| {
         let proxies = *proxies.borrow();
-        answer(stream, peer, state.clone(), proxies, complaint.clone())
+        answer(stream, peer, state.clone(), proxies, throttle.clone())
     })
     .await;
 }
@@ -52,15 +52,15 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     peer: Peer,
     state: Arc<State>,
     proxies: u32,
-    complaint: Arc<(Clock, LogThrottle)>,
+    throttle: Arc<(Clock, LogThrottle)>,
 ) {
     let mut line = [0; LINE_MAX];
     let sent = read_line(&mut stream, &mut line).await;
     let reply = match sent {
         Sent::Line(name) => reply(&state.view(), name, proxies),
         Sent::TooLong => {
-            let (clock, complaints) = &*complaint;
-            if let Some(passed_over) = complaints.admit(clock.now()) {
+            let (clock, throttle) = &*throttle;
+            if let Some(passed_over) = throttle.admit(clock.now()) {
                 tracing::warn!(%peer, passed_over, "agent-check: a line of more than {LINE_MAX} bytes");
             }
             UNKNOWN_SERVER.to_owned()

@@ -1,12 +1,13 @@
-//! Failed credentials by network (`[auth] failures`): who fails too often is told to wait before its credential is looked up.
+//! Failed credentials by network (`[auth] failures`): a network with too many of them must wait before its next credential is
+//! looked up.
 //!
-//! Scheme. governor's GCRA keeps one number for each network (a /32 or /64). A question from a network that has used its
-//! failures up is refused as it comes; a failure, once it has happened, is taken from what is left. Decisions that run at
-//! once may each pass before the first has failed, so as many more failures pass as there are threads that decide. The
-//! address is the proxy's own word, never a header's.
+//! Scheme. governor's GCRA keeps one number for each network (a /32 or /64). A question from a network that has used up its
+//! failures is refused at once; each failure is taken from what is left. Decisions that run at once may each pass before the
+//! first has failed, so that a network can exceed its failures by the number of threads that decide. The address is the one
+//! that the proxy saw, never one of a header.
 //!
-//! The map is bounded. Full, it forgets networks that have nothing to wait for, and then any: whoever has 65,536 networks
-//! to fail from is not slowed by a limit per network, and must not lock others out by filling the map.
+//! The map is bounded. When it is full it forgets networks that need not wait, and then any: an attacker with 65,536 networks
+//! is not slowed by a limit per network, and must not lock others out by filling the map.
 
 use crate::decision::caller::network::Network;
 use crate::decision::moment::Moment;
@@ -31,14 +32,14 @@ pub struct Failures {
     quota: Quota,
     networks: Arc<Networks>,
     now_ns: HandedIn,
-    /// Takes from a network.
+    /// Counts a failure of a network.
     taking: RateLimiter<Network, Taking, HandedIn, NoOpMiddleware<Handed>>,
-    /// Asks what taking would come to, and changes nothing.
+    /// Says whether another failure would be too many, and changes nothing.
     looking: RateLimiter<Network, Looking, HandedIn, NoOpMiddleware<Handed>>,
 }
 
 impl Failures {
-    /// A limiter without memory of any network.
+    /// Returns a limiter that remembers no network yet.
     pub fn new(quota: Quota) -> Failures {
         let networks = Arc::new(Networks::default());
         let now_ns = HandedIn(Arc::default());
@@ -56,12 +57,12 @@ impl Failures {
         }
     }
 
-    /// The quota it holds networks to.
+    /// Returns the quota of each network.
     pub fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// Nanoseconds a network must wait before a credential of its is looked at; `None` where it need not.
+    /// Returns the nanoseconds that a network must wait before its next credential is looked up; `None` where it need not.
     pub fn wait_ns(&self, network: Network, now: Moment) -> Option<u64> {
         self.now_ns.hand_in(now);
         let wait = |until: NotUntil<Handed>| until.wait_time_from(Handed(now.mono_ns)).as_nanos();
@@ -69,32 +70,32 @@ impl Failures {
         Some(u64::try_from(waiting).unwrap_or(u64::MAX))
     }
 
-    /// A credential from this network has failed.
+    /// Counts a failed credential of a network.
     pub fn failed(&self, network: Network, now: Moment) {
         self.now_ns.hand_in(now);
         if self.networks.is_full() {
             self.networks.make_room(now);
         }
-        // Nothing is left to take where it failed more often at once than it may.
+        // Refused where more credentials fail at once than the quota has left: the network waits already.
         let _ = self.taking.check_key(&network);
     }
 
-    /// Networks remembered.
+    /// Returns how many networks are remembered.
     pub fn len(&self) -> usize {
         self.networks.whole_at_ns.len()
     }
 
-    /// Whether none is.
+    /// Returns whether none is remembered.
     pub fn is_empty(&self) -> bool {
         self.networks.whole_at_ns.is_empty()
     }
 }
 
-/// When each network's failures are forgiven, in nanoseconds (monotonic).
+/// When each network has its whole quota again, in nanoseconds (monotonic).
 #[derive(Debug, Default)]
 struct Networks {
     whole_at_ns: DashMap<Network, u64>,
-    /// What the map holds at most: counting it takes every lock of it.
+    /// Upper bound of the map's length. To count the map would take every lock of it.
     held: AtomicUsize,
 }
 
@@ -103,7 +104,7 @@ impl Networks {
         self.held.load(Ordering::Relaxed) >= NETWORKS_MAX
     }
 
-    /// Leaves half of the places free at least, so that the search pays for as many failures.
+    /// Frees at least half of the places, so that one search serves many failures.
     fn make_room(&self, now: Moment) {
         self.whole_at_ns.retain(|_, whole_at_ns| *whole_at_ns > now.mono_ns);
         let mut kept = 0_usize;
@@ -157,7 +158,7 @@ impl StateStore for Looking {
     }
 }
 
-/// governor's clock: the moments that decisions are taken at.
+/// governor's clock, which shows the latest moment that a decision handed in.
 #[derive(Debug, Clone)]
 struct HandedIn(Arc<AtomicU64>);
 

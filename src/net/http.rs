@@ -51,19 +51,19 @@ const PATIENCE: HttpTimeouts =
 
 /// Serves requests one after another until the peer closes, breaks a limit, or `stop` is cancelled (the request under way
 /// is still answered). hyper answers 400 to what is not HTTP and 431 to a header that is too long or has over 100 fields.
-/// `complaint` says whether to warn of such a peer now, see [`crate::net::log_throttle::LogThrottle::admit`].
+/// `warning_due` says whether to warn of such a peer now, see [`crate::net::log_throttle::LogThrottle::admit`].
 pub async fn serve<S, H, F>(
     stream: S,
     peer: Peer,
     stop: CancellationToken,
-    complaint: impl Fn() -> Option<u64>,
+    warning_due: impl Fn() -> Option<u64>,
     handle: H,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = HttpAnswer>,
 {
-    serve_with(PATIENCE, stream, peer, stop, complaint, handle).await;
+    serve_with(PATIENCE, stream, peer, stop, warning_due, handle).await;
 }
 
 async fn serve_with<S, H, F>(
@@ -71,7 +71,7 @@ async fn serve_with<S, H, F>(
     stream: S,
     peer: Peer,
     stop: CancellationToken,
-    complaint: impl Fn() -> Option<u64>,
+    warning_due: impl Fn() -> Option<u64>,
     handle: H,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -106,7 +106,7 @@ async fn serve_with<S, H, F>(
     if let Err(error) = ended {
         // hyper's words name the fault and never quote the peer.
         if error.is_parse() {
-            if let Some(passed_over) = complaint() {
+            if let Some(passed_over) = warning_due() {
                 tracing::warn!(%peer, %error, passed_over, "not an HTTP request");
             }
         } else {

@@ -238,12 +238,12 @@ pub struct ConnectionLimit {
 
 /// Accepts until `stop`, and hands each connection to `handle` in a task of its own. Then waits a short grace for the
 /// connections to end (they watch `stop` themselves) and cuts the rest.
-pub async fn serve<H, F>(bound: Bound, door: ConnectionLimit, stop: CancellationToken, handle: H)
+pub async fn serve<H, F>(bound: Bound, limit: ConnectionLimit, stop: CancellationToken, handle: H)
 where
     H: Fn(Stream, Peer) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let connections_max = places_now(door.connections_max);
+    let connections_max = places_now(limit.connections_max);
     let places = Arc::new(Semaphore::new(connections_max));
     let (clock, turned_away, failed) = (Clock::new(), LogThrottle::default(), LogThrottle::default());
     let inside = TaskTracker::new();
@@ -257,21 +257,21 @@ where
             Ok(accepted) => accepted,
             Err(error) => {
                 if let Some(passed_over) = failed.admit(clock.now()) {
-                    tracing::warn!(port = door.port.as_str(), %error, passed_over, "a connection could not be accepted");
+                    tracing::warn!(port = limit.port.as_str(), %error, passed_over, "a connection could not be accepted");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            door.metrics.connection_rejected(door.port);
+            limit.metrics.connection_rejected(limit.port);
             if let Some(passed_over) = turned_away.admit(clock.now()) {
-                let port = door.port.as_str();
+                let port = limit.port.as_str();
                 tracing::warn!(port, connections_max, %peer, passed_over, "full: connections are turned away");
             }
             continue;
         };
-        let counted = Counted::new(&door);
+        let counted = Counted::new(&limit);
         let connection = handle(stream, peer);
         let cut = cut.clone();
         inside.spawn(async move {
@@ -316,9 +316,9 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(door: &ConnectionLimit) -> Counted {
-        door.metrics.connection_opened(door.port);
-        Counted { metrics: door.metrics.clone(), port: door.port }
+    fn new(limit: &ConnectionLimit) -> Counted {
+        limit.metrics.connection_opened(limit.port);
+        Counted { metrics: limit.metrics.clone(), port: limit.port }
     }
 }
 

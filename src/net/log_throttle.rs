@@ -37,11 +37,11 @@ mod tests {
 
     #[test]
     fn one_warning_a_second_says_how_many_were_passed_over() {
-        let complaints = LogThrottle::default();
+        let throttle = LogThrottle::default();
         let start = Moment { mono_ns: 5, unix_ms: 0 };
         let cases = [(0, Some(0)), (0, None), (999_999_999, None), (1_000_000_000, Some(2)), (2_500_000_000, Some(0))];
         for (after_ns, expected) in cases {
-            assert_eq!(complaints.admit(start.plus_ns(after_ns)), expected, "{after_ns}");
+            assert_eq!(throttle.admit(start.plus_ns(after_ns)), expected, "{after_ns}");
         }
     }
 }

@@ -87,7 +87,7 @@ impl<'h> Facts<'h> {
 /// Refuses a question that lacks a fact, and tells the log so at most once a second.
 pub fn malformed(gate: &Gate, headers: &HeaderMap, detail: &'static str) -> Decision<'static> {
     let decided = gate.refuse_malformed(Port::Http);
-    if let Some(passed_over) = gate.complaint() {
+    if let Some(passed_over) = gate.warning_due() {
         let uid = once(headers, &UID).unwrap_or_default();
         let uid = uid.get(..64).unwrap_or(uid).escape_ascii();
         tracing::warn!(id = decided.id.as_str(), %uid, detail, passed_over, "HTTP port: a question that cannot be put");

@@ -90,14 +90,14 @@ fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
         }
         Err(fault) => {
             gate.metrics.usage_line(SettleLabel::Malformed);
-            if let Some(passed_over) = gate.complaint() {
+            if let Some(passed_over) = gate.warning_due() {
                 tracing::warn!(fault, bytes = datagram.len(), passed_over, "a usage line that cannot be read");
             }
             return;
         }
     };
     if settled == SettleLabel::Forged
-        && let Some(passed_over) = gate.complaint()
+        && let Some(passed_over) = gate.warning_due()
     {
         tracing::warn!(passed_over, "a usage line with a receipt that no herdgate wrote");
     }

@@ -50,7 +50,7 @@ pub struct ConnectionContext<A> {
     /// What peers are allowed.
     pub limits: Limits,
     /// Warnings about peers.
-    pub complaints: LogThrottle,
+    pub throttle: LogThrottle,
     /// Bytes that all connections may hold in begun frames.
     pub budget: FrameBudget,
 }
@@ -372,7 +372,7 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
     }
 
     fn complain(&self, what: &str, why: &dyn Display) {
-        if let Some(passed_over) = self.shared.complaints.admit(self.shared.answerer.now()) {
+        if let Some(passed_over) = self.shared.throttle.admit(self.shared.answerer.now()) {
             tracing::warn!(peer = %self.peer, %why, passed_over, "SPOP: {what}");
         }
     }

@@ -381,13 +381,7 @@ impl Answerer for Echo {
 fn shared(limits: Limits) -> ConnectionContext<Echo> {
     let answerer = Arc::new(Echo { asked: AtomicU32::new(0) });
     let budget = FrameBudget::new(limits.begun_bytes);
-    ConnectionContext {
-        answerer,
-        metrics: Arc::new(Metrics::new()),
-        limits,
-        complaints: LogThrottle::default(),
-        budget,
-    }
+    ConnectionContext { answerer, metrics: Arc::new(Metrics::new()), limits, throttle: LogThrottle::default(), budget }
 }
 
 struct Server {
