@@ -148,7 +148,7 @@ impl Audit {
     }
 
     /// Writes a line about a request that was refused after it had waited.
-    pub fn waited_in_vain(&self, id: &str, caller: Scope, refusal: &Refusal, waited_ms: u64, now: Moment) {
+    pub fn refused_after_waiting(&self, id: &str, caller: Scope, refusal: &Refusal, waited_ms: u64, now: Moment) {
         let (reason, status) = (refusal.reason.as_str(), refusal.status());
         if self.admit(reason, AuditSource::Caller(caller), now) {
             tracing::info!(target: TARGET, id, status, reason, waited_ms, "refused after waiting");

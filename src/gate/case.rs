@@ -201,7 +201,7 @@ impl Gate {
             Err(refusal) => CaseRuling::refuse(refusal),
             Ok(Turn::Later(held)) => {
                 shadowed(held.shadowed);
-                match self.let_in(case, *held) {
+                match self.enqueue(case, *held) {
                     Ok(ticket) => {
                         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
                         CaseRuling { ticket: Some(ticket), ..CaseRuling::refuse(refusal) }

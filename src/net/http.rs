@@ -1,7 +1,7 @@
 //! Serves HTTP/1.1 on one accepted connection, with limits on everything a peer can make large or slow.
 //!
 //! hyper counts the wait for the next request on a kept-alive connection as reading its header, so its own timeout would
-//! close idle connections of a proxy's pool within seconds, and a request that crosses the close fails. [`Patient`] tells
+//! close idle connections of a proxy's pool within seconds, and a request that crosses the close fails. `Patient` tells
 //! the two apart: long patience between requests, short patience once a first byte has come.
 
 use crate::net::listen::Peer;

@@ -21,14 +21,14 @@ use tokio_util::task::TaskTracker;
 /// Connections the kernel may hold before they are accepted: a proxy with many threads opens all of its own at once.
 const BACKLOG: u32 = 4096;
 
-/// Open files that every port at its most (16,384 SPOP, 4,096 HTTP and 4,096 agent-check connections), the fleet's probes
-/// and some room take.
+/// Open files that all ports at their limits take (16,384 SPOP, 4,096 HTTP and 4,096 agent-check connections), with the
+/// fleet's probes and a reserve.
 pub const FILES_WANTED: u64 = 32_768;
 
-/// Of those, what connections do not take: probes, files, listeners, and the small ports.
+/// Those of them that connections do not take: probes, files, listeners, and the small ports.
 const FILES_RESERVED: u64 = 8_000;
 
-/// Ports that take no more connections than this are never cut: the operator's own.
+/// Ports with no more connections than this keep their limit whatever files there are: they are the operator's own.
 const SMALL_PORT: usize = 64;
 
 /// How long connections may go on after the stop before they are cut.
@@ -53,14 +53,25 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-impl FromStr for Address {
-    type Err = &'static str;
+/// Why a text is no [`Address`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// `unix:` without a path.
+    #[error("a path must follow `unix:`")]
+    NoPath,
+    /// Neither of the two forms.
+    #[error("expected `IP:PORT` or `unix:/path`")]
+    Unreadable,
+}
 
-    fn from_str(written: &str) -> Result<Address, &'static str> {
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(written: &str) -> Result<Address, AddressError> {
         match written.strip_prefix("unix:") {
-            Some("") => Err("a path must follow `unix:`"),
+            Some("") => Err(AddressError::NoPath),
             Some(path) => Ok(Address::Unix(path.into())),
-            None => written.parse().map(Address::Tcp).map_err(|_| "expected `IP:PORT` or `unix:/path`"),
+            None => written.parse().map(Address::Tcp).map_err(|_| AddressError::Unreadable),
         }
     }
 }
@@ -143,7 +154,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     Ok((UnixListener::from_std(listener)?, file))
 }
 
-/// Puts a unix socket of any type in place; see [`bind_unix`] for how.
+/// Puts a unix socket of any type in place; as [`bind`] does.
 ///
 /// # Errors
 /// What the operating system says.

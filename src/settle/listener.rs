@@ -88,10 +88,10 @@ fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
             }
             settled
         }
-        Err(fault) => {
+        Err(error) => {
             gate.metrics.usage_line(SettleLabel::Malformed);
             if let Some(passed_over) = gate.warning_due() {
-                tracing::warn!(fault, bytes = datagram.len(), passed_over, "a usage line that cannot be read");
+                tracing::warn!(fault = %error, bytes = datagram.len(), passed_over, "a usage line that cannot be read");
             }
             return;
         }

@@ -40,7 +40,7 @@ pub struct WaitReply {
 
 impl Gate {
     /// Adds a claim to the wait queue and returns its ticket. Releases the claim where the queue has no place for it.
-    pub(super) fn let_in(&self, case: &Case<'_, '_>, held: WaitingClaim) -> Result<Ticket, Refusal> {
+    pub(super) fn enqueue(&self, case: &Case<'_, '_>, held: WaitingClaim) -> Result<Ticket, Refusal> {
         let Case { id, view, now, judged, .. } = case;
         let (view, now) = (*view, *now);
         let ticket = Ticket::random();
@@ -52,12 +52,12 @@ impl Gate {
         match entered {
             Ok(None) => Ok(ticket),
             Ok(Some(gone)) => {
-                let refusal = self.in_vain(view, &gone.held, Reason::QueueFull);
+                let refusal = self.wait_refusal(view, &gone.held, Reason::QueueFull);
                 self.turn_away(gone, refusal, WaitLabel::TurnedAway, now);
                 Ok(ticket)
             }
             Err(waiter) => {
-                let refusal = self.in_vain(view, &waiter.held, Reason::QueueFull);
+                let refusal = self.wait_refusal(view, &waiter.held, Reason::QueueFull);
                 self.let_go(&waiter.held);
                 self.metrics.waited(WaitLabel::TurnedAway, 0);
                 Err(refusal)
@@ -149,7 +149,7 @@ impl Gate {
             queue.order.late(now.mono_ns).into_iter().filter_map(|ticket| queue.remove(ticket)).collect()
         };
         for waiter in late {
-            let refusal = self.in_vain(&view, &waiter.held, Reason::QueueTimeout);
+            let refusal = self.wait_refusal(&view, &waiter.held, Reason::QueueTimeout);
             self.turn_away(waiter, refusal, WaitLabel::TimedOut, now);
         }
         self.free_waiters();
@@ -191,7 +191,7 @@ impl Gate {
     }
 
     /// Returns a refusal that may be retried once the requests that wait now are served.
-    fn in_vain(&self, view: &View, held: &WaitingClaim, reason: Reason) -> Refusal {
+    fn wait_refusal(&self, view: &View, held: &WaitingClaim, reason: Reason) -> Refusal {
         let pool = view.roster.pools.iter().find(|pool| pool.key == held.reservation.pool);
         let expected_ns = pool.and_then(|pool| self.ledger.lock().expected_wait_ns(view, pool));
         let retry_after_s = whole_s(expected_ns.unwrap_or(view.policy.patience.timeout_ns));
@@ -207,7 +207,7 @@ impl Gate {
         let waited_ms = now.since(waiter.held.since) / 1_000_000;
         self.metrics.outcome(Port::Http, outcome_of(&refusal));
         self.metrics.waited(waited, 0);
-        self.audit.waited_in_vain(waiter.id.as_str(), waiter.held.caller(), &refusal, waited_ms, now);
+        self.audit.refused_after_waiting(waiter.id.as_str(), waiter.held.caller(), &refusal, waited_ms, now);
         self.recent.amend(waiter.id.number(), |past| past.refuse(&refusal));
         // Fails where the second hop never came, or has ended.
         let _ = waiter.tell(WaitOutcome::Refused(refusal));
