@@ -79,7 +79,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 enum Sent<'l> {
-    /// What came before the end of the line, of the stream, or of the patience.
+    /// The bytes before the end of the line, of the stream, or of [`LINE_TIMEOUT`].
     Line(&'l [u8]),
     TooLong,
 }
@@ -107,16 +107,16 @@ async fn read_line<'l, S: AsyncRead + Unpin>(stream: &mut S, line: &'l mut [u8; 
 
 const UNKNOWN_SERVER: &str = "down #unknown-server\n";
 
-/// The reply to a line, newline included: `up NN%`, `up NN% maxconn:N` or `down #KIND`. An empty line stands for the only
-/// server; where there are several it is answered `up`, which changes nothing.
+/// Returns the reply to a line, newline included: `up NN%`, `up NN% maxconn:N` or `down #KIND`. An empty line stands for the
+/// only server; where there are several the reply is `up`, which changes nothing.
 ///
 /// The weight is a share of the `weight` on HAProxy's own server line. It matters where several servers stand in one
-/// backend; with one backend a server, as we ship it, only 0 does: 0 takes the server out and lets what is on its way end.
-/// One that failed real requests keeps 1 %, because it is still the last choice where no other has the model.
+/// backend; with one backend a server, as we ship it, only 0 does: 0 takes the server out and lets requests in flight end. A
+/// server that failed real requests keeps 1 %, because it is still the last choice where no other has the model.
 ///
 /// `maxconn` is the configured one, else what the slots allow: those of each loaded model, and of one more, so that a
-/// request for a model that is not loaded need not wait for others to end. It is per HAProxy process, so each is told its
-/// share, at least 1 (0 would mean unlimited).
+/// request for a model that is not loaded need not wait for others to end. HAProxy counts it in each process, so each process
+/// gets its share, at least 1 (0 would mean unlimited).
 pub fn reply(view: &View, name: &[u8], proxies: u32) -> String {
     let servers = &view.policy.servers;
     let server = match (name.trim_ascii(), servers.as_slice()) {

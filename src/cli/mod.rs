@@ -9,6 +9,7 @@ mod life;
 mod replay;
 mod serve;
 mod status;
+mod table;
 mod usage;
 
 use crate::config::{self, Config};

@@ -34,7 +34,8 @@ const SMALL_PORT: usize = 64;
 /// How long connections may go on after the stop before they are cut.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A peer that vanished without FIN is noticed after 60 + 4 x 15 s; until then idle connections of a proxy's pool stay open.
+/// Keep-alive probes: a peer that vanished without FIN is noticed after 60 + 4 x 15 s. Idle connections of a proxy's pool stay
+/// open.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
@@ -247,8 +248,8 @@ pub struct ConnectionLimit {
     pub metrics: Arc<Metrics>,
 }
 
-/// Accepts until `stop`, and hands each connection to `handle` in a task of its own. Then waits a short grace for the
-/// connections to end (they watch `stop` themselves) and cuts the rest.
+/// Accepts connections until `stop`, and runs `handle` for each in a task of its own. Then gives the connections a short time to
+/// end (they watch `stop` themselves) and cuts the rest.
 pub async fn serve<H, F>(bound: Bound, limit: ConnectionLimit, stop: CancellationToken, handle: H)
 where
     H: Fn(Stream, Peer) -> F,
@@ -306,9 +307,9 @@ pub fn places_now(connections_max: usize) -> usize {
     places(connections_max, rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX))
 }
 
-/// Returns how many connections a port that wants `connections_max` may take where the process may open `files`. Ports
-/// are cut in proportion, so that whoever fills one cannot take the files that the others and the probes need: with
-/// none left, all servers would seem down.
+/// Returns how many connections a port that wants `connections_max` may take where the process may open `files`. Ports are cut
+/// in proportion, so that a client that fills one cannot take the files that the others and the probes need: with none left,
+/// all servers would seem down.
 pub fn places(connections_max: usize, files: u64) -> usize {
     if files >= FILES_WANTED || connections_max <= SMALL_PORT {
         return connections_max;
@@ -320,7 +321,7 @@ pub fn places(connections_max: usize, files: u64) -> usize {
     (connections_max.saturating_mul(left) / wanted).max(16)
 }
 
-/// Counts a connection from its making to its drop, however its task ends.
+/// Counts a connection until it is dropped, however its task ends.
 struct Counted {
     metrics: Arc<Metrics>,
     port: Port,

@@ -3,6 +3,7 @@
 //! Two tasks a server ask and send reports: what it has (here), and whether it generates (`deep`). One owner takes the reports in, keeps each server's track, and publishes a
 //! new [`FleetView`] where something changed. So tracks need no lock, and no view shows half a change.
 
+mod check;
 mod deep;
 mod fetch;
 mod json;

@@ -1,7 +1,7 @@
 //! What an Ollama server has: `/api/tags`, `/api/ps`, `/api/version` (Ollama `api/types.go`).
 
 use super::Parsed;
-use super::deep::{CheckFinding, TOKENS};
+use super::check::{CheckFinding, TOKENS};
 use super::fetch::{Client, FetchReply, failure};
 use super::json::{self, Entries};
 use super::measure::{self, AnswerParts, SAMPLE};

@@ -1,6 +1,6 @@
 //! What an OpenAI-compatible server has (vLLM, llama.cpp, LocalAI, TGI): `/v1/models`, and what only some of them have.
 
-use super::deep::{CheckFinding, TOKENS};
+use super::check::{CheckFinding, TOKENS};
 use super::fetch::{Client, FetchReply, failure};
 use super::json::{self, Entries};
 use super::measure::{self, AnswerParts, SAMPLE};

@@ -108,7 +108,7 @@ fn schedule(settings: &Settings) -> Schedule {
     Schedule { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle }
 }
 
-/// Where the keys of issuers come from.
+/// Returns where the keys of issuers come from.
 fn sources(settings: &Settings) -> Vec<jwks::KeySource> {
     let source = |issuer: &config::settings::IssuerSource| {
         let config::settings::IssuerSource { issuer, jwks_uri, ca_file, proxy } = issuer.clone();

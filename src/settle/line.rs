@@ -1,5 +1,6 @@
 //! One usage line: an optional syslog header, then one JSON object.
 
+use crate::ledger::tokens::charge::ObservedUsage;
 use nom::IResult;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_till, take_while_m_n};
@@ -51,6 +52,29 @@ pub struct UsageLine {
     pub units: Option<u64>,
     /// Whether a stream of status 200 brought an error (`error`).
     pub failed: bool,
+}
+
+impl UsageLine {
+    /// Returns what the line says of the request's use, in the ledger's terms.
+    pub fn observed(&self) -> ObservedUsage {
+        ObservedUsage {
+            server: self.server.as_str().into(),
+            reached: self.reached,
+            answered: self.answered,
+            // HAProxy's two dashes: neither side, and no phase, cut it off. nginx's word for the same.
+            complete: matches!(self.end.as_str(), "--" | "OK"),
+            failed: self.failed,
+            status: self.status.and_then(|status| u16::try_from(status).ok()),
+            tokens_in: self.tokens_in,
+            tokens_out: self.tokens_out,
+            units: self.units,
+            bytes_out: self.bytes_out,
+            // nginx counts what it read, HAProxy what it parsed.
+            framed: matches!(self.end.as_str(), "" | "OK"),
+            ms: self.ms_total,
+            ms_served: self.ms_total.map(|total| total.saturating_sub(self.ms_queue.unwrap_or(0))),
+        }
+    }
 }
 
 /// Why a datagram is no usage line. It shows nothing of the line.

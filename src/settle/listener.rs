@@ -2,7 +2,6 @@
 //! requests that outlive it (HAProxy #3436).
 
 use super::line;
-use super::observed::observed;
 use super::served::served;
 use crate::gate::Gate;
 use crate::mailbox::traffic::Traffic;
@@ -79,8 +78,8 @@ async fn receive(socket: &UsageSocket, buffer: &mut [u8]) -> io::Result<usize> {
 fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
     let settled = match line::parse(datagram) {
         Ok(line) => {
-            let settled = gate.settle(&line.receipt, line.uid.as_bytes(), &observed(&line));
-            // Once for each request that took a slot, so that a line sent again proves nothing twice.
+            let settled = gate.settle(&line.receipt, line.uid.as_bytes(), &line.observed());
+            // Once for each request that took a slot, so that a repeated line proves nothing twice.
             if settled == SettleLabel::Released
                 && let Some(served) = served(&line)
             {
