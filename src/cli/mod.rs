@@ -1,4 +1,4 @@
-//! The command line: what there is to say, and who does it.
+//! The command line: its arguments, and the file that carries out each command.
 
 mod block;
 mod check;

@@ -46,12 +46,12 @@ impl Default for FetchPace {
     }
 }
 
-/// What the tasks of all issuers share.
+/// State that the tasks of all issuers share.
 #[derive(Clone)]
 pub struct Fetching {
     /// Where key sets are published.
     pub state: Arc<State>,
-    /// What decisions ask for.
+    /// Keys that decisions ask for.
     pub wanted: Arc<MissingKeyBoard>,
     /// Where fetches are counted.
     pub metrics: Arc<Metrics>,

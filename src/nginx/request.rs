@@ -1,4 +1,4 @@
-//! Request headers → the facts of an inquiry.
+//! Reads the facts of an inquiry from request headers.
 
 use crate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use crate::gate::{Decision, Gate};

@@ -82,7 +82,7 @@ enum CheckTarget {
     },
 }
 
-/// What the checks so far left behind.
+/// State that the checks so far left.
 #[derive(Default)]
 struct Memory {
     rotation: Rotation,
@@ -93,14 +93,14 @@ struct Memory {
     doubt: u32,
     /// The real success that was last reported.
     credited: Option<Moment>,
-    /// Whether the refusals were told of.
+    /// Whether the refusals were logged.
     refused: bool,
-    /// Whether this server was found to tell nothing of its progress.
+    /// Whether this server is known to show no progress.
     silent: bool,
 }
 
 impl DeepProbe {
-    /// Makes checks until nobody takes the reports any more.
+    /// Makes checks until nobody receives the reports any more.
     pub async fn run(mut self) {
         let mut checks: JoinSet<CheckEnd> = JoinSet::new();
         let mut memory = Memory::default();
@@ -259,7 +259,7 @@ impl DeepProbe {
         (true, true)
     }
 
-    /// Takes in how a check ended. Returns whether to go on.
+    /// Applies the end of a check. Returns whether to go on.
     async fn conclude(&self, ended: CheckEnd, memory: &mut Memory) -> bool {
         let CheckEnd { asked, found, began, embeds, loaded, progress, measured } = ended;
         if let Some(measured) = measured {

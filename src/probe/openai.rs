@@ -156,7 +156,7 @@ impl Ways {
         self.turn
     }
 
-    /// Takes over what another check learned of the routes.
+    /// Adds what another check learned of the routes.
     #[must_use]
     pub fn learn(self, other: Ways) -> Ways {
         Ways { no_completions: other.no_completions, no_chat: other.no_chat, ..self }

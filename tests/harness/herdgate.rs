@@ -117,14 +117,10 @@ impl Herdgate {
         command.args(arguments).arg("--config").arg(&self.config);
         let ran = command.output().map_err(|fault| format!("herdgate {arguments:?}: {fault}"))?;
         let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
-        match ran.status.success() {
-            true => Ok(printed),
-            false => Err(format!(
-                "herdgate {arguments:?}: {}: {printed}{}",
-                ran.status,
-                String::from_utf8_lossy(&ran.stderr)
-            )),
+        if ran.status.success() {
+            return Ok(printed);
         }
+        Err(format!("herdgate {arguments:?}: {}: {printed}{}", ran.status, String::from_utf8_lossy(&ran.stderr)))
     }
 
     /// Starts it and waits until it says that it is ready.

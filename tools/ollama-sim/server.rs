@@ -182,9 +182,10 @@ async fn routed_answer(sim: &Sim, routed: Routed, request: Request<Incoming>, nu
         Routed::NotFound if vllm => return Ok(reply::whole(404, reply::PLAIN_JSON, r#"{"detail":"Not Found"}"#)),
         Routed::NotFound => return Ok(reply::whole(404, "text/plain", "404 page not found")),
         Routed::NotAllowed(methods) => {
-            let mut reply = match vllm {
-                true => reply::whole(405, reply::PLAIN_JSON, r#"{"detail":"Method Not Allowed"}"#),
-                false => reply::whole(405, "text/plain", "405 method not allowed"),
+            let mut reply = if vllm {
+                reply::whole(405, reply::PLAIN_JSON, r#"{"detail":"Method Not Allowed"}"#)
+            } else {
+                reply::whole(405, "text/plain", "405 method not allowed")
             };
             if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
                 reply.headers_mut().insert(ALLOW, methods);
