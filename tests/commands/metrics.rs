@@ -41,7 +41,8 @@ fn scrape(stack: &Stack, accept: Option<&str>) -> Response {
     answer
 }
 
-/// A daemon behind HAProxy with a ledger's file and a shared store, after some requests of which one was refused.
+/// Returns a daemon behind HAProxy with a ledger's file and a shared store, after some requests of which one was
+/// refused.
 fn stack(redis: &Redis, scratch: &Scratch) -> Stack {
     let secret = scratch.join("herdgate.secret");
     let ledger =
