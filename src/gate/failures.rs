@@ -12,8 +12,8 @@
 use crate::decision::caller::network::Network;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Quota;
-use dashmap::DashMap;
-use governor::clock::{Clock, Reference};
+use dashmap::{DashMap, Entry};
+use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
@@ -26,6 +26,8 @@ use std::time::Duration;
 /// Most networks remembered.
 pub const NETWORKS_MAX: usize = 65_536;
 
+type FailureLimiter = RateLimiter<Network, FailureStore, HandedIn, NoOpMiddleware<Nanos>>;
+
 /// The limiter of one quota.
 #[derive(Debug)]
 pub struct Failures {
@@ -33,9 +35,9 @@ pub struct Failures {
     networks: Arc<Networks>,
     now_ns: HandedIn,
     /// Counts a failure of a network.
-    taking: RateLimiter<Network, Taking, HandedIn, NoOpMiddleware<Handed>>,
+    counting: FailureLimiter,
     /// Says whether another failure would be too many, and changes nothing.
-    looking: RateLimiter<Network, Looking, HandedIn, NoOpMiddleware<Handed>>,
+    looking: FailureLimiter,
 }
 
 impl Failures {
@@ -48,13 +50,11 @@ impl Failures {
         let theirs = governor::Quota::with_period(spacing)
             .unwrap_or(governor::Quota::per_second(NonZeroU32::MIN))
             .allow_burst(narrow(quota.burst.get()));
-        Failures {
-            quota,
-            taking: RateLimiter::new(theirs, Taking(networks.clone()), now_ns.clone()),
-            looking: RateLimiter::new(theirs, Looking(networks.clone()), now_ns.clone()),
-            networks,
-            now_ns,
-        }
+        let limiter = |counts| {
+            let store = FailureStore { networks: networks.clone(), counts };
+            RateLimiter::new(theirs, store, now_ns.clone())
+        };
+        Failures { quota, counting: limiter(true), looking: limiter(false), networks, now_ns }
     }
 
     /// Returns the quota of each network.
@@ -65,7 +65,7 @@ impl Failures {
     /// Returns the nanoseconds that a network must wait before its next credential is looked up; `None` where it need not.
     pub fn wait_ns(&self, network: Network, now: Moment) -> Option<u64> {
         self.now_ns.hand_in(now);
-        let wait = |until: NotUntil<Handed>| until.wait_time_from(Handed(now.mono_ns)).as_nanos();
+        let wait = |until: NotUntil<Nanos>| until.wait_time_from(Nanos::new(now.mono_ns)).as_nanos();
         let waiting = self.looking.check_key(&network).err().map(wait)?;
         Some(u64::try_from(waiting).unwrap_or(u64::MAX))
     }
@@ -77,7 +77,7 @@ impl Failures {
             self.networks.make_room(now);
         }
         // Refused where more credentials fail at once than the quota has left: the network waits already.
-        let _ = self.taking.check_key(&network);
+        let _ = self.counting.check_key(&network);
     }
 
     /// Returns how many networks are remembered.
@@ -116,45 +116,33 @@ impl Networks {
     }
 }
 
+/// governor's view of the networks.
 #[derive(Debug)]
-struct Taking(Arc<Networks>);
-
-impl StateStore for Taking {
-    type Key = Network;
-
-    fn measure_and_replace<T, F, E>(&self, network: &Network, measure: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        // The entry holds its shard's lock, so nothing changes in between; no other access is made under it.
-        match self.0.whole_at_ns.entry(*network) {
-            dashmap::Entry::Occupied(mut entry) => {
-                let (outcome, whole_at) = measure(Some(Nanos::new(*entry.get())))?;
-                entry.insert(whole_at.as_u64());
-                Ok(outcome)
-            }
-            dashmap::Entry::Vacant(entry) => {
-                let (outcome, whole_at) = measure(None)?;
-                entry.insert(whole_at.as_u64());
-                self.0.held.fetch_add(1, Ordering::Relaxed);
-                Ok(outcome)
-            }
-        }
-    }
+struct FailureStore {
+    networks: Arc<Networks>,
+    /// Whether a measurement is kept.
+    counts: bool,
 }
 
-#[derive(Debug)]
-struct Looking(Arc<Networks>);
-
-impl StateStore for Looking {
+impl StateStore for FailureStore {
     type Key = Network;
 
     fn measure_and_replace<T, F, E>(&self, network: &Network, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let whole_at = self.0.whole_at_ns.get(network).map(|whole_at_ns| Nanos::new(*whole_at_ns));
-        measure(whole_at).map(|(outcome, _)| outcome)
+        let Networks { whole_at_ns, held } = &*self.networks;
+        if !self.counts {
+            let whole_at = whole_at_ns.get(network).map(|whole_at_ns| Nanos::new(*whole_at_ns));
+            return measure(whole_at).map(|(outcome, _)| outcome);
+        }
+        // The entry holds its shard's lock, so nothing changes in between; no other access is made under it.
+        let entry = whole_at_ns.entry(*network);
+        let before = if let Entry::Occupied(entry) = &entry { Some(Nanos::new(*entry.get())) } else { None };
+        let (outcome, whole_at) = measure(before)?;
+        entry.insert(whole_at.as_u64());
+        held.fetch_add(usize::from(before.is_none()), Ordering::Relaxed);
+        Ok(outcome)
     }
 }
 
@@ -169,32 +157,10 @@ impl HandedIn {
 }
 
 impl Clock for HandedIn {
-    type Instant = Handed;
+    type Instant = Nanos;
 
-    fn now(&self) -> Handed {
-        Handed(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// Nanoseconds on the monotonic clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Handed(u64);
-
-impl std::ops::Add<Nanos> for Handed {
-    type Output = Handed;
-
-    fn add(self, later: Nanos) -> Handed {
-        Handed(self.0.saturating_add(later.as_u64()))
-    }
-}
-
-impl Reference for Handed {
-    fn duration_since(&self, earlier: Handed) -> Nanos {
-        Nanos::new(self.0.saturating_sub(earlier.0))
-    }
-
-    fn saturating_sub(&self, by: Nanos) -> Handed {
-        Handed(self.0.saturating_sub(by.as_u64()))
+    fn now(&self) -> Nanos {
+        Nanos::new(self.0.load(Ordering::Relaxed))
     }
 }
 
