@@ -1,4 +1,4 @@
-//! One HAProxy connection: what was read is answered whole, and all answers leave with one write.
+//! One HAProxy connection: all complete frames of a read are answered, and their answers leave with one write.
 //!
 //! AGENT-HELLO in two TCP segments makes HAProxy since 3.2 reset the connection (#3478), and one write for a batch of ACKs
 //! is also the cheapest. Buffers start small, grow with what really arrives (never with what a length field promises),
@@ -32,7 +32,7 @@ const IDLE_BYTES: usize = 4 * 1024;
 /// read could make us hold.
 const FLUSH_BYTES: usize = 64 * 1024;
 
-/// Most questions answered side by side: what waits of one connection.
+/// Most questions of one connection that are answered side by side.
 const TOGETHER_MAX: usize = 64;
 
 /// Reads answered after the process was told to stop: a peer that goes on asking must not hold it.
@@ -41,21 +41,21 @@ const FINISH_READS: usize = 64;
 /// Most bytes of a peer we have finished with that are read and dropped.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// What all connections of one listener share.
+/// State that all connections of one listener share.
 pub struct ConnectionContext<A> {
     /// Who answers.
     pub answerer: Arc<A>,
     /// Where frames are counted.
     pub metrics: Arc<Metrics>,
-    /// What peers are allowed.
+    /// Limits of the peers.
     pub limits: Limits,
     /// Warnings about peers.
-    pub complaints: LogThrottle,
+    pub throttle: LogThrottle,
     /// Bytes that all connections may hold in begun frames.
     pub budget: FrameBudget,
 }
 
-/// What can wake a connection.
+/// Event that wakes a connection.
 enum Wake {
     /// The process stops.
     Shutdown,
@@ -65,7 +65,7 @@ enum Wake {
     Alarm,
 }
 
-/// What the timer of a connection is set for.
+/// Purpose of a connection's timer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Alarm {
     /// HELLO is due.
@@ -138,7 +138,7 @@ struct Connection<'s, A, S, P> {
     input: Vec<u8>,
     /// To be sent.
     output: Vec<u8>,
-    /// What its input buffer takes of the common budget.
+    /// Share of its input buffer in the common budget.
     charge: Charge<'s>,
     /// Whether a frame was completed since the last tick.
     progress: bool,
@@ -375,7 +375,7 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display + Sync> Connecti
     }
 
     fn complain(&self, what: &str, why: &dyn Display) {
-        if let Some(passed_over) = self.shared.complaints.admit(self.shared.answerer.now()) {
+        if let Some(passed_over) = self.shared.throttle.admit(self.shared.answerer.now()) {
             tracing::warn!(peer = %self.peer, %why, passed_over, "SPOP: {what}");
         }
     }

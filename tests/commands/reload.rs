@@ -62,7 +62,7 @@ impl Load {
     }
 }
 
-/// Whether a server answers for the team's key, and not for a model outside its plan.
+/// Returns whether a server answers for the team's key, and not for a model outside its plan.
 fn through_haproxy(stack: &Stack) -> impl Fn() -> Result<bool, String> + Clone + Send + 'static {
     let (to, secret) = (stack.proxy.address(), stack.keys().team.clone());
     move || {

@@ -33,9 +33,10 @@ fn served(server: Server, clients: &[usize], rounds: u64, is_fair: bool) -> Vec<
     let round_ms = service_ms * 4 / room as u64;
     let mut arrive = |caller: usize, now_ms: u64, open: &mut usize, shares: &mut FairQueue| {
         ids += 1;
-        let start_ms = match *open <= room / 2 {
-            true => shares.idle(SERVER, now_ms),
-            false => shares.join(Scope(caller as u128), SERVER, ids, round_ms, now_ms),
+        let start_ms = if *open <= room / 2 {
+            shares.idle(SERVER, now_ms)
+        } else {
+            shares.join(Scope(caller as u128), SERVER, ids, round_ms, now_ms)
         };
         *open += 1;
         let offset = if is_fair { i64::from(QueuePlace::new(Priority::Normal, start_ms, now_ms).offset_ms) } else { 0 };
