@@ -38,11 +38,11 @@ pub async fn serve(
     proxies: watch::Receiver<u32>,
     stop: CancellationToken,
 ) {
-    let door = ConnectionLimit { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
-    let complaint = Arc::new((Clock::new(), LogThrottle::default()));
-    accept(bound, door, stop, |stream, peer| {
+    let limit = ConnectionLimit { port: Port::AgentCheck, connections_max: CONNECTIONS_MAX, metrics };
+    let throttle = Arc::new((Clock::new(), LogThrottle::default()));
+    accept(bound, limit, stop, |stream, peer| {
         let proxies = *proxies.borrow();
-        answer(stream, peer, state.clone(), proxies, complaint.clone())
+        answer(stream, peer, state.clone(), proxies, throttle.clone())
     })
     .await;
 }
@@ -52,15 +52,15 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     peer: Peer,
     state: Arc<State>,
     proxies: u32,
-    complaint: Arc<(Clock, LogThrottle)>,
+    throttle: Arc<(Clock, LogThrottle)>,
 ) {
     let mut line = [0; LINE_MAX];
     let sent = read_line(&mut stream, &mut line).await;
     let reply = match sent {
         Sent::Line(name) => reply(&state.view(), name, proxies),
         Sent::TooLong => {
-            let (clock, complaints) = &*complaint;
-            if let Some(passed_over) = complaints.admit(clock.now()) {
+            let (clock, throttle) = &*throttle;
+            if let Some(passed_over) = throttle.admit(clock.now()) {
                 tracing::warn!(%peer, passed_over, "agent-check: a line of more than {LINE_MAX} bytes");
             }
             UNKNOWN_SERVER.to_owned()
@@ -79,7 +79,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 enum Sent<'l> {
-    /// What came before the end of the line, of the stream, or of the patience.
+    /// The bytes before the end of the line, of the stream, or of [`LINE_TIMEOUT`].
     Line(&'l [u8]),
     TooLong,
 }
@@ -107,16 +107,16 @@ async fn read_line<'l, S: AsyncRead + Unpin>(stream: &mut S, line: &'l mut [u8; 
 
 const UNKNOWN_SERVER: &str = "down #unknown-server\n";
 
-/// The reply to a line, newline included: `up NN%`, `up NN% maxconn:N` or `down #KIND`. An empty line stands for the only
-/// server; where there are several it is answered `up`, which changes nothing.
+/// Returns the reply to a line, newline included: `up NN%`, `up NN% maxconn:N` or `down #KIND`. An empty line stands for the
+/// only server; where there are several the reply is `up`, which changes nothing.
 ///
 /// The weight is a share of the `weight` on HAProxy's own server line. It matters where several servers stand in one
-/// backend; with one backend a server, as we ship it, only 0 does: 0 takes the server out and lets what is on its way end.
-/// One that failed real requests keeps 1 %, because it is still the last choice where no other has the model.
+/// backend; with one backend a server, as we ship it, only 0 does: 0 takes the server out and lets requests in flight end. A
+/// server that failed real requests keeps 1 %, because it is still the last choice where no other has the model.
 ///
 /// `maxconn` is the configured one, else what the slots allow: those of each loaded model, and of one more, so that a
-/// request for a model that is not loaded need not wait for others to end. It is per HAProxy process, so each is told its
-/// share, at least 1 (0 would mean unlimited).
+/// request for a model that is not loaded need not wait for others to end. HAProxy counts it in each process, so each process
+/// gets its share, at least 1 (0 would mean unlimited).
 pub fn reply(view: &View, name: &[u8], proxies: u32) -> String {
     let servers = &view.policy.servers;
     let server = match (name.trim_ascii(), servers.as_slice()) {

@@ -55,7 +55,7 @@ fn start(front: &str, queue: &str) -> Site {
     start_with(front, queue, ROOM, "--num-parallel 64", &[])
 }
 
-/// The same with room for `told` requests on each server, as herdgate is told, and other servers.
+/// Returns the same with room for `told` requests on each server, as herdgate is told, and other servers.
 fn start_with(front: &str, queue: &str, told: usize, servers: &'static str, edits: &[(&str, &str)]) -> Site {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new().unwrap();
@@ -95,7 +95,7 @@ impl Site {
         self.stack.send(request).unwrap()
     }
 
-    /// How long a request takes that waits for nobody.
+    /// Returns how long a request takes that waits for nobody.
     fn service(&self) -> Duration {
         let request = stream(TOKENS).key(&self.callers[0]);
         let took = (0..5).map(|_| {
@@ -177,7 +177,8 @@ impl Load {
         }
     }
 
-    /// The median time that the four callers wait, at least `lasting` where none of them was answered in that time, and how many of their requests and of the flood were answered.
+    /// Returns the median time that the four callers wait, at least `lasting` where none of them was answered in that
+    /// time, and how many of their requests and of the flood were answered.
     fn median_wait(site: &Site, service: Duration, flood: usize, lasting: Duration) -> (Duration, usize, usize) {
         let load = Load::default();
         std::thread::scope(|scope| {
@@ -211,8 +212,8 @@ impl Load {
     }
 }
 
-/// What one caller with fifty times the requests of each of four others does to their wait: their median wait with it, for
-/// each such time without.
+/// Returns what one caller with fifty times the requests of each of four others does to their wait: their median wait
+/// with it, for each such time without.
 fn flood(front: &str, site: &Site, lasting: Duration) -> f64 {
     let service = site.service();
     let (alone, served, _) = Load::median_wait(site, service, 0, lasting);

@@ -1,19 +1,24 @@
-//! Commands of the control socket: `POST /block`, `POST /unblock`, `POST /forget`. Whoever can write to the socket (owner and group) may.
+//! Commands of the control socket: `POST /block`, `/unblock`, `/forget`, `/servers/NAME/drain` and `/undrain`. Whoever can write to
+//! the socket (owner and group) may send them.
 
+use super::{Admin, TEXT, plain};
 use crate::decision::caller::blocks::{BLOCK_MAX_S, BLOCKS_MAX, Block, BlockKind};
 use crate::decision::caller::on_behalf;
 use crate::gate::audit;
 use crate::gate::state::State;
 use crate::ledger::journal::Keeper;
+use crate::net::http::HttpAnswer;
 use crate::time::clock::Clock;
 use http_body_util::{BodyExt, Limited};
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use std::sync::Arc;
 
 /// Largest command, in bytes.
 const COMMAND_MAX: usize = 4096;
 
-/// Status and a line for the operator.
+/// HTTP status, and a line for the operator.
 pub type ControlReply = (u16, String);
 
 #[derive(Deserialize)]
@@ -25,12 +30,12 @@ struct ControlCommand {
     seconds: u64,
 }
 
-/// Whether the control socket takes commands at this path.
+/// Returns whether [`obey`] takes commands at this path.
 pub fn is_command(path: &str) -> bool {
     matches!(path, "/block" | "/unblock")
 }
 
-/// Reads the command of a request to `path` and obeys it.
+/// Reads the command of a request to `path` and carries it out.
 pub async fn obey<B>(state: &State, clock: &Clock, path: &str, body: B) -> ControlReply
 where
     B: hyper::body::Body,
@@ -82,9 +87,9 @@ fn block(state: &State, clock: &Clock, kind: BlockKind, name: &str, seconds: u64
     if !(1..=BLOCK_MAX_S).contains(&seconds) {
         return (400, "a block lasts from 1s to 30d\n".to_owned());
     }
-    let name = match written(kind, name) {
+    let name = match comparable(kind, name) {
         Ok(name) => name,
-        Err(said) => return said,
+        Err(reply) => return reply,
     };
     if kind == BlockKind::Key && !state.view().keys.iter().any(|key| *key.name == *name) {
         return (404, format!("there is no key named \"{}\"\n", audit::printable(name.as_bytes())));
@@ -100,9 +105,9 @@ fn block(state: &State, clock: &Clock, kind: BlockKind, name: &str, seconds: u64
 
 fn unblock(state: &State, clock: &Clock, kind: BlockKind, name: &str) -> ControlReply {
     let now = clock.now();
-    let name = match written(kind, name) {
+    let name = match comparable(kind, name) {
         Ok(name) => name,
-        Err(said) => return said,
+        Err(reply) => return reply,
     };
     let shown = audit::printable(name.as_bytes());
     if !state.change_blocks(|view| view.blocks.without(kind, &name, now)) {
@@ -112,8 +117,37 @@ fn unblock(state: &State, clock: &Clock, kind: BlockKind, name: &str) -> Control
     (200, format!("{} \"{shown}\" is let in again\n", kind.as_str()))
 }
 
-/// The name in the form that decisions compare.
-fn written(kind: BlockKind, name: &str) -> Result<String, ControlReply> {
+/// Answers `POST /servers/NAME/drain` and `/undrain`: `order` is what follows `/servers/`.
+pub(super) fn set_drained(admin: &Admin, method: &Method, order: &str) -> HttpAnswer {
+    let Some((name, drained)) = order.rsplit_once('/').and_then(|(name, word)| match word {
+        "drain" => Some((name, true)),
+        "undrain" => Some((name, false)),
+        _ => None,
+    }) else {
+        return plain(StatusCode::NOT_FOUND, TEXT, "unknown path\n");
+    };
+    if method != Method::POST {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, TEXT, "POST changes it\n");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return answer;
+    }
+    let view = admin.state.view();
+    let Some(server) = view.policy.servers.iter().find(|server| *server.name == *name) else {
+        let names: Vec<&str> = view.policy.servers.iter().map(|server| &*server.name).collect();
+        return plain(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            format!("there is no such server; there are: {}\n", names.join(", ")),
+        );
+    };
+    if admin.drains.set(&server.name, drained) {
+        tracing::info!(server = %server.name, drained, "an operator changed whether the server takes requests");
+    }
+    plain(StatusCode::OK, TEXT, if drained { "draining\n" } else { "takes requests again\n" })
+}
+
+/// Returns the name in the form that decisions compare.
+fn comparable(kind: BlockKind, name: &str) -> Result<String, ControlReply> {
     let refused = || (400, "this cannot be the name of a key or a user\n".to_owned());
     match kind {
         BlockKind::Key => Some(name.to_owned()).filter(|name| !name.is_empty() && name.len() <= 64),

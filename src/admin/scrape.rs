@@ -1,4 +1,4 @@
-//! `GET /metrics`: in which format it is answered.
+//! `GET /metrics`: all metrics, in the format that the scraper asks for.
 
 use super::{Admin, TEXT, plain};
 use crate::decision::view::View;
@@ -26,8 +26,8 @@ pub(super) fn answer(admin: &Admin, view: &View, headers: &HeaderMap) -> HttpAns
     }
 }
 
-/// OpenMetrics where it is named and wanted no less than the classic format; anything else, malformed headers included, gets
-/// the format that every scraper reads.
+/// Returns OpenMetrics where `Accept` names it and wants it no less than the classic format. Anything else, malformed headers
+/// included, gets the classic format, which every scraper reads.
 fn format_for(headers: &HeaderMap) -> TextFormat {
     let lines: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok()).collect();
     let Some(accept) = Accept::read(&lines.join(",")) else { return TextFormat::Classic };

@@ -74,7 +74,7 @@ fn check_issuers(config: &Config, path: &Path) -> Option<Problems> {
         .iter()
         .filter_map(|source| {
             let IssuerSource { issuer, jwks_uri, ca_file, proxy } = source.clone();
-            let why = Fetcher::check(&KeySource { issuer, jwks_uri, ca_file, proxy }).err()?;
+            let why = Fetcher::check(&KeySource { issuer, jwks_uri, ca_file, proxy }).err()?.detail;
             let what = format!("issuer {}: {why}", source.issuer);
             Some(Problem { position: None, what, hint: None, excerpt: None })
         })

@@ -22,14 +22,14 @@ pub(super) struct Control {
     runtime: tokio::runtime::Runtime,
 }
 
-/// What the daemon said.
+/// Answer of the daemon.
 pub(super) struct DaemonReply {
     status: u16,
     text: String,
 }
 
 impl DaemonReply {
-    /// Returns the answer where all is well, else what the daemon has against it.
+    /// Returns the answer of a success, else the daemon's complaint as an error.
     pub(super) fn well(self) -> Result<String, CommandError> {
         match self.status {
             200..=299 => Ok(self.text),

@@ -1,5 +1,6 @@
 //! `herdgate key`: makes, lists, rotates, raises, revokes and imports API keys.
 
+use super::table::{TableColumn, TextTable};
 use super::{CommandError, KeyCommand, KeyTermsArgs};
 use crate::config::Config;
 use crate::config::quantity;
@@ -266,28 +267,31 @@ fn list(expiring: Option<&str>, json: bool, now: i64, file: &KeyFile, out: &mut 
         writeln!(out, "{}", serde_json::Value::from(rows))?;
         return Ok(());
     }
-    let width =
-        |column: fn(&KeyEntry) -> &str| entries.iter().map(|entry| column(entry).len()).max().unwrap_or(0).max(4);
-    let team: fn(&KeyEntry) -> &str = |entry| entry.terms.team.as_deref().unwrap_or("-");
-    let (names, plans, teams) = (width(|entry| &entry.name), width(|entry| &entry.terms.plan), width(team));
-    writeln!(
-        out,
-        "{:names$}  {:plans$}  {:teams$}  {:8}  {:20}  {:20}  LAST USED",
-        "NAME", "PLAN", "TEAM", "STATE", "CREATED", "ENDS"
-    )?;
+    let columns =
+        [("NAME", 4), ("PLAN", 4), ("TEAM", 4), ("STATE", 8), ("CREATED", 20), ("ENDS", 20), ("LAST USED", 0)];
+    let columns = columns.map(|(heading, width_min)| TableColumn::text(heading, width_min));
+    let mut table = TextTable::new(2, columns.to_vec());
     for entry in &entries {
         let time = |at: Option<i64>| at.map_or("never".to_owned(), date::format);
-        let (ends, created, used) =
-            (time(entry.ends_unix_ms()), date::format(entry.created_unix_ms), time(last_used(entry)));
-        let (name, plan, team, state) = (&entry.name, &entry.terms.plan, team(entry), state(entry, now));
-        let weak = if entry.weak { "  weak" } else { "" };
-        let raised = entry.raised_at(now).map_or(String::new(), |Raise { plan, until_unix_ms }| {
-            format!("  raised to {plan} until {}", date::format(*until_unix_ms))
-        });
-        let line = format!("{name:names$}  {plan:plans$}  {team:teams$}  {state:8}  {created:20}  {ends:20}  {used}");
-        writeln!(out, "{line}{weak}{raised}")?;
+        let team = entry.terms.team.clone().unwrap_or_else(|| "-".to_owned());
+        let mut used = time(last_used(entry));
+        if entry.weak {
+            used.push_str("  weak");
+        }
+        if let Some(Raise { plan, until_unix_ms }) = entry.raised_at(now) {
+            used.push_str(&format!("  raised to {plan} until {}", date::format(*until_unix_ms)));
+        }
+        table.push(vec![
+            entry.name.clone(),
+            entry.terms.plan.clone(),
+            team,
+            state(entry, now).to_owned(),
+            date::format(entry.created_unix_ms),
+            time(entry.ends_unix_ms()),
+            used,
+        ]);
     }
-    Ok(())
+    Ok(table.print(out)?)
 }
 
 fn state(entry: &KeyEntry, now: i64) -> &'static str {

@@ -1,4 +1,4 @@
-//! The command line: what there is to say, and who does it.
+//! The command line: its arguments, and the file that carries out each command.
 
 mod block;
 mod check;
@@ -9,6 +9,7 @@ mod life;
 mod replay;
 mod serve;
 mod status;
+mod table;
 mod usage;
 
 use crate::config::{self, Config};

@@ -1,6 +1,7 @@
 //! `herdgate usage`: who used what, as a table, CSV or JSON, read from the ledger's file; forgetting a user; backups.
 
 use super::control::Control;
+use super::table::{TableColumn, TextTable};
 use super::{CommandError, JsonFlag};
 use crate::config::settings::LedgerSettings;
 use crate::config::{Config, quantity};
@@ -196,30 +197,23 @@ fn as_table(heading: &str, lines: &[UsageRow], out: &mut dyn Write) -> Result<()
             line.of.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
         }
     };
-    let width = lines.iter().map(|line| shown(line).chars().count()).max().unwrap_or(0).max(heading.len());
-    let classes: String = Evidence::ALL.iter().rev().map(|evidence| format!("{:>10}", evidence.as_str())).collect();
-    writeln!(
-        out,
-        "{heading:<width$} {:>10} {:>14} {:>14} {:>16}{classes}",
-        "requests", "tokens in", "tokens out", "charge"
-    )?;
+    let mut columns = vec![TableColumn::text(heading, 0), TableColumn::numbers("requests", 10)];
+    columns.extend(["tokens in", "tokens out"].map(|heading| TableColumn::numbers(heading, 14)));
+    columns.push(TableColumn::numbers("charge", 16));
+    columns.extend(Evidence::ALL.iter().rev().map(|evidence| TableColumn::numbers(evidence.as_str(), 9)));
+    let mut table = TextTable::new(1, columns);
     for line in lines {
-        let by: String =
-            line.charge_by.iter().rev().map(|charge| format!("{:>10}", share(*charge, line.charge))).collect();
-        writeln!(
-            out,
-            "{:<width$} {:>10} {:>14} {:>14} {:>16}{by}",
-            shown(line),
-            line.requests,
-            line.tokens_in,
-            line.tokens_out,
-            tokens(line.charge)
-        )?;
+        let counts = [line.requests, line.tokens_in, line.tokens_out].map(|count| count.to_string());
+        let mut row = vec![shown(line)];
+        row.extend(counts);
+        row.push(tokens(line.charge));
+        row.extend(line.charge_by.iter().rev().map(|charge| share(*charge, line.charge)));
+        table.push(row);
     }
-    Ok(())
+    Ok(table.print(out)?)
 }
 
-/// Thousandths of a token as tokens.
+/// Returns thousandths of a token as tokens.
 fn tokens(charge: u64) -> String {
     match charge % 1_000 {
         0 => (charge / 1_000).to_string(),
@@ -234,7 +228,7 @@ fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// Has a user forgotten by the daemon, whose file it is, where one runs.
+/// Forgets a user: in the file, or by the daemon that has it open.
 fn forget(
     config: &Path,
     path: &Path,

@@ -1,5 +1,6 @@
 //! `docs/configuration.md`, written from the schema.
 
+use super::reload::{Uptake, uptake};
 use super::schema::{Fallback, SchemaKey, Section, SettingKind, Shape};
 use super::sections::SECTIONS;
 use std::fmt::Write;
@@ -22,7 +23,7 @@ Made from `src/config/sections.rs`; a test holds it to that.
 herdgate reads `herdgate.toml` (TOML 1.0), by default in the working directory, then in `/etc/herdgate/`; `--config F` names
 another, `-` is standard input. Paths in it are relative to the file. `herdgate check` names every problem with line and
 column. A running herdgate reads a changed file again by itself, or on SIGHUP; where the new file has a problem, it is logged
-and nothing changes.
+and nothing changes. \"A change\" says what makes a new value hold: that reload, or a restart, which the log then names.
 
 What is *not supported yet* is known and checked, and refused until a version acts on it: a limit that is written down is
 never silently ignored.
@@ -35,7 +36,7 @@ fn write_section(page: &mut String, section: &Section) {
     let state = if section.enforced { "" } else { " *Not supported yet.*" };
     // Writing to a String cannot fail.
     let _ = write!(page, "\n## `{}`\n\n{}{state}\n\n", section.header(None), section.doc);
-    page.push_str("| key | value | default | meaning | this version |\n|---|---|---|---|---|\n");
+    page.push_str("| key | value | default | meaning | a change | this version |\n|---|---|---|---|---|---|\n");
     for key in section.keys {
         write_key(page, "", section, key);
     }
@@ -49,7 +50,11 @@ fn write_key(page: &mut String, prefix: &str, section: &Section, key: &SchemaKey
     };
     let state = if section.enforced && key.enforced { "enforced" } else { "not supported yet" };
     let name = format!("{prefix}{}", key.name);
-    let _ = writeln!(page, "| `{name}` | {} | {default} | {} | {state} |", cell(&key.kind), key.doc);
+    let change = match uptake(section.name, key.name) {
+        Uptake::Reload => "reload",
+        Uptake::Restart => "restart",
+    };
+    let _ = writeln!(page, "| `{name}` | {} | {default} | {} | {change} | {state} |", cell(&key.kind), key.doc);
     match key.kind {
         SettingKind::Table(keys) => keys.iter().for_each(|inner| write_key(page, &format!("{name}."), section, inner)),
         SettingKind::Sections(inner) if inner.shape == Shape::Repeated => {

@@ -1,6 +1,6 @@
 //! A key of the schema, tied to the type that its values have.
 //!
-//! [`key!`](super::key) names a key for a getter of [`Table`](super::file::Table), which asks for one form of value. The
+//! `key!` names a key for a getter of [`Table`](super::file::Table), which asks for one form of value. The
 //! compiler looks the name up in the schema: a name that is not there, or whose kind has another form, does not build. So
 //! a key whose kind changes cannot turn into "absent" on its way to the policy, and with it a limit into none.
 
@@ -107,7 +107,7 @@ impl<T> Copy for KeyOf<T> {}
 
 impl<T: Readable> KeyOf<T> {
     /// Returns the key called `name`, in every section that has one. To be evaluated by the compiler: see
-    /// [`key!`](super::key).
+    /// `key!`.
     ///
     /// # Panics
     /// Where the schema has no such key, or one of another form, which ends the build.

@@ -140,8 +140,97 @@ pub const SETTINGS: [Setting; 28] = settings! {
     "ledger.time_zone" Restart ledger.time_zone;
 };
 
+/// Returns when a change of a key takes effect: what is no setting of the process is policy, which a reload takes up whole.
+pub fn uptake(section: &str, key: &str) -> Uptake {
+    let is = |name: &str| name.split_once('.').map_or(name == section, |found| found == (section, key));
+    SETTINGS.iter().find(|setting| is(setting.name)).map_or(Uptake::Reload, |setting| setting.uptake)
+}
+
 /// Returns the settings that differ and that a running process cannot take up, as they are called in the file.
 pub fn needs_restart(running: &Settings, new: &Settings) -> Vec<&'static str> {
     let waits = |setting: &&Setting| setting.uptake == Uptake::Restart && (setting.differs)(running, new);
     SETTINGS.iter().filter(waits).map(|setting| setting.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compile::compile;
+    use super::super::sections::{SECTIONS, section};
+    use super::super::settings::{KeySettings, LedgerSettings, Listen, ProbeSettings};
+    use super::*;
+
+    /// Sections of which every key is a setting of the process.
+    const WHOLE: [&str; 5] = ["listen", "keys", "probe", "agent_check", "ledger"];
+
+    #[test]
+    fn the_list_names_keys_of_the_schema_and_each_once() {
+        for (position, Setting { name, .. }) in SETTINGS.iter().enumerate() {
+            let (of, key) = name.split_once('.').unwrap_or((name, ""));
+            let known = section(of).expect(name);
+            assert!(key.is_empty() || known.keys.iter().any(|found| found.name == key), "{name} is not in the schema");
+            assert!(SETTINGS[..position].iter().all(|other| other.name != *name), "{name} stands twice");
+        }
+    }
+
+    #[test]
+    fn no_key_of_a_section_of_settings_is_missing_from_the_list() {
+        for of in SECTIONS.iter().filter(|of| WHOLE.contains(&of.name)) {
+            for key in of.keys.iter().filter(|key| key.enforced) {
+                let name = format!("{}.{}", of.name, key.name);
+                assert!(SETTINGS.iter().any(|setting| setting.name == name), "{name}: reload or restart?");
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_settings_has_its_entry() {
+        // Without `..`: a new field does not compile here, and then has to be counted below.
+        let config = compile(
+            "[[server]]\nname = \"a\"\nurl = \"http://10.0.0.1:1\"\n[plans.p]\nmodels = [\"*\"]\n",
+            "f",
+            Path::new(""),
+        );
+        let Settings { listen, keys, failures, probe, issuers, secret_file, ledger, max_stream, agent_check_proxies } =
+            config.unwrap().settings;
+        let Listen { spop: _, http: _, agent_check: _, metrics: _, control: _, usage: _ } = listen;
+        let KeySettings { file: _, allow_readable: _, pepper_file: _ } = keys;
+        let ProbeSettings {
+            interval: _,
+            fast_interval: _,
+            rise: _,
+            fall: _,
+            deep_interval: _,
+            deep_timeout: _,
+            idle: _,
+        } = probe;
+        let LedgerSettings {
+            path: _,
+            keep_days: _,
+            fresh_on_damage: _,
+            time_zone: _,
+            store: _,
+            replicas: _,
+            on_store_down: _,
+        } = ledger;
+        drop((failures, issuers, secret_file, max_stream, agent_check_proxies));
+        let fields = 6 + 3 + 7 + 7 + 5;
+        assert_eq!(SETTINGS.len(), fields);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_policy_and_taken_up() {
+        let cases = [
+            ("plans", "requests", Uptake::Reload),
+            ("server", "url", Uptake::Reload),
+            ("issuer", "audience", Uptake::Reload),
+            ("issuer", "jwks_uri", Uptake::Reload),
+            ("agent_check", "proxies", Uptake::Reload),
+            ("listen", "spop", Uptake::Restart),
+            ("ledger", "time_zone", Uptake::Restart),
+            ("ledger", "max_stream", Uptake::Reload),
+        ];
+        for (of, key, expected) in cases {
+            assert_eq!(uptake(of, key), expected, "{of}.{key}");
+        }
+    }
 }

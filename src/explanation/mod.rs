@@ -1,8 +1,8 @@
-//! Why a decision came out as it did: its steps in order, each with what it found, and the reason in words.
+//! Explains a decision: its steps in order, each with its finding, and the reason in words.
 //!
-//! A decision ends at the first step that refuses, so its reason says how far it came. What each step found is read off
-//! the same functions and the same View that decided; nothing here decides. It names credentials by their header and key,
-//! and bodies by their size: no secret and no prompt stands in an explanation.
+//! A decision ends at the first step that refuses, so its reason says how far it came. The findings come from the same
+//! functions and the same View that decided; nothing here decides. Credentials are named by header and key, and bodies by their
+//! size: an explanation shows no secret and no prompt.
 
 mod past;
 mod present;
@@ -20,23 +20,23 @@ closed_enum! {
     #[derive(PartialOrd, Ord, Serialize)]
     #[serde(rename_all = "snake_case")]
     pub enum Step {
-        /// Whether the question can be put, and whether its network may ask now.
+        /// The question is complete, and its network may ask now.
         Question = "question",
-        /// Method and path against the table.
+        /// Method and path are those of an endpoint.
         Route = "route",
-        /// Who is calling.
+        /// The caller is known.
         Caller = "caller",
-        /// Whether the plan permits what the endpoint is for.
+        /// The plan permits the kind of endpoint.
         Plan = "plan",
-        /// Whether the body is there and can be read in one way only.
+        /// The body is there and can be read in one way only.
         Body = "body",
-        /// Which model is meant, whether it exists, and whether the plan permits it.
+        /// The model exists, and the plan permits it.
         Model = "model",
-        /// Whether the plan permits the options asked for.
+        /// The plan permits the options that the request asks for.
         Options = "options",
-        /// Rates and concurrency.
+        /// Rates, budgets and concurrency permit the request.
         Limits = "limits",
-        /// Which server takes it.
+        /// A server takes the request.
         Server = "server",
     }
 }
@@ -70,20 +70,20 @@ impl Step {
     }
 }
 
-/// A step that was taken.
+/// A step of a decision, with its finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StepResult {
     /// Which.
     pub step: Step,
     /// Whether the decision went on after it.
     pub passed: bool,
-    /// What it found, in one line.
+    /// The finding, in one line.
     pub found: String,
 }
 
 /// The steps that were taken, as they are found.
 struct Walk {
-    /// Where the decision ended; `None` where it came through.
+    /// The step at which the decision ended; `None` where none refused.
     end: Option<(Step, &'static str)>,
     taken: Vec<StepResult>,
 }

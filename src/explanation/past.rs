@@ -1,4 +1,4 @@
-//! The steps of a remembered decision, with what was kept of each: what the control socket answers.
+//! The steps of a remembered decision, as the control socket answers them.
 
 use super::{Step, StepResult, Walk, why};
 use crate::decision::answer::dialect::refusal_body;

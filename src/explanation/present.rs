@@ -1,4 +1,4 @@
-//! The steps of a decision that has just been taken, with what each looked at.
+//! The steps of a decision that has just been made, with what each looked at.
 
 use super::{Step, StepResult, Walk};
 use crate::decision::caller::authenticate::{Caller, Identity};
@@ -16,7 +16,7 @@ use crate::files::problem::masked;
 use crate::gate::Decision;
 use std::fmt::Write;
 
-/// Most servers told one by one.
+/// Most servers that are listed one by one.
 const SERVERS_TOLD: usize = 20;
 
 /// Returns the steps of `decided`, which was taken on `view` for `inquiry`. `requested` is the model as the client
@@ -77,7 +77,7 @@ fn told_route(inquiry: &Inquiry<'_>, endpoint: Option<Endpoint>) -> String {
     }
 }
 
-/// Whose credential it is, by the header that carries it; never what it is.
+/// Returns the owner of the credential, with the header that carries it; never the credential.
 fn told_caller(inquiry: &Inquiry<'_>, decided: &Decision<'_>) -> String {
     let fields =
         [("authorization", inquiry.authorization), ("x-api-key", inquiry.x_api_key), ("api-key", inquiry.api_key)];

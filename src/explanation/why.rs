@@ -5,7 +5,7 @@ use crate::decision::plan::limits::{Holder, Window};
 use crate::decision::reason::Reason;
 use crate::decision::request::body::FaultKind;
 
-/// Returns what a reason means. For operators only: clients are told less.
+/// Returns what a reason means, for operators only: clients are told less.
 pub fn why(reason: &Reason) -> &'static str {
     match reason {
         Reason::NoCredential => "no credential, and the configuration has no plan for callers without one",

@@ -1,9 +1,9 @@
-//! What is wrong with a file: where, what, and what to try.
+//! Problems of operators' files: where, what, and what to try.
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 
-/// Most problems reported for one file. A file of garbage could hold millions; the count of the rest is told.
+/// Most problems reported for one file. A file of garbage could hold millions; of the rest only the count is printed.
 pub const PROBLEMS_MAX: usize = 200;
 
 /// Longest source line shown under a problem, in characters.
@@ -93,7 +93,7 @@ pub struct Findings<'s> {
 }
 
 impl<'s> Findings<'s> {
-    /// Starts without findings on `source`.
+    /// Returns an empty collection of findings on `source`.
     pub fn new(source: &'s str) -> Findings<'s> {
         let starts = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at.saturating_add(1));
         Findings {

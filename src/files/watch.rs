@@ -14,7 +14,7 @@ pub struct FileWatch {
     acted: Option<Stamp>,
 }
 
-/// What tells two states of a file apart.
+/// Properties by which two states of a file differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -25,7 +25,7 @@ struct Stamp {
 }
 
 impl FileWatch {
-    /// Begins with the file as it is now. To be called before the file is first read, so that a change in between shows.
+    /// Returns a watch on the file as it is now. To be called before the file is first read, so that a change in between shows.
     pub fn new(path: &Path) -> FileWatch {
         let now = Stamp::of(path);
         FileWatch { path: path.to_owned(), seen: now, acted: now }
@@ -36,8 +36,8 @@ impl FileWatch {
         &self.path
     }
 
-    /// Looks once. True when the file changed (or came, or went) and then stayed as it is from the look before to this
-    /// one: whoever writes a file in place is given time to finish.
+    /// Looks at the file once. Returns true when it changed (or appeared, or vanished) and has not changed since the look before,
+    /// so that a writer that writes in place has time to finish.
     pub fn look(&mut self) -> bool {
         let now = Stamp::of(&self.path);
         let due = now == self.seen && now != self.acted;

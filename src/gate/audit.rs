@@ -4,8 +4,8 @@
 //! Scheme. An attacker decides how many refusals there are, and must not decide how large the log grows. For each
 //! (reason, caller or network) the first ten a minute are written at INFO, and at the minute's end how many were not.
 //! Over all of them, refusals of known callers and of strangers have a budget each, so that strangers from very many
-//! networks neither fill the disk nor silence what callers did. What is left out is written at DEBUG, which is for
-//! looking, not for keeping. Values of clients are escaped and cut; credentials, queries and prompts never stand here.
+//! networks neither fill the disk nor silence what callers did. All other lines are written at DEBUG, which operators turn on
+//! to look and do not keep. Values of clients are escaped and cut; credentials, queries and prompts are never logged.
 
 use super::case::Case;
 use crate::decision::caller::authenticate::Caller;
@@ -20,40 +20,40 @@ use crate::decision::verdict::Refusal;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The target of every line.
+/// Target of every line.
 pub const TARGET: &str = "herdgate::audit";
 
 /// Length of a window.
 pub const WINDOW_NS: u64 = 60_000_000_000;
 
-/// Lines of one (reason, caller or network) in a window.
+/// Most lines of one (reason, caller or network) in a window.
 pub const LINES_EACH: u64 = 10;
 
-/// Lines of all callers that are known, in a window.
+/// Most lines of all known callers together, in a window.
 pub const LINES_OF_CALLERS: u64 = 3_000;
 
-/// Lines of all strangers, in a window.
+/// Most lines of all strangers together, in a window.
 pub const LINES_OF_STRANGERS: u64 = 300;
 
-/// Most (reason, caller or network) told apart in a window; the rest are one.
+/// Most pairs of reason and source that are counted apart in a window; the rest count as one.
 const SOURCES_MAX: usize = 8_192;
 
-/// Most lines that say what was left out, in a window: the worst of them.
+/// Most summary lines of a window. The sources with the most refusals have them.
 const SUMMARIES_MAX: usize = 100;
 
-/// Most key changes of one reload that are written one by one.
+/// Most key changes of one reload that have a line each.
 pub const KEY_CHANGES_MAX: usize = 1_000;
 
-/// Who is behind a refusal.
+/// Who was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum AuditSource {
     Caller(Scope),
     Stranger(Network),
-    /// All that came when there was no room to tell them apart.
+    /// Every source past [`SOURCES_MAX`].
     Others,
 }
 
-/// Decides which lines are written.
+/// The audit log: decides which lines are written, and writes them.
 #[derive(Debug, Default)]
 pub struct Audit {
     window: Mutex<SampleWindow>,
@@ -66,7 +66,7 @@ struct SampleWindow {
     strangers: Side,
 }
 
-/// Refusals of one minute, of callers or of strangers.
+/// Refusals of one window, of callers or of strangers.
 #[derive(Debug, Default)]
 struct Side {
     refused: HashMap<(&'static str, AuditSource), Refused>,
@@ -79,7 +79,7 @@ struct Refused {
     left_out: u64,
 }
 
-/// How often one source was refused for one reason without a line.
+/// Number of refusals of one source for one reason that had no line.
 #[derive(Debug, PartialEq, Eq)]
 struct LeftOut {
     reason: &'static str,
@@ -87,17 +87,17 @@ struct LeftOut {
     count: u64,
 }
 
-/// What became of a request that a rule speaks against.
+/// A request that a rule would refuse, and whether it was refused.
 #[derive(Debug, Clone, Copy)]
 pub enum Against<'r> {
-    /// It was refused.
+    /// The request was refused.
     Refused(&'r Refusal),
-    /// It passed, because the limit is a shadow.
+    /// The request passed, because the limit is a shadow.
     Passed(&'r Refusal),
 }
 
 impl Audit {
-    /// Writes down what speaks against a request.
+    /// Writes a line about a request that was refused, or that a shadow limit would refuse.
     pub(super) fn note(&self, case: &Case<'_, '_>, against: Against<'_>) {
         let Case { id, judged, question, now, .. } = case;
         let (id, inquiry, ingress, now) = (id.as_str(), question.inquiry, question.ingress.as_str(), *now);
@@ -147,8 +147,8 @@ impl Audit {
         }
     }
 
-    /// Writes down that a request waited in vain.
-    pub fn waited_in_vain(&self, id: &str, caller: Scope, refusal: &Refusal, waited_ms: u64, now: Moment) {
+    /// Writes a line about a request that was refused after it had waited.
+    pub fn refused_after_waiting(&self, id: &str, caller: Scope, refusal: &Refusal, waited_ms: u64, now: Moment) {
         let (reason, status) = (refusal.reason.as_str(), refusal.status());
         if self.admit(reason, AuditSource::Caller(caller), now) {
             tracing::info!(target: TARGET, id, status, reason, waited_ms, "refused after waiting");
@@ -157,12 +157,12 @@ impl Audit {
         }
     }
 
-    /// Writes down how many refusals were left out, where a window is over. Called every second.
+    /// Writes the summary of the window that is over, if one is. Called every second.
     pub fn tick(&self, now: Moment) {
         tell(&self.lock().turn(now));
     }
 
-    /// Whether a line is written at INFO.
+    /// Returns whether a line is written at INFO.
     fn admit(&self, reason: &'static str, source: AuditSource, now: Moment) -> bool {
         let mut window = self.lock();
         let left_out = window.turn(now);
@@ -178,7 +178,7 @@ impl Audit {
 }
 
 impl SampleWindow {
-    /// Begins another window where this one is over; answers what had no line in this one.
+    /// Begins the next window where this one is over. Returns the refusals that had no line in this one.
     fn turn(&mut self, now: Moment) -> Vec<LeftOut> {
         if now.mono_ns < self.begun_ns.saturating_add(WINDOW_NS) {
             return Vec::new();
@@ -187,7 +187,7 @@ impl SampleWindow {
         let refused = over.callers.refused.into_iter().chain(over.strangers.refused);
         let left_out = refused.map(|((reason, source), refused)| LeftOut { reason, source, count: refused.left_out });
         let mut found: Vec<LeftOut> = left_out.filter(|left_out| left_out.count > 0).collect();
-        // Those that were refused most often, where there are very many.
+        // Sources with the most refusals come first, because only some are kept.
         found.sort_by_key(|left_out| std::cmp::Reverse(left_out.count));
         found.truncate(SUMMARIES_MAX);
         found
@@ -225,7 +225,7 @@ fn tell(left_out: &[LeftOut]) {
     }
 }
 
-/// Writes down how keys changed. `owner` is the user that the key file belongs to.
+/// Writes a line for each key that changed. `owner` is the user that the key file belongs to.
 pub fn keys_changed(changes: &KeyChanges<'_>, owner: Option<u32>) {
     for change in &changes.first {
         let (raised_plan, until) = change.raised.map(|(plan, until)| (plan, crate::time::date::format(until))).unzip();
@@ -237,7 +237,7 @@ pub fn keys_changed(changes: &KeyChanges<'_>, owner: Option<u32>) {
     }
 }
 
-/// Writes down what an operator did over the control socket.
+/// Writes a line about a command that an operator gave over the control socket.
 pub fn commanded(what: &'static str, kind: &'static str, name: &str, seconds: Option<u64>) {
     let name = printable(name.as_bytes());
     tracing::info!(target: TARGET, kind, %name, seconds, "{what}");
@@ -258,12 +258,12 @@ fn body_bytes(body: &BodyShown<'_>) -> Option<u64> {
     }
 }
 
-/// The target without its query, which may carry a key (`?key=…`) and is never logged or kept.
+/// Returns the target without its query, which may carry a key (`?key=…`) and is never logged or kept.
 pub fn path_of(target: &[u8]) -> &[u8] {
     target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
 }
 
-/// A client's bytes as a log may show them: at most 128, printable ASCII, the rest escaped.
+/// Returns a client's bytes as a log may show them: at most 128, printable ASCII, the rest escaped.
 pub fn printable(bytes: &[u8]) -> std::slice::EscapeAscii<'_> {
     bytes.get(..128).unwrap_or(bytes).escape_ascii()
 }

@@ -1,4 +1,4 @@
-//! One question on its way through the gate: opened, judged, admitted, ruled, concluded. The one road of every decision.
+//! One question in the gate: opened, judged, admitted, ruled, concluded. Every decision takes these steps.
 
 use super::id::{DecisionId, Ticket};
 use super::receipt::{GrantClaims, GrantReceipt};
@@ -22,20 +22,20 @@ use crate::ledger::reservation::ProxyUid;
 use crate::metrics::{DecisionLabel, Port};
 use sha2::{Digest, Sha256};
 
-/// Nanoseconds after which a verdict is worth nothing, because the proxy's own deadline (`timeout processing 100ms` in the
-/// shipped SPOE file) is near: an answer is then a refusal, and no limit is taken.
+/// Nanoseconds after which a question is refused and takes no limit, because the proxy's own deadline (`timeout processing
+/// 100ms` in the shipped SPOE file) is near.
 pub const DEADLINE_NS: u64 = 50_000_000;
 
 /// A question as an ingress puts it.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'q> {
-    /// What is asked.
+    /// The inquiry.
     pub inquiry: &'q Inquiry<'q>,
     /// The port it came in on.
     pub ingress: Port,
-    /// When it was read from the wire: an answer later than [`DEADLINE_NS`] after it is a refusal.
+    /// When the question was read from the wire. [`DEADLINE_NS`] later it can only be refused.
     pub received: Moment,
-    /// Whether the ingress can wait: where every server is full, the answer then carries a ticket.
+    /// Whether the ingress can wait. Where every server is full, the decision then carries a ticket.
     pub may_wait: bool,
 }
 
@@ -45,7 +45,7 @@ impl<'q> Question<'q> {
         Question { inquiry, ingress, received, may_wait: false }
     }
 
-    /// Returns the same question of an ingress that can wait.
+    /// Returns this question as one of an ingress that can wait.
     #[must_use]
     pub fn or_wait(self) -> Question<'q> {
         Question { may_wait: true, ..self }
@@ -70,24 +70,25 @@ pub struct Decision<'v> {
     pub id: DecisionId,
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
-    /// What settles a grant later: logged by the proxy, never sent to client or server.
+    /// Receipt that settles a grant later. The proxy logs it and sends it to neither client nor server.
     pub receipt: Option<GrantReceipt>,
-    /// Who asked, where that was found out.
+    /// The caller, where it was authenticated.
     pub caller: Option<Caller<'v>>,
-    /// The key, where it is known, also where it may not call.
+    /// The key, where it is known; also one that may not call.
     pub key: Option<&'v Key>,
-    /// With it the request waits for a server ([`Gate::wait`]); the verdict is then the refusal of one that does not.
+    /// Ticket with which the request waits for a server ([`Gate::wait`]). The verdict beside it is the refusal of a request that
+    /// does not wait.
     pub ticket: Option<Ticket>,
     /// Tokens reserved for a grant, of its prompt and of its output.
     pub reserved: Option<Tokens>,
 }
 
-/// The verdict on a case, and what it holds.
+/// The verdict on a case, and what was reserved for it.
 struct CaseRuling<'v> {
     verdict: Verdict<'v>,
-    /// Tokens reserved, of prompt and output.
+    /// Tokens reserved for prompt and output.
     reserved: Option<Tokens>,
-    /// Of a request that waits.
+    /// Ticket of a request that waits.
     ticket: Option<Ticket>,
 }
 
@@ -107,7 +108,7 @@ impl Case<'_, '_> {
         now.since(self.question.received) >= DEADLINE_NS
     }
 
-    /// Returns what identifies the request to the ledger, and whom it is recorded for.
+    /// Returns what the ledger knows the request by, and whom it records it for.
     pub fn requester(&self) -> Requester<'_> {
         let caller = self.judged.caller;
         Requester {
@@ -122,8 +123,8 @@ impl Case<'_, '_> {
 }
 
 impl Gate {
-    /// Decides on a question, counts and logs. Waits for nobody but a shared store, and for that under a deadline: without
-    /// one it is ready when first polled, and allocates nothing.
+    /// Decides on a question, counts and logs it. Only a shared store can make it wait, and under a deadline: without one it is
+    /// ready when first polled, and allocates nothing.
     pub async fn decide<'v>(&self, view: &'v View, question: Question<'_>) -> Decision<'v> {
         let now = self.clock.now();
         let decided = self.decide_at(view, question, now).await;
@@ -135,7 +136,7 @@ impl Gate {
         decided
     }
 
-    /// Decides at a moment handed in, and counts nothing.
+    /// Decides at a moment handed in. The decision itself is not counted in the metrics; its limits are taken.
     pub async fn decide_at<'v>(&self, view: &'v View, question: Question<'_>, now: Moment) -> Decision<'v> {
         let judged = self.judge(view, &question, now);
         let case = Case { id: DecisionId::random(), view, question, judged, now };
@@ -147,7 +148,7 @@ impl Gate {
         self.conclude(case, ruling)
     }
 
-    /// Returns what is asked, and of whom, unless it is too late or too many credentials from there have failed.
+    /// Judges a question, unless it is too late or its network has had too many failed credentials.
     fn judge<'v>(&self, view: &'v View, question: &Question<'_>, now: Moment) -> JudgedInquiry<'v> {
         let inquiry = question.inquiry;
         let early = if now.since(question.received) >= DEADLINE_NS {
@@ -162,7 +163,7 @@ impl Gate {
         JudgedInquiry { dialect, endpoint: None, caller: None, key: None, user: None, judgement }
     }
 
-    /// Returns the refusal of a credential that is not looked up, because too many from its network have failed.
+    /// Returns the refusal of a credential that is not looked up, because its network has had too many failures.
     fn shut_out(&self, inquiry: &Inquiry<'_>, now: Moment) -> Option<Refusal> {
         let failures = self.failures.load();
         let failures = failures.as_ref().filter(|_| inquiry.has_credential())?;
@@ -170,7 +171,7 @@ impl Gate {
         Some(Refusal { retry_after_s: whole_s(wait_ns), ..Refusal::new(Reason::FailedCredentials) })
     }
 
-    /// Takes every limit of a claim or none, where they are counted: here, or in the shared store.
+    /// Takes every limit of a claim or none, in this process or in the shared store.
     async fn admit<'v>(&self, case: &Case<'_, 'v>, claim: &Claim<'v>) -> Result<Turn<'v>, Refusal> {
         match self.sharing.as_ref().filter(|_| !claim.accounts.is_empty()) {
             // In a box, because only gates that share pay for it, and every decision's future would be as large as that one.
@@ -190,7 +191,7 @@ impl Gate {
         }
     }
 
-    /// Makes a verdict of what a claim got: a server, a place in the waiting room, or nothing.
+    /// Returns the ruling on a claim that got a server, a place in the wait queue, or nothing.
     fn rule<'v>(&self, case: &Case<'_, 'v>, turn: Result<Turn<'v>, Refusal>) -> CaseRuling<'v> {
         let shadowed = |excess: Option<LimitExcess>| {
             if let Some(told) = excess.map(refusal) {
@@ -202,7 +203,7 @@ impl Gate {
             Err(refusal) => CaseRuling::refuse(refusal),
             Ok(Turn::Later(held)) => {
                 shadowed(held.shadowed);
-                match self.let_in(case, *held) {
+                match self.enqueue(case, *held) {
                     Ok(ticket) => {
                         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::Full) };
                         CaseRuling { ticket: Some(ticket), ..CaseRuling::refuse(refusal) }
@@ -224,7 +225,7 @@ impl Gate {
         }
     }
 
-    /// Records a decision, and writes the receipt of a grant.
+    /// Records a decision and, of a grant, writes the receipt.
     fn conclude<'v>(&self, case: Case<'_, 'v>, ruling: CaseRuling<'v>) -> Decision<'v> {
         let CaseRuling { verdict, reserved, ticket } = ruling;
         let Case { id, question, now, .. } = case;
@@ -258,8 +259,8 @@ impl Gate {
         Decision { verdict, id, dialect, receipt, caller, key, reserved, ticket }
     }
 
-    /// Decides on a question that lacked what every inquiry must carry: always a refusal, counted like any. The ingress
-    /// logs what was wrong and who asked, through [`Gate::complaint`] or a limiter of its own.
+    /// Refuses a question that lacked what every inquiry must carry, and counts it like any. The ingress logs what was wrong and
+    /// who asked, where [`Gate::warning_due`] or a throttle of its own says so.
     pub fn refuse_malformed(&self, ingress: Port) -> Decision<'static> {
         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::new(Reason::MalformedInquiry) };
         self.metrics.decision(ingress, DecisionLabel::Refuse(refusal.code()), 0);
@@ -278,8 +279,8 @@ impl Gate {
     }
 }
 
-/// Returns a proxy's identifier as the ledger keeps it: half of its SHA-256, so that a client that could choose it still
-/// could not make two alike; `None` for an empty one.
+/// Returns a proxy's identifier as the ledger keeps it: half of its SHA-256, so that a client that could choose identifiers
+/// could not make two alike. `None` for an empty one.
 pub(super) fn uid_key(uid: &[u8]) -> Option<ProxyUid> {
     if uid.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Answers that herdgate gives itself, fetched from its HTTP port with a receipt that fits one request alone.
+//! Answers that herdgate gives itself. HAProxy fetches them from the HTTP port with a receipt that fits one request alone.
 
 use super::Gate;
 use crate::decision::answer::catalog::{self, RenderedCatalog};
@@ -10,13 +10,13 @@ use crate::decision::verdict::LocalAnswer;
 use crate::decision::view::View;
 
 impl Gate {
-    /// A receipt with which the caller of `answer` can fetch it from the HTTP port (`/catalog`).
+    /// Returns a receipt with which the caller of `answer` can fetch it from the HTTP port (`/catalog`).
     pub fn answer_receipt(&self, answer: &LocalAnswer<'_>, view: &View, inquiry: &Inquiry<'_>) -> String {
         let plan = view.policy.plans.get(usize::from(answer.plan.0)).map_or("", |plan| &plan.name);
         self.receipts.issue(plan, inquiry.method, inquiry.target, self.clock.now().unix_ms / 1000)
     }
 
-    /// The catalog answer a receipt was issued for; `None` where the receipt does not fit the request.
+    /// Returns the answer that a receipt was issued for; `None` where the receipt does not fit the request.
     pub fn catalog(&self, view: &View, receipt: &str, method: &[u8], target: &[u8]) -> Option<RenderedCatalog> {
         let plan_name = self.receipts.redeem(receipt, method, target, self.clock.now().unix_ms / 1000)?;
         let position = view.policy.plans.iter().position(|plan| *plan.name == *plan_name)?;

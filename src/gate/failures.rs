@@ -1,18 +1,19 @@
-//! Failed credentials by network (`[auth] failures`): who fails too often is told to wait before its credential is looked up.
+//! Failed credentials by network (`[auth] failures`): a network with too many of them must wait before its next credential is
+//! looked up.
 //!
-//! Scheme. governor's GCRA keeps one number for each network (a /32 or /64). A question from a network that has used its
-//! failures up is refused as it comes; a failure, once it has happened, is taken from what is left. Decisions that run at
-//! once may each pass before the first has failed, so as many more failures pass as there are threads that decide. The
-//! address is the proxy's own word, never a header's.
+//! Scheme. governor's GCRA keeps one number for each network (a /32 or /64). A question from a network that has used up its
+//! failures is refused at once; each failure is taken from what is left. Decisions that run at once may each pass before the
+//! first has failed, so that a network can exceed its failures by the number of threads that decide. The address is the one
+//! that the proxy saw, never one of a header.
 //!
-//! The map is bounded. Full, it forgets networks that have nothing to wait for, and then any: whoever has 65,536 networks
-//! to fail from is not slowed by a limit per network, and must not lock others out by filling the map.
+//! The map is bounded. When it is full it forgets networks that need not wait, and then any: an attacker with 65,536 networks
+//! is not slowed by a limit per network, and must not lock others out by filling the map.
 
 use crate::decision::caller::network::Network;
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Quota;
-use dashmap::DashMap;
-use governor::clock::{Clock, Reference};
+use dashmap::{DashMap, Entry};
+use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
@@ -25,20 +26,22 @@ use std::time::Duration;
 /// Most networks remembered.
 pub const NETWORKS_MAX: usize = 65_536;
 
+type FailureLimiter = RateLimiter<Network, FailureStore, HandedIn, NoOpMiddleware<Nanos>>;
+
 /// The limiter of one quota.
 #[derive(Debug)]
 pub struct Failures {
     quota: Quota,
     networks: Arc<Networks>,
     now_ns: HandedIn,
-    /// Takes from a network.
-    taking: RateLimiter<Network, Taking, HandedIn, NoOpMiddleware<Handed>>,
-    /// Asks what taking would come to, and changes nothing.
-    looking: RateLimiter<Network, Looking, HandedIn, NoOpMiddleware<Handed>>,
+    /// Counts a failure of a network.
+    counting: FailureLimiter,
+    /// Says whether another failure would be too many, and changes nothing.
+    looking: FailureLimiter,
 }
 
 impl Failures {
-    /// A limiter without memory of any network.
+    /// Returns a limiter that remembers no network yet.
     pub fn new(quota: Quota) -> Failures {
         let networks = Arc::new(Networks::default());
         let now_ns = HandedIn(Arc::default());
@@ -47,54 +50,52 @@ impl Failures {
         let theirs = governor::Quota::with_period(spacing)
             .unwrap_or(governor::Quota::per_second(NonZeroU32::MIN))
             .allow_burst(narrow(quota.burst.get()));
-        Failures {
-            quota,
-            taking: RateLimiter::new(theirs, Taking(networks.clone()), now_ns.clone()),
-            looking: RateLimiter::new(theirs, Looking(networks.clone()), now_ns.clone()),
-            networks,
-            now_ns,
-        }
+        let limiter = |counts| {
+            let store = FailureStore { networks: networks.clone(), counts };
+            RateLimiter::new(theirs, store, now_ns.clone())
+        };
+        Failures { quota, counting: limiter(true), looking: limiter(false), networks, now_ns }
     }
 
-    /// The quota it holds networks to.
+    /// Returns the quota of each network.
     pub fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// Nanoseconds a network must wait before a credential of its is looked at; `None` where it need not.
+    /// Returns the nanoseconds that a network must wait before its next credential is looked up; `None` where it need not.
     pub fn wait_ns(&self, network: Network, now: Moment) -> Option<u64> {
         self.now_ns.hand_in(now);
-        let wait = |until: NotUntil<Handed>| until.wait_time_from(Handed(now.mono_ns)).as_nanos();
+        let wait = |until: NotUntil<Nanos>| until.wait_time_from(Nanos::new(now.mono_ns)).as_nanos();
         let waiting = self.looking.check_key(&network).err().map(wait)?;
         Some(u64::try_from(waiting).unwrap_or(u64::MAX))
     }
 
-    /// A credential from this network has failed.
+    /// Counts a failed credential of a network.
     pub fn failed(&self, network: Network, now: Moment) {
         self.now_ns.hand_in(now);
         if self.networks.is_full() {
             self.networks.make_room(now);
         }
-        // Nothing is left to take where it failed more often at once than it may.
-        let _ = self.taking.check_key(&network);
+        // Refused where more credentials fail at once than the quota has left: the network waits already.
+        let _ = self.counting.check_key(&network);
     }
 
-    /// Networks remembered.
+    /// Returns how many networks are remembered.
     pub fn len(&self) -> usize {
         self.networks.whole_at_ns.len()
     }
 
-    /// Whether none is.
+    /// Returns whether none is remembered.
     pub fn is_empty(&self) -> bool {
         self.networks.whole_at_ns.is_empty()
     }
 }
 
-/// When each network's failures are forgiven, in nanoseconds (monotonic).
+/// When each network has its whole quota again, in nanoseconds (monotonic).
 #[derive(Debug, Default)]
 struct Networks {
     whole_at_ns: DashMap<Network, u64>,
-    /// What the map holds at most: counting it takes every lock of it.
+    /// Upper bound of the map's length. To count the map would take every lock of it.
     held: AtomicUsize,
 }
 
@@ -103,7 +104,7 @@ impl Networks {
         self.held.load(Ordering::Relaxed) >= NETWORKS_MAX
     }
 
-    /// Leaves half of the places free at least, so that the search pays for as many failures.
+    /// Frees at least half of the places, so that one search serves many failures.
     fn make_room(&self, now: Moment) {
         self.whole_at_ns.retain(|_, whole_at_ns| *whole_at_ns > now.mono_ns);
         let mut kept = 0_usize;
@@ -115,49 +116,37 @@ impl Networks {
     }
 }
 
+/// governor's view of the networks.
 #[derive(Debug)]
-struct Taking(Arc<Networks>);
+struct FailureStore {
+    networks: Arc<Networks>,
+    /// Whether a measurement is kept.
+    counts: bool,
+}
 
-impl StateStore for Taking {
+impl StateStore for FailureStore {
     type Key = Network;
 
     fn measure_and_replace<T, F, E>(&self, network: &Network, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        // The entry holds its shard's lock, so nothing changes in between; no other access is made under it.
-        match self.0.whole_at_ns.entry(*network) {
-            dashmap::Entry::Occupied(mut entry) => {
-                let (outcome, whole_at) = measure(Some(Nanos::new(*entry.get())))?;
-                entry.insert(whole_at.as_u64());
-                Ok(outcome)
-            }
-            dashmap::Entry::Vacant(entry) => {
-                let (outcome, whole_at) = measure(None)?;
-                entry.insert(whole_at.as_u64());
-                self.0.held.fetch_add(1, Ordering::Relaxed);
-                Ok(outcome)
-            }
+        let Networks { whole_at_ns, held } = &*self.networks;
+        if !self.counts {
+            let whole_at = whole_at_ns.get(network).map(|whole_at_ns| Nanos::new(*whole_at_ns));
+            return measure(whole_at).map(|(outcome, _)| outcome);
         }
+        // The entry holds its shard's lock, so nothing changes in between; no other access is made under it.
+        let entry = whole_at_ns.entry(*network);
+        let before = if let Entry::Occupied(entry) = &entry { Some(Nanos::new(*entry.get())) } else { None };
+        let (outcome, whole_at) = measure(before)?;
+        entry.insert(whole_at.as_u64());
+        held.fetch_add(usize::from(before.is_none()), Ordering::Relaxed);
+        Ok(outcome)
     }
 }
 
-#[derive(Debug)]
-struct Looking(Arc<Networks>);
-
-impl StateStore for Looking {
-    type Key = Network;
-
-    fn measure_and_replace<T, F, E>(&self, network: &Network, measure: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let whole_at = self.0.whole_at_ns.get(network).map(|whole_at_ns| Nanos::new(*whole_at_ns));
-        measure(whole_at).map(|(outcome, _)| outcome)
-    }
-}
-
-/// governor's clock: the moments that decisions are taken at.
+/// governor's clock, which shows the latest moment that a decision handed in.
 #[derive(Debug, Clone)]
 struct HandedIn(Arc<AtomicU64>);
 
@@ -168,32 +157,10 @@ impl HandedIn {
 }
 
 impl Clock for HandedIn {
-    type Instant = Handed;
+    type Instant = Nanos;
 
-    fn now(&self) -> Handed {
-        Handed(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// Nanoseconds on the monotonic clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Handed(u64);
-
-impl std::ops::Add<Nanos> for Handed {
-    type Output = Handed;
-
-    fn add(self, later: Nanos) -> Handed {
-        Handed(self.0.saturating_add(later.as_u64()))
-    }
-}
-
-impl Reference for Handed {
-    fn duration_since(&self, earlier: Handed) -> Nanos {
-        Nanos::new(self.0.saturating_sub(earlier.0))
-    }
-
-    fn saturating_sub(&self, by: Nanos) -> Handed {
-        Handed(self.0.saturating_sub(by.as_u64()))
+    fn now(&self) -> Nanos {
+        Nanos::new(self.0.load(Ordering::Relaxed))
     }
 }
 

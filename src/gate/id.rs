@@ -1,4 +1,4 @@
-//! Random identifiers that leave the process: of decisions, and of places in the waiting room.
+//! Random identifiers that leave the process: decision ids, and tickets of requests that wait.
 
 use std::fmt;
 
@@ -56,8 +56,8 @@ impl fmt::Debug for DecisionId {
     }
 }
 
-/// A place in the waiting room: 128 random bits, shown as 32 hex digits. Whoever knows them gets the place, so `Debug` shows
-/// none of them.
+/// A place in the wait queue: 128 random bits, shown as 32 hex digits. Whoever knows them gets the place, so `Debug` shows none
+/// of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(RandomNumber);
 
@@ -74,7 +74,7 @@ impl Ticket {
         Some(Ticket(RandomNumber::of(u128::from_be_bytes(bytes))))
     }
 
-    /// Returns the number that the waiting room knows it by.
+    /// Returns the number that the wait queue knows it by.
     pub(super) fn number(&self) -> u128 {
         self.0.value
     }

@@ -1,9 +1,9 @@
-//! When each secret was last used: noted by decisions in memory, to the second, and written down by others.
+//! When each secret was last used. Decisions note it in memory, to the second; `serve` writes it to a file.
 
 use dashmap::DashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-/// Fingerprints of secrets and when they last authenticated. Bounded by the keys of the file: nothing else is noted.
+/// Fingerprints of secrets and when each last authenticated. Bounded by the keys of the file: no other secret authenticates.
 #[derive(Debug, Default)]
 pub struct LastUsed {
     /// Sharded, because every decision that authenticates notes a use while the others do.
@@ -12,7 +12,7 @@ pub struct LastUsed {
 }
 
 impl LastUsed {
-    /// A secret has authenticated. Allocates only for the first use of a secret since the start.
+    /// Notes that a secret has authenticated. Allocates only for the first use of a secret since the start.
     pub fn note(&self, fingerprint: u64, unix_ms: i64) {
         let unix_s = unix_ms.div_euclid(1_000);
         match self.unix_s.get(&fingerprint) {
@@ -23,15 +23,15 @@ impl LastUsed {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Takes over what an earlier run wrote down; what is known to be later stays.
+    /// Adds the uses that an earlier run wrote down. A later use that is known already stays.
     pub fn recall(&self, written: impl IntoIterator<Item = (u64, i64)>) {
         for (fingerprint, unix_s) in written {
             self.unix_s.entry(fingerprint).or_default().fetch_max(unix_s, Ordering::Relaxed);
         }
     }
 
-    /// What is known, of secrets that exist, in the order of fingerprints; `None` where nothing changed since the last
-    /// time. Secrets that do not are forgotten.
+    /// Returns the last uses in the order of fingerprints; `None` where nothing changed since the last call. Forgets secrets that
+    /// no longer exist.
     pub fn changed(&self, exists: impl Fn(u64) -> bool) -> Option<Vec<(u64, i64)>> {
         if !self.changed.swap(false, Ordering::Relaxed) {
             return None;
@@ -43,7 +43,7 @@ impl LastUsed {
         Some(noted)
     }
 
-    /// What was taken by [`LastUsed::changed`] could not be written: it is due again.
+    /// Makes [`LastUsed::changed`] return the uses again, because they could not be written.
     pub fn not_written(&self) {
         self.changed.store(true, Ordering::Relaxed);
     }

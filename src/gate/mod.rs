@@ -1,4 +1,4 @@
-//! One decision from inquiry to verdict: judge, admit, choose, and record it. What every ingress calls.
+//! One decision from inquiry to verdict: judge, admit, choose, record. Every ingress calls [`Gate::decide`].
 
 pub mod audit;
 pub mod case;
@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use wait::WaitQueue;
 
-/// What a gate is built from, all of it before the first decision.
+/// Parts that a gate is built from, all of them before the first decision.
 pub struct GateParts {
     /// The current view.
     pub state: Arc<State>,
@@ -55,26 +55,26 @@ pub struct GateParts {
     pub metrics: Arc<Metrics>,
     /// The process's clock.
     pub clock: Clock,
-    /// What makes and reads receipts.
+    /// Issuer and reader of receipts.
     pub receipts: Receipts,
-    /// The decisions of a moment ago, for who asks about them.
+    /// The last decisions, for `herdgate explain ID`.
     pub recent: Arc<Recent>,
     /// Where days and months begin. Stored budgets count in it, so it stays for the life of the process.
     pub time_zone: TimeZone,
     /// Requests that may wait at once.
     pub waiters_max: usize,
-    /// Where what must outlive the process is recorded; absent where nothing is.
+    /// Journal of what must outlive the process; absent where nothing is kept.
     pub journal: Option<Arc<dyn Journal>>,
-    /// What an earlier run left behind.
+    /// What an earlier run left behind; only where there is a journal.
     pub inheritance: Inheritance,
-    /// The limits' shared store; absent where the limits are this process's own.
+    /// The shared store; absent where limits are counted in this process alone.
     pub sharing: Option<Sharing>,
-    /// What a reload may change.
+    /// Settings that a reload may change.
     pub settings: GateSettings,
 }
 
 impl GateParts {
-    /// Returns the parts of a gate that keeps nothing and shares nothing, in UTC and at the default settings.
+    /// Returns the parts of a gate without journal and shared store, in UTC and at the default settings.
     pub fn new(state: Arc<State>, metrics: Arc<Metrics>, clock: Clock, receipts: Receipts) -> GateParts {
         GateParts {
             state,
@@ -103,7 +103,7 @@ pub struct Inheritance {
     pub settled: Vec<(u128, Evidence)>,
 }
 
-/// Settings of a gate that a reload changes. [`Gate::apply`] takes all of them up.
+/// Settings of a gate that a reload may change. [`Gate::apply`] applies all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GateSettings {
     /// Longest a request counts as in flight, in nanoseconds (`[ledger] max_stream`).
@@ -113,7 +113,7 @@ pub struct GateSettings {
 }
 
 impl Default for GateSettings {
-    /// An hour, and any number.
+    /// Returns an hour, and any number of failures.
     fn default() -> GateSettings {
         GateSettings { max_stream_ns: 3_600_000_000_000, failures: None }
     }
@@ -127,29 +127,29 @@ pub struct Gate {
     pub metrics: Arc<Metrics>,
     /// The process's clock.
     pub clock: Clock,
-    /// Who was refused what.
+    /// The audit log.
     pub audit: Audit,
     /// When each secret was last used.
     pub last_used: LastUsed,
-    /// The decisions of a moment ago, for who asks about them.
+    /// The last decisions, for `herdgate explain ID`.
     pub recent: Arc<Recent>,
-    /// What deep checks measured of answers.
+    /// Measurements of deep checks, for the ledger to learn from.
     pub calibrations: Calibrations,
     ledger: MemoryLedger,
     /// Absent where nothing limits failed credentials.
     failures: ArcSwapOption<Failures>,
     receipts: Receipts,
-    complaints: LogThrottle,
+    throttle: LogThrottle,
     tokens: ProvenTokens,
-    /// Absent where nothing is recorded.
+    /// Absent where nothing is kept.
     journal: Option<Arc<dyn Journal>>,
     /// When this run began, in seconds since 1970: receipts from before are another run's.
     began_unix_s: i64,
     /// Longest a request may be in flight, in seconds.
     max_stream_s: AtomicI64,
-    /// Who waits for a server.
+    /// Requests that wait for a server.
     queue: WaitQueue,
-    /// Absent where the limits are this process's own.
+    /// Absent where limits are counted in this process alone.
     sharing: Option<Sharing>,
 }
 
@@ -177,7 +177,7 @@ impl Gate {
             ledger,
             failures: ArcSwapOption::empty(),
             receipts,
-            complaints: LogThrottle::default(),
+            throttle: LogThrottle::default(),
             journal,
             began_unix_s: now.unix_ms / 1000,
             max_stream_s: AtomicI64::new(0),
@@ -186,11 +186,14 @@ impl Gate {
         };
         // Before anything is restored, because what was open may be too old by them.
         gate.apply(&settings);
-        gate.ledger.restore(open, charged.into_iter(), settled.into_iter(), now);
+        // Where nothing is recorded, no run came before this one, and no line of such a run can come.
+        if gate.journal.is_some() {
+            gate.ledger.restore(open, charged.into_iter(), settled.into_iter(), now);
+        }
         gate
     }
 
-    /// Takes up settings, at start and at every reload.
+    /// Applies settings, at start and at every reload.
     pub fn apply(&self, settings: &GateSettings) {
         let GateSettings { max_stream_ns, failures } = *settings;
         self.ledger.set_max_stream_ns(max_stream_ns);
@@ -211,33 +214,33 @@ impl Gate {
         self.tokens.wanted.clone()
     }
 
-    /// Whether to warn of a malformed question now, and how many warnings were passed over since the last one: a proxy
-    /// that is configured wrongly must not fill the disk.
-    pub fn complaint(&self) -> Option<u64> {
-        self.complaints.admit(self.clock.now())
+    /// Returns `Some` where a malformed question may be warned of now, with the number of warnings left out since the last one. A
+    /// proxy that is configured wrongly must not fill the disk.
+    pub fn warning_due(&self) -> Option<u64> {
+        self.throttle.admit(self.clock.now())
     }
 
-    /// Bytes that a token has of this pool's answers, and of its prompts, where any of it was learned.
+    /// Returns the bytes per token of this pool's answers and of its prompts, once they were learned.
     pub fn bytes_per_token(&self, pool: PoolKey) -> Option<(f64, f64)> {
         self.ledger.bytes_per_token(pool)
     }
 
     /// Forgets the users of keys that are gone. Called after keys are published.
     pub fn retain_keys(&self, view: &View) {
-        // Only keys that ask for others have users.
+        // Only keys with `on_behalf_of` have users.
         let asking = view.keys.iter().filter(|key| key.on_behalf.is_some());
         let scopes: std::collections::HashSet<_> = asking.map(|key| key.scope).collect();
         self.ledger.retain_keys(|scope| scopes.contains(&scope));
     }
 
-    /// Forgets the turns of pools that are gone. Called after a View is published.
+    /// Forgets the turns of callers at pools that are gone. Called after a View is published.
     pub fn retain_pools(&self, view: &View) {
         let exists = |key| view.roster.pools.iter().any(|pool| pool.key == key);
         self.ledger.retain_pools(exists);
     }
 }
 
-/// What is said of a claim that got nothing.
+/// Returns the refusal of a claim that was denied.
 fn refusal_of(denied: Denial) -> Refusal {
     match denied {
         Denial::Shed { retry_ns } => Refusal { retry_after_s: whole_s(retry_ns), ..Refusal::new(Reason::Shed) },
@@ -246,7 +249,7 @@ fn refusal_of(denied: Denial) -> Refusal {
     }
 }
 
-/// What is said of a limit that is used up.
+/// Returns the refusal by a limit that is used up.
 fn refusal(excess: LimitExcess) -> Refusal {
     let LimitExcess { holder, limit, retry_ns, standing } = excess;
     let (reason, standing, tokens) = match limit {
@@ -261,7 +264,7 @@ fn refusal(excess: LimitExcess) -> Refusal {
     Refusal { retry_after_s: retry_ns.and_then(whole_s), standing, tokens, ..Refusal::new(reason) }
 }
 
-/// Whole seconds, rounded up, at least one: what `Retry-After` says.
+/// Returns whole seconds for `Retry-After`: rounded up, and at least one.
 fn whole_s(ns: u64) -> Option<u64> {
     Some(ns.div_ceil(1_000_000_000).max(1))
 }

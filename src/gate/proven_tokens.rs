@@ -1,10 +1,9 @@
-//! Remembers tokens that were proven, so that a signature is checked once and not with every request.
+//! Remembers JWTs that were verified, so that a signature is checked once and not with every request.
 //!
-//! Argument. What is looked up is the SHA-256 of the whole token (LiteLLM CVE-2026-35030 took the first 20 characters), so
-//! one token never answers for another. What is remembered was proven, so nobody fills this memory without good tokens; and
-//! it is bounded all the same. An entry dies at the token's `exp`, when the key set is too old, after [`REMEMBER_NS`], and
-//! with the whole memory whenever the policy or any issuer's keys change: a key that was removed proves nothing a moment
-//! later.
+//! Argument. The key of an entry is the SHA-256 of the whole token (LiteLLM CVE-2026-35030 took the first 20 characters), so one
+//! token never stands for another. Only verified tokens are remembered, so nobody fills this memory without good ones; and it
+//! is bounded all the same. An entry ends at the token's `exp`, when the key set is too old, and after [`REMEMBER_NS`]. All
+//! entries end whenever the policy or any issuer's keys change: a key that was removed proves nothing a moment later.
 
 use crate::decision::caller::keyset::Digest;
 use crate::decision::caller::token::issuer::shared_scope;
@@ -19,23 +18,22 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Longest a token is remembered without being proven again, in nanoseconds: five minutes.
+/// Longest time for which a token is remembered before it is verified again, in nanoseconds: five minutes.
 pub const REMEMBER_NS: u64 = 300_000_000_000;
 
-/// Most tokens in each of the two halves of the memory.
+/// Most tokens in each half of the memory.
 pub const HALF_MAX: usize = 8192;
 
-/// How long a user who does not come keeps its place among `max_users`, in nanoseconds: a day, the longest period of a
-/// rate.
+/// How long an absent user keeps its place among `max_users`, in nanoseconds: a day, which is the longest period of a rate.
 pub const PLACE_NS: u64 = 86_400_000_000_000;
 
-/// Nanoseconds between two searches for places that are free again.
+/// Least nanoseconds between two searches for places that are free again.
 const SEARCH_NS: u64 = 60_000_000_000;
 
-/// The memory, shared by all connections.
+/// Tokens that were verified, and the places of their users. Shared by all connections.
 #[derive(Debug)]
 pub struct ProvenTokens {
-    /// Where missing keys are asked for.
+    /// Board on which missing keys are asked for.
     pub wanted: Arc<MissingKeyBoard>,
     metrics: Arc<Metrics>,
     remembered: Mutex<Remembered>,
@@ -43,18 +41,18 @@ pub struct ProvenTokens {
 }
 
 impl ProvenTokens {
-    /// An empty memory.
+    /// Returns an empty memory.
     pub fn new(metrics: Arc<Metrics>) -> ProvenTokens {
         ProvenTokens { wanted: Arc::default(), metrics, remembered: Mutex::default(), places: Mutex::default() }
     }
 
-    /// Tokens remembered now.
+    /// Returns how many tokens are remembered.
     pub fn len(&self) -> usize {
         let remembered = lock(&self.remembered);
         remembered.young.len() + remembered.old.len()
     }
 
-    /// Whether none is remembered.
+    /// Returns whether none is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -69,7 +67,7 @@ impl Tokens for ProvenTokens {
                 self.metrics.token(Proof::Remembered);
                 token
             }
-            // Proven outside of the lock: it takes a hundred times as long as a look.
+            // Verified without the lock, because that takes a hundred times as long as a look-up.
             None => match verify(view, token, now) {
                 Ok(verified) => {
                     self.metrics.token(Proof::Proven);
@@ -92,8 +90,8 @@ impl Tokens for ProvenTokens {
     }
 }
 
-/// Two halves: tokens are added to the young one, and where that is full it becomes the old one, whose tokens are forgotten.
-/// One that is looked up in the old half moves to the young one. So the last [`HALF_MAX`] tokens in use are always there.
+/// Two halves. Tokens are added to the young one; when that is full it replaces the old one, whose tokens are forgotten. A
+/// look-up moves a token from the old half to the young one. So the last [`HALF_MAX`] tokens in use are always there.
 #[derive(Debug, Default)]
 struct Remembered {
     young: Half,
@@ -143,8 +141,8 @@ impl Remembered {
         self.young.insert(digest, entry);
     }
 
-    /// Whether this memory speaks for a View of `epoch`. A newer one empties it; a decision that still looks at an older
-    /// View neither uses nor feeds it.
+    /// Returns whether the entries hold for a View of `epoch`. A newer epoch empties the memory first; a decision that still has
+    /// an older View neither reads nor adds entries.
     fn is_of(&mut self, epoch: u64) -> bool {
         if epoch > self.epoch {
             *self = Remembered { epoch, ..Remembered::default() };
@@ -153,7 +151,7 @@ impl Remembered {
     }
 }
 
-/// Which users have books of their own.
+/// Users with limits of their own, by issuer.
 #[derive(Debug, Default)]
 struct Places(HashMap<Arc<str>, UserSlots>);
 
@@ -164,7 +162,8 @@ struct UserSlots {
 }
 
 impl Places {
-    /// The books of a user: its own where it has a place or one is free, else those that all without one share.
+    /// Returns the scope of a user's limits: its own where it has a place or one is free, else the one that all users without a
+    /// place share.
     fn scope(&mut self, issuer: &Issuer, user: Scope, now: Moment) -> Scope {
         if !self.0.contains_key(&issuer.name) {
             self.0.insert(issuer.name.clone(), UserSlots::default());
@@ -185,6 +184,6 @@ impl Places {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic between two map operations leaves the maps whole.
+    // A panic between two map operations leaves each map whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

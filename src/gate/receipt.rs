@@ -1,16 +1,16 @@
-//! Receipts: what ties a later line or hop to a decision. One kind lets HAProxy fetch, from herdgate's HTTP port, an answer
-//! that herdgate decided on over SPOP; the other settles a grant when its usage line comes.
+//! Receipts, which tie a later hop or usage line to a decision. One kind lets HAProxy fetch, from herdgate's HTTP port, an
+//! answer that herdgate decided on over SPOP; the other settles a grant when its usage line comes.
 //!
 //! Scheme. The HTTP port must not show a catalog to whoever reaches it, and the second hop carries no credential (HAProxy
 //! has removed it). So the verdict `answer` comes with a receipt: `v1.<expiry>.<plan>.<mac>`, with the mac an HMAC-SHA-256
 //! cut to 128 bits over version, expiry, plan, method and target under a key drawn at start. It cannot be made without the
-//! key, serves only the request it was made for, and dies within seconds. Another herdgate's receipt is refused: HAProxy
+//! key, serves only the request it was made for, and expires within seconds. Another herdgate's receipt is refused: HAProxy
 //! must send the second hop to the process it asked.
 //!
-//! A grant's receipt is `g1.<replica>.<id>.<caller>.<model>.<prompt tokens>.<output tokens>.<time>.<mac>`, all hex. The proxy logs it and sends it
-//! to nobody, so who can write into the usage port cannot invent one, and one that is repeated releases nothing a second
-//! time. Replicas share the key file, so that each knows the other's receipts for genuine; the slot is with the replica that
-//! is named.
+//! A grant's receipt is `g1.<replica>.<id>.<caller>.<model>.<prompt tokens>.<output tokens>.<time>.<mac>`, all hex. The proxy
+//! logs it and sends it to nobody, so whoever can write to the usage port cannot invent one, and one that is repeated releases
+//! nothing a second time. Replicas share the receipt key, so that each can verify the others' receipts; the slot is with the
+//! replica that the receipt names.
 
 use crate::decision::fleet::roster::PoolKey;
 use crate::decision::plan::limits::{Scope, Tokens};
@@ -24,30 +24,30 @@ use zeroize::Zeroizing;
 /// Seconds a receipt lives. HAProxy redeems it within the same request.
 pub const LIFETIME_S: i64 = 30;
 
-/// What a usage line's receipt turned out to be.
+/// Result of redeeming a usage line's receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedeemedReceipt {
-    /// A grant of this herdgate, perhaps of a run before this one.
+    /// A grant of this herdgate, perhaps of an earlier run.
     Ours(GrantClaims),
-    /// A genuine grant of another herdgate with the same key file.
+    /// A genuine grant of another herdgate with the same receipt key.
     Foreign {
-        /// Which.
+        /// Number of that herdgate.
         replica: u64,
-        /// What it granted.
+        /// The grant.
         claimed: GrantClaims,
     },
-    /// Not written by any herdgate with this key.
+    /// A receipt that no herdgate with this key wrote.
     Forged,
-    /// No grant's receipt at all.
+    /// Not a grant's receipt.
     None,
 }
 
-/// What the receipt of a grant says.
+/// Content of a grant's receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrantClaims {
     /// The decision's id.
     pub id: u128,
-    /// The caller's books.
+    /// The scope of the caller's limits.
     pub caller: Scope,
     /// The pool; absent where the body is hidden.
     pub model: Option<PoolKey>,
@@ -57,18 +57,18 @@ pub struct GrantClaims {
     pub unix_s: i64,
 }
 
-/// Makes and checks receipts under one key.
+/// Issues and redeems receipts under one key.
 pub struct Receipts {
-    /// Which process wrote a receipt.
+    /// Number of this process, which its receipts carry.
     replica: u64,
-    /// With the key taken in, which each receipt would otherwise pay for anew. Wipes itself when dropped, as does each copy.
+    /// HMAC state after the key, so that no receipt pays for keying. Wipes itself when dropped, as does each copy.
     keyed: Hmac<Sha256>,
 }
 
 /// Longest receipt of a grant, in bytes.
 const GRANT_MAX: usize = 192;
 
-/// The receipt of a grant, as text. It lives without heap, because each grant has one.
+/// The receipt of a grant, as text. It is not on the heap, because each grant has one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GrantReceipt {
     text: [u8; GRANT_MAX],
@@ -79,7 +79,7 @@ impl GrantReceipt {
     const EMPTY: GrantReceipt = GrantReceipt { text: [0; GRANT_MAX], len: 0 };
 }
 
-/// ASCII without spaces.
+/// The text is ASCII without spaces.
 impl std::ops::Deref for GrantReceipt {
     type Target = str;
 
@@ -118,7 +118,7 @@ impl Receipts {
         Receipts { replica, keyed: <Hmac<Sha256> as KeyInit>::new((&*block).into()) }
     }
 
-    /// A receipt for one request of a caller on `plan`. ASCII without spaces; the plan's name travels as hex.
+    /// Returns a receipt for one request of a caller on `plan`: ASCII without spaces, the plan's name as hex.
     pub fn issue(&self, plan: &str, method: &[u8], target: &[u8], now_unix_s: i64) -> String {
         let expiry = now_unix_s.saturating_add(LIFETIME_S);
         let plan_hex = hex(plan.as_bytes());
@@ -126,7 +126,7 @@ impl Receipts {
         format!("v1.{expiry}.{plan_hex}.{}", hex(&mac))
     }
 
-    /// The plan a receipt was issued for, if it is ours, unexpired and for this request.
+    /// Returns the plan that a receipt was issued for, if it is ours, not expired and for this request.
     pub fn redeem(&self, receipt: &str, method: &[u8], target: &[u8], now_unix_s: i64) -> Option<String> {
         let mut parts = receipt.split('.');
         let (version, expiry, plan_hex, mac) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -141,7 +141,7 @@ impl Receipts {
         String::from_utf8(unhex(plan_hex)?).ok()
     }
 
-    /// The receipt of a grant.
+    /// Returns the receipt of a grant.
     pub fn grant(&self, grant: &GrantClaims) -> GrantReceipt {
         let mut receipt = GrantReceipt::EMPTY;
         // At most 2 + 17 + 33 + 33 + 17 + 17 + 17 + 17 + 33 bytes: it always fits.
@@ -164,7 +164,7 @@ impl Receipts {
         receipt
     }
 
-    /// What the receipt of a usage line is.
+    /// Verifies the receipt of a usage line.
     pub fn redeem_grant(&self, receipt: &str) -> RedeemedReceipt {
         if !receipt.starts_with("g1.") {
             return RedeemedReceipt::None;
@@ -209,7 +209,7 @@ impl Receipts {
     }
 }
 
-/// A dot and the number in hex, with at least `width` digits.
+/// Appends a dot and the number in hex, with at least `width` digits.
 fn put_hex(receipt: &mut GrantReceipt, number: u128, width: usize) {
     let digits = width.max((128 - number.leading_zeros() as usize).div_ceil(4)).min(32);
     let mut text = [b'.'; 33];

@@ -1,8 +1,8 @@
-//! The last decisions, kept in memory so that `herdgate explain ID` can say why one came out as it did.
+//! The last decisions, kept in memory so that `herdgate explain ID` can say why a request was allowed or refused.
 //!
-//! What is kept is what the log would show: names, the path without its query, reasons and servers. No credential, no
-//! body, no header. The ring is made once and written in place, so that a decision allocates nothing for it; a name that
-//! is longer than its room is cut.
+//! Each entry has what the log would show: names, the path without its query, reason and servers; no credential, body or
+//! header. The ring is allocated once and written in place, so that a decision allocates nothing for it. A name that is longer
+//! than its field is cut.
 
 use crate::decision::caller::authenticate::Caller;
 use crate::decision::inquiry::Inquiry;
@@ -17,40 +17,40 @@ use crate::metrics::Port;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Decisions kept: a minute's worth at 68 a second, in 4 MB.
+/// Most decisions kept: a minute's worth at 68 a second, in 4 MB.
 pub const HELD: usize = 4096;
 
-/// The ring.
+/// A ring of past decisions.
 #[derive(Debug)]
 pub struct Recent(Mutex<RecentRing>);
 
 #[derive(Debug)]
 struct RecentRing {
-    /// Those without an id are still empty.
+    /// Entries; those without an id are empty.
     held: Box<[Past]>,
-    /// Where the next one goes, which is where the oldest stands.
+    /// Position of the oldest entry, which the next decision replaces.
     next: usize,
 }
 
-/// What a past decision came to.
+/// Outcome of a past decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PastOutcome {
-    /// Let through.
+    /// The request was allowed.
     Allow,
-    /// Answered by herdgate.
+    /// herdgate answered it.
     Answer,
-    /// Refused.
+    /// The request was refused.
     Refuse,
 }
 
-/// One decision, as it is remembered.
+/// A past decision.
 #[derive(Debug, Clone)]
 pub struct Past {
     /// Its id, whose 32 hex digits are `x-request-id`.
     pub id: u128,
-    /// When it was taken.
+    /// When it was decided.
     pub at: Moment,
-    /// What asked.
+    /// The port that it came in on.
     pub ingress: Port,
     /// The client's address.
     pub source: Option<IpAddr>,
@@ -58,27 +58,27 @@ pub struct Past {
     pub method: Text<16>,
     /// The path, without query.
     pub path: Text<128>,
-    /// The endpoint, once known.
+    /// The endpoint, where it was found.
     pub endpoint: Option<Endpoint>,
-    /// How a refusal was written.
+    /// The dialect that a refusal was written in.
     pub dialect: Dialect,
-    /// The caller's or the key's name; empty where neither was known.
+    /// The caller's or the key's name; empty where neither is known.
     pub caller: Text<64>,
-    /// The plan's name; empty where the caller was not known.
+    /// The plan's name; empty where the caller is not known.
     pub plan: Text<64>,
-    /// The plan whose limits held in place of that one's; empty where none did.
+    /// The temporary plan, whose limits applied instead; empty where there was none.
     pub raised: Text<64>,
     /// The team's name; empty without one.
     pub team: Text<64>,
-    /// What it came to.
+    /// Its outcome.
     pub end: PastOutcome,
-    /// Why, of a refusal.
+    /// The reason of a refusal.
     pub reason: Option<Reason>,
     /// Seconds after which a retry may succeed.
     pub retry_after_s: Option<u64>,
     /// Where the caller stood with the limit that refused it, or with its tightest.
     pub standing: Option<LimitStanding>,
-    /// The canonical model; where it was refused for its model, the name as the client wrote it.
+    /// The canonical model; where the request was refused for its model, the name as the client wrote it.
     pub model: Text<256>,
     /// The chosen server; empty without one.
     pub server: Text<64>,
@@ -93,12 +93,12 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// A ring with room for so many decisions.
+    /// Returns a ring of `count` decisions.
     pub fn holding(count: usize) -> Recent {
         Recent(Mutex::new(RecentRing { held: vec![Past::default(); count].into_boxed_slice(), next: 0 }))
     }
 
-    /// Has the oldest decision overwritten by the one that `write` writes.
+    /// Replaces the oldest decision by the one that `write` writes.
     pub fn note(&self, write: impl FnOnce(&mut Past)) {
         let mut ring = self.lock();
         let at = ring.next;
@@ -108,14 +108,14 @@ impl Recent {
         }
     }
 
-    /// Changes what is remembered of a decision, if it still is.
+    /// Changes a decision, if it is still remembered.
     pub fn amend(&self, id: u128, change: impl FnOnce(&mut Past)) {
         if let Some(past) = self.lock().held.iter_mut().find(|past| past.id == id) {
             change(past);
         }
     }
 
-    /// The decision of this id (32 hex digits), if it is still remembered.
+    /// Returns the decision with this id (32 hex digits), if it is still remembered.
     pub fn find(&self, id: &str) -> Option<Past> {
         if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
@@ -131,7 +131,7 @@ impl Recent {
 }
 
 impl Past {
-    /// What is worth remembering of a decision.
+    /// Replaces this entry by a decision.
     pub fn write(
         &mut self,
         id: u128,
@@ -170,20 +170,20 @@ impl Past {
         }
     }
 
-    /// A question that could not be put.
+    /// Replaces this entry by the refusal of a question that lacked what every inquiry must carry.
     pub fn write_malformed(&mut self, id: u128, ingress: Port, refusal: &Refusal, now: Moment) {
         self.clear(id, ingress, now);
         self.refuse(refusal);
     }
 
-    /// After waiting it was let through, to this server.
+    /// Records that the request was allowed after waiting, and its servers.
     pub fn served_by(&mut self, server: &str, server2: Option<&str>) {
         (self.end, self.reason, self.retry_after_s) = (PastOutcome::Allow, None, None);
         self.server.set(server);
         self.server2.set(server2.unwrap_or_default());
     }
 
-    /// It was refused.
+    /// Records that the request was refused.
     pub fn refuse(&mut self, refusal: &Refusal) {
         self.end = PastOutcome::Refuse;
         self.reason = Some(refusal.reason.clone());
@@ -192,7 +192,7 @@ impl Past {
         self.model.set(refusal.model.as_deref().unwrap_or_default());
     }
 
-    /// Nothing of the decision that stood here may be left.
+    /// Erases the decision that this entry had, so that nothing of it shows in the next.
     fn clear(&mut self, id: u128, ingress: Port, at: Moment) {
         (self.id, self.ingress, self.at) = (id, ingress, at);
         (self.source, self.endpoint, self.dialect) = (None, None, Dialect::OpenAi);
@@ -234,7 +234,7 @@ impl Default for Past {
     }
 }
 
-/// A client's bytes, up to the first that is no text; of many, only as many as there may be room for.
+/// Returns a client's bytes up to the first that is not UTF-8, and hardly more of them than `N`.
 fn text<const N: usize>(bytes: &[u8]) -> &str {
     // A character has at most four bytes: past N and three more nothing of the rest is kept.
     let bytes = bytes.get(..N + 3).unwrap_or(bytes);

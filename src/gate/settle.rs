@@ -1,4 +1,4 @@
-//! From a usage line to what its request is charged: by its receipt, and only by that.
+//! Settles requests by their usage lines. Only a receipt that this process or another replica wrote settles anything.
 
 use super::Gate;
 use super::case::uid_key;
@@ -14,14 +14,14 @@ use crate::metrics::SettleLabel;
 use std::sync::atomic::Ordering;
 
 impl Gate {
-    /// A request has ended: its usage line carried this receipt and this identifier of the proxy's, either possibly empty,
-    /// and told this of it. Only a receipt settles; without one, whatever the inquiry took is released, because its verdict
-    /// never arrived.
+    /// Settles a request that has ended, by its usage line: the receipt and the proxy's identifier (either may be empty) and the
+    /// usage that it reports. Only a receipt settles. A line without one says that the verdict never reached the proxy, so that
+    /// whatever the inquiry took is released.
     pub fn settle(&self, receipt: &str, uid: &[u8], seen: &ObservedUsage) -> SettleLabel {
         self.settle_at(receipt, uid, seen, self.clock.now())
     }
 
-    /// [`Gate::settle`] at a moment handed in.
+    /// Settles as [`Gate::settle`] does, as if it were `now`.
     pub fn settle_at(&self, receipt: &str, uid: &[u8], seen: &ObservedUsage, now: Moment) -> SettleLabel {
         let settled = match self.receipts.redeem_grant(receipt) {
             RedeemedReceipt::Ours(claimed) => match self.ledger.settle(claimed.id, seen, now) {
@@ -63,8 +63,8 @@ impl Gate {
         settled
     }
 
-    /// Whether a run before this one may have granted it and died before it was written down: then nothing charged it yet.
-    /// What is older than a stream may be has ended, and its line is an old one that somebody repeats.
+    /// Returns whether an earlier run may have granted a request and died before the journal had it: nothing has charged such a
+    /// request yet. A grant that is older than the longest stream has ended, and its line is an old one that somebody repeats.
     fn may_be_left_behind(&self, claimed: &GrantClaims, now: Moment) -> bool {
         let oldest_s = (now.unix_ms / 1000).saturating_sub(self.max_stream_s.load(Ordering::Relaxed));
         self.journal.is_some() && (oldest_s..self.began_unix_s).contains(&claimed.unix_s)
@@ -82,7 +82,7 @@ impl Gate {
         }
     }
 
-    /// What a run before this one granted and died before it had written it down: as much of it as its receipt says.
+    /// Returns the reservation of a request that an earlier run granted and did not write down, as far as its receipt says.
     fn left_behind(&self, claimed: &GrantClaims) -> Reservation {
         let view = self.state.view();
         let key = view.keys.iter().find(|key| key.scope == claimed.caller);
@@ -115,7 +115,7 @@ impl Gate {
         }
     }
 
-    /// Ends slots that are too old, and publishes how the books stand. Called every second.
+    /// Ends slots that are too old, and publishes the state of the ledger. Called every second.
     pub fn expire(&self) -> LedgerStanding {
         let now = self.clock.now();
         self.audit.tick(now);

@@ -1,9 +1,9 @@
-//! The gate where several herdgates share their limits: decisions wait for the shared store under a deadline, and ends of
-//! requests are told to it.
+//! The gate where several herdgates share their limits: decisions wait for the shared store under a deadline, and the ends of
+//! requests are reported to it.
 //!
-//! While the store is away, and where it does not answer in time, `on_store_down` says what becomes of a decision. What is
-//! granted then is settled by its id like anything else: the store counts it once it is told, whether or not the call that
-//! ran into its deadline was carried out. What is not granted is taken back.
+//! While the store is away, and where it does not answer in time, `on_store_down` decides. A request that is granted then is
+//! settled by its id like any other: the store counts it when its end is reported, whether or not the call that missed the
+//! deadline was carried out. A request that is not granted is released in the store.
 
 use super::case::Case;
 use super::{Gate, refusal, refusal_of};
@@ -31,22 +31,24 @@ use tokio::sync::mpsc;
 /// Usage lines of other herdgates' requests that may wait for the store.
 const FOREIGN_MAX: usize = 8_192;
 
-/// Requests granted without the store whose terms are kept for its return. Past it only their holders are told.
+/// Most requests granted without the store whose terms are kept for its return. Of further ones the store gets the holders
+/// alone.
 const ALONE_MAX: usize = 100_000;
 
-/// How much longer the store keeps a reservation open than this process: whoever granted it ends it first, if it lives.
+/// How much longer the store keeps a reservation open than this process, so that the herdgate that granted it ends it first
+/// if it lives.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the store is back.
+/// Pause before a usage line is tried again that the store could not take.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// The shared store, and what holds without it.
+/// The shared store, and what is decided without it.
 pub struct Sharing {
     ledger: Arc<SharedLedger>,
     down: OnStoreDown,
     share: Fraction,
     max_stream_ns: AtomicU64,
-    /// Terms of what was granted without the store.
+    /// Terms of the requests that were granted without the store.
     alone: Mutex<HashMap<u128, StoreTerms>>,
     foreign: mpsc::Sender<ForeignLine>,
 }
@@ -54,7 +56,7 @@ pub struct Sharing {
 /// The usage line of a request that another herdgate granted.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ForeignLine {
-    /// Which.
+    /// The herdgate that granted it.
     #[serde(skip)]
     replica: u64,
     id: u128,
@@ -62,8 +64,8 @@ pub struct ForeignLine {
 }
 
 impl Sharing {
-    /// Limits in `ledger`, of which this herdgate may grant `share` where `down` says so. Answers also where lines of other
-    /// herdgates' requests come out, for [`Gate::settle_foreign`].
+    /// Returns the sharing of limits in `ledger`, of which this herdgate may grant `share` where `down` says so, and the receiver
+    /// of other herdgates' usage lines, for [`Gate::settle_foreign`].
     pub fn new(
         ledger: Arc<SharedLedger>,
         down: OnStoreDown,
@@ -83,7 +85,7 @@ impl Sharing {
         self.max_stream_ns.store(max_stream_ns, Ordering::Relaxed);
     }
 
-    /// How long the store keeps a reservation open: what waits first, so much longer.
+    /// Returns how long the store keeps a reservation open. A request that waits has its waiting time beside its stream's.
     fn lease(&self, waits_ns: u64) -> Duration {
         let stream_ns = self.max_stream_ns.load(Ordering::Relaxed);
         Duration::from_nanos(stream_ns.saturating_add(waits_ns)).saturating_add(GRACE)
@@ -104,12 +106,12 @@ impl Sharing {
 }
 
 impl Gate {
-    /// Returns whether decisions may have to wait for a store.
+    /// Returns whether decisions may have to wait for a shared store.
     pub fn waits(&self) -> bool {
         self.sharing.is_some()
     }
 
-    /// Takes a claim's limits in the store, under its deadline, and its place here.
+    /// Takes a claim's limits in the store, under its deadline, and its slot in this process.
     pub(super) async fn admit_shared<'v>(
         &self,
         sharing: &Sharing,
@@ -138,7 +140,7 @@ impl Gate {
             lease: sharing.lease(if may_wait { view.policy.patience.timeout_ns } else { 0 }),
             today: calendar(today, now),
         };
-        // The client may leave while the store is asked, and this future be dropped with it.
+        // The client may leave while the store is asked, and this future is dropped with it.
         let mut unheld =
             Unheld { ledger: &sharing.ledger, release: Some(Release { id: requester.id, terms: terms.clone() }) };
         let admitted = sharing.ledger.admit(ask).await;
@@ -167,7 +169,7 @@ impl Gate {
                 Err(too_late())
             }
             Err(trouble) => {
-                // Where it was asked, it may have been taken there all the same.
+                // A store that was asked may have taken it all the same.
                 if matches!(trouble, SharedStoreError::Open | SharedStoreError::Busy) {
                     unheld.keep();
                 }
@@ -217,7 +219,7 @@ impl Gate {
         Ok(turn)
     }
 
-    /// Tells the store that a claim which it may hold waits no longer, or that nobody was told of its grant.
+    /// Releases a claim in the store that waits no longer, or whose grant reached nobody.
     pub(super) fn tell_let_go(&self, reservation: &Reservation) {
         if let Some(sharing) = &self.sharing {
             let terms = sharing.terms_of_end(reservation);
@@ -225,14 +227,14 @@ impl Gate {
         }
     }
 
-    /// Writes down how a request ended.
+    /// Records a settlement, where there is one.
     fn charge(&self, ended: books::SettleOutcome) {
         if let books::SettleOutcome::Settled(record) | books::SettleOutcome::Corrected(record) = ended {
             self.write_down(*record);
         }
     }
 
-    /// Tells the store what a request came to.
+    /// Reports to the store what a request was charged.
     pub(super) fn tell_store(&self, record: &Record) {
         let Some(sharing) = &self.sharing else { return };
         let now = self.clock.now();
@@ -246,11 +248,11 @@ impl Gate {
         });
     }
 
-    /// Tells the store that a request's verdict never arrived: it is not charged.
+    /// Reports to the store that a request's verdict never arrived, so that it is not charged.
     pub(super) fn tell_unheard(&self, id: u128, scopes: Scopes, now: Moment) {
         let Some(sharing) = &self.sharing else { return };
         sharing.alone.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        // Also where the store does not know it yet: a call that is late would open it for nobody.
+        // Also where the store does not know the request yet: a late call would otherwise open it for nobody.
         sharing.ledger.settle(Settlement {
             id,
             terms: StoreTerms::of_scopes(scopes.iter().collect()),
@@ -261,15 +263,15 @@ impl Gate {
         });
     }
 
-    /// A line of another herdgate's request: looked up in the store, in the background.
+    /// Queues the usage line of another herdgate's request, which is looked up in the store in the background.
     pub(super) fn settle_elsewhere(&self, replica: u64, id: u128, seen: &ObservedUsage) {
         if let Some(sharing) = &self.sharing {
-            // Past the bound lines are lost as those of a busy channel are: their requests end by time.
+            // Lines past the bound are dropped, and their requests end by time.
             let _ = sharing.foreign.try_send(ForeignLine { replica, id, seen: seen.clone() });
         }
     }
 
-    /// Settles lines of other herdgates' requests, until there are no more. Waits where the store is away.
+    /// Settles other herdgates' requests by their usage lines until the channel closes. Waits while the store is away.
     pub async fn settle_foreign(&self, mut lines: mpsc::Receiver<ForeignLine>) {
         let Some(sharing) = &self.sharing else { return };
         while let Some(line) = lines.recv().await {
@@ -282,11 +284,11 @@ impl Gate {
     async fn settle_one(&self, ledger: &SharedLedger, line: &ForeignLine) -> Result<(), SharedStoreError> {
         let ForeignLine { replica, id, seen } = line;
         let Some(found) = ledger.find(*id).await? else {
-            // It was granted while the store was away: whoever did is told.
+            // It was granted while the store was away, so the line goes to the herdgate that granted it.
             let Ok(text) = serde_json::to_string(line) else { return Ok(()) };
             return ledger.forward(*replica, &text).await;
         };
-        // Ended by exact figures: nothing better can come.
+        // It was settled by exact figures already.
         let Some(reservation) = found.reservation else { return Ok(()) };
         let now = self.clock.now();
         let record = self.ledger.foreign(*reservation, Some(seen), now);
@@ -296,7 +298,7 @@ impl Gate {
         match ledger.settle_now(&settlement).await {
             Ok(StoreSettle::Settled(_) | StoreSettle::Corrected(_)) => self.keep(record),
             Ok(StoreSettle::Nothing | StoreSettle::Unknown) => {}
-            // What the store cannot make sense of it will not later.
+            // A store that cannot make sense of it now will not later.
             Err(SharedStoreError::Error | SharedStoreError::Nonsense) => {}
             Err(trouble) => return Err(trouble),
         }
@@ -339,7 +341,7 @@ impl Replica for Gate {
     }
 }
 
-/// The calendar with the ends of its windows on the wall clock.
+/// Returns the calendar with the ends of its windows on the wall clock.
 fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared_store::StoreToday {
     let ends = |left_ms: u64| now.unix_ms.saturating_add(i64::try_from(left_ms).unwrap_or(i64::MAX));
     shared_store::StoreToday {
@@ -350,12 +352,12 @@ fn calendar(today: crate::ledger::calendar::Today, now: Moment) -> shared_store:
     }
 }
 
-/// Whether a claim's place is held here, and will therefore be told the end of.
+/// Returns whether this process holds a claim's slot, and so will report its end.
 fn is_held(turn: &Turn<'_>) -> bool {
     !matches!(turn, Turn::Now(Placement { reservation: None, .. }))
 }
 
-/// A claim that the store may have taken and that nobody here holds: dropped, it is taken back.
+/// A claim that the store may have taken and that this process does not hold. Dropping it releases the claim in the store.
 struct Unheld<'s> {
     ledger: &'s SharedLedger,
     release: Option<Release>,

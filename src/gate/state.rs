@@ -1,4 +1,4 @@
-//! The only shared state that decisions read: the current View, swapped whole by one writer at a time.
+//! The current View, which is the only shared state that decisions read. One writer at a time replaces it whole.
 
 use crate::decision::caller::blocks::Blocks;
 use crate::decision::caller::keyset::KeySet;
@@ -13,22 +13,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Default)]
 pub struct State {
     view: ArcSwap<View>,
-    /// Held while a new View is composed, so that two changes at once cannot lose one another.
+    /// Locked while a new View is composed, so that of two changes at once none is lost.
     writer: Mutex<()>,
 }
 
 impl State {
-    /// A state with an empty view, which refuses everything.
+    /// Returns a state with an empty view, which refuses everything.
     pub fn new() -> State {
         State::default()
     }
 
-    /// The current view. Cheap; hold it for one decision.
+    /// Returns the current view. Cheap; to be held for one decision.
     pub fn view(&self) -> Guard<Arc<View>> {
         self.view.load()
     }
 
-    /// The current view, to be held while something is waited for.
+    /// Returns the current view in a form that may be held across an await.
     pub fn view_owned(&self) -> Arc<View> {
         self.view.load_full()
     }
@@ -48,7 +48,7 @@ impl State {
         self.publish(|view| View::compose(view.policy.clone(), view.keys.clone(), fleet));
     }
 
-    /// Changes who is shut out for a time, where `change` answers something.
+    /// Replaces the blocks by those that `change` returns. Returns false where it returns none.
     pub fn change_blocks(&self, change: impl FnOnce(&View) -> Option<Blocks>) -> bool {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.view.load();

@@ -59,9 +59,9 @@ impl Fetcher {
     /// Checks that the files and addresses of the source can be used.
     ///
     /// # Errors
-    /// What cannot be used, in a sentence.
-    pub fn check(source: &KeySource) -> Result<(), String> {
-        client(source, Duration::from_secs(1)).map(|_| ()).map_err(|error| error.detail)
+    /// Where one cannot be used; the detail says which, in a sentence.
+    pub fn check(source: &KeySource) -> Result<(), FetchError> {
+        client(source, Duration::from_secs(1)).map(|_| ())
     }
 
     /// Returns the body of the key set.

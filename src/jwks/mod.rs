@@ -46,12 +46,12 @@ impl Default for FetchPace {
     }
 }
 
-/// What the tasks of all issuers share.
+/// State that the tasks of all issuers share.
 #[derive(Clone)]
 pub struct Fetching {
     /// Where key sets are published.
     pub state: Arc<State>,
-    /// What decisions ask for.
+    /// Keys that decisions ask for.
     pub wanted: Arc<MissingKeyBoard>,
     /// Where fetches are counted.
     pub metrics: Arc<Metrics>,
@@ -63,7 +63,7 @@ pub struct Fetching {
 
 /// Fetches until `stop`. When `sources` changes, an issuer whose source is as before keeps its keys; the keys of any other
 /// are dropped, since nobody vouches for them any more.
-pub async fn run(office: Fetching, mut sources: watch::Receiver<Vec<KeySource>>, stop: CancellationToken) {
+pub async fn run(fetching: Fetching, mut sources: watch::Receiver<Vec<KeySource>>, stop: CancellationToken) {
     let mut tasks: HashMap<KeySource, JoinHandle<()>> = HashMap::new();
     loop {
         let now: Vec<KeySource> = sources.borrow_and_update().clone();
@@ -74,12 +74,12 @@ pub async fn run(office: Fetching, mut sources: watch::Receiver<Vec<KeySource>>,
                 // Ended before its keys are taken away, so that it cannot publish them again.
                 let _ = task.await;
             }
-            office.wanted.close(&source.issuer);
-            office.state.publish_rings(|rings| rings.without(&source.issuer));
+            fetching.wanted.close(&source.issuer);
+            fetching.state.publish_rings(|rings| rings.without(&source.issuer));
         }
         for source in now {
-            let (office, desk) = (office.clone(), office.wanted.open(&source.issuer));
-            tasks.entry(source.clone()).or_insert_with(|| tokio::spawn(follow(office, source, desk)));
+            let (fetching, missing_keys) = (fetching.clone(), fetching.wanted.open(&source.issuer));
+            tasks.entry(source.clone()).or_insert_with(|| tokio::spawn(follow(fetching, source, missing_keys)));
         }
         tokio::select! {
             () = stop.cancelled() => break,
@@ -94,30 +94,30 @@ pub async fn run(office: Fetching, mut sources: watch::Receiver<Vec<KeySource>>,
 }
 
 /// Keeps the key set of one issuer current.
-async fn follow(office: Fetching, source: KeySource, desk: Arc<MissingKeys>) {
+async fn follow(fetching: Fetching, source: KeySource, missing_keys: Arc<MissingKeys>) {
     let issuer = source.issuer.clone();
-    let mut fetcher = Fetcher::new(source, office.pace.timeout);
+    let mut fetcher = Fetcher::new(source, fetching.pace.timeout);
     let mut last: Option<([u8; 32], Arc<Ring>)> = None;
     let mut fetched = FetchStatus::default();
     loop {
-        let earliest = timer(office.pace.cooldown);
-        let refresh = timer(office.pace.refresh);
+        let earliest = timer(fetching.pace.cooldown);
+        let refresh = timer(fetching.pace.refresh);
         match fetcher.fetch().await.and_then(|body| take(&body, &mut last, &issuer)) {
             Ok(ring) => {
-                let now = office.clock.now();
-                desk.answered(&ring, now);
+                let now = fetching.clock.now();
+                missing_keys.answered(&ring, now);
                 if fetched.failures > 0 {
                     tracing::info!(%issuer, failures = fetched.failures, "the issuer's keys can be fetched again");
                 }
                 let loaded = Some(LoadedRing { ring, confirmed_ns: now.mono_ns });
                 fetched = FetchStatus { loaded, failure: None, failures: 0 };
-                office.metrics.jwks_fetch(None);
+                fetching.metrics.jwks_fetch(None);
             }
             Err(FetchError { fault, detail }) => {
                 let failures = fetched.failures.saturating_add(1);
                 fetched = FetchStatus { failure: Some(fault.as_str()), failures, ..fetched };
                 let keys = fetched.loaded.as_ref().map_or(0, |loaded| loaded.ring.len());
-                office.metrics.jwks_fetch(Some(fault));
+                fetching.metrics.jwks_fetch(Some(fault));
                 let fault = fault.as_str();
                 if failures < ALARM {
                     tracing::warn!(%issuer, fault, detail, keys, "the issuer's keys could not be fetched; those known stay");
@@ -126,14 +126,14 @@ async fn follow(office: Fetching, source: KeySource, desk: Arc<MissingKeys>) {
                 }
             }
         }
-        office.state.publish_rings(|rings| rings.with(&issuer, fetched.clone()));
+        fetching.state.publish_rings(|rings| rings.with(&issuer, fetched.clone()));
         if fetched.failures > 0 {
             tokio::time::sleep_until(earliest).await;
             continue;
         }
         tokio::select! {
             () = tokio::time::sleep_until(refresh) => {}
-            () = desk.asked() => tokio::time::sleep_until(earliest).await,
+            () = missing_keys.asked() => tokio::time::sleep_until(earliest).await,
         }
     }
 }

@@ -38,6 +38,11 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
+/// Why a secret that was made elsewhere is not imported: what the secret is or does, without the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ImportError(&'static str);
+
 impl Secret {
     /// Makes a new key from the operating system's random generator.
     ///
@@ -59,26 +64,26 @@ impl Secret {
         Secret(Zeroizing::new(text))
     }
 
-    /// Takes a secret made elsewhere. A `weak` one may be short and repeat itself: somebody has said that this is
-    /// known.
+    /// Returns a secret that was made elsewhere. A `weak` one may be short and repeat itself: its importer has said that this
+    /// is known.
     ///
     /// # Errors
-    /// What is wrong with it; the secret is not in the message.
-    pub fn imported(written: &str, weak: bool) -> Result<Secret, &'static str> {
+    /// Where it cannot be a secret, or is weak and `weak` does not say so. The secret is not in the message.
+    pub fn imported(written: &str, weak: bool) -> Result<Secret, ImportError> {
         let kinds = (0..=u8::MAX).filter(|byte| written.as_bytes().contains(byte)).count();
         let presentable = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         if written.len() < IMPORTED_MIN && !weak {
-            Err("is shorter than 32 characters and could be guessed")
+            Err(ImportError("is shorter than 32 characters and could be guessed"))
         } else if written.len() < WEAK_MIN {
-            Err("is shorter than 8 characters")
+            Err(ImportError("is shorter than 8 characters"))
         } else if written.len() > IMPORTED_MAX {
-            Err("is longer than 512 characters")
+            Err(ImportError("is longer than 512 characters"))
         } else if !written.bytes().all(presentable) {
-            Err("holds a character that no Authorization header can carry (RFC 6750)")
+            Err(ImportError("holds a character that no Authorization header can carry (RFC 6750)"))
         } else if kinds < 8 && !weak {
-            Err("repeats a few characters and could be guessed")
+            Err(ImportError("repeats a few characters and could be guessed"))
         } else if looks_malformed(written.as_bytes()) {
-            Err("begins with hg_ but its length or checksum is wrong; it was probably cut or mistyped")
+            Err(ImportError("begins with hg_ but its length or checksum is wrong; it was probably cut or mistyped"))
         } else {
             Ok(Secret(Zeroizing::new(written.to_owned())))
         }

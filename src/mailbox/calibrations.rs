@@ -1,17 +1,17 @@
-//! What deep checks measured of the servers' answers, on its way to the ledger, which learns from it.
+//! Measurements of the servers' answers: deep checks leave them, and the ledger learns from them.
 
 use crate::ledger::tokens::estimate::Calibration;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most measures that may wait; more are dropped, and the next checks bring others.
+/// Most measurements that may wait; further ones are dropped, and the next checks bring others.
 const PENDING_MAX: usize = 1024;
 
-/// The measures that wait. Clones are cheap and share one store.
+/// Measurements that wait. Clones are cheap and share one store.
 #[derive(Debug, Clone, Default)]
 pub struct Calibrations(Arc<Mutex<Vec<Calibration>>>);
 
 impl Calibrations {
-    /// Leaves a measure.
+    /// Adds a measurement.
     pub fn leave(&self, found: Calibration) {
         // A panic elsewhere cannot leave half an entry behind.
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -20,7 +20,7 @@ impl Calibrations {
         }
     }
 
-    /// Takes all measures that wait, in order.
+    /// Takes all measurements that wait, in order.
     pub fn take(&self) -> Vec<Calibration> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,4 +1,4 @@
-//! What one adapter leaves for another: bounded, never waited for.
+//! Mailboxes in which one adapter leaves something for another: bounded, never waited for.
 
 pub mod calibrations;
 pub mod drains;

@@ -1,6 +1,6 @@
-//! What real requests met at each server: the proxies' usage lines are noted here, and the probes read it.
+//! Outcomes of real requests at each server: usage lines are noted here, and the probes read them.
 //!
-//! Successes spare the deep checks; failures, and successes while there is trouble, go on to the breaker of the server.
+//! A success makes a deep check unnecessary. Failures, and successes while there is trouble, go on to the server's breaker.
 
 use crate::decision::fleet::ServiceResult;
 use crate::decision::moment::Moment;
@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Most outcomes that may wait for the probes; more are dropped, which delays a breaker and loses no request.
+/// Most outcomes that may wait for the probes; further ones are dropped, which delays a breaker and loses no request.
 const PENDING_MAX: usize = 4096;
 
-/// One outcome on its way to the breaker.
+/// An outcome for the server's breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServedReport {
     /// The server.
     pub server: Arc<str>,
-    /// How it went.
+    /// How the request went.
     pub served: ServiceResult,
 }
 
@@ -38,8 +38,8 @@ struct Board {
 pub struct Traffic(Arc<(Mutex<Board>, Notify)>);
 
 impl Traffic {
-    /// Notes how a real request went at `server`. A server that is not probed is passed over, so that names on the wire
-    /// cannot make this grow.
+    /// Notes how a real request went at `server`. A server that is not probed is ignored, so that names on the wire cannot make
+    /// this grow.
     pub fn note(&self, server: &str, served: ServiceResult, at: Moment) {
         let mut board = self.lock();
         let Board { servers, pending } = &mut *board;
@@ -50,7 +50,7 @@ impl Traffic {
             noted.last_success = noted.last_success.max(Some(at));
         }
         let matters = noted.troubled || served != ServiceResult::Well;
-        // At once, so that the successes right after a failure count as well.
+        // Set at once, so that the successes right after a failure count as well.
         noted.troubled = matters;
         if matters && pending.len() < PENDING_MAX {
             pending.push(ServedReport { server: name, served });
@@ -74,14 +74,14 @@ impl Traffic {
         }
     }
 
-    /// Says whether successes on `server` matter to its breaker.
+    /// Sets whether successes on `server` matter to its breaker.
     pub fn set_troubled(&self, server: &str, troubled: bool) {
         if let Some(noted) = self.lock().servers.get_mut(server) {
             noted.troubled = troubled;
         }
     }
 
-    /// Keeps these servers, and forgets the others.
+    /// Removes all servers but these.
     pub fn retain<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) {
         let mut board = self.lock();
         let mut before = std::mem::take(&mut board.servers);

@@ -1,8 +1,9 @@
-//! Keys that tokens name and issuers' sets lack: a decision notes one and goes on, the fetcher reads them in its own time.
+//! Keys that JWTs name and issuers' key sets lack. A decision notes one and goes on; the fetcher reads the notes in its own
+//! time.
 //!
-//! Whoever can reach the proxy can invent a `kid`. So a note is all a decision leaves: it never waits, what is noted is
-//! bounded, and the fetcher bounds by time alone how often it asks an issuer. A `kid` that a fresh set did not have asks
-//! for no other fetch for [`ABSENT_NS`].
+//! Whoever can reach the proxy can invent a `kid`. So a decision leaves a note and never waits, the notes are bounded, and the
+//! fetcher bounds by time alone how often it asks an issuer. A `kid` that a fresh set did not have causes no other fetch for
+//! [`ABSENT_NS`].
 
 use crate::decision::caller::token::{MissingKey, Ring};
 use crate::decision::moment::Moment;
@@ -10,17 +11,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Most `kid`s noted of an issuer, asked for and absent alike. Beyond it none is noted, and the issuer is still asked.
+/// Most `kid`s noted of an issuer, and most known as absent. Further ones are not noted, but the issuer is still asked.
 pub const KIDS_MAX: usize = 1024;
 
-/// How long a `kid` that a fresh set did not have stays known as absent, in nanoseconds: five minutes.
+/// How long a `kid` that a fresh set did not have is known as absent, in nanoseconds: five minutes.
 pub const ABSENT_NS: u64 = 300_000_000_000;
 
-/// The desks of all issuers that are fetched.
+/// The missing keys of all issuers whose keys are fetched.
 #[derive(Debug, Default)]
 pub struct MissingKeyBoard(Mutex<HashMap<Arc<str>, Arc<MissingKeys>>>);
 
-/// What is wanted of one issuer.
+/// Missing keys of one issuer.
 #[derive(Debug, Default)]
 pub struct MissingKeys {
     bell: Notify,
@@ -36,8 +37,8 @@ struct Kids {
 impl MissingKeyBoard {
     /// Asks for a key. Returns at once.
     pub fn ask(&self, missing: &MissingKey, now: Moment) {
-        let Some(desk) = lock(&self.0).get(&missing.issuer).cloned() else { return };
-        let mut kids = lock(&desk.kids);
+        let Some(noted) = lock(&self.0).get(&missing.issuer).cloned() else { return };
+        let mut kids = lock(&noted.kids);
         if kids.absent_until_ns.get(&missing.kid).is_some_and(|until| now.mono_ns < *until) {
             return;
         }
@@ -45,27 +46,27 @@ impl MissingKeyBoard {
             kids.asked.insert(missing.kid.clone());
         }
         drop(kids);
-        desk.bell.notify_one();
+        noted.bell.notify_one();
     }
 
-    /// Returns the desk of an issuer that is fetched from now on.
+    /// Adds an issuer whose keys are fetched from now on, and returns its missing keys.
     pub fn open(&self, issuer: &Arc<str>) -> Arc<MissingKeys> {
         lock(&self.0).entry(issuer.clone()).or_default().clone()
     }
 
-    /// Forgets an issuer that is no longer fetched.
+    /// Removes an issuer whose keys are no longer fetched.
     pub fn close(&self, issuer: &str) {
         lock(&self.0).remove(issuer);
     }
 }
 
 impl MissingKeys {
-    /// Waits until something was asked for since the last call.
+    /// Waits until a key was asked for since the last call.
     pub async fn asked(&self) {
         self.bell.notified().await;
     }
 
-    /// Takes in a fresh set: each `kid` that was asked for and is not in it is absent.
+    /// Compares the notes with a fresh key set: a `kid` that was asked for and is not in it is absent.
     pub fn answered(&self, ring: &Ring, now: Moment) {
         let mut kids = lock(&self.kids);
         let Kids { asked, absent_until_ns } = &mut *kids;

@@ -96,47 +96,47 @@ closed_enum! {
 }
 
 closed_enum! {
-    /// What the check of a JWT came to.
+    /// Result of the check of a JWT.
     pub enum Proof {
-        /// It was proven before, and that still holds.
+        /// The JWT was verified before and is remembered.
         Remembered = "remembered",
-        /// Its signature was checked and its claims hold.
+        /// Its signature and claims were verified.
         Proven = "proven",
-        /// It was refused.
+        /// The JWT was refused.
         Refused = "refused",
     }
 }
 
 closed_enum! {
-    /// What a usage line came to.
+    /// Result of a usage line.
     pub enum SettleLabel {
-        /// It released its slot.
+        /// The line released its slot.
         Released = "released",
-        /// Its request was charged already, without a line, and is charged otherwise now.
+        /// The line came late: the charge of its request was corrected.
         Corrected = "corrected",
-        /// It released the slot of a request whose verdict never arrived at the proxy.
+        /// The line released the slot of a request whose verdict never reached the proxy.
         Unheard = "unheard",
-        /// Nothing was open: a refusal's line, one that came again, or one of before a restart.
+        /// No slot was open: the line is of a refusal, a repeated one, or from before a restart.
         Nothing = "nothing",
-        /// It carries a receipt that we did not write.
+        /// The line carries a receipt that no herdgate wrote.
         Forged = "forged",
-        /// It carries a receipt of another herdgate.
+        /// The line carries a receipt of another herdgate.
         Foreign = "foreign",
-        /// It is no usage line.
+        /// The datagram is no usage line.
         Malformed = "malformed",
     }
 }
 
 closed_enum! {
-    /// What waiting for a server came to.
+    /// End of a wait for a server.
     pub enum WaitLabel {
-        /// A server.
+        /// The request got a server.
         Served = "served",
         /// Its time was over.
         TimedOut = "timed_out",
         /// The client left.
         Left = "left",
-        /// There was no room to wait in.
+        /// The wait queue was full.
         TurnedAway = "turned_away",
         /// No server has the model any more.
         NoServer = "no_server",
@@ -180,7 +180,7 @@ closed_enum! {
 }
 
 closed_enum! {
-    /// Which way LLM tokens go.
+    /// Direction of LLM tokens.
     pub enum Direction {
         /// Tokens of prompts.
         Input = "input",

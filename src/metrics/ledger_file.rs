@@ -1,4 +1,4 @@
-//! How the ledger's file does, for metrics, `/status` and the log: counts that only grow, what waits, and what fails now.
+//! State of the ledger's file for metrics, `/status` and the log: counters, messages that wait, and the present failure.
 
 use super::family::{Family, Label};
 use super::load;
@@ -8,24 +8,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 closed_enum! {
-    /// What a write failed with: a closed set, for metrics.
+    /// Kind of a failed write: a closed set, for metrics.
     #[derive(thiserror::Error)]
     #[error("{}", self.as_str())]
     pub enum LedgerFileError {
-        /// There is no room.
+        /// The disk is full.
         Full = "full",
         /// The system could not read or write.
         Io = "io",
         /// Another process holds the file's lock.
         Busy = "busy",
-        /// The file does not hold together any more.
+        /// The file is damaged.
         Damaged = "damaged",
         /// Anything else.
         Other = "other",
     }
 }
 
-/// What the writer of the file records. Numbers that each stand alone, so relaxed throughout.
+/// Counts of the file's writer. All accesses are relaxed, because each number stands alone.
 #[derive(Debug, Default)]
 pub struct Health {
     pending: AtomicU64,
@@ -37,10 +37,10 @@ pub struct Health {
     failing: Mutex<Option<Failing>>,
 }
 
-/// Why nothing can be written.
+/// Present failure of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
-    /// What it fails with.
+    /// The kind of fault.
     pub fault: LedgerFileError,
     /// What was said last.
     pub what: String,
@@ -59,7 +59,7 @@ impl Health {
         load(&self.written)
     }
 
-    /// Returns the number of transactions they took.
+    /// Returns the number of transactions that wrote them.
     pub fn commits(&self) -> u64 {
         load(&self.commits)
     }
@@ -75,12 +75,12 @@ impl Health {
         load(&self.dropped_ends)
     }
 
-    /// Returns the number of tries that failed with `fault`.
+    /// Returns the number of writes that failed with `fault`.
     pub fn faults(&self, fault: LedgerFileError) -> u64 {
         load(&self.faults[fault.index()])
     }
 
-    /// Returns what fails now.
+    /// Returns the present failure.
     pub fn failing(&self) -> Option<Failing> {
         self.lock().clone()
     }
@@ -90,20 +90,20 @@ impl Health {
         self.pending.store(messages, Ordering::Relaxed);
     }
 
-    /// Counts a message that was not taken in.
+    /// Counts a message that was dropped.
     pub(crate) fn dropped(&self, is_grant: bool) {
         let count = if is_grant { &self.dropped_grants } else { &self.dropped_ends };
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a transaction of so many messages. Returns what had failed until then.
+    /// Counts a transaction of `messages`. Returns the failure that it ended, if any.
     pub(crate) fn wrote(&self, messages: usize) -> Option<Failing> {
         self.written.fetch_add(messages as u64, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.lock().take()
     }
 
-    /// Counts a try that failed. Returns whether the one before had not.
+    /// Counts a write that failed. Returns whether the one before had succeeded.
     pub(crate) fn failed(&self, fault: LedgerFileError, what: String, now_unix_ms: i64) -> bool {
         self.faults[fault.index()].fetch_add(1, Ordering::Relaxed);
         let mut failing = self.lock();
@@ -115,7 +115,7 @@ impl Health {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how the file does now.
+    /// Returns the state of the file.
     pub(super) fn standing(&self) -> StoreStanding {
         let failing = self.failing().map(|failing| StoreFailing {
             fault: failing.fault.as_str(),
@@ -126,7 +126,7 @@ impl Health {
         StoreStanding { pending: self.pending(), dropped, failing }
     }
 
-    /// Returns what is exported of it.
+    /// Returns its metrics.
     pub(super) fn families(&self) -> Vec<Family> {
         vec![
             Family::gauge(
@@ -161,14 +161,14 @@ impl Health {
     }
 }
 
-/// How the ledger's file does, as `/status` tells it.
+/// State of the ledger's file, as `/status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreStanding {
     /// Grants and ends of requests that wait to be written.
     pub pending: u64,
-    /// Those that were not, because too much waited.
+    /// Grants and ends that were dropped, because too many waited.
     pub dropped: u64,
-    /// Why it cannot be written; absent where it can.
+    /// Why the file cannot be written; absent where it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing: Option<StoreFailing>,
 }
@@ -180,6 +180,6 @@ pub struct StoreFailing {
     pub fault: &'static str,
     /// What was said last.
     pub what: String,
-    /// Since when.
+    /// Time of the first failed write since the last that succeeded.
     pub since: String,
 }

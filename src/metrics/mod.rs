@@ -1,4 +1,4 @@
-//! Metrics: recording here, what is exported in `render`, how it is written in `classic` and `openmetrics`.
+//! Metrics: recorded here, exported by `render`, written as text by `classic` and `openmetrics`.
 //!
 //! Recording is an addition or three to atomics in arrays indexed by closed enums: no lock, no look-up, no allocation, and
 //! no label that a client can choose. All series exist from the start, so their number never grows with traffic. What the
@@ -28,7 +28,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// How metrics are written.
+/// Text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextFormat {
     /// Prometheus text 0.0.4.
@@ -47,14 +47,14 @@ impl TextFormat {
     }
 }
 
-/// What is counted for one ingress.
+/// Counters of one ingress.
 #[derive(Debug, Default)]
 struct Decisions {
     outcomes: [AtomicU64; DecisionLabel::COUNT],
     durations: Latencies,
 }
 
-/// What is counted for one port.
+/// Counters of one port.
 #[derive(Debug, Default)]
 struct Connections {
     open: AtomicI64,
@@ -62,7 +62,7 @@ struct Connections {
     rejected: AtomicU64,
 }
 
-/// All metrics of the process. Relaxed throughout: each number stands alone, and none guards other memory.
+/// All metrics of the process. All accesses are relaxed, because each number stands alone and guards no other memory.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// By the ports that decide.
@@ -100,14 +100,14 @@ impl Metrics {
         Metrics::default()
     }
 
-    /// Counts a decision; `ns` is what it took, in nanoseconds. Only SPOP and HTTP decide.
+    /// Counts a decision that took `ns` nanoseconds. Only SPOP and HTTP decide.
     pub fn decision(&self, ingress: Port, outcome: DecisionLabel, ns: u64) {
         let Some(decisions) = self.decisions_of(ingress) else { return };
         decisions.outcomes[outcome.index()].fetch_add(1, Ordering::Relaxed);
         decisions.durations.record(ns);
     }
 
-    /// Counts what a request that waited came to.
+    /// Counts the outcome of a request that waited.
     pub fn outcome(&self, ingress: Port, outcome: DecisionLabel) {
         if let Some(decisions) = self.decisions_of(ingress) {
             decisions.outcomes[outcome.index()].fetch_add(1, Ordering::Relaxed);
@@ -129,7 +129,7 @@ impl Metrics {
         load(&self.waiting)
     }
 
-    /// Counts what waiting for a server came to; `ms` is how long a request that was served had waited.
+    /// Counts the end of a wait; `ms` is how long a request that was served had waited.
     pub fn waited(&self, waited: WaitLabel, ms: u64) {
         self.waits[waited.index()].fetch_add(1, Ordering::Relaxed);
         self.waited_ms.fetch_add(ms, Ordering::Relaxed);
@@ -167,7 +167,7 @@ impl Metrics {
         self.jwts[proof.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a fetch of an issuer's key set; `None` where it went well.
+    /// Counts a fetch of an issuer's key set; `None` is a success.
     pub fn jwks_fetch(&self, fault: Option<FetchFault>) {
         let count = fault.map_or(&self.jwks_fetched, |fault| &self.jwks_failed[fault.index()]);
         count.fetch_add(1, Ordering::Relaxed);
@@ -181,7 +181,7 @@ impl Metrics {
         self.usage_silent.store(u64::from(silent), Ordering::Relaxed);
     }
 
-    /// Sets how the estimates stand: sums that only grow, by who knew the exact figure and whether the answer was a stream.
+    /// Sets the state of the estimates: sums that only grow, by who knew the exact figure and whether the answer was a stream.
     pub fn estimates(&self, compared: [[Comparison; 2]; Witness::COUNT]) {
         for (forms, compared) in self.estimates.iter().zip(compared) {
             for ([estimated, exact], sums) in forms.iter().zip(compared) {
@@ -218,13 +218,13 @@ impl Metrics {
         let _ = self.shared_store.set(counts);
     }
 
-    /// Exports how the ledger's file does from now on. Once.
+    /// Exports the state of the ledger's file from now on. Once.
     pub fn show_ledger_file(&self, health: Arc<Health>) {
         // There is one file for the life of a process.
         let _ = self.ledger_file.set(health);
     }
 
-    /// Returns how the ledger's file does, where there is one.
+    /// Returns the state of the ledger's file, where there is one.
     pub fn ledger_file(&self) -> Option<StoreStanding> {
         self.ledger_file.get().map(|health| health.standing())
     }
@@ -235,7 +235,7 @@ impl Metrics {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns everything as text, with what this View says of servers and keys.
+    /// Returns all metrics as text, with those of the View's servers and keys.
     ///
     /// # Errors
     /// None in practice: writing to a `String` does not fail.

@@ -1,4 +1,4 @@
-//! What is counted of the shared store: calls by operation and outcome, how long they took, the breaker and the backlog.
+//! Metrics of the shared store: calls by operation and outcome, their duration, the breaker and the backlog.
 
 use super::family::{Family, FamilyKind, Label, Sample, SampleValue};
 use super::latency::Latencies;
@@ -6,21 +6,21 @@ use super::load;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 closed_enum! {
-    /// What the store was asked for.
+    /// Operation of the store.
     pub enum Operation {
-        /// Taking a claim.
+        /// Takes a claim.
         Admit = "admit",
-        /// Charging what was used.
+        /// Charges what a request used.
         Settle = "settle",
-        /// Giving a claim back.
+        /// Releases a claim.
         Release = "release",
-        /// Looking up a reservation.
+        /// Looks up a reservation.
         Find = "find",
-        /// Looking for what has expired, and for what others have settled.
+        /// Looks for reservations that have expired, and for those that others have settled.
         Sweep = "sweep",
-        /// Telling and hearing what is on its way.
+        /// Exchanges the requests in flight.
         Exchange = "exchange",
-        /// Finding out whether it takes writes.
+        /// Checks whether the store takes writes.
         Beat = "beat",
     }
 }
@@ -32,7 +32,7 @@ closed_enum! {
     pub enum SharedStoreError {
         /// It was not asked: the breaker is open.
         Open = "open",
-        /// It was not asked: too many calls are on their way.
+        /// It was not asked: too many calls are pending.
         Busy = "busy",
         /// No answer within the deadline. Whether it was carried out is not known.
         Timeout = "timeout",
@@ -44,7 +44,7 @@ closed_enum! {
         Loading = "loading",
         /// The cluster is down, or the keys are elsewhere.
         Cluster = "cluster",
-        /// It is full, or cannot write its data down.
+        /// It is full, or cannot persist its data.
         Full = "full",
         /// It wants another credential, or forbids what was asked.
         Denied = "denied",
@@ -68,7 +68,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts a call; `ns` is what it took, where the store was asked at all.
+    /// Counts a call; `ns` is its duration, where the store was asked at all.
     pub(crate) fn call(&self, operation: Operation, trouble: Option<SharedStoreError>, ns: u64) {
         self.of(operation, trouble).fetch_add(1, Ordering::Relaxed);
         if !matches!(trouble, Some(SharedStoreError::Open | SharedStoreError::Busy)) {
@@ -96,7 +96,7 @@ impl Counts {
         self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the number of calls of an operation that went well, or met this trouble.
+    /// Returns the number of calls of an operation that succeeded, or failed with this trouble.
     pub fn calls(&self, operation: Operation, trouble: Option<SharedStoreError>) -> u64 {
         load(self.of(operation, trouble))
     }
@@ -118,7 +118,7 @@ impl Counts {
         }
     }
 
-    /// Returns what is exported of them.
+    /// Returns their metrics.
     pub(super) fn families(&self) -> Vec<Family> {
         let outcomes = || [None].into_iter().chain(SharedStoreError::ALL.map(Some));
         let calls = Operation::ALL.into_iter().flat_map(|operation| {

@@ -66,7 +66,7 @@ impl Accept {
 }
 
 impl MediaRange {
-    /// How closely it describes an offer: by names, then by parameters. `None` where it means something else.
+    /// Returns how closely it describes an offer: by names, then by parameters. `None` where it means something else.
     fn specificity(&self, offer: Offer<'_>) -> Option<(u8, usize)> {
         let names = match (self.kind.as_deref(), self.subtype.as_deref()) {
             (None, _) => 0,
@@ -143,7 +143,7 @@ fn quality(written: &str) -> Option<u16> {
     parse(written).ok().map(|(_, weight)| weight)
 }
 
-/// A token, in lower case.
+/// Reads a token, in lower case.
 fn token(input: &str) -> IResult<&str, String> {
     map(take_while1(is_token), str::to_ascii_lowercase).parse(input)
 }

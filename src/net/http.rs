@@ -1,7 +1,7 @@
 //! Serves HTTP/1.1 on one accepted connection, with limits on everything a peer can make large or slow.
 //!
 //! hyper counts the wait for the next request on a kept-alive connection as reading its header, so its own timeout would
-//! close idle connections of a proxy's pool within seconds, and a request that crosses the close fails. [`Patient`] tells
+//! close idle connections of a proxy's pool within seconds, and a request that crosses the close fails. `Patient` tells
 //! the two apart: long patience between requests, short patience once a first byte has come.
 
 use crate::net::listen::Peer;
@@ -33,10 +33,10 @@ const HEADER_BYTES_MAX: usize = 48 * 1024;
 /// Largest read buffer of a connection in bytes; bounds what 4,096 hostile connections can take to 256 MiB.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// How long each kind of silence may last.
+/// Longest time for each kind of silence.
 #[derive(Debug, Clone, Copy)]
 struct HttpTimeouts {
-    /// From the first byte of a request (the first, from the connection) to the end of its header.
+    /// From the first byte of a request (of the first request, from the accept) to the end of its header.
     header: Duration,
     /// Between two requests.
     idle: Duration,
@@ -49,21 +49,21 @@ struct HttpTimeouts {
 const PATIENCE: HttpTimeouts =
     HttpTimeouts { header: Duration::from_secs(10), idle: Duration::from_secs(75), write: Duration::from_secs(30) };
 
-/// Serves requests one after another until the peer closes, breaks a limit, or `stop` is cancelled (the request under way
-/// is still answered). hyper answers 400 to what is not HTTP and 431 to a header that is too long or has over 100 fields.
-/// `complaint` says whether to warn of such a peer now, see [`crate::net::log_throttle::LogThrottle::admit`].
+/// Serves requests one after another until the peer closes, breaks a limit, or `stop` is cancelled (the current request is
+/// still answered). hyper answers 400 to what is not HTTP and 431 to a header that is too long or has over 100 fields.
+/// `warning_due` says whether to warn of such a peer now, as [`crate::net::log_throttle::LogThrottle::admit`] does.
 pub async fn serve<S, H, F>(
     stream: S,
     peer: Peer,
     stop: CancellationToken,
-    complaint: impl Fn() -> Option<u64>,
+    warning_due: impl Fn() -> Option<u64>,
     handle: H,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = HttpAnswer>,
 {
-    serve_with(PATIENCE, stream, peer, stop, complaint, handle).await;
+    serve_with(PATIENCE, stream, peer, stop, warning_due, handle).await;
 }
 
 async fn serve_with<S, H, F>(
@@ -71,7 +71,7 @@ async fn serve_with<S, H, F>(
     stream: S,
     peer: Peer,
     stop: CancellationToken,
-    complaint: impl Fn() -> Option<u64>,
+    warning_due: impl Fn() -> Option<u64>,
     handle: H,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -106,7 +106,7 @@ async fn serve_with<S, H, F>(
     if let Err(error) = ended {
         // hyper's words name the fault and never quote the peer.
         if error.is_parse() {
-            if let Some(passed_over) = complaint() {
+            if let Some(passed_over) = warning_due() {
                 tracing::warn!(%peer, %error, passed_over, "not an HTTP request");
             }
         } else {
@@ -119,8 +119,7 @@ const IDLE: u64 = 0;
 const HEADER: u64 = 1;
 const BUSY: u64 = 2;
 
-/// What a connection is doing: the low two bits name it, the rest counts changes, so that two spells of the same kind
-/// are told apart.
+/// Phase of a connection. The low two bits name it and the rest counts changes, so that two phases of the same kind differ.
 #[derive(Clone, Default)]
 struct RequestPhase(Arc<AtomicU64>);
 

@@ -21,20 +21,21 @@ use tokio_util::task::TaskTracker;
 /// Connections the kernel may hold before they are accepted: a proxy with many threads opens all of its own at once.
 const BACKLOG: u32 = 4096;
 
-/// Open files that every port at its most (16,384 SPOP, 4,096 HTTP and 4,096 agent-check connections), the fleet's probes
-/// and some room take.
+/// Open files that all ports at their limits take (16,384 SPOP, 4,096 HTTP and 4,096 agent-check connections), with the
+/// fleet's probes and a reserve.
 pub const FILES_WANTED: u64 = 32_768;
 
-/// Of those, what connections do not take: probes, files, listeners, and the small ports.
+/// Those of them that connections do not take: probes, files, listeners, and the small ports.
 const FILES_RESERVED: u64 = 8_000;
 
-/// Ports that take no more connections than this are never cut: the operator's own.
+/// Ports with no more connections than this keep their limit whatever files there are: they are the operator's own.
 const SMALL_PORT: usize = 64;
 
 /// How long connections may go on after the stop before they are cut.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A peer that vanished without FIN is noticed after 60 + 4 x 15 s; until then idle connections of a proxy's pool stay open.
+/// Keep-alive probes: a peer that vanished without FIN is noticed after 60 + 4 x 15 s. Idle connections of a proxy's pool stay
+/// open.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
@@ -53,14 +54,25 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-impl FromStr for Address {
-    type Err = &'static str;
+/// Why a text is no [`Address`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// `unix:` without a path.
+    #[error("a path must follow `unix:`")]
+    NoPath,
+    /// Neither of the two forms.
+    #[error("expected `IP:PORT` or `unix:/path`")]
+    Unreadable,
+}
 
-    fn from_str(written: &str) -> Result<Address, &'static str> {
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(written: &str) -> Result<Address, AddressError> {
         match written.strip_prefix("unix:") {
-            Some("") => Err("a path must follow `unix:`"),
+            Some("") => Err(AddressError::NoPath),
             Some(path) => Ok(Address::Unix(path.into())),
-            None => written.parse().map(Address::Tcp).map_err(|_| "expected `IP:PORT` or `unix:/path`"),
+            None => written.parse().map(Address::Tcp).map_err(|_| AddressError::Unreadable),
         }
     }
 }
@@ -143,7 +155,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     Ok((UnixListener::from_std(listener)?, file))
 }
 
-/// Puts a unix socket of any type in place; see [`bind_unix`] for how.
+/// Puts a unix socket of any type in place; as [`bind`] does.
 ///
 /// # Errors
 /// What the operating system says.
@@ -236,14 +248,14 @@ pub struct ConnectionLimit {
     pub metrics: Arc<Metrics>,
 }
 
-/// Accepts until `stop`, and hands each connection to `handle` in a task of its own. Then waits a short grace for the
-/// connections to end (they watch `stop` themselves) and cuts the rest.
-pub async fn serve<H, F>(bound: Bound, door: ConnectionLimit, stop: CancellationToken, handle: H)
+/// Accepts connections until `stop`, and runs `handle` for each in a task of its own. Then gives the connections a short time to
+/// end (they watch `stop` themselves) and cuts the rest.
+pub async fn serve<H, F>(bound: Bound, limit: ConnectionLimit, stop: CancellationToken, handle: H)
 where
     H: Fn(Stream, Peer) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let connections_max = places_now(door.connections_max);
+    let connections_max = places_now(limit.connections_max);
     let places = Arc::new(Semaphore::new(connections_max));
     let (clock, turned_away, failed) = (Clock::new(), LogThrottle::default(), LogThrottle::default());
     let inside = TaskTracker::new();
@@ -257,21 +269,21 @@ where
             Ok(accepted) => accepted,
             Err(error) => {
                 if let Some(passed_over) = failed.admit(clock.now()) {
-                    tracing::warn!(port = door.port.as_str(), %error, passed_over, "a connection could not be accepted");
+                    tracing::warn!(port = limit.port.as_str(), %error, passed_over, "a connection could not be accepted");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            door.metrics.connection_rejected(door.port);
+            limit.metrics.connection_rejected(limit.port);
             if let Some(passed_over) = turned_away.admit(clock.now()) {
-                let port = door.port.as_str();
+                let port = limit.port.as_str();
                 tracing::warn!(port, connections_max, %peer, passed_over, "full: connections are turned away");
             }
             continue;
         };
-        let counted = Counted::new(&door);
+        let counted = Counted::new(&limit);
         let connection = handle(stream, peer);
         let cut = cut.clone();
         inside.spawn(async move {
@@ -295,9 +307,9 @@ pub fn places_now(connections_max: usize) -> usize {
     places(connections_max, rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX))
 }
 
-/// Returns how many connections a port that wants `connections_max` may take where the process may open `files`. Ports
-/// are cut in proportion, so that whoever fills one cannot take the files that the others and the probes need: with
-/// none left, all servers would seem down.
+/// Returns how many connections a port that wants `connections_max` may take where the process may open `files`. Ports are cut
+/// in proportion, so that a client that fills one cannot take the files that the others and the probes need: with none left,
+/// all servers would seem down.
 pub fn places(connections_max: usize, files: u64) -> usize {
     if files >= FILES_WANTED || connections_max <= SMALL_PORT {
         return connections_max;
@@ -309,16 +321,16 @@ pub fn places(connections_max: usize, files: u64) -> usize {
     (connections_max.saturating_mul(left) / wanted).max(16)
 }
 
-/// Counts a connection from its making to its drop, however its task ends.
+/// Counts a connection until it is dropped, however its task ends.
 struct Counted {
     metrics: Arc<Metrics>,
     port: Port,
 }
 
 impl Counted {
-    fn new(door: &ConnectionLimit) -> Counted {
-        door.metrics.connection_opened(door.port);
-        Counted { metrics: door.metrics.clone(), port: door.port }
+    fn new(limit: &ConnectionLimit) -> Counted {
+        limit.metrics.connection_opened(limit.port);
+        Counted { metrics: limit.metrics.clone(), port: limit.port }
     }
 }
 

@@ -6,17 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Nanoseconds between two warnings.
 const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// Counts the warnings that are passed over between two that are written. The connections of one listener share it.
+/// Lets one warning a second pass, and counts those in between. The connections of one listener share it.
 #[derive(Debug, Default)]
 pub struct LogThrottle {
-    /// Monotonic time before which nothing more is said.
+    /// Monotonic time before which no other warning is written.
     silent_until_ns: AtomicU64,
     passed_over: AtomicU64,
 }
 
 impl LogThrottle {
-    /// Returns how many warnings were passed over since the last one where it is time to warn again; `None` where it is
-    /// not.
+    /// Returns `Some` where a warning may be written now, with the number of those left out since the last one.
     pub fn admit(&self, now: Moment) -> Option<u64> {
         let until = self.silent_until_ns.load(Ordering::Relaxed);
         let next = now.mono_ns.saturating_add(INTERVAL_NS);
@@ -37,11 +36,11 @@ mod tests {
 
     #[test]
     fn one_warning_a_second_says_how_many_were_passed_over() {
-        let complaints = LogThrottle::default();
+        let throttle = LogThrottle::default();
         let start = Moment { mono_ns: 5, unix_ms: 0 };
         let cases = [(0, Some(0)), (0, None), (999_999_999, None), (1_000_000_000, Some(2)), (2_500_000_000, Some(0))];
         for (after_ns, expected) in cases {
-            assert_eq!(complaints.admit(start.plus_ns(after_ns)), expected, "{after_ns}");
+            assert_eq!(throttle.admit(start.plus_ns(after_ns)), expected, "{after_ns}");
         }
     }
 }

@@ -70,7 +70,7 @@ where
     answer
 }
 
-/// How an upload ended.
+/// End of an upload.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,

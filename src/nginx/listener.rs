@@ -22,14 +22,14 @@ pub fn waiters_max() -> usize {
 
 /// Answers on the HTTP port until `stop`.
 pub async fn serve(bound: Bound, gate: Arc<Gate>, stop: CancellationToken) {
-    let door = ConnectionLimit { port: Port::Http, connections_max: CONNECTIONS_MAX, metrics: gate.metrics.clone() };
+    let limit = ConnectionLimit { port: Port::Http, connections_max: CONNECTIONS_MAX, metrics: gate.metrics.clone() };
     let ending = stop.clone();
-    listen::serve(bound, door, stop, |stream, peer| {
+    listen::serve(bound, limit, stop, |stream, peer| {
         let gate = gate.clone();
         let ending = ending.clone();
         async move {
-            let complaint = || gate.complaint();
-            http::serve(stream, peer, ending, complaint, |request| answer(gate.clone(), request)).await;
+            let warning_due = || gate.warning_due();
+            http::serve(stream, peer, ending, warning_due, |request| answer(gate.clone(), request)).await;
         }
     })
     .await;

@@ -15,7 +15,7 @@ use hyper::{Response, StatusCode};
 const SERVER: HeaderName = HeaderName::from_static("x-herdgate-server");
 /// The second choice.
 const SERVER2: HeaderName = HeaderName::from_static("x-herdgate-server2");
-/// What settles the grant; logged by nginx and hidden from everybody.
+/// The receipt, which settles the grant; nginx logs it and shows it to nobody.
 const RECEIPT: HeaderName = HeaderName::from_static("x-herdgate-receipt");
 /// The public id of the decision.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

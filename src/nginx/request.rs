@@ -1,4 +1,4 @@
-//! Request headers → the facts of an inquiry.
+//! Reads the facts of an inquiry from request headers.
 
 use crate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use crate::gate::{Decision, Gate};
@@ -24,7 +24,18 @@ pub const ON_BEHALF_NAME: HeaderName = HeaderName::from_static("x-herdgate-on-be
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// What the headers say; borrowed from them.
+/// Why the headers of a question cannot be read. It names the header and never its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FactError {
+    /// A header that must be there once is absent, empty or repeated.
+    #[error("{0} does not stand exactly once")]
+    NotOnce(&'static str),
+    /// The client's address cannot be read.
+    #[error("x-herdgate-source is not an address")]
+    NotAnAddress,
+}
+
+/// Content of a question's headers, borrowed from them.
 #[derive(Debug)]
 pub struct Facts<'h> {
     uid: &'h [u8],
@@ -42,17 +53,17 @@ impl<'h> Facts<'h> {
     /// Reads the four facts and the credentials.
     ///
     /// # Errors
-    /// Which fact is absent, empty, repeated or unreadable, for the log.
-    pub fn read(headers: &'h HeaderMap) -> Result<Facts<'h>, &'static str> {
-        let method = once(headers, &METHOD).ok_or("x-herdgate-method does not stand exactly once")?;
-        let target = once(headers, &URI).ok_or("x-herdgate-uri does not stand exactly once")?;
-        let source = once(headers, &SOURCE).ok_or("x-herdgate-source does not stand exactly once")?;
-        let uid = once(headers, &UID).ok_or("x-herdgate-uid does not stand exactly once")?;
+    /// Where a fact is absent, empty, repeated or unreadable.
+    pub fn read(headers: &'h HeaderMap) -> Result<Facts<'h>, FactError> {
+        let method = once(headers, &METHOD).ok_or(FactError::NotOnce("x-herdgate-method"))?;
+        let target = once(headers, &URI).ok_or(FactError::NotOnce("x-herdgate-uri"))?;
+        let source = once(headers, &SOURCE).ok_or(FactError::NotOnce("x-herdgate-source"))?;
+        let uid = once(headers, &UID).ok_or(FactError::NotOnce("x-herdgate-uid"))?;
         Ok(Facts {
             uid,
             method,
             target,
-            source: address(source).ok_or("x-herdgate-source is not an address")?,
+            source: address(source).ok_or(FactError::NotAnAddress)?,
             authorization: field(headers, &AUTHORIZATION),
             x_api_key: field(headers, &X_API_KEY),
             api_key: field(headers, &API_KEY),
@@ -84,13 +95,13 @@ impl<'h> Facts<'h> {
     }
 }
 
-/// Refuses a question that lacks a fact, and tells the log so at most once a second.
-pub fn malformed(gate: &Gate, headers: &HeaderMap, detail: &'static str) -> Decision<'static> {
+/// Refuses a question that lacks a fact, and warns of it at most once a second.
+pub fn malformed(gate: &Gate, headers: &HeaderMap, detail: impl std::fmt::Display) -> Decision<'static> {
     let decided = gate.refuse_malformed(Port::Http);
-    if let Some(passed_over) = gate.complaint() {
+    if let Some(passed_over) = gate.warning_due() {
         let uid = once(headers, &UID).unwrap_or_default();
         let uid = uid.get(..64).unwrap_or(uid).escape_ascii();
-        tracing::warn!(id = decided.id.as_str(), %uid, detail, passed_over, "HTTP port: a question that cannot be put");
+        tracing::warn!(id = decided.id.as_str(), %uid, %detail, passed_over, "HTTP port: a question that cannot be put");
     }
     decided
 }
@@ -178,7 +189,7 @@ mod tests {
             let mut empty = WELL.to_vec();
             empty[absent].1 = b"";
             for lines in [without, underscore, twice, other, empty] {
-                let error = Facts::read(&headers(&lines)).unwrap_err();
+                let error = Facts::read(&headers(&lines)).unwrap_err().to_string();
                 assert!(error.starts_with(&name), "{error} for {lines:?}");
             }
         }

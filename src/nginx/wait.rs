@@ -12,7 +12,7 @@ use crate::net::http::HttpAnswer;
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
-/// What ties the two hops together; see [`crate::gate::wait`].
+/// The ticket, which ties the two hops together; see [`crate::gate::wait`].
 pub const TICKET: HeaderName = HeaderName::from_static("x-herdgate-ticket");
 
 /// Milliseconds that a request waited here, for the log.

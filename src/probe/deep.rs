@@ -27,6 +27,7 @@
 //! A status of 4xx is a refusal by what stands in front (a key is wanted, a route is absent): it proves nothing, and counts
 //! as nothing.
 
+use super::check::CheckFinding;
 use super::fetch::{Client, failure};
 use super::rotation::{Bounds, CheckRequest, Look, Pick, Rotation};
 use super::schedule::Schedule;
@@ -45,26 +46,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
-
-/// Tokens a check asks for. The first shows that a prompt is evaluated, the second that decoding goes on after it: a server
-/// that stalls mid-stream is as dead as one that never begins, and nothing else finds it, because a proxy cannot tell such a
-/// server's end from a client that lost patience.
-pub(super) const TOKENS: u32 = 2;
-
-/// What a check found.
-#[derive(Debug)]
-pub(super) enum CheckFinding {
-    /// A token, or an embedding.
-    Token,
-    /// The server says that it is full.
-    Busy,
-    /// It was not answered in time.
-    Late,
-    /// It was refused, which proves nothing.
-    Refused(u16),
-    /// It failed: what was seen.
-    Failed(String),
-}
 
 /// The deep checks of one server.
 pub(super) struct DeepProbe {
@@ -101,7 +82,7 @@ enum CheckTarget {
     },
 }
 
-/// What the checks so far left behind.
+/// State that the checks so far left.
 #[derive(Default)]
 struct Memory {
     rotation: Rotation,
@@ -112,14 +93,14 @@ struct Memory {
     doubt: u32,
     /// The real success that was last reported.
     credited: Option<Moment>,
-    /// Whether the refusals were told of.
+    /// Whether the refusals were logged.
     refused: bool,
-    /// Whether this server was found to tell nothing of its progress.
+    /// Whether this server is known to show no progress.
     silent: bool,
 }
 
 impl DeepProbe {
-    /// Makes checks until nobody takes the reports any more.
+    /// Makes checks until nobody receives the reports any more.
     pub async fn run(mut self) {
         let mut checks: JoinSet<CheckEnd> = JoinSet::new();
         let mut memory = Memory::default();
@@ -278,7 +259,7 @@ impl DeepProbe {
         (true, true)
     }
 
-    /// Takes in how a check ended. Returns whether to go on.
+    /// Applies the end of a check. Returns whether to go on.
     async fn conclude(&self, ended: CheckEnd, memory: &mut Memory) -> bool {
         let CheckEnd { asked, found, began, embeds, loaded, progress, measured } = ended;
         if let Some(measured) = measured {

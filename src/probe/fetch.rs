@@ -22,12 +22,17 @@ const POOL_IDLE: Duration = Duration::from_secs(90);
 #[derive(Debug, Clone)]
 pub struct Client(reqwest::Client);
 
+/// A client that cannot be built, because the TLS library cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", cause(.0))]
+pub struct ClientError(reqwest::Error);
+
 impl Client {
     /// Returns a client with its own connections.
     ///
     /// # Errors
-    /// Where the TLS library cannot start, in its words.
-    pub fn new() -> Result<Client, String> {
+    /// Where the TLS library cannot start.
+    pub fn new() -> Result<Client, ClientError> {
         reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -38,7 +43,7 @@ impl Client {
             .user_agent(concat!("herdgate/", env!("CARGO_PKG_VERSION")))
             .build()
             .map(Client)
-            .map_err(|error| cause(&error))
+            .map_err(ClientError)
     }
 
     /// Returns the body of a 200.

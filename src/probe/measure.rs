@@ -16,10 +16,10 @@ use serde_json::value::RawValue;
 pub const SAMPLE: &str = "fn sum(a: &[u32]) -> u32 { 0x2f } Größer als 17 Schafe wird die Herde nie. The old shepherd counts \
     them at the gate every evening, and when";
 
-/// What an answer of status 200 came to.
+/// Result of an answer of status 200.
 #[derive(Debug, Default, PartialEq)]
 pub struct AnswerParts {
-    /// Whether it came to its end with what was asked for.
+    /// Whether it ended with what was asked for.
     pub done: bool,
     /// What the server says went wrong, within the stream.
     pub error: Option<String>,
@@ -53,7 +53,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// A line or an event: its length, the bytes of text in it, those of the name, and whether a token made it.
+    /// Adds a line or an event: its length, the bytes of text in it, those of the name, and whether a token made it.
     fn piece(&mut self, length: usize, said: usize, name: Option<usize>, is_line: bool) {
         let chunk = if self.chunked { framing(length as f64) } else { 0.0 };
         let around = length as f64 - said as f64 - name.unwrap_or(0) as f64 + chunk;

@@ -1,8 +1,10 @@
 //! Asks every server in turn what it has, and publishes what is known of the fleet: the sole writer of it.
 //!
-//! Two tasks a server ask and send reports: what it has (here), and whether it generates (`deep`). One owner takes the reports in, keeps each server's track, and publishes a
-//! new [`FleetView`] where something changed. So tracks need no lock, and no view shows half a change.
+//! Each server has two tasks that ask it and send reports: what it has (here), and whether it generates (`deep`). One owner
+//! receives the reports, keeps each server's track, and publishes a new [`FleetView`] where something changed. So tracks need no
+//! lock, and no view shows half a change.
 
+mod check;
 mod deep;
 mod fetch;
 mod json;
@@ -36,26 +38,26 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Reports waiting to be taken in; a full queue makes the probes wait, which is all the pressure needed.
+/// Most reports that wait for the owner; a full queue makes the probes wait, which is all the back-pressure needed.
 const REPORTS_MAX: usize = 256;
 
-/// What a parser made of one answer.
+/// Entries that a parser found in one answer.
 #[derive(Debug, Default, PartialEq)]
 pub struct Parsed<T> {
     /// The entries that could be read.
     pub entries: Vec<T>,
-    /// How many could not, or were more than are taken.
+    /// Number of entries that could not be read, or exceeded the bound.
     pub skipped: usize,
 }
 
-/// What the probes learn from.
+/// Sources and sinks of the probes.
 #[derive(Debug, Clone)]
 pub struct Senses {
     /// Asks the servers.
     pub client: Client,
     /// The process's clock.
     pub clock: Clock,
-    /// What real requests meet.
+    /// Outcomes of real requests.
     pub traffic: Traffic,
     /// Where deep checks leave what they measured.
     pub calibrations: Calibrations,
@@ -237,7 +239,7 @@ impl Fleet {
         Tracked { target, track, generation: self.generation, schedule: sender, _task: stop.drop_guard() }
     }
 
-    /// Takes in a report. Returns whether readers would see a difference.
+    /// Applies a report. Returns whether readers would see a difference.
     fn take(&mut self, report: Report, schedule: &Schedule) -> bool {
         if self.tracked.get(&report.server).is_none_or(|tracked| tracked.generation != report.generation) {
             return false;
@@ -249,7 +251,7 @@ impl Fleet {
         })
     }
 
-    /// Takes in how a real request went. Returns whether readers would see a difference.
+    /// Applies the outcome of a real request. Returns whether readers would see a difference.
     fn take_outcome(&mut self, ServedReport { server, served }: ServedReport) -> bool {
         let now_ns = self.senses.clock.now().mono_ns;
         let changed = self.change(&server, |track| track.report_served(served, now_ns));
@@ -340,7 +342,7 @@ fn log(server: &str, Transition { from, to }: Transition, seen: &ServerView) {
     }
 }
 
-/// Tells what is new among the models that servers have with different content, and what is settled.
+/// Logs which models newly differ in content between servers, and which no longer do.
 fn tell(before: &[Disagreement], found: &[Disagreement]) {
     for Disagreement { model, digests, expected, odd } in found.iter().filter(|found| !before.contains(found)) {
         let model = model.as_str();

@@ -1,7 +1,7 @@
 //! What an Ollama server has: `/api/tags`, `/api/ps`, `/api/version` (Ollama `api/types.go`).
 
 use super::Parsed;
-use super::deep::{CheckFinding, TOKENS};
+use super::check::{CheckFinding, TOKENS};
 use super::fetch::{Client, FetchReply, failure};
 use super::json::{self, Entries};
 use super::measure::{self, AnswerParts, SAMPLE};
@@ -130,7 +130,7 @@ impl OllamaEndpoint {
     }
 }
 
-/// What one check of a model came to.
+/// Result of one check of a model.
 #[derive(Debug)]
 pub struct Checked {
     /// Whether it generates.
@@ -139,7 +139,7 @@ pub struct Checked {
     pub embeds: bool,
     /// Whether the server says that it loaded the model for this.
     pub loaded: bool,
-    /// What its bytes tell of the tokens.
+    /// Bytes per token that the answer shows.
     pub measured: Option<Calibration>,
 }
 

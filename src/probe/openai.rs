@@ -1,6 +1,6 @@
 //! What an OpenAI-compatible server has (vLLM, llama.cpp, LocalAI, TGI): `/v1/models`, and what only some of them have.
 
-use super::deep::{CheckFinding, TOKENS};
+use super::check::{CheckFinding, TOKENS};
 use super::fetch::{Client, FetchReply, failure};
 use super::json::{self, Entries};
 use super::measure::{self, AnswerParts, SAMPLE};
@@ -156,7 +156,7 @@ impl Ways {
         self.turn
     }
 
-    /// Takes over what another check learned of the routes.
+    /// Adds what another check learned of the routes.
     #[must_use]
     pub fn learn(self, other: Ways) -> Ways {
         Ways { no_completions: other.no_completions, no_chat: other.no_chat, ..self }

@@ -113,8 +113,8 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Takes in a look and returns what to ask. `suspect` is the model whose check failed: until it passes it is asked
-    /// alone, idle or not, because another model's answer would say nothing of it.
+    /// Applies a look and returns what to ask. `suspect` is the model whose check failed: until it passes only it is asked, idle
+    /// or not, because another model's answer would say nothing of it.
     pub fn pick(&mut self, look: Look<'_>, suspect: Option<&ModelName>, bounds: Bounds) -> Pick {
         self.observe(look);
         if let Some(suspect) = suspect {
@@ -210,7 +210,7 @@ impl Rotation {
         }
     }
 
-    /// Notes that a check has ended: what it was found out to be, and whether the server says that it loaded the model for it.
+    /// Notes that a check has ended, whether the model can only embed, and whether the server says that it loaded the model for it.
     pub fn ended(&mut self, ask: &CheckRequest, now: Moment, embeds: bool, loaded: bool, bounds: Bounds) {
         self.took = Duration::from_nanos(now.since(ask.asked));
         let latest = ask.ends_by(self.took);

@@ -1,4 +1,4 @@
-//! What goes on beside the ports: usage lines, time that ends things, and what is recorded now and then.
+//! Loops beside the ports: usage lines, expiry, waiters, and the record of last uses.
 
 use super::Wiring;
 use crate::gate::Gate;
@@ -8,14 +8,14 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often those who wait are looked after, should nothing else have done so: their time is over, or a server is back.
+/// How often waiters are tended where no slot ends meanwhile: their time may be over, or a server be back.
 const TEND_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often slots are looked at for expiry.
+/// How often slots are expired.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Wiring {
-    /// Takes usage lines in, and lets time end what no line ended.
+    /// Starts the loops that receive usage lines, and that expire what no line settled.
     pub(super) fn settle(&self, sockets: Vec<settle::UsageSocket>) {
         for socket in sockets {
             self.tasks.spawn(settle::serve(socket, self.gate.clone(), self.traffic.clone(), self.stop.clone()));
@@ -31,18 +31,17 @@ impl Wiring {
                 }
                 let standing = gate.expire();
                 if standing.silent != std::mem::replace(&mut silent, standing.silent) {
-                    match standing.silent {
-                        true => {
-                            tracing::error!(open = standing.open, "usage lines have stopped coming; slots end by time")
-                        }
-                        false => tracing::info!(open = standing.open, "usage lines come again"),
+                    if standing.silent {
+                        tracing::error!(open = standing.open, "usage lines have stopped coming; slots end by time");
+                    } else {
+                        tracing::info!(open = standing.open, "usage lines come again");
                     }
                 }
             }
         });
     }
 
-    /// Looks after those who wait for a server, and sends them away at the end.
+    /// Starts the loop that tends waiters, and refuses them at the end.
     pub(super) fn tend(&self) {
         let (gate, stop) = (self.gate.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -57,7 +56,7 @@ impl Wiring {
         });
     }
 
-    /// Writes down now and then when secrets were last used.
+    /// Starts the loop that writes down when secrets were last used.
     pub(super) fn write_uses(&self, path: PathBuf) {
         let (gate, state, stop) = (self.gate.clone(), self.state.clone(), self.stop.clone());
         self.tasks.spawn(async move {

@@ -97,8 +97,11 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
         let metrics = Arc::new(Metrics::new());
         // After the ports, because who finds them taken must not look for damage in the other's file.
         let kept = open_store(&settings, &metrics, &clock)?;
-        let shared = shared_ledger(&settings, &clock);
-        let wiring = Wiring::new(&settings, state, metrics, &clock, kept, shared);
+        // Once, because without a ledger's file it is random.
+        let replica = replica(&settings);
+        let shared = shared_ledger(&settings, &clock, replica);
+        let receipts = Receipts::new(secret_of(&settings.secret_file).expose_secret(), replica);
+        let wiring = Wiring::new(&settings, receipts, state, metrics, &clock, kept, shared);
         wiring.gate.last_used.recall(keys::used::read(&keys::used::path(&key_file.path)));
         wiring.share(&settings).await;
         let stopping = stop_signals()?;
@@ -130,8 +133,8 @@ pub fn run(path: &Path) -> Result<(), ServeFault> {
 /// Most threads that decide: each is good for some hundred thousand decisions a second.
 const WORKERS_MAX: usize = 8;
 
-/// The runtime that decides: half of the cores, because the proxy that asks is on the other half, and every idle worker
-/// more costs the busy ones time to wake it and put it to sleep again. Files are read on threads of their own.
+/// Returns the runtime that decides. It has half of the cores, because the proxy that asks is on the other half, and each further
+/// worker costs the busy ones time to wake it and put it to sleep again. Files are read on threads of their own.
 ///
 /// # Errors
 /// What the operating system says.
@@ -141,7 +144,10 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
-/// What every task is given a share of.
+/// Usage lines of other herdgates' requests, until the task that settles them takes them.
+type UntakenLines = Mutex<Option<mpsc::Receiver<ForeignLine>>>;
+
+/// The parts that the daemon's tasks share.
 struct Wiring {
     gate: Arc<Gate>,
     admin: Arc<Admin>,
@@ -151,17 +157,18 @@ struct Wiring {
     /// The ledger's file; absent where nothing is kept.
     store: Option<Arc<Store>>,
     /// The shared store, and the lines of other herdgates' requests, until its loops are started.
-    shared: Option<(Arc<SharedLedger>, Mutex<Option<mpsc::Receiver<ForeignLine>>>)>,
+    shared: Option<(Arc<SharedLedger>, UntakenLines)>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// What keeps the shared store's limits, and what ends it.
+    /// The task that tends the shared store, and the token that ends it.
     tending: OnceLock<(CancellationToken, Mutex<Option<JoinHandle<()>>>)>,
 }
 
 impl Wiring {
-    /// Builds the gate and what shows it.
+    /// Builds the gate, and the admin that shows it.
     fn new(
         settings: &Settings,
+        receipts: Receipts,
         state: Arc<State>,
         metrics: Arc<Metrics>,
         clock: &Clock,
@@ -178,7 +185,6 @@ impl Wiring {
             (sharing, Mutex::new(Some(lines)))
         };
         let (sharing, lines) = shared.as_ref().map(sharing).unzip();
-        let receipts = Receipts::new(secret_of(&settings.secret_file).expose_secret(), replica(settings));
         let recent = Arc::<Recent>::default();
         let gate = Arc::new(Gate::new(GateParts {
             recent: recent.clone(),
@@ -191,9 +197,9 @@ impl Wiring {
             ..GateParts::new(state.clone(), metrics.clone(), clock.clone(), receipts)
         }));
         let admin = Admin::new(state.clone(), metrics.clone(), clock.clone());
-        let admin = Arc::new(admin.telling(recent).learning_from(gate.clone()));
+        let admin = Arc::new(admin.with_recent(recent).with_gate(gate.clone()));
         if let Some(store) = &store {
-            admin.ask_keeper(store.clone());
+            admin.set_keeper(store.clone());
         }
         admin.config_loaded();
         admin.keys_loaded();
@@ -211,12 +217,13 @@ impl Wiring {
         }
     }
 
-    /// Shares limits with other herdgates, where a store is named. A store that is away is no reason not to serve.
+    /// Begins to share limits with other herdgates, where a store is configured. A store that is away does not keep the daemon
+    /// from serving.
     async fn share(&self, settings: &Settings) {
         let Some((ledger, lines)) = &self.shared else { return };
         let Some(address) = &settings.ledger.store else { return };
         let (shown, down, replicas) = (address.to_string(), settings.ledger.on_store_down, settings.ledger.replicas);
-        // It outlives everything else, because all that ends while the daemon stops is told to it.
+        // It outlives everything else, because requests that end while the daemon stops are reported to it.
         let ended = CancellationToken::new();
         let tending = tokio::spawn(ledger.clone().tend(self.gate.clone(), ended.clone()));
         let _ = self.tending.set((ended, Mutex::new(Some(tending))));
@@ -257,7 +264,7 @@ impl Wiring {
     }
 }
 
-/// Opens the ledger's file, where one is kept, and reads what an earlier run left behind.
+/// Opens the ledger's file, where one is configured, and reads what an earlier run left behind.
 fn open_store(
     settings: &Settings,
     metrics: &Metrics,
@@ -285,23 +292,23 @@ fn open_store(
 }
 
 /// Returns the store that limits are shared in, where one is named.
-fn shared_ledger(settings: &Settings, clock: &Clock) -> Option<Arc<SharedLedger>> {
+fn shared_ledger(settings: &Settings, clock: &Clock, replica: u64) -> Option<Arc<SharedLedger>> {
     let address = settings.ledger.store.clone()?;
     let shown = address.to_string();
-    let ledger = SharedLedger::new(address, shared_store::StorePace::default(), clock.clone(), replica(settings));
+    let ledger = SharedLedger::new(address, shared_store::StorePace::default(), clock.clone(), replica);
     if ledger.is_none() {
         tracing::error!(store = shown, "the shared store's address cannot be used");
     }
     ledger.map(Arc::new)
 }
 
-/// The key file that the settings name.
+/// Returns the key file that the settings name.
 pub fn key_file(settings: &Settings) -> KeyFile {
     let config::settings::KeySettings { file, allow_readable, pepper_file } = settings.keys.clone();
     KeyFile { path: file, allow_readable, pepper_file }
 }
 
-/// The key of receipts. A daemon that cannot keep one still serves: its receipts die with it, and so do its slots.
+/// Returns the key of receipts. A daemon that cannot keep one still serves: its receipts end with it, and so do its slots.
 fn secret_of(path: &Path) -> secret::ReceiptKey {
     secret::load_or_make(path).unwrap_or_else(|error| {
         tracing::error!(file = %path.display(), %error, "no lasting key of receipts; this run uses one of its own");
@@ -309,8 +316,8 @@ fn secret_of(path: &Path) -> secret::ReceiptKey {
     })
 }
 
-/// The number of this herdgate in its receipts, the same in each run: it follows from the machine and the ledger's file, which
-/// no other herdgate may write. Without a file nothing outlives a run, and each has a number of its own.
+/// Returns the number of this herdgate in its receipts. It is the same in each run, because it follows from the machine and the
+/// ledger's file, which no other herdgate may write. Without a file nothing outlives a run, and each run has its own number.
 fn replica(settings: &Settings) -> u64 {
     let Some(path) = &settings.ledger.path else { return rand::random() };
     let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -323,9 +330,9 @@ fn replica(settings: &Settings) -> u64 {
     digest[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Ends with the first SIGTERM or SIGINT. Handlers stand when this returns, before anything is served. That of SIGHUP is
-/// among them, because its default would end the process: also where the configuration came from standard input and
-/// there is nothing to reload, and before the loop that follows the file has begun.
+/// Returns a future that ends with the first SIGTERM or SIGINT. The handlers are installed when this returns, before anything is
+/// served. That of SIGHUP is among them, because its default would end the process: also where the configuration came from
+/// standard input and cannot be reloaded, and before the loop that follows the file has begun.
 fn stop_signals() -> Result<impl Future<Output = ()>, ServeFault> {
     let install = |kind| signal(kind).map_err(ServeFault::system("installing signal handlers"));
     let (mut terminate, mut interrupt) = (install(SignalKind::terminate())?, install(SignalKind::interrupt())?);
@@ -338,7 +345,7 @@ fn stop_signals() -> Result<impl Future<Output = ()>, ServeFault> {
     })
 }
 
-/// Raises the limit of open files as far as wanted and allowed, and says where that is not far enough.
+/// Raises the limit of open files as far as wanted and allowed, and warns where that is not enough.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -7,7 +7,7 @@ use crate::net::listen::{self, Address, Bound, SOCKET_MODE};
 use crate::{admin, agent_check, nginx, settle, spop};
 use tokio::sync::watch;
 
-/// The listeners, all bound before any serves: a daemon that is half up would be worse than one that says what is wrong.
+/// The listeners. All are bound before any serves, because a daemon that is half up is worse than one that says what is wrong.
 pub(super) struct Ports {
     spop: Option<Bound>,
     http: Option<Bound>,

@@ -38,14 +38,14 @@ impl Wiring {
         self.tasks.spawn(probe::run(self.state.clone(), senses, scheduled, self.stop.clone()));
 
         let (sources, sourced) = watch::channel(sources(&settings));
-        let office = jwks::Fetching {
+        let fetching = jwks::Fetching {
             state: self.state.clone(),
             wanted: self.gate.wanted(),
             metrics: self.metrics.clone(),
             clock: self.gate.clock.clone(),
             pace: jwks::FetchPace::default(),
         };
-        self.tasks.spawn(jwks::run(office, sourced, self.stop.clone()));
+        self.tasks.spawn(jwks::run(fetching, sourced, self.stop.clone()));
 
         let (state, admin, gate) = (self.state.clone(), self.admin.clone(), self.gate.clone());
         let path = key_file.path.clone();
@@ -108,7 +108,7 @@ fn schedule(settings: &Settings) -> Schedule {
     Schedule { interval, fast_interval, rise, fall, deep_interval, deep_timeout, idle }
 }
 
-/// Where the keys of issuers come from.
+/// Returns where the keys of issuers come from.
 fn sources(settings: &Settings) -> Vec<jwks::KeySource> {
     let source = |issuer: &config::settings::IssuerSource| {
         let config::settings::IssuerSource { issuer, jwks_uri, ca_file, proxy } = issuer.clone();

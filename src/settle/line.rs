@@ -1,5 +1,6 @@
 //! One usage line: an optional syslog header, then one JSON object.
 
+use crate::ledger::tokens::charge::ObservedUsage;
 use nom::IResult;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_till, take_while_m_n};
@@ -53,15 +54,52 @@ pub struct UsageLine {
     pub failed: bool,
 }
 
+impl UsageLine {
+    /// Returns what the line says of the request's use, in the ledger's terms.
+    pub fn observed(&self) -> ObservedUsage {
+        ObservedUsage {
+            server: self.server.as_str().into(),
+            reached: self.reached,
+            answered: self.answered,
+            // HAProxy's two dashes: neither side, and no phase, cut it off. nginx's word for the same.
+            complete: matches!(self.end.as_str(), "--" | "OK"),
+            failed: self.failed,
+            status: self.status.and_then(|status| u16::try_from(status).ok()),
+            tokens_in: self.tokens_in,
+            tokens_out: self.tokens_out,
+            units: self.units,
+            bytes_out: self.bytes_out,
+            // nginx counts what it read, HAProxy what it parsed.
+            framed: matches!(self.end.as_str(), "" | "OK"),
+            ms: self.ms_total,
+            ms_served: self.ms_total.map(|total| total.saturating_sub(self.ms_queue.unwrap_or(0))),
+        }
+    }
+}
+
+/// Why a datagram is no usage line. It shows nothing of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UsageLineError {
+    /// The syslog header cannot be read.
+    #[error("header")]
+    Header,
+    /// What follows the header is not one JSON object.
+    #[error("json")]
+    Json,
+    /// The version is absent or another one.
+    #[error("version")]
+    Version,
+}
+
 /// Reads a usage line from a datagram.
 ///
 /// # Errors
-/// A fixed word for what is wrong, and never a part of the line.
-pub fn parse(datagram: &[u8]) -> Result<UsageLine, &'static str> {
-    let (json, _) = opt(syslog_header).parse(datagram).map_err(|_| "header")?;
-    let fields: Map<String, Value> = serde_json::from_slice(json.trim_ascii()).map_err(|_| "json")?;
+/// Where the datagram is no usage line.
+pub fn parse(datagram: &[u8]) -> Result<UsageLine, UsageLineError> {
+    let (json, _) = opt(syslog_header).parse(datagram).map_err(|_| UsageLineError::Header)?;
+    let fields: Map<String, Value> = serde_json::from_slice(json.trim_ascii()).map_err(|_| UsageLineError::Json)?;
     if fields.get("v").is_none_or(|version| text(version) != "1") {
-        return Err("version");
+        return Err(UsageLineError::Version);
     }
     let field = |name: &str| fields.get(name).map(text).filter(|text| text != "-").unwrap_or_default();
     let number = |name: &str| last(&field(name)).parse().ok();
@@ -143,7 +181,7 @@ fn text(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn check(datagram: &str, expected: Result<(&str, &str), &str>) {
+    fn check(datagram: &str, expected: Result<(&str, &str), UsageLineError>) {
         let found = parse(datagram.as_bytes());
         let found = found.as_ref().map(|line| (line.uid.as_str(), line.receipt.as_str())).map_err(|fault| *fault);
         assert_eq!(found, expected, "{datagram}");
@@ -238,13 +276,13 @@ mod tests {
 
     #[test]
     fn what_is_no_usage_line_is_told_apart() {
-        check("", Err("json"));
-        check("<134>Nov 21 haproxy[17]: Server s1 is DOWN", Err("json"));
-        check(r#"<9999>{"v":1,"uid":"u"}"#, Err("json"));
-        check(r#"{"v":1,"uid":"u","receipt":"g1.a""#, Err("json"));
-        check(r#"{"v":1,"uid":"u"}{"v":1}"#, Err("json"));
-        check(r#"["v"]"#, Err("json"));
-        check(r#"{"v":2,"uid":"u"}"#, Err("version"));
-        check(r#"{"uid":"u"}"#, Err("version"));
+        check("", Err(UsageLineError::Json));
+        check("<134>Nov 21 haproxy[17]: Server s1 is DOWN", Err(UsageLineError::Json));
+        check(r#"<9999>{"v":1,"uid":"u"}"#, Err(UsageLineError::Json));
+        check(r#"{"v":1,"uid":"u","receipt":"g1.a""#, Err(UsageLineError::Json));
+        check(r#"{"v":1,"uid":"u"}{"v":1}"#, Err(UsageLineError::Json));
+        check(r#"["v"]"#, Err(UsageLineError::Json));
+        check(r#"{"v":2,"uid":"u"}"#, Err(UsageLineError::Version));
+        check(r#"{"uid":"u"}"#, Err(UsageLineError::Version));
     }
 }

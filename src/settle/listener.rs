@@ -2,7 +2,6 @@
 //! requests that outlive it (HAProxy #3436).
 
 use super::line;
-use super::observed::observed;
 use super::served::served;
 use crate::gate::Gate;
 use crate::mailbox::traffic::Traffic;
@@ -79,8 +78,8 @@ async fn receive(socket: &UsageSocket, buffer: &mut [u8]) -> io::Result<usize> {
 fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
     let settled = match line::parse(datagram) {
         Ok(line) => {
-            let settled = gate.settle(&line.receipt, line.uid.as_bytes(), &observed(&line));
-            // Once for each request that took a slot, so that a line sent again proves nothing twice.
+            let settled = gate.settle(&line.receipt, line.uid.as_bytes(), &line.observed());
+            // Once for each request that took a slot, so that a repeated line proves nothing twice.
             if settled == SettleLabel::Released
                 && let Some(served) = served(&line)
             {
@@ -88,16 +87,16 @@ fn settle(gate: &Gate, traffic: &Traffic, datagram: &[u8]) {
             }
             settled
         }
-        Err(fault) => {
+        Err(error) => {
             gate.metrics.usage_line(SettleLabel::Malformed);
-            if let Some(passed_over) = gate.complaint() {
-                tracing::warn!(fault, bytes = datagram.len(), passed_over, "a usage line that cannot be read");
+            if let Some(passed_over) = gate.warning_due() {
+                tracing::warn!(fault = %error, bytes = datagram.len(), passed_over, "a usage line that cannot be read");
             }
             return;
         }
     };
     if settled == SettleLabel::Forged
-        && let Some(passed_over) = gate.complaint()
+        && let Some(passed_over) = gate.warning_due()
     {
         tracing::warn!(passed_over, "a usage line with a receipt that no herdgate wrote");
     }

@@ -6,6 +6,7 @@ use super::translate::{QuestionError, inquiry, put_verdict};
 use super::wire::WireError;
 use crate::decision::moment::Moment;
 use crate::decision::verdict::Verdict;
+use crate::decision::view::View;
 use crate::gate::{Gate, Question};
 use crate::metrics::Port;
 
@@ -49,11 +50,19 @@ impl Answerer for Gate {
                 return Some(malformed);
             }
         };
-        let view = self.state.view();
-        let decided = self.decide(&view, Question::new(&inquiry, Port::Spop, received)).await;
+        // The cheap kind is for one decision; what is held over a call of the store is owned.
+        let (lent, owned);
+        let view: &View = if Answerer::waits(self) {
+            owned = self.state.view_owned();
+            &owned
+        } else {
+            lent = self.state.view();
+            &lent
+        };
+        let decided = self.decide(view, Question::new(&inquiry, Port::Spop, received)).await;
         match &decided.verdict {
             Verdict::Answer(answer) => {
-                let receipt = self.answer_receipt(answer, &view, &inquiry);
+                let receipt = self.answer_receipt(answer, view, &inquiry);
                 write(&mut |ack| put_verdict(ack, &decided, Some(&receipt)));
             }
             Verdict::Allow(_) | Verdict::Refuse(_) => {

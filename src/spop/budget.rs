@@ -24,7 +24,7 @@ impl FrameBudget {
     }
 }
 
-/// What one connection holds of it. Given back when dropped.
+/// Share of one connection. Dropping it frees the share.
 #[derive(Debug)]
 pub struct Charge<'b> {
     budget: &'b FrameBudget,

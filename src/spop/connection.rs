@@ -1,4 +1,4 @@
-//! One HAProxy connection: what was read is answered whole, and all answers leave with one write.
+//! One HAProxy connection: all complete frames of a read are answered, and their answers leave with one write.
 //!
 //! AGENT-HELLO in two TCP segments makes HAProxy since 3.2 reset the connection (#3478), and one write for a batch of ACKs
 //! is also the cheapest. Buffers start small, grow with what really arrives (never with what a length field promises),
@@ -32,7 +32,7 @@ const IDLE_BYTES: usize = 4 * 1024;
 /// read could make us hold.
 const FLUSH_BYTES: usize = 64 * 1024;
 
-/// Most questions answered side by side: what waits of one connection.
+/// Most questions of one connection that are answered side by side.
 const TOGETHER_MAX: usize = 64;
 
 /// Reads answered after the process was told to stop: a peer that goes on asking must not hold it.
@@ -41,21 +41,21 @@ const FINISH_READS: usize = 64;
 /// Most bytes of a peer we have finished with that are read and dropped.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// What all connections of one listener share.
+/// State that all connections of one listener share.
 pub struct ConnectionContext<A> {
     /// Who answers.
     pub answerer: Arc<A>,
     /// Where frames are counted.
     pub metrics: Arc<Metrics>,
-    /// What peers are allowed.
+    /// Limits of the peers.
     pub limits: Limits,
     /// Warnings about peers.
-    pub complaints: LogThrottle,
+    pub throttle: LogThrottle,
     /// Bytes that all connections may hold in begun frames.
     pub budget: FrameBudget,
 }
 
-/// What can wake a connection.
+/// Event that wakes a connection.
 enum Wake {
     /// The process stops.
     Shutdown,
@@ -65,7 +65,7 @@ enum Wake {
     Alarm,
 }
 
-/// What the timer of a connection is set for.
+/// Purpose of a connection's timer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Alarm {
     /// HELLO is due.
@@ -85,7 +85,7 @@ enum Next {
 /// Serves one connection until either side ends it. `peer` names it in the log.
 pub async fn run<A: Answerer, S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    peer: impl Display,
+    peer: impl Display + Sync,
     shared: &ConnectionContext<A>,
     shutdown: &CancellationToken,
 ) {
@@ -117,10 +117,11 @@ async fn answer<A: Answerer>(
     (ticket, messages): PendingQuestion<'_>,
     received: Moment,
     output: &mut Vec<u8>,
+    peer: &(impl Display + Sync),
 ) -> Option<QuestionError> {
     let write = |fill: &mut dyn FnMut(&mut AckWriter<'_>)| {
         if let Err(UnsentAckError { ticket, error }) = session.ack(ticket, output, fill) {
-            tracing::debug!(?error, "SPOP answer replaced by a bare refusal");
+            tracing::debug!(%peer, ?error, "SPOP answer replaced by a bare refusal");
             // At most 80 bytes, and every frame size agreed to is at least 256.
             let _ = session.ack(ticket, output, put_bare_refusal);
         }
@@ -137,14 +138,14 @@ struct Connection<'s, A, S, P> {
     input: Vec<u8>,
     /// To be sent.
     output: Vec<u8>,
-    /// What its input buffer takes of the common budget.
+    /// Share of its input buffer in the common budget.
     charge: Charge<'s>,
     /// Whether a frame was completed since the last tick.
     progress: bool,
     stalled_ticks: u32,
 }
 
-impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, A, S, P> {
+impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display + Sync> Connection<'_, A, S, P> {
     /// Ends well once our last frame is sent; an error means there is nobody left to talk to.
     async fn converse(&mut self, shutdown: &CancellationToken) -> io::Result<()> {
         let mut cancelled = pin!(shutdown.cancelled());
@@ -208,7 +209,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                                 let answerer = &*self.shared.answerer;
                                 let asked = (ticket, messages);
                                 let malformed =
-                                    answer(answerer, &self.session, asked, received, &mut self.output).await;
+                                    answer(answerer, &self.session, asked, received, &mut self.output, &self.peer)
+                                        .await;
                                 self.note_answer(malformed);
                             }
                         }
@@ -244,7 +246,8 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
                 }
             }
         };
-        if !waiting.is_empty() {
+        // After a goodbye in the same read nobody hears an answer: then nothing is asked of the store, and nothing granted.
+        if !waiting.is_empty() && !self.session.is_closed() {
             self.answer_together(waiting, received).await;
         }
         received_bytes.drain(..consumed.min(received_bytes.len()));
@@ -265,10 +268,10 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
 
     /// Answers questions that came together side by side, so that all of them wait no longer than one would.
     async fn answer_together(&mut self, questions: Vec<PendingQuestion<'_>>, received: Moment) {
-        let (answerer, session) = (&*self.shared.answerer, &self.session);
+        let (answerer, session, peer) = (&*self.shared.answerer, &self.session, &self.peer);
         let answers = join_all(questions.into_iter().map(|asked| async move {
             let mut bytes = Vec::new();
-            let malformed = answer(answerer, session, asked, received, &mut bytes).await;
+            let malformed = answer(answerer, session, asked, received, &mut bytes, peer).await;
             (bytes, malformed)
         }));
         for (bytes, malformed) in answers.await {
@@ -372,7 +375,7 @@ impl<A: Answerer, S: AsyncRead + AsyncWrite + Unpin, P: Display> Connection<'_, 
     }
 
     fn complain(&self, what: &str, why: &dyn Display) {
-        if let Some(passed_over) = self.shared.complaints.admit(self.shared.answerer.now()) {
+        if let Some(passed_over) = self.shared.throttle.admit(self.shared.answerer.now()) {
             tracing::warn!(peer = %self.peer, %why, passed_over, "SPOP: {what}");
         }
     }

@@ -76,7 +76,7 @@ impl<'a> HaproxyHello<'a> {
         });
     }
 
-    /// Returns what holds for the connection. HAProxy's own frame size is kept, because 3.1.0 ignores a lower one and
+    /// Returns the terms of the connection. HAProxy's own frame size is kept, because 3.1.0 ignores a lower one and
     /// later versions fail the request instead of sending less; only above `cap` (bytes) is it lowered, to bound our
     /// memory. The error is the status to disconnect with.
     pub fn agree(&self, cap: u32) -> Result<Agreement, DisconnectStatus> {
@@ -93,7 +93,7 @@ impl<'a> HaproxyHello<'a> {
     }
 }
 
-/// What both sides hold to on one connection.
+/// Terms that both sides keep on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreement {
     /// Largest frame in bytes, the length field not counted.

@@ -1,4 +1,4 @@
-//! Serves SPOP on a bound address: one task a connection, behind a door that bounds how many there are.
+//! Serves SPOP on a bound address: one task a connection, at most as many as its limit allows.
 
 use super::answerer::Answerer;
 use super::budget::FrameBudget;
@@ -26,11 +26,11 @@ pub async fn serve_with<A: Answerer>(
     stop: CancellationToken,
     limits: Limits,
 ) {
-    let door = ConnectionLimit { port: Port::Spop, connections_max: limits.connections, metrics: metrics.clone() };
+    let limit = ConnectionLimit { port: Port::Spop, connections_max: limits.connections, metrics: metrics.clone() };
     let budget = FrameBudget::new(limits.begun_bytes);
-    let shared = Arc::new(ConnectionContext { answerer, metrics, limits, complaints: LogThrottle::default(), budget });
+    let shared = Arc::new(ConnectionContext { answerer, metrics, limits, throttle: LogThrottle::default(), budget });
     let stopping = stop.clone();
-    listen::serve(bound, door, stop, move |stream, peer| {
+    listen::serve(bound, limit, stop, move |stream, peer| {
         let shared = shared.clone();
         // A token of its own: waiting on one that thousands share would take its lock on every read.
         let stop = stopping.child_token();

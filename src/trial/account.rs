@@ -1,4 +1,4 @@
-//! What a verdict came to, as `replay` and `explain` tell it: fields of fixed names, extended and never renamed.
+//! A verdict as `replay` and `explain` print it. Fields are added, never renamed.
 
 use crate::decision::answer::dialect::refusal_body;
 use crate::decision::reason::Reason;
@@ -11,7 +11,7 @@ use crate::nginx::reply;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-/// One verdict. What was not asked for, or not read, is null.
+/// One verdict. Fields that do not apply, or were not read, are null.
 #[derive(Serialize)]
 pub struct ReplayAccount<'v> {
     /// `allow`, `answer` or `refuse`.
@@ -20,7 +20,7 @@ pub struct ReplayAccount<'v> {
     pub status: u16,
     /// The public code of a refusal.
     pub code: Option<&'static str>,
-    /// Why, of a refusal; told to operators only.
+    /// The reason of a refusal, for operators only.
     pub reason: Option<&'static str>,
     /// The caller's name, or the name of the key that may not call.
     pub caller: Option<&'v str>,
@@ -32,26 +32,26 @@ pub struct ReplayAccount<'v> {
     pub model: Option<&'v str>,
     /// The chosen server.
     pub server: Option<&'v str>,
-    /// Tokens held for a grant, prompt and output together, not weighted.
+    /// Tokens reserved for a grant, prompt and output together, not weighted.
     pub reserved_tokens: Option<u64>,
     stream: Option<bool>,
     max_output: Option<u64>,
     num_ctx: Option<i64>,
     keep_alive: Option<String>,
-    /// What the client gets beside it: when to come back, and where it stands with its limits.
+    /// Headers of the answer to the client: when to retry, and where it stands with its limits.
     pub headers: Headers,
 }
 
-/// What a request's body asks for; all absent where the decision ended before reading it.
+/// Options of a request's body; all absent where the decision ended before reading it.
 #[derive(Debug, Default)]
 pub struct RequestedOptions {
     /// The model as the client wrote it, decoded.
     pub model: Option<String>,
     /// Whether the answer is to stream.
     pub stream: Option<bool>,
-    /// The bound on its output, in tokens.
+    /// Most tokens of its output.
     pub max_output: Option<u64>,
-    /// The context asked for, in tokens.
+    /// The requested context, in tokens.
     pub num_ctx: Option<i64>,
     /// How long the model is to stay loaded, as written.
     pub keep_alive: Option<String>,
@@ -73,7 +73,7 @@ impl Serialize for Headers {
 }
 
 impl<'v> ReplayAccount<'v> {
-    /// Makes the account of a decision on `view`, and of what the body asked for, where it was read.
+    /// Returns the account of a decision on `view`, with the options of the body where it was read.
     pub fn new(view: &'v View, decided: &Decision<'v>, wish: RequestedOptions) -> ReplayAccount<'v> {
         let RequestedOptions { model: requested, stream, max_output, num_ctx, keep_alive } = wish;
         let mut reply = reply::answer(200, "");
@@ -115,7 +115,7 @@ impl<'v> ReplayAccount<'v> {
     }
 }
 
-/// Returns what the client reads, of a refusal.
+/// Returns the body of a refusal that the client reads.
 pub fn refused_with(decided: &Decision<'_>) -> Option<String> {
     match &decided.verdict {
         Verdict::Refuse(refusal) => Some(refusal_body(refusal, decided.dialect)),

@@ -1,4 +1,4 @@
-//! The fleet that a trial runs on: the configuration's models on servers that are all up, or what a daemon reported.
+//! The fleet of a trial: the configuration's models on servers that are all up, or the fleet that a daemon reports.
 
 use crate::decision::caller::blocks::{Block, BlockKind, Blocks};
 use crate::decision::fleet::{FleetView, Inventory, Model, Preference, ServerState, ServerView};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Returns a fleet with every server up, and the models that `[[server]] models` names.
+/// Returns a fleet whose servers are all up and have the models that `[[server]] models` names.
 pub fn configured(policy: &Policy) -> FleetView {
     let server = |server: &crate::decision::plan::server::Server| {
         let models = server.models.iter().map(|name| model(name, "", false)).collect();
@@ -53,7 +53,7 @@ struct Quarantined {
     expected: String,
 }
 
-/// Returns the fleet that `/status` of a running daemon tells, and who is shut out. `None` where that is no status.
+/// Returns the fleet and the blocks that `/status` of a running daemon shows. `None` where the text is no status.
 pub fn reported(status: &str, now: Moment) -> Option<(FleetView, Blocks)> {
     let status: ReportedStatus = serde_json::from_str(status).ok()?;
     // Whoever is not quarantined for a model has what is expected of it.

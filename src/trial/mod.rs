@@ -1,7 +1,7 @@
-//! Requests put to the decision without a proxy, a daemon or a network: what `herdgate explain` and `herdgate replay` do.
+//! Decides on requests without a proxy, a daemon or a network, for `herdgate explain` and `herdgate replay`.
 //!
-//! The gate, the judge and the ledger are those that `serve` runs; what differs is where a request comes from (text), what
-//! the fleet is (the configuration's word for it) and that time is what the requests say.
+//! The gate, the judge and the ledger are those that `serve` runs. Different are the requests, which are text; the fleet, which
+//! is as the configuration says; and the time, which is as the requests say.
 
 mod account;
 mod fleet;

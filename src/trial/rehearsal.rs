@@ -1,4 +1,4 @@
-//! A gate of its own for requests as text, in the time that they say.
+//! A gate of its own that decides on requests as text, at the times that they name.
 
 use super::account::{ReplayAccount, RequestedOptions};
 use super::request::{ReplayUsage, Request, RequestError};
@@ -42,23 +42,23 @@ pub struct Rehearsal {
     receipts: HashMap<u64, (Box<str>, ObservedUsage)>,
     /// Requests put so far; each has its number as the proxy's identifier.
     count: u64,
-    /// The first time that was said, from which the others are measured.
+    /// The first time that a request named, from which the others are measured.
     begun: Option<Moment>,
 }
 
-/// A decision, and what was asked.
+/// A decision, and its request.
 pub struct Ruling<'v> {
-    /// As the proxy would get it.
+    /// The decision, as the proxy would get it.
     pub decided: Decision<'v>,
     /// Its account.
     pub account: ReplayAccount<'v>,
-    /// Its steps, where they were wanted.
+    /// Its steps, where they are wanted.
     pub steps: Vec<StepResult>,
 }
 
 impl Rehearsal {
-    /// Makes a gate with no usage yet on this configuration, these keys and this fleet. `now` is the time of requests
-    /// that do not say when they come.
+    /// Returns a rehearsal without usage, on this configuration, these keys and this fleet. `now` is the time of requests that
+    /// name none.
     pub fn new(config: Config, keys: KeySet, fleet: FleetView, blocks: Blocks, passes: &str, now: Moment) -> Rehearsal {
         let state = Arc::new(State::new());
         state.publish_policy(Arc::new(config.policy));
@@ -85,13 +85,13 @@ impl Rehearsal {
         }
     }
 
-    /// Returns what decisions are taken on. Rulings borrow from it.
+    /// Returns the view that decisions are made on. Rulings borrow from it.
     pub fn view(&self) -> Arc<View> {
         self.view.clone()
     }
 
-    /// Decides on a request when it says that it comes, after all that ended before. What it took is given back when its
-    /// usage says that it ended, or at once.
+    /// Decides on a request at the time that it names, after settling all that ended before. The request is settled when its usage
+    /// says that it ended, or at once.
     ///
     /// # Errors
     /// What of the request cannot be read; nothing is decided then.
@@ -129,8 +129,8 @@ impl Rehearsal {
         Ok(Ruling { decided, account, steps })
     }
 
-    /// Goes on to `at`, if that is later, and ends what has ended by then. Where the requests' time goes back, dates go
-    /// back with it, and rates do not.
+    /// Advances to `at`, if that is later, and settles what has ended by then. Where the requests' time goes back, dates go back
+    /// with it, and rates do not.
     fn advance(&mut self, at: Option<i64>) -> Moment {
         if let Some(at) = at {
             let begun = self.begun.get_or_insert(Moment { unix_ms: at, ..self.now });

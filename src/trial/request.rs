@@ -1,6 +1,6 @@
 //! A request as text, and the inquiry that a proxy would make of it.
 //!
-//! What is wrong with a text is told by the name of its field and never by what stands in it: that may be a credential.
+//! Errors name the field and never show its content, which may be a credential.
 
 use crate::decision::caller::keyset::{Digest, KeySet};
 use crate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// One request, as one JSON object a line says it.
+/// A request, read from a line with one JSON object.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request<'t> {
@@ -59,13 +59,13 @@ pub struct ReplayUsage {
     pub ms: Option<u64>,
 }
 
-/// What is wrong with a request's text. Holds nothing of it.
+/// What is wrong with a request's text. It shows nothing of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RequestError(String);
 
 impl RequestError {
-    /// Makes one of what is wrong, which must hold nothing of the text.
+    /// Returns a fault with these words, which must show nothing of the text.
     pub fn new(what: impl Into<String>) -> RequestError {
         RequestError(what.into())
     }
@@ -185,7 +185,7 @@ pub fn lent(keys: &KeySet, name: &str, secret: &[u8], now_unix_ms: i64) -> Optio
     lent.insert(Digest::of(secret), key).then_some(lent)
 }
 
-/// Tells what serde found, without a byte of the text.
+/// Returns what serde found, without a byte of the text.
 fn fault(text: &str, error: &serde_json::Error) -> RequestError {
     let Ok(value) = serde_json::from_str::<Value>(text) else {
         return RequestError(format!("is not JSON (column {})", error.column()));

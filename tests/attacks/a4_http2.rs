@@ -25,7 +25,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A literal without indexing, with a new name and no Huffman code (RFC 7541 section 6.2.2).
+/// Returns a literal without indexing, with a new name and no Huffman code (RFC 7541 section 6.2.2).
 fn literal(name: &str, value: &str) -> Vec<u8> {
     let string = |text: &str| match u8::try_from(text.len()).unwrap() {
         length @ 0..127 => [&[length], text.as_bytes()].concat(),

@@ -60,7 +60,7 @@ const TEMPTING: [&str; 44] = [
     "X-OpenWebUI-User-Name",
 ];
 
-/// The published list: the table between two marks in docs/security.md.
+/// Returns the published list: the table between two marks in docs/security.md.
 fn published() -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
     let table = text.split("<!-- headers read -->").nth(1).unwrap();
@@ -78,7 +78,7 @@ fn the_published_list_is_what_the_shipped_files_read() {
     }
 }
 
-/// What a client might ask, each with its own verdict.
+/// Returns what a client might ask, each with its own verdict.
 fn questions() -> Vec<Asked> {
     let body = |model: &str| format!(r#"{{"model":"{model}","stream":false}}"#).into_bytes();
     let asked = |line: &str, headers: &[(&str, &str)], body: Vec<u8>| {
@@ -104,7 +104,8 @@ fn questions() -> Vec<Asked> {
     ]
 }
 
-/// A header that is not published, and that neither frames the message nor is the proxies' own word to herdgate.
+/// Returns a header that is not published, and that neither frames the message nor is the proxies' own word to
+/// herdgate.
 fn unread() -> impl Strategy<Value = (String, String)> {
     let name =
         prop_oneof![proptest::sample::select(&TEMPTING[..]).prop_map(str::to_owned), "[A-Za-z][A-Za-z0-9_-]{0,20}",];

@@ -11,7 +11,7 @@ use crate::harness::root;
 use crate::harness::scratch::{Scratch, edit};
 use crate::harness::stack::{Front, Proxy, Stack};
 
-/// A stack whose only server answers as it is told; it has its model by configuration.
+/// Returns a stack whose only server answers as it is told; it has its model by configuration.
 fn with_a_scripted_server(front: Front) -> (Stack, Replay) {
     let server = Replay::start().unwrap();
     let scratch = Scratch::new().unwrap();

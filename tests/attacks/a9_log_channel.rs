@@ -24,7 +24,7 @@ struct Tapped {
     tap: UdpSocket,
 }
 
-/// A stack whose usage lines come here.
+/// Returns a stack whose usage lines come here.
 pub fn tapped(front: Front) -> (Stack, UdpSocket) {
     let scratch = Scratch::new().unwrap();
     let fleet = Fleet::start(&scratch, 200).unwrap();
@@ -48,7 +48,7 @@ impl Tapped {
         Tapped { stack, tap }
     }
 
-    /// The genuine lines of this many allowed requests, which herdgate has not seen.
+    /// Returns the genuine lines of this many allowed requests, which herdgate has not seen.
     fn lines(&self, count: usize) -> Vec<String> {
         let request = short_chat(SHARED_MODEL).key(&self.stack.keys().team).header("Connection", "close");
         for _ in 0..count {
@@ -101,12 +101,12 @@ fn bytes(line: &str) -> Vec<u8> {
     line.as_bytes().to_vec()
 }
 
-/// The receipt of a line.
+/// Returns the receipt of a line.
 fn receipt(line: &str) -> &str {
     line.split("\"receipt\":\"").nth(1).unwrap().split('"').next().unwrap()
 }
 
-/// The same line without its uid, which by itself would release what that inquiry took.
+/// Returns the same line without its uid, which by itself would release what that inquiry took.
 fn without_uid(line: &str) -> String {
     let uid = line.split("\"uid\":\"").nth(1).unwrap().split('"').next().unwrap();
     line.replace(uid, "")
@@ -164,7 +164,7 @@ fn only_a_line_of_ours_counts_and_once(front: Front) {
     tapped.expect("one more", &[bytes(&more[0])], SettleLabel::Released, 0);
 }
 
-/// The key as `herdgate.secret` holds it: 32 bytes, or their hex digits.
+/// Returns the key as `herdgate.secret` holds it: 32 bytes, or their hex digits.
 fn parse_key(file: &[u8]) -> [u8; 32] {
     if let Ok(raw) = file.try_into() {
         return raw;

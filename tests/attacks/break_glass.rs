@@ -23,7 +23,7 @@ struct Glass {
 }
 
 impl Glass {
-    /// The shipped file without its marks, prepared as haproxy/README.md says.
+    /// Returns the shipped file without its marks, prepared as haproxy/README.md says.
     fn prepare(version: Version) -> Glass {
         let scratch = Scratch::new().unwrap();
         let fleet = Fleet::start(&scratch, 200).unwrap();

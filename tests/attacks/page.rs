@@ -7,14 +7,14 @@ use super::rows::{Row, all_rows, folded, sources};
 /// How the page marks what is still to come.
 const ABSENT: &str = "not in this version";
 
-/// A line of a table: its cells, trimmed. `None` for other lines and for the line of dashes.
+/// Returns a line of a table: its cells, trimmed. `None` for other lines and for the line of dashes.
 fn cells(line: &str) -> Option<Vec<&str>> {
     let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
     let cells: Vec<&str> = inner.split('|').map(str::trim).collect();
     (!cells.iter().all(|cell| cell.chars().all(|c| matches!(c, '-' | ':')))).then_some(cells)
 }
 
-/// The lines of the table whose heading starts with this cell.
+/// Returns the lines of the table whose heading starts with this cell.
 fn table<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     let mut lines = page.lines();
     lines.by_ref().find(|line| cells(line).is_some_and(|cells| cells.first() == Some(&heading)));

@@ -47,20 +47,20 @@ fn arguments() -> Vec<(String, String)> {
     line.split(' ').map(|argument| argument.split_once('=').unwrap()).map(|(n, f)| (n.into(), f.into())).collect()
 }
 
-/// The headers that the shipped question reads.
+/// Returns the headers that the shipped question reads.
 pub fn headers_read() -> BTreeSet<String> {
     let header = |fetch: &str| Some(fetch.strip_prefix("req.fhdr(")?.strip_suffix(')')?.to_owned());
     arguments().iter().filter_map(|(_, fetch)| header(fetch)).collect()
 }
 
-/// The headers that nginx's files hand to herdgate or use to ask it.
+/// Returns the headers that nginx's files hand to herdgate or use to ask it.
 pub fn headers_nginx_reads(file: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join("nginx").join(file)).unwrap();
     let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
     words.filter_map(|word| word.strip_prefix("$http_")).map(|name| name.replace('_', "-")).collect()
 }
 
-/// The payload HAProxy would send for a request. `more` are arguments that no herdgate knows.
+/// Returns the payload HAProxy would send for a request. `more` are arguments that no herdgate knows.
 fn payload(asked: &Asked, more: &[(String, String)], rotate: usize) -> Vec<u8> {
     let values = |name: &str| -> Vec<&str> {
         let same = asked.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
@@ -97,7 +97,7 @@ fn payload(asked: &Asked, more: &[(String, String)], rotate: usize) -> Vec<u8> {
     payload
 }
 
-/// The decision over HAProxy's question: `allow`, `answer` or `refuse STATUS CODE`.
+/// Returns the decision over HAProxy's question: `allow`, `answer` or `refuse STATUS CODE`.
 pub fn over_spop(gate: &Gate, asked: &Asked, more: &[(String, String)], rotate: usize) -> String {
     let payload = payload(asked, more, rotate);
     let question = match inquiry(Messages::new(&payload).unwrap()) {
@@ -113,7 +113,7 @@ pub fn over_spop(gate: &Gate, asked: &Asked, more: &[(String, String)], rotate: 
     }
 }
 
-/// The decision over nginx's port, which is shown every header here: the shipped files show it a list.
+/// Returns the decision over nginx's port, which is shown every header here: the shipped files show it a list.
 pub async fn over_http(port: SocketAddr, asked: &Asked) -> String {
     let mut head = format!(
         "POST /handoff HTTP/1.1\r\nhost: herdgate\r\ncontent-length: {}\r\nx-herdgate-method: {}\r\n\
@@ -146,7 +146,8 @@ pub fn serve(gate: Arc<Gate>) -> (SocketAddr, DropGuard) {
 /// The secret of the key that names its users.
 pub const WEBUI: &str = "hg_webui";
 
-/// A gate with the servers and plans of the end-to-end runs, and keys whose secrets are `team`, `all` and [`WEBUI`].
+/// Returns a gate with the servers and plans of the end-to-end runs, and keys whose secrets are `team`, `all` and
+/// [`WEBUI`].
 pub fn gate(team: &str, all: &str) -> Gate {
     let state = Arc::new(State::new());
     let plan = |name: &str, models: &[&str]| Plan {

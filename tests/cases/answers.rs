@@ -9,7 +9,7 @@ use crate::harness::stack::{Front, Stack};
 use serde_json::json;
 use std::time::Duration;
 
-/// The code of a refusal in OpenAI's form.
+/// Returns the code of a refusal in OpenAI's form.
 fn code(answer: &Response) -> String {
     answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
 }

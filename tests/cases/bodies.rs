@@ -4,7 +4,7 @@ use crate::harness::client::Request;
 use crate::harness::fleet::SHARED_MODEL;
 use crate::harness::stack::{Front, Stack};
 
-/// A chat whose body has exactly `bytes` bytes and ends with the model, as the openai client writes it.
+/// Returns a chat whose body has exactly `bytes` bytes and ends with the model, as the openai client writes it.
 fn chat(bytes: usize) -> Request {
     let head = r#"{"stream":false,"options":{"num_predict":1},"messages":[{"role":"user","content":""#;
     let tail = format!(r#""}}],"model":"{SHARED_MODEL}"}}"#);

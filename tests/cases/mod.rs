@@ -22,7 +22,7 @@ pub mod usage;
 use crate::harness::client::Request;
 use crate::harness::fleet::SHARED_MODEL;
 
-/// A short whole answer of a model.
+/// Returns a short whole answer of a model.
 pub fn short_chat(model: &str) -> Request {
     let body = serde_json::json!({
         "model": model, "stream": false, "options": { "num_predict": 1 },
@@ -31,7 +31,7 @@ pub fn short_chat(model: &str) -> Request {
     Request::post("/api/chat", body.to_string())
 }
 
-/// A stream of so many tokens, one line each.
+/// Returns a stream of so many tokens, one line each.
 pub fn stream(tokens: u32) -> Request {
     let body = serde_json::json!({
         "model": SHARED_MODEL, "stream": true, "options": { "num_predict": tokens },

@@ -65,7 +65,7 @@ impl Site {
         Conversation::start(self.proxy.address, &request.clone().key("any").header("Connection", "close")).unwrap()
     }
 
-    /// The usage line that comes next.
+    /// Returns the usage line that comes next.
     fn line(&self) -> UsageLine {
         let mut found = None;
         wait_until("a usage line", Duration::from_secs(5), || {
@@ -104,7 +104,7 @@ fn said(line: &UsageLine) -> Said {
     (line.tokens_in, line.tokens_out, line.units, line.failed)
 }
 
-/// A simulator of this kind; the address is where it listens.
+/// Returns a simulator of this kind; the address is where it listens.
 fn simulator(scratch: &Scratch, kind: &str, tokens_per_second: u32) -> (Process, SocketAddr) {
     let address = port::free().unwrap();
     let mut command = Command::new(built("ollama-sim").unwrap());

@@ -24,7 +24,7 @@ impl Site {
         Site { scratch, _fleet: fleet, herdgate }
     }
 
-    /// What herdgate answers to nginx, of a request that a client on `source` makes.
+    /// Returns what herdgate answers to nginx, of a request that a client on `source` makes.
     fn ask(&self, secret: &str, source: &str, user: &str) -> u16 {
         let request = Request::get("/handoff")
             .header("X-Herdgate-Method", "GET")

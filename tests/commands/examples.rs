@@ -38,7 +38,7 @@ fn run(line: &str, folder: &Path) -> String {
     said
 }
 
-/// The lines of a README's blocks that run a program without a daemon or a proxy.
+/// Returns the lines of a README's blocks that run a program without a daemon or a proxy.
 fn commands(readme: &str) -> Vec<String> {
     let blocks = readme.split("```").skip(1).step_by(2);
     let lines = blocks.flat_map(str::lines).map(str::trim);
@@ -46,7 +46,7 @@ fn commands(readme: &str) -> Vec<String> {
     lines.filter(|line| here.iter().any(|start| line.starts_with(start))).map(str::to_owned).collect()
 }
 
-/// The names of the `[[server]]` tables.
+/// Returns the names of the `[[server]]` tables.
 fn servers(config: &Path) -> Vec<String> {
     let folder = config.parent().unwrap();
     let compiled = compile(&read(config), &config.display().to_string(), folder).unwrap();

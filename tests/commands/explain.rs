@@ -250,7 +250,7 @@ fn daemon(site: &Site) -> Daemon {
     state.publish_keys(Arc::new(keys));
     let (metrics, clock) = (Arc::new(Metrics::new()), Clock::new());
     let gate = Gate::new(GateParts::new(state.clone(), metrics.clone(), clock.clone(), Receipts::new([7; 32], 1)));
-    let admin = Arc::new(Admin::new(state, metrics, clock).telling(gate.recent.clone()));
+    let admin = Arc::new(Admin::new(state, metrics, clock).with_recent(gate.recent.clone()));
     let stop = CancellationToken::new();
     for (port, socket) in [(Port::Control, "herdgate.sock"), (Port::Metrics, "metrics.sock")] {
         let bound = bind(&Address::Unix(site.folder.join(socket)), 0o660).unwrap();

@@ -41,7 +41,7 @@ impl Site {
         Site { secret, herdgate, _fleet: fleet, _scratch: scratch }
     }
 
-    /// What herdgate answers to nginx, of a chat that may come to 200 tokens of output.
+    /// Returns what herdgate answers to nginx, of a chat that may come to 200 tokens of output.
     fn ask(&self, uid: &str) -> Response {
         let body = json!({ "model": SHARED_MODEL, "messages": [], "options": { "num_predict": 200 } });
         let request = Request::post("/handoff", body.to_string())

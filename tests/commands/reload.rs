@@ -10,6 +10,7 @@ use crate::harness::scratch::Scratch;
 use crate::harness::spop::Spop;
 use crate::harness::stack::{Front, Stack};
 use rustix::process::Signal;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +62,7 @@ impl Load {
     }
 }
 
-/// Whether a server answers for the team's key, and not for a model outside its plan.
+/// Returns whether a server answers for the team's key, and not for a model outside its plan.
 fn through_haproxy(stack: &Stack) -> impl Fn() -> Result<bool, String> + Clone + Send + 'static {
     let (to, secret) = (stack.proxy.address(), stack.keys().team.clone());
     move || {
@@ -192,4 +193,35 @@ fn revoked_keys_stop_within_a_second_and_a_damaged_key_file_changes_nothing() {
     wait_for_more(&herdgate, "keys reloaded", before);
     load.end("keys revoked, key file damaged three times and restored");
     assert!(!herdgate.output().contains("hg_pasted"), "the log shows what stood where a digest belongs");
+}
+
+#[test]
+fn a_reload_takes_a_setting_up_or_says_that_it_needs_a_restart() {
+    let scratch = Scratch::new().unwrap();
+    let fleet = Fleet::start(&scratch, 20).unwrap();
+    let mut herdgate = Herdgate::new(&scratch, &fleet).unwrap();
+    let path = herdgate.config().to_owned();
+    let good = std::fs::read_to_string(&path).unwrap();
+    herdgate.start_at("info").unwrap();
+    let port = herdgate.ports.agent_check;
+    let told = || {
+        let mut stream = std::net::TcpStream::connect(port).unwrap();
+        stream.write_all(b"ollama1\n").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    };
+    wait_until("one proxy's share", PATIENCE, || told().contains("maxconn:64\n")).unwrap();
+    let changed = format!("{good}\n[agent_check]\nproxies = 2\n");
+    let changed = if changed.contains("[ledger]\n") {
+        changed.replacen("[ledger]\n", "[ledger]\ntime_zone = \"Pacific/Auckland\"\n", 1)
+    } else {
+        format!("{changed}\n[ledger]\ntime_zone = \"Pacific/Auckland\"\n")
+    };
+    write(&path, &changed);
+    wait_for_more(&herdgate, "configuration reloaded", 0);
+    wait_until("half of it for each of two", PATIENCE, || told().contains("maxconn:32\n")).unwrap();
+    let said = herdgate.output();
+    let restart: Vec<&str> = said.lines().filter(|line| line.contains("takes effect after a restart")).collect();
+    assert!(restart.len() == 1 && restart[0].contains("ledger.time_zone"), "{said}");
 }

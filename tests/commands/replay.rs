@@ -121,7 +121,7 @@ fn keys() -> KeySet {
     keys
 }
 
-/// A gate whose requests come at noon, unless they say otherwise.
+/// Returns a gate whose requests come at noon, unless they say otherwise.
 fn rehearsal() -> Rehearsal {
     let config = compile(CONFIG, "f.toml", Path::new("")).unwrap();
     let fleet = configured(&config.policy);
@@ -129,20 +129,20 @@ fn rehearsal() -> Rehearsal {
     Rehearsal::new(config, keys(), fleet, Blocks::default(), PASSES, noon)
 }
 
-/// A chat with `key` for `model`.
+/// Returns a chat with `key` for `model`.
 fn chat(key: &str, model: &str) -> Value {
     let body = json!({ "model": model, "messages": [] }).to_string();
     let headers = if key.is_empty() { json!([]) } else { json!([["Authorization", format!("Bearer {key}")]]) };
     json!({ "method": "POST", "path": "/api/chat", "headers": headers, "src": "192.0.2.1", "body": body })
 }
 
-/// The line with other members.
+/// Returns the line with other members.
 fn with(mut line: Value, more: Value) -> Value {
     line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     line
 }
 
-/// The line with one more header.
+/// Returns the line with one more header.
 fn and(mut line: Value, name: &str, value: &str) -> Value {
     line["headers"].as_array_mut().unwrap().push(json!([name, value]));
     line
@@ -354,11 +354,18 @@ fn time_is_what_the_lines_say() {
         (lasting(at(2, "one"), 0), "gpu2"),
         (at(2, "one"), "gpu1"),
     ]);
+    // However long that is: nothing of the replay's own running ends it sooner.
+    check(&[
+        (lasting(at(0, "one"), 600_000), "gpu1"),
+        (at(120, "one"), "429 concurrency_exceeded concurrency"),
+        (at(599, "one"), "429 concurrency_exceeded concurrency"),
+        (at(600, "one"), "gpu2"),
+    ]);
     // A key ends when the lines' time comes to its end.
     check(&[(at(-1, "expired"), "gpu1"), (at(0, "expired"), "401 invalid_api_key expired_key")]);
 }
 
-/// What HAProxy would show of a line.
+/// Returns what HAProxy would show of a line.
 fn spop_payload(line: &Value, uid: &str) -> Vec<u8> {
     let header = |name: &str| -> (Spop<'_>, Spop<'_>) {
         let named = line["headers"].as_array().unwrap().iter();
@@ -691,7 +698,7 @@ fn no_secret_and_no_prompt_comes_out() {
     }
 }
 
-/// A body that asks for so many tokens.
+/// Returns a body that asks for so many tokens.
 fn asking_for(tokens: u32) -> Value {
     json!({ "body": format!("{{\"model\":\"llama3.2:3b\",\"options\":{{\"num_predict\":{tokens}}}}}") })
 }

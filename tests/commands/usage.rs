@@ -89,7 +89,7 @@ cy,\"o\"          1              1              1              2.5         -    
     );
 }
 
-/// What the lines of a report begin with.
+/// Returns what the lines of a report begin with.
 fn lines(site: &Site, arguments: &str) -> Vec<String> {
     let ran = site.run(&format!("usage --csv {arguments}"));
     assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{ran:?}");

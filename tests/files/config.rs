@@ -244,7 +244,7 @@ fn listeners_and_the_key_file_need_a_restart_and_nothing_else_does() {
     check("[keys]\nfile = \"other.toml\"\n", &["keys.file"]);
     check("[ledger]\npath = \"off\"\nkeep = \"9d\"\n", &["ledger.path", "ledger.keep"]);
     check("[ledger]\ntime_zone = \"Europe/Berlin\"\n", &["ledger.time_zone"]);
-    check("[ledger]\non_damage = \"fresh\"\n", &[]);
+    check("[ledger]\non_damage = \"fresh\"\n", &["ledger.on_damage"]);
     check(
         "[ledger]\nstore = \"redis://10.0.1.20\"\nreplicas = 2\non_store_down = \"allow\"\n",
         &["ledger.store", "ledger.replicas", "ledger.on_store_down"],

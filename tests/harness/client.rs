@@ -23,7 +23,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request without a body.
+    /// Returns a request without a body.
     pub fn new(method: &str, target: &str) -> Request {
         Request { method: method.into(), target: target.into(), headers: Vec::new(), body: Vec::new(), chunked: false }
     }
@@ -63,7 +63,7 @@ impl Request {
         self
     }
 
-    /// The request in one line, without its headers.
+    /// Returns the request in one line, without its headers.
     pub fn summary(&self) -> String {
         format!("{} {}  {}", self.method, self.target, String::from_utf8_lossy(&self.body)).trim_end().to_owned()
     }
@@ -112,17 +112,17 @@ pub struct Response {
 }
 
 impl Response {
-    /// The value of a header; the first, where there are several.
+    /// Returns the value of a header; the first, where there are several.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null where it is none.
+    /// Returns the body as JSON; null where it is none.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -137,7 +137,7 @@ impl Response {
         times.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
-    /// The median of [`Response::line_gaps_ms`]; absent without two lines.
+    /// Returns the median of [`Response::line_gaps_ms`]; absent without two lines.
     pub fn median_gap_ms(&self) -> Option<f64> {
         let mut gaps = self.line_gaps_ms();
         gaps.sort_by(f64::total_cmp);

@@ -31,7 +31,7 @@ impl Stopwatch {
         Stopwatch { clock, start_ns: start_ns.into() }
     }
 
-    /// How long ago that was.
+    /// Returns how long ago that was.
     pub fn elapsed(&self) -> Duration {
         let ns = u128::from(self.clock.now().mono_ns).saturating_sub(self.start_ns);
         Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))

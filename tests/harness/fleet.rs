@@ -102,7 +102,7 @@ impl Counters {
         })
     }
 
-    /// The last of those.
+    /// Returns the last of those.
     pub fn asked_recently(&self) -> impl Iterator<Item = &Seen> {
         self.recent.iter().filter(|seen| !PROBES.contains(&seen.handler.as_str()))
     }
@@ -130,7 +130,7 @@ impl Simulator {
         self.process = None;
     }
 
-    /// Whether it runs.
+    /// Returns whether it runs.
     pub fn runs(&self) -> bool {
         self.process.is_some()
     }
@@ -217,12 +217,12 @@ impl Fleet {
         Fleet { servers: ["ollama1", "ollama2", "ollama3"].into_iter().zip(addresses).map(simulator).collect() }
     }
 
-    /// A server by name.
+    /// Returns a server by name.
     pub fn server(&mut self, name: &str) -> Result<&mut Simulator, Fault> {
         self.servers.iter_mut().find(|server| server.name == name).ok_or_else(|| format!("no server {name}"))
     }
 
-    /// The counters of all, in order.
+    /// Returns the counters of all, in order.
     pub fn counters(&self) -> Result<Vec<Counters>, Fault> {
         self.servers.iter().map(Simulator::counters).collect()
     }

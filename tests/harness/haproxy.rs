@@ -34,7 +34,7 @@ impl Version {
         }
     }
 
-    /// The series it must be of, from and to.
+    /// Returns the series it must be of, from and to.
     pub fn series(self) -> RangeInclusive<(u32, u32)> {
         match self {
             Version::Debian => (2, 6)..=(2, 6),
@@ -44,17 +44,17 @@ impl Version {
         }
     }
 
-    /// The first line of `haproxy -v`.
+    /// Returns the first line of `haproxy -v`.
     pub fn line(self) -> Result<String, Fault> {
         self.place().line()
     }
 
-    /// Whether it reads the shipped file, and what it says about that: nothing, where there is no warning.
+    /// Returns whether it reads the shipped file, and what it says about that: nothing, where there is no warning.
     pub fn check(self) -> Result<(bool, String), Fault> {
         self.check_file(&root().join("haproxy/haproxy.cfg"))
     }
 
-    /// The same of any file that has `usage.lua` beside it.
+    /// Returns the same of any file that has `usage.lua` beside it.
     pub fn check_file(self, file: &Path) -> Result<(bool, String), Fault> {
         let mut command = self.place().command()?;
         command.arg("-c").arg("-f").arg(file);

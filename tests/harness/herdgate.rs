@@ -75,7 +75,7 @@ impl Herdgate {
         Herdgate::new_with(scratch, fleet, "")
     }
 
-    /// The same with `addition` at the end of the configuration.
+    /// Returns the same with `addition` at the end of the configuration.
     pub fn new_with(scratch: &Scratch, fleet: &Fleet, addition: &str) -> Result<Herdgate, Fault> {
         let ports = Ports::free()?;
         let mut herdgate = Herdgate::with(scratch, ports, &(configuration(&ports, fleet) + addition))?;
@@ -99,7 +99,7 @@ impl Herdgate {
         self.new_key_with(name, plan, &[])
     }
 
-    /// The same with more to say of it.
+    /// Returns the same with more to say of it.
     pub fn new_key_with(&self, name: &str, plan: &str, more: &[&str]) -> Result<String, Fault> {
         let printed = self.run(&[&["key", "new", "--name", name, "--plan", plan, "--print"], more].concat())?;
         Ok(printed.trim_end().to_owned())
@@ -117,14 +117,10 @@ impl Herdgate {
         command.args(arguments).arg("--config").arg(&self.config);
         let ran = command.output().map_err(|fault| format!("herdgate {arguments:?}: {fault}"))?;
         let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
-        match ran.status.success() {
-            true => Ok(printed),
-            false => Err(format!(
-                "herdgate {arguments:?}: {}: {printed}{}",
-                ran.status,
-                String::from_utf8_lossy(&ran.stderr)
-            )),
+        if ran.status.success() {
+            return Ok(printed);
         }
+        Err(format!("herdgate {arguments:?}: {}: {printed}{}", ran.status, String::from_utf8_lossy(&ran.stderr)))
     }
 
     /// Starts it and waits until it says that it is ready.
@@ -146,7 +142,7 @@ impl Herdgate {
         Ok(())
     }
 
-    /// The running process.
+    /// Returns the running process.
     pub fn process(&mut self) -> Result<&mut Process, Fault> {
         self.process.as_mut().ok_or_else(|| "herdgate does not run".to_owned())
     }
@@ -164,12 +160,13 @@ impl Herdgate {
         self.process = None;
     }
 
-    /// What it has printed, over all its runs.
+    /// Returns what it has printed, over all its runs.
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap_or_default()
     }
 
-    /// What its log says of the decision with this id, the `x-request-id` of an answer: the outcome and the facts.
+    /// Returns what its log says of the decision with this id, the `x-request-id` of an answer: the outcome and the
+    /// facts.
     pub fn why(&self, id: &str) -> Result<String, Fault> {
         let mut line = String::new();
         wait_until("the log line", Duration::from_secs(5), || {
@@ -196,7 +193,7 @@ impl Herdgate {
         })
     }
 
-    /// A sample of `/metrics`, by its name and labels.
+    /// Returns a sample of `/metrics`, by its name and labels.
     pub fn metric(&self, series: &str) -> Option<u64> {
         let scrape = Request::get("/metrics").header("Connection", "close");
         let text = client::send(self.ports.metrics, &scrape).ok()?.text();
@@ -204,13 +201,13 @@ impl Herdgate {
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    /// The file it reads.
+    /// Returns the file it reads.
     pub fn config(&self) -> &std::path::Path {
         &self.config
     }
 }
 
-/// The value of `name=value` or `name="value"` in a log line.
+/// Returns the value of `name=value` or `name="value"` in a log line.
 fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
     let start = line.find(&format!(" {name}="))? + name.len() + 2;
     let rest = &line[start..];

@@ -180,7 +180,7 @@ impl Shared {
     }
 }
 
-/// The path of a request without a body.
+/// Returns the path of a request without a body.
 fn requested(stream: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -202,7 +202,7 @@ fn write(stream: &mut impl Write, status: u16, kind: &str, more: &str, body: &[u
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
 }
 
-/// A certificate for 127.0.0.1 and what trusts it.
+/// Returns a certificate for 127.0.0.1 and what trusts it.
 fn tls_config() -> Result<(Arc<ServerConfig>, String), Fault> {
     let fault = |what: &dyn std::fmt::Display| format!("a certificate: {what}");
     let key = KeyPair::generate().map_err(|error| fault(&error))?;

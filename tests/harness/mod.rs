@@ -28,7 +28,7 @@ pub mod stack;
 /// What went wrong, as a sentence.
 pub type Fault = String;
 
-/// The top of the source tree, where `haproxy/`, `nginx/` and `target/tools` are.
+/// Returns the top of the source tree, where `haproxy/`, `nginx/` and `target/tools` are.
 pub fn root() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -31,7 +31,7 @@ impl Version {
         }
     }
 
-    /// The series it must be of, from and to.
+    /// Returns the series it must be of, from and to.
     pub fn series(self) -> RangeInclusive<(u32, u32)> {
         match self {
             Version::Debian => (1, 22)..=(1, 22),
@@ -40,12 +40,13 @@ impl Version {
         }
     }
 
-    /// The line of `nginx -v`.
+    /// Returns the line of `nginx -v`.
     pub fn line(self) -> Result<String, Fault> {
         self.place().line()
     }
 
-    /// Whether it reads this `nginx.conf` and what that includes, and what it says about that. What it writes goes to `scratch`.
+    /// Returns whether it reads this `nginx.conf` and what that includes, and what it says about that. What it writes
+    /// goes to `scratch`.
     pub fn check_file(self, file: &Path, scratch: &Scratch) -> Result<(bool, String), Fault> {
         let mut command = self.place().command()?;
         command.arg("-t").arg("-c").arg(file).arg("-e").arg(scratch.join("nginx-error.log"));
@@ -136,12 +137,12 @@ impl Nginx {
         Ok(Nginx { address, process, access_log, error_log })
     }
 
-    /// The error log.
+    /// Returns the error log.
     pub fn error_lines(&self) -> Vec<String> {
         std::fs::read_to_string(&self.error_log).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    /// The access log.
+    /// Returns the access log.
     pub fn log_lines(&self) -> Vec<String> {
         std::fs::read_to_string(&self.access_log).unwrap_or_default().lines().map(str::to_owned).collect()
     }

@@ -11,7 +11,8 @@ const COUNT: u32 = 10_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A loopback address nothing listens on. Two processes begin at different places; within one, none is given twice.
+/// Returns a loopback address nothing listens on. Two processes begin at different places; within one, none is given
+/// twice.
 pub fn free() -> Result<SocketAddr, Fault> {
     let start = std::process::id().wrapping_mul(97) % COUNT;
     for _ in 0..COUNT {

@@ -38,12 +38,12 @@ impl Process {
         self.child.id()
     }
 
-    /// What it has printed so far.
+    /// Returns what it has printed so far.
     pub fn output(&self) -> String {
         std::fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// How it ended, where it has.
+    /// Returns how it ended, where it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -125,7 +125,7 @@ pub fn resident_kib(pid: u32) -> Result<u64, Fault> {
     line.split_whitespace().next().and_then(|kib| kib.parse().ok()).ok_or_else(|| format!("{path}: no VmRSS"))
 }
 
-/// The binary or example `name` that cargo built beside the running program.
+/// Returns the binary or example `name` that cargo built beside the running program.
 pub fn built(name: &str) -> Result<PathBuf, Fault> {
     let running = std::env::current_exe().map_err(|fault| format!("where this program is: {fault}"))?;
     // target/debug/deps/TEST-HASH or target/debug/examples/EXAMPLE

@@ -45,7 +45,7 @@ impl Redis {
         url(self.address)
     }
 
-    /// The process.
+    /// Returns the process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -55,7 +55,7 @@ impl Redis {
         command(self.address, words)
     }
 
-    /// How often herdgate asked for what it may not do.
+    /// Returns how often herdgate asked for what it may not do.
     pub fn denials(&self) -> Result<usize, Fault> {
         self.command::<Vec<redis::Value>>(&["ACL", "LOG"]).map(|entries| entries.len())
     }
@@ -85,7 +85,7 @@ impl Redis {
     }
 }
 
-/// A server's address as herdgate's configuration has it.
+/// Returns a server's address as herdgate's configuration has it.
 pub fn url(address: SocketAddr) -> String {
     format!("redis://herdgate:herdgate@{address}/{DATABASE}")
 }

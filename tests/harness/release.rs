@@ -17,7 +17,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The program, ready for arguments. A fault where it is not installed.
+    /// Returns the program, ready for arguments. A fault where it is not installed.
     pub fn command(self) -> Result<Command, Fault> {
         let tools = root().join("target/tools");
         let (program, arguments): (PathBuf, Vec<PathBuf>) = match self {
@@ -41,7 +41,7 @@ impl Place {
         Ok(command)
     }
 
-    /// The first line the program says to `-v`, on either output.
+    /// Returns the first line the program says to `-v`, on either output.
     pub fn line(self) -> Result<String, Fault> {
         let said = self.command()?.arg("-v").output().map_err(|fault| format!("{self:?} -v: {fault}"))?;
         let text = [said.stdout, said.stderr].concat();
@@ -49,7 +49,7 @@ impl Place {
     }
 }
 
-/// The series in a version line: 3.2 of `HAProxy version 3.2.26-1 …`, 1.22 of `nginx version: nginx/1.22.1`.
+/// Returns the series in a version line: 3.2 of `HAProxy version 3.2.26-1 …`, 1.22 of `nginx version: nginx/1.22.1`.
 pub fn series(line: &str) -> Option<(u32, u32)> {
     line.split(|character: char| !character.is_ascii_digit() && character != '.').find_map(|word| {
         let (major, rest) = word.split_once('.')?;

@@ -43,8 +43,8 @@ impl Replay {
         Ok(Replay { address, next })
     }
 
-    /// What the next request that is no `GET` is answered with: a head without the framing, and a body in pieces. After
-    /// each but the last it waits for a word on the sender.
+    /// Returns what the next request that is no `GET` is answered with: a head without the framing, and a body in
+    /// pieces. After each but the last it waits for a word on the sender.
     pub fn answer(&self, head: &str, pieces: Vec<Vec<u8>>) -> Sender<()> {
         let (sender, go_on) = channel();
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -93,7 +93,7 @@ fn serve(mut stream: TcpStream, scripts: &Mutex<Option<Script>>) -> Option<()> {
     }
 }
 
-/// The length of the request at the start, and whether it is a `GET`.
+/// Returns the length of the request at the start, and whether it is a `GET`.
 fn request(received: &[u8]) -> Option<(usize, bool)> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut headers);

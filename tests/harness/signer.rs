@@ -33,24 +33,24 @@ pub fn encoded(bytes: impl AsRef<[u8]>) -> String {
 }
 
 impl Signer {
-    /// A new P-256 key.
+    /// Returns a new P-256 key.
     pub fn es256(kid: &str) -> Signer {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a P-256 key");
         Signer { kid: kid.to_owned(), key: Key::Es256(key) }
     }
 
-    /// A new RSA key of 2048 bits.
+    /// Returns a new RSA key of 2048 bits.
     pub fn rs256(kid: &str) -> Signer {
         let key = RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key");
         Signer { kid: kid.to_owned(), key: Key::Rs256(key) }
     }
 
-    /// A new Ed25519 key.
+    /// Returns a new Ed25519 key.
     pub fn eddsa(kid: &str) -> Signer {
         Signer { kid: kid.to_owned(), key: Key::EdDsa(Ed25519KeyPair::generate().expect("an Ed25519 key")) }
     }
 
-    /// The `alg` of its signatures.
+    /// Returns the `alg` of its signatures.
     pub fn alg(&self) -> &'static str {
         match self.key {
             Key::Es256(_) => "ES256",
@@ -85,7 +85,7 @@ impl Signer {
         format!("{message}.{}", encoded(self.signature(message.as_bytes())))
     }
 
-    /// A token with the usual header.
+    /// Returns a token with the usual header.
     pub fn token(&self, claims: &Value) -> String {
         let header = json!({"alg": self.alg(), "typ": "JWT", "kid": self.kid});
         self.sign(&header.to_string(), &claims.to_string())
@@ -105,7 +105,7 @@ impl Signer {
     }
 }
 
-/// A JWK set of the public halves.
+/// Returns a JWK set of the public halves.
 pub fn jwks(signers: &[&Signer]) -> String {
     json!({"keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>()}).to_string()
 }

@@ -60,7 +60,7 @@ impl Spop {
         Ok(stream)
     }
 
-    /// The next frame: what it is, its stream-id, its payload.
+    /// Returns the next frame: what it is, its stream-id, its payload.
     pub fn frame(&mut self) -> Result<(FrameKind, u64, Vec<u8>), Fault> {
         loop {
             match split(&self.received, FRAME_MAX).map_err(|fault| format!("SPOP: {fault}"))? {
@@ -82,7 +82,7 @@ impl Spop {
     }
 }
 
-/// The HELLO of a HAProxy.
+/// Returns the HELLO of a HAProxy.
 pub fn hello() -> Vec<u8> {
     let mut out = Vec::new();
     HaproxyHello {
@@ -96,7 +96,7 @@ pub fn hello() -> Vec<u8> {
     out
 }
 
-/// The question about a chat with this model, as the shipped SPOE file puts it.
+/// Returns the question about a chat with this model, as the shipped SPOE file puts it.
 pub fn question(stream: u64, secret: &str, model: &str) -> Vec<u8> {
     let body = format!("{{\"model\":\"{model}\"}}");
     let size = i64::try_from(body.len()).unwrap_or(0);
@@ -122,7 +122,7 @@ pub fn question(stream: u64, secret: &str, model: &str) -> Vec<u8> {
     out
 }
 
-/// An ACK's verdict: `allow:SERVER` or `refuse:STATUS:CODE`.
+/// Returns an ACK's verdict: `allow:SERVER` or `refuse:STATUS:CODE`.
 pub fn verdict(payload: &[u8]) -> Result<String, Fault> {
     let mut parts = [const { String::new() }; 4];
     for action in Actions::new(payload) {

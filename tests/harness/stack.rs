@@ -30,7 +30,7 @@ pub enum Proxy {
 }
 
 impl Proxy {
-    /// Where clients connect.
+    /// Returns where clients connect.
     pub fn address(&self) -> SocketAddr {
         match self {
             Proxy::HaProxy(proxy) => proxy.address,
@@ -69,12 +69,12 @@ impl Stack {
         Stack::start_edited(&[], front)
     }
 
-    /// The same with each first of `edits` replaced by the second in the proxy's file.
+    /// Returns the same with each first of `edits` replaced by the second in the proxy's file.
     pub fn start_edited(edits: &[(&str, &str)], front: Front) -> Result<Stack, Fault> {
         Stack::start_with("", edits, front)
     }
 
-    /// The same with `addition` at the end of herdgate's configuration.
+    /// Returns the same with `addition` at the end of herdgate's configuration.
     pub fn start_with(addition: &str, edits: &[(&str, &str)], front: Front) -> Result<Stack, Fault> {
         let scratch = Scratch::new()?;
         let fleet = Fleet::start(&scratch, TOKENS_PER_SECOND)?;
@@ -115,7 +115,7 @@ impl Stack {
         .map_err(|fault| format!("{fault}; last: {last}"))
     }
 
-    /// The keys.
+    /// Returns the keys.
     pub fn keys(&self) -> &Keys {
         &self.herdgate.keys
     }

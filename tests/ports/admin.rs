@@ -45,7 +45,7 @@ fn policy() -> Policy {
     Policy { plans: vec![plan], servers, ..Policy::default() }
 }
 
-/// A fleet in which this many servers have been probed with success.
+/// Returns a fleet in which this many servers have been probed with success.
 fn fleet(probed: usize) -> FleetView {
     let servers = policy().servers.into_iter().take(probed).map(|server| {
         let mut track = ServerTrack::default();

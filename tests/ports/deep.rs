@@ -86,7 +86,7 @@ impl Probed {
             .await;
     }
 
-    /// The states of `name` so far, in order, each where it changed.
+    /// Returns the states of `name` so far, in order, each where it changed.
     fn states(&self, name: &str) -> Vec<&'static str> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|(server, _)| server == name).map(|(_, state)| state.as_str()).collect()

@@ -57,7 +57,7 @@ impl Gatehouse {
         let plans = vec![Plan { name: "team".into(), ..Plan::default() }];
         state.publish_policy(Arc::new(Policy { plans, issuers: vec![policy], ..Policy::default() }));
         let memory = ProvenTokens::new(metrics.clone());
-        let office = Fetching {
+        let fetching = Fetching {
             state: state.clone(),
             wanted: memory.wanted.clone(),
             metrics: metrics.clone(),
@@ -68,7 +68,7 @@ impl Gatehouse {
         change(&mut source);
         let (sources, sourced) = watch::channel(vec![source]);
         let stop = CancellationToken::new();
-        tokio::spawn(run(office, sourced, stop.clone()));
+        tokio::spawn(run(fetching, sourced, stop.clone()));
         Gatehouse { state, memory, metrics, clock, sources, _stop: stop.drop_guard() }
     }
 
@@ -280,14 +280,14 @@ async fn j8_ten_thousand_invented_kids_cost_one_fetch_a_window() {
 #[tokio::test]
 async fn j8_a_kid_that_a_fresh_set_lacks_asks_for_no_other_fetch() {
     let wanted = MissingKeyBoard::default();
-    let desk = wanted.open(&"i".into());
+    let missing_keys = wanted.open(&"i".into());
     let (ring, _) = Ring::read(jwks(&[&Signer::es256("good")]).as_bytes()).unwrap();
     let at = |mono_ns| Moment { mono_ns, unix_ms: 0 };
     let ask = |kid: &str, mono_ns| wanted.ask(&MissingKey { issuer: "i".into(), kid: kid.into() }, at(mono_ns));
     let rings = || async {
         tokio::select! {
             biased;
-            () = desk.asked() => true,
+            () = missing_keys.asked() => true,
             () = std::future::ready(()) => false,
         }
     };
@@ -295,7 +295,7 @@ async fn j8_a_kid_that_a_fresh_set_lacks_asks_for_no_other_fetch() {
     ask("retired", 1);
     ask("retired", 2);
     assert!(rings().await && !rings().await, "many askings are one");
-    desk.answered(&ring, at(3));
+    missing_keys.answered(&ring, at(3));
     ask("retired", 4);
     assert!(!rings().await, "known to be absent");
     ask("other", 4);
@@ -306,7 +306,7 @@ async fn j8_a_kid_that_a_fresh_set_lacks_asks_for_no_other_fetch() {
         ask(&number.to_string(), 5);
     }
     assert!(rings().await && !rings().await);
-    desk.answered(&ring, at(6));
+    missing_keys.answered(&ring, at(6));
     ask("0", 7);
     assert!(!rings().await);
     ask("9999", 7);

@@ -40,7 +40,8 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> V
     [request.as_bytes(), body].concat()
 }
 
-/// A question that lacks a fact is refused with one second to come back; any other refusal without a key says none.
+/// Returns a question that lacks a fact is refused with one second to come back; any other refusal without a key says
+/// none.
 fn is_malformed(said: &Said) -> bool {
     assert_eq!(said.header("x-request-id").map(str::len), Some(32), "{said:?}");
     assert_eq!(said.header("x-accel-redirect"), None, "{said:?}");

@@ -381,13 +381,7 @@ impl Answerer for Echo {
 fn shared(limits: Limits) -> ConnectionContext<Echo> {
     let answerer = Arc::new(Echo { asked: AtomicU32::new(0) });
     let budget = FrameBudget::new(limits.begun_bytes);
-    ConnectionContext {
-        answerer,
-        metrics: Arc::new(Metrics::new()),
-        limits,
-        complaints: LogThrottle::default(),
-        budget,
-    }
+    ConnectionContext { answerer, metrics: Arc::new(Metrics::new()), limits, throttle: LogThrottle::default(), budget }
 }
 
 struct Server {
@@ -417,7 +411,7 @@ impl Server {
         Client { stream: TcpStream::connect(self.address).await.unwrap(), input: Vec::new() }
     }
 
-    /// A connection after HELLO.
+    /// Returns a connection after HELLO.
     async fn client(&self, size: u32) -> Client<TcpStream> {
         let mut client = self.connect().await;
         client.send(&hello(size, false)).await;
@@ -425,7 +419,7 @@ impl Server {
         client
     }
 
-    /// A connection that was given a place, tried for until there is one.
+    /// Returns a connection that was given a place, tried for until there is one.
     async fn admitted(&self) -> Client<TcpStream> {
         let admitted = async {
             loop {
@@ -462,7 +456,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.send(&question(stream, text)).await;
     }
 
-    /// The next frame, or none where the connection ends.
+    /// Returns the next frame, or none where the connection ends.
     async fn frame(&mut self) -> Option<(FrameHeader, Vec<u8>)> {
         loop {
             match split(&self.input, u32::MAX) {
@@ -490,7 +484,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         assert!(*found == text, "{} bytes, not {}", found.len(), text.len());
     }
 
-    /// The status of a DISCONNECT, after which the connection must end, and not by RST: HAProxy may look at that first.
+    /// Returns the status of a DISCONNECT, after which the connection must end, and not by RST: HAProxy may look at
+    /// that first.
     async fn disconnected(&mut self) -> Option<u64> {
         let (header, payload) = self.frame().await?;
         assert_eq!(header, FrameHeader::of_connection(FrameKind::AgentDisconnect));

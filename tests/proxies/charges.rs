@@ -211,7 +211,7 @@ fn wait_for_rows<'i>(file: &std::path::Path, ids: impl Iterator<Item = &'i u128>
     rows
 }
 
-/// What `herdgate check` says of the plan `capped`.
+/// Returns what `herdgate check` says of the plan `capped`.
 fn printed_bound(herdgate: &Herdgate) -> u64 {
     let printed = herdgate.run(&["check"]).unwrap();
     let line = printed.lines().find(|line| line.contains("\"capped\"")).unwrap();

@@ -95,7 +95,7 @@ impl Load {
     }
 }
 
-/// Whether a server is the last choice, or none.
+/// Returns whether a server is the last choice, or none.
 fn passed_over(stack: &Stack, server: &str) -> bool {
     let request = Request::get("/status").header("Connection", "close");
     let status = send(stack.herdgate.ports.metrics, &request).unwrap().json();
@@ -105,7 +105,7 @@ fn passed_over(stack: &Stack, server: &str) -> bool {
     quarantined || found["state"] == "down" || found["preference"] != "sound"
 }
 
-/// How often the log says that a server left service.
+/// Returns how often the log says that a server left service.
 fn taken_out(stack: &Stack, server: &str) -> usize {
     let words = [format!("server={server} "), format!("server=\"{server}\" ")];
     let lines = stack.herdgate.output();

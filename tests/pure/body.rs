@@ -573,10 +573,7 @@ fn valid_body() -> impl Strategy<Value = (Vec<u8>, String)> {
             members.insert(place.index(members.len() + 1), ("model".to_owned(), Value::from(model.clone())));
             members.push(("stream".to_owned(), Value::from(stream)));
             members.push(("max_tokens".to_owned(), Value::from(tokens)));
-            let write = |value: &Value| match pretty {
-                true => format!("{value:#}"),
-                false => value.to_string(),
-            };
+            let write = |value: &Value| if pretty { format!("{value:#}") } else { value.to_string() };
             // Written here, because a serde_json object would sort its keys and drop duplicates.
             let members: Vec<String> =
                 members.iter().map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), write(value))).collect();

@@ -472,7 +472,7 @@ impl Proxy {
                         Err(_) => "unreadable".into(),
                     };
                     self.tickets.push(ticket);
-                    match name.strip_prefix("Ticket { stream: ").and_then(|rest| rest.split(',').next()) {
+                    match name.strip_prefix("AckTicket { stream: ").and_then(|rest| rest.split(',').next()) {
                         Some(stream) => format!("notify {stream}"),
                         None => name,
                     }

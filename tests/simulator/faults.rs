@@ -13,7 +13,7 @@ fn set(sim: &Sim, faults: &Value) -> Answer {
     sim.ask("POST", "/sim/faults", faults.to_string())
 }
 
-/// A request for four tokens of a model, on any native route.
+/// Returns a request for four tokens of a model, on any native route.
 fn body(model: &str) -> String {
     let options = json!({ "num_predict": 4 });
     let messages = json!([{ "role": "user", "content": "x" }]);

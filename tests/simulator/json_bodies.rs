@@ -16,7 +16,7 @@ const ORACLE: Shape = &[
     ("options", Kind::Map),
 ];
 
-/// What the simulator makes of a body, in the form of the vectors' `go` member.
+/// Returns what the simulator makes of a body, in the form of the vectors' `go` member.
 fn read(body: &[u8]) -> Value {
     let Ok((value, _)) = json::first_value(body) else { return json!({ "ok": false }) };
     let Ok(fields) = Fields::of(&value, Keys::Folded, "api.Request", ORACLE) else { return json!({ "ok": false }) };

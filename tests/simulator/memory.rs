@@ -9,7 +9,7 @@ fn effects(counters: &Value) -> [u64; 4] {
     EFFECTS.map(|name| counters[name].as_u64().unwrap_or(0))
 }
 
-/// A request for one token, with further members.
+/// Returns a request for one token, with further members.
 fn body(more: &Value) -> String {
     let mut body = json!({ "model": "m", "prompt": "x", "messages": [{ "role": "user", "content": "x" }] });
     for (name, value) in more.as_object().unwrap() {

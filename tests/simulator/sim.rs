@@ -50,7 +50,7 @@ impl Sim {
         stream
     }
 
-    /// The same in the background.
+    /// Returns the same in the background.
     pub fn ask_aside(&self, target: &str, body: &str) -> JoinHandle<Answer> {
         let stream = self.send(&self.address, "POST", target, body.as_bytes());
         std::thread::spawn(move || Answer::read(stream))
@@ -131,7 +131,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The JSON objects of a stream, NDJSON or SSE.
+    /// Returns the JSON objects of a stream, NDJSON or SSE.
     pub fn objects(&self) -> Vec<Value> {
         let text = self.text();
         let line = |line: &str| serde_json::from_str(line.strip_prefix("data: ").unwrap_or(line)).ok();

@@ -21,7 +21,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// A header's value; fails where it stands twice.
+    /// Returns a header's value; fails where it stands twice.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
@@ -47,12 +47,12 @@ impl Client {
         tokio::time::timeout(DEADLINE, self.0.get_mut().write_all(bytes)).await.expect("the peer takes bytes").is_ok()
     }
 
-    /// The next answer, `None` where the peer closed instead.
+    /// Returns the next answer, `None` where the peer closed instead.
     pub async fn answer(&mut self, to_head: bool) -> Option<Said> {
         tokio::time::timeout(DEADLINE, self.read(to_head)).await.expect("an answer in time")
     }
 
-    /// Whether nothing at all comes for a while.
+    /// Returns whether nothing at all comes for a while.
     pub async fn is_silent(&mut self, span: Duration) -> bool {
         tokio::time::timeout(span, self.0.fill_buf()).await.is_err()
     }
@@ -85,7 +85,7 @@ pub async fn ask(address: SocketAddr, request: &[u8]) -> Option<Said> {
     client.answer(request.starts_with(b"HEAD ")).await
 }
 
-/// A port of the system's choice on loopback.
+/// Returns a port of the system's choice on loopback.
 pub fn loopback() -> (Bound, SocketAddr) {
     let bound = bind(&"127.0.0.1:0".parse().unwrap(), 0o660).unwrap();
     match bound.address().unwrap() {

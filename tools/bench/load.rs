@@ -41,7 +41,7 @@ impl Run {
         self.took_ns.len() as f64 / (self.span_ns.max(1) as f64 / 1e9)
     }
 
-    /// The time that `part` (0 to 1) of the requests did not exceed, in microseconds.
+    /// Returns the time that `part` (0 to 1) of the requests did not exceed, in microseconds.
     pub fn percentile_us(&self, part: f64) -> f64 {
         let mut sorted = self.took_ns.clone();
         sorted.sort_unstable();

@@ -117,13 +117,13 @@ impl Site {
         Ok(site)
     }
 
-    /// Where a side's HAProxy and nginx listen.
+    /// Returns where a side's HAProxy and nginx listen.
     pub fn addresses(&self, side: Side) -> [SocketAddr; 2] {
         let position = side as usize;
         [self.haproxy[position].address, self.nginx[position]]
     }
 
-    /// The request that is sent: 1 KiB of chat, with a key.
+    /// Returns the request that is sent: 1 KiB of chat, with a key.
     pub fn request(&self) -> &[u8] {
         &self.request
     }
@@ -177,7 +177,7 @@ impl Files<'_> {
     }
 }
 
-/// A chat of a few turns; the body has 1,024 bytes.
+/// Returns a chat of a few turns; the body has 1,024 bytes.
 fn request(key: &str) -> Vec<u8> {
     let start = format!(
         r#"{{"model":"{SHARED_MODEL}","stream":false,"max_tokens":64,"messages":[{{"role":"system","content":"You answer briefly."}},{{"role":"user","content":""#

@@ -12,7 +12,7 @@ impl Series {
         self.0.push(figure);
     }
 
-    /// The median; of an even number, the mean of the middle two.
+    /// Returns the median; of an even number, the mean of the middle two.
     pub fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -24,12 +24,12 @@ impl Series {
         }
     }
 
-    /// The least.
+    /// Returns the least.
     pub fn min(&self) -> f64 {
         self.0.iter().copied().reduce(f64::min).unwrap_or(0.0)
     }
 
-    /// The most.
+    /// Returns the most.
     pub fn max(&self) -> f64 {
         self.0.iter().copied().reduce(f64::max).unwrap_or(0.0)
     }

@@ -66,7 +66,7 @@ impl Servers for Llama {
     }
 }
 
-/// The version line.
+/// Returns the version line.
 pub fn version() -> Result<String, Fault> {
     let said = command()?.arg("--version").output().map_err(|fault| format!("llama-server --version: {fault}"))?;
     // It prints this on standard error.
@@ -96,7 +96,7 @@ fn command() -> Result<Command, Fault> {
     Ok(command)
 }
 
-/// The arithmetic for this processor. llama.cpp looks for it below `/usr`, where there is none.
+/// Returns the arithmetic for this processor. llama.cpp looks for it below `/usr`, where there is none.
 fn backend(libraries: &Path) -> PathBuf {
     let haswell = std::is_x86_feature_detected!("avx2")
         && std::is_x86_feature_detected!("fma")

@@ -36,7 +36,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage on which nothing was played; makes the keys.
+    /// Returns a stage on which nothing was played; makes the keys.
     pub fn new(llama: Llama, herdgate: Herdgate) -> Result<Stage, Fault> {
         let key = herdgate.new_key("team", "team")?;
         let other = herdgate.new_key("other", "other")?;
@@ -278,15 +278,15 @@ impl Stage {
     }
 }
 
-/// Whether all tokens came.
+/// Returns whether all tokens came.
 fn complete(got: &Value) -> bool {
     got["status"] == 200
         && got["usage"]["completion_tokens"] == TOKENS
         && got["pieces"].as_u64().is_some_and(|pieces| pieces > TOKENS / 2)
 }
 
-/// Whether all tokens came, and came as they were generated: over most of the time that llama.cpp says it took, and not in
-/// bursts, where most gaps would be nothing.
+/// Returns whether all tokens came, and came as they were generated: over most of the time that llama.cpp says it took,
+/// and not in bursts, where most gaps would be nothing.
 fn streamed(got: &Value) -> bool {
     let ms = |name: &str| got[name].as_f64().unwrap_or(0.0);
     complete(got) && ms("span_ms") > 0.5 * ms("generated_ms") && ms("gap_ms") > 0.5

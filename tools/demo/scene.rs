@@ -26,7 +26,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage on which nothing was played.
+    /// Returns a stage on which nothing was played.
     pub fn new(fleet: Fleet, herdgate: Herdgate) -> Stage {
         Stage { fleet, herdgate, played: 0, failed: 0, kept: None }
     }
@@ -36,7 +36,7 @@ impl Stage {
         self.kept = Some(proxy);
     }
 
-    /// The proxy kept.
+    /// Returns the proxy kept.
     pub fn kept(&self) -> Option<&Proxy> {
         self.kept.as_ref()
     }
@@ -272,7 +272,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What herdgate's log says of the decision that an answer names by its `x-request-id`.
+    /// Returns what herdgate's log says of the decision that an answer names by its `x-request-id`.
     fn why(&self, answer: &Response) -> Result<String, Fault> {
         let Some(id) = answer.header("x-request-id") else { return Ok("(the answer has no id)".to_owned()) };
         self.herdgate.why(id)
@@ -283,12 +283,12 @@ impl Stage {
     }
 }
 
-/// A chat request.
+/// Returns a chat request.
 fn chat(model: &str) -> Request {
     Request::post("/v1/chat/completions", format!(r#"{{"messages":[],"model":"{model}"}}"#))
 }
 
-/// The shortest generation.
+/// Returns the shortest generation.
 fn one_token(model: &str) -> Request {
     let body = format!(r#"{{"model":"{model}","prompt":"hi","stream":false,"options":{{"num_predict":1}}}}"#);
     Request::post("/api/generate", body)

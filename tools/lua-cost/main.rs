@@ -75,7 +75,7 @@ impl Pair {
         Ok(Pair { with, without, _agent: agent })
     }
 
-    /// The two in the order of a round: forth and back.
+    /// Returns the two in the order of a round: forth and back.
     fn turns(&self, round: usize) -> [(usize, &HaProxy); 2] {
         let mut turns = [(0, &self.with), (1, &self.without)];
         if round % 2 == 1 {
@@ -182,7 +182,7 @@ fn all_at_once(proxy: &HaProxy, request: &Request) -> Result<u64, Fault> {
     Ok(usage::cpu_ns(proxy.process.pid())?.saturating_sub(before_ns))
 }
 
-/// The model server of `make bench`.
+/// Returns the model server of `make bench`.
 fn constant_server(scratch: &Scratch, address: SocketAddr) -> Result<Process, Fault> {
     let path = root().join("tools/bench/backend.conf");
     let mut text = std::fs::read_to_string(&path).map_err(|fault| format!("{}: {fault}", path.display()))?;

@@ -165,7 +165,7 @@ fn run() -> Result<(), Fault> {
     report::write(&figures, held)
 }
 
-/// The grant that the stage leads to; anything else would be another measurement.
+/// Returns the grant that the stage leads to; anything else would be another measurement.
 fn granted<'v>(gate: &Gate, view: &'v View, inquiry: &Inquiry<'_>) -> Result<Decision<'v>, Fault> {
     let decided = gate.decide(view, Question::new(inquiry, Port::Spop, gate.clock.now())).now_or_never();
     let decided = decided.ok_or("the decision waits")?;
@@ -175,7 +175,7 @@ fn granted<'v>(gate: &Gate, view: &'v View, inquiry: &Inquiry<'_>) -> Result<Dec
     }
 }
 
-/// The messages of a NOTIFY.
+/// Returns the messages of a NOTIFY.
 fn messages<'q>(question: &'q [u8]) -> Result<Messages<'q>, Fault> {
     match split(question, u32::MAX).map_err(|fault| fault.to_string())? {
         Split::Whole { frame, .. } => Messages::new(frame.payload).map_err(|fault| fault.to_string()),

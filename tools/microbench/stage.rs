@@ -27,7 +27,7 @@ use std::sync::Arc;
 const SECRET: &str = "hg_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 const SERVERS: usize = 8;
 
-/// A gate whose view has everything in it.
+/// Returns a gate whose view has everything in it.
 pub fn gate() -> Result<Gate, Fault> {
     let state = Arc::new(State::new());
     let config = config::load(&configuration()?.1).map_err(|problems| format!("{problems:?}"))?;
@@ -58,7 +58,7 @@ pub fn gate() -> Result<Gate, Fault> {
     Ok(Gate::new(GateParts::new(state, Arc::new(Metrics::new()), Clock::new(), Receipts::new([7; 32], 1))))
 }
 
-/// The configuration in a file; the directory lives as long as the first value.
+/// Returns the configuration in a file; the directory lives as long as the first value.
 fn configuration() -> Result<(Scratch, std::path::PathBuf), Fault> {
     let mut text = String::from(
         r#"[listen]
@@ -99,7 +99,7 @@ fn model() -> Model {
     }
 }
 
-/// A session after HELLO.
+/// Returns a session after HELLO.
 pub fn session() -> Session {
     let mut session = Session::new(300_000);
     let (mut hello, mut output) = (Vec::new(), Vec::new());
@@ -113,7 +113,7 @@ pub fn session() -> Session {
 /// HAProxy's identifier of the question.
 pub const UID: &[u8] = b"8f1e0000-0000-0000-0000-000000000000";
 
-/// The question as HAProxy puts it: every argument of `spoe-herdgate.conf`, 1 KiB of body.
+/// Returns the question as HAProxy puts it: every argument of `spoe-herdgate.conf`, 1 KiB of body.
 pub fn question() -> Vec<u8> {
     let body = bodies::chat();
     let length = TypedValue::Int64(i64::try_from(body.len()).unwrap_or(0));

@@ -44,7 +44,7 @@ fn manage(sim: &Sim, handler: Handler, body: &[u8]) -> Result<Reply, Reply> {
     }
 }
 
-/// A stream of progress, or its last line alone.
+/// Returns a stream of progress, or its last line alone.
 fn progress(fields: &Fields<'_>, lines: Vec<Value>) -> Reply {
     if fields.flag("stream") == Some(false) {
         return reply::whole(200, reply::PLAIN_JSON, lines.last().map(reply::text_of).unwrap_or_default());

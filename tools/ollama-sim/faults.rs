@@ -183,7 +183,7 @@ impl Faults {
         self.replaced.send_replace(());
     }
 
-    /// What is set, spent entries included.
+    /// Returns what is set, spent entries included.
     pub fn show(&self) -> Vec<Armed> {
         self.lock().clone()
     }
@@ -200,12 +200,12 @@ impl Faults {
         Some(armed.entry.clone())
     }
 
-    /// Whether a connection, or a request whose model is not known yet, is refused by an entry for all models.
+    /// Returns whether a connection, or a request whose model is not known yet, is refused by an entry for all models.
     pub fn refuses(&self) -> bool {
         self.strike(&mut self.lock(), |entry| entry.fault == Kind::Refuse, None).is_some()
     }
 
-    /// Whether [`Faults::refuses`] might strike; nothing is counted.
+    /// Returns whether [`Faults::refuses`] might strike; nothing is counted.
     pub fn may_refuse(&self) -> bool {
         self.lock().iter().any(|armed| {
             armed.entry.fault == Kind::Refuse
@@ -214,7 +214,7 @@ impl Faults {
         })
     }
 
-    /// What strikes a request as soon as it is read, instead of an answer: `refuse`, `500` or `503`.
+    /// Returns what strikes a request as soon as it is read, instead of an answer: `refuse`, `500` or `503`.
     pub fn at_request(&self, inference: bool, model: Option<&str>) -> Option<Kind> {
         let fits = |entry: &Entry| match entry.fault {
             // Without a model it has struck before the request was read, or is spent.
@@ -254,13 +254,13 @@ impl Faults {
         let _ = replaced.changed().await;
     }
 
-    /// How many times as long the tokens of a generation take.
+    /// Returns how many times as long the tokens of a generation take.
     pub fn slowness(&self, model: &str) -> f64 {
         let slow = self.strike(&mut self.lock(), |entry| entry.fault == Kind::Slow, Some(model));
         slow.map_or(1.0, |entry| entry.factor.unwrap_or(SLOW_FACTOR))
     }
 
-    /// The digest to show for a model.
+    /// Returns the digest to show for a model.
     pub fn digest(&self, model: &str, digest: &str) -> String {
         match self.strike(&mut self.lock(), |entry| entry.fault == Kind::Digest, Some(model)) {
             None => digest.to_owned(),

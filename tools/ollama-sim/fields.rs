@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// The field a key belongs to: the exact name first, then the folded one.
+    /// Returns the field a key belongs to: the exact name first, then the folded one.
     fn field_for(&self, key: &str) -> Option<(&'static str, Kind)> {
         let exact = self.shape.iter().find(|(name, _)| *name == key);
         let folded = || match self.keys {
@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
             .map(|(_, value)| value)
     }
 
-    /// The value that counts: the last one that is not `null`, or the last one at all where `null` clears.
+    /// Returns the value that counts: the last one that is not `null`, or the last one at all where `null` clears.
     fn last(&self, name: &str) -> Option<&'a Json> {
         let kind = self.shape.iter().find(|(field, _)| *field == name).map(|(_, kind)| *kind);
         let null_leaves =
@@ -139,12 +139,12 @@ impl<'a> Fields<'a> {
             .filter(|value| **value != Json::Null)
     }
 
-    /// A string field; empty where it is absent.
+    /// Returns a string field; empty where it is absent.
     pub fn text(&self, name: &str) -> &'a str {
         self.last(name).and_then(Json::text).unwrap_or("")
     }
 
-    /// A boolean field.
+    /// Returns a boolean field.
     pub fn flag(&self, name: &str) -> Option<bool> {
         match self.last(name) {
             Some(Json::Bool(flag)) => Some(*flag),
@@ -152,7 +152,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An integer field.
+    /// Returns an integer field.
     pub fn int(&self, name: &str) -> Option<i64> {
         match self.last(name) {
             Some(Json::Number(number)) => number.parse().ok(),
@@ -160,12 +160,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A field of any type.
+    /// Returns a field of any type.
     pub fn any(&self, name: &str) -> Option<&'a Json> {
         self.last(name)
     }
 
-    /// A list field; empty where it is absent.
+    /// Returns a list field; empty where it is absent.
     pub fn list(&self, name: &str) -> &'a [Json] {
         match self.last(name) {
             Some(Json::Array(items)) => items,
@@ -173,7 +173,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The elements of a list of objects.
+    /// Returns the elements of a list of objects.
     pub fn objects(&self, name: &str) -> Vec<Fields<'a>> {
         let Some((_, Kind::Objects(shape))) = self.shape.iter().find(|(field, _)| *field == name) else {
             return Vec::new();
@@ -186,7 +186,7 @@ impl<'a> Fields<'a> {
         self.list(name).iter().map(read).collect()
     }
 
-    /// An object or map field: all its occurrences since the last `null`, merged.
+    /// Returns an object or map field: all its occurrences since the last `null`, merged.
     pub fn object(&self, name: &str) -> Option<Fields<'a>> {
         let (keys, shape): (Keys, Shape) = match self.shape.iter().find(|(field, _)| *field == name)? {
             (_, Kind::Object(shape)) => (self.keys, shape),
@@ -204,12 +204,12 @@ impl<'a> Fields<'a> {
         (!objects.is_empty()).then_some(Fields { objects, keys, shape })
     }
 
-    /// An entry of a map by its exact key, whatever its type; the last one counts, `null` included.
+    /// Returns an entry of a map by its exact key, whatever its type; the last one counts, `null` included.
     pub fn entry(&self, key: &str) -> Option<&'a Json> {
         self.objects.iter().flat_map(|members| members.iter()).rfind(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// How long the model shall stay in memory, where the request says so.
+    /// Returns how long the model shall stay in memory, where the request says so.
     pub fn keep_alive(&self) -> Option<KeepAlive> {
         KeepAlive::of(self.last("keep_alive")?).ok()
     }

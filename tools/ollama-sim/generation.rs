@@ -72,7 +72,8 @@ impl Words {
         if mixed { Words::Mixed(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1) } else { Words::Plain }
     }
 
-    /// The text of token number `made`, empty where it is held back, and of the one after it where that is settled by it.
+    /// Returns the text of token number `made`, empty where it is held back, and of the one after it where that is
+    /// settled by it.
     fn next(&mut self, made: u64) -> (&'static str, Option<&'static str>) {
         let at = |table: &[&'static str; 16], number: u64| {
             table.get(usize::try_from(number % 16).unwrap_or(0)).copied().unwrap_or_default()

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-/// Whether a request with this `Host` (port included) is answered. Names that resolve to the machine are not looked up.
+/// Returns whether a request with this `Host` (port included) is answered. Names that resolve to the machine are not
+/// looked up.
 pub fn is_allowed(host: &str) -> bool {
     let host = without_port(host);
     if let Ok(address) = host.parse::<IpAddr>() {

@@ -109,7 +109,7 @@ fn order(sim: &Sim, handler: Handler, body: &[u8], number: u64) -> Result<Order,
     }
 }
 
-/// The model of a request for text, which must be able to write any.
+/// Returns the model of a request for text, which must be able to write any.
 fn writer(sim: &Sim, handler: Handler, written: &str) -> Result<Model, Reply> {
     let model = sim.resolve(handler, written)?;
     if model.only_embeds() && sim.tongue(handler) != Tongue::Vllm {

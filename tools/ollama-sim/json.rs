@@ -20,7 +20,7 @@ pub enum Json {
 }
 
 impl Json {
-    /// What Go calls this kind of value in its errors.
+    /// Returns what Go calls this kind of value in its errors.
     pub fn kind(&self) -> &'static str {
         match self {
             Json::Null => "null",
@@ -32,7 +32,7 @@ impl Json {
         }
     }
 
-    /// The text of a string value.
+    /// Returns the text of a string value.
     pub fn text(&self) -> Option<&str> {
         match self {
             Json::Text(text) => Some(text),
@@ -40,7 +40,7 @@ impl Json {
         }
     }
 
-    /// A member of an object by its exact name, the last one where it stands twice (Go: a map).
+    /// Returns a member of an object by its exact name, the last one where it stands twice (Go: a map).
     pub fn member(&self, name: &str) -> Option<&Json> {
         match self {
             Json::Object(members) => members.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value),
@@ -101,7 +101,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The next byte that is not white space; stays before it.
+    /// Returns the next byte that is not white space; stays before it.
     fn peek(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.bytes.get(self.at) {
             self.at += 1;
@@ -187,7 +187,7 @@ impl Reader<'_> {
         }
     }
 
-    /// An object's key and the colon behind it.
+    /// Returns an object's key and the colon behind it.
     fn key(&mut self) -> Result<String, Fault> {
         match self.need()? {
             b'"' => {}
@@ -266,7 +266,7 @@ impl Reader<'_> {
         Ok(Json::Number(String::from_utf8_lossy(text).into_owned()))
     }
 
-    /// The rest of a string whose opening quote was read.
+    /// Returns the rest of a string whose opening quote was read.
     fn string(&mut self) -> Result<String, Fault> {
         let mut text = String::new();
         loop {

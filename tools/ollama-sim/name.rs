@@ -105,13 +105,13 @@ impl Name {
         valid.then_some(name)
     }
 
-    /// A name that is not read at all, as vLLM takes it.
+    /// Returns a name that is not read at all, as vLLM takes it.
     pub fn verbatim(written: &str) -> Name {
         let (host, namespace, tag) = (HOST.to_owned(), NAMESPACE.to_owned(), TAG.to_owned());
         Name { host, namespace, model: written.to_owned(), tag }
     }
 
-    /// The name in short form, parts as written: host and namespace only where they are not the implied ones.
+    /// Returns the name in short form, parts as written: host and namespace only where they are not the implied ones.
     pub fn short(&self) -> String {
         let mut short = String::new();
         let host = !self.host.eq_ignore_ascii_case(HOST);
@@ -124,12 +124,12 @@ impl Name {
         format!("{short}{}:{}", self.model, self.tag)
     }
 
-    /// The short form in lower case: equal for two names exactly where Ollama takes them for one model.
+    /// Returns the short form in lower case: equal for two names exactly where Ollama takes them for one model.
     pub fn key(&self) -> String {
         self.short().to_ascii_lowercase()
     }
 
-    /// The namespace, which `/v1/models` shows as the owner.
+    /// Returns the namespace, which `/v1/models` shows as the owner.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }

@@ -60,7 +60,7 @@ impl Body for ReplyBody {
     }
 }
 
-/// An answer with this status, type and body.
+/// Returns an answer with this status, type and body.
 pub fn whole(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     let body: Bytes = body.into();
     let mut reply = Response::new(ReplyBody::Whole((!body.is_empty()).then_some(body)));
@@ -71,22 +71,22 @@ pub fn whole(status: u16, content_type: &'static str, body: impl Into<Bytes>) ->
     reply
 }
 
-/// An answer that carries `value` as gin writes JSON.
+/// Returns an answer that carries `value` as gin writes JSON.
 pub fn gin(status: u16, value: &impl Serialize) -> Reply {
     whole(status, GIN_JSON, text_of(value))
 }
 
-/// An answer that carries `value` as Ollama's `/v1` writers do.
+/// Returns an answer that carries `value` as Ollama's `/v1` writers do.
 pub fn v1(status: u16, value: &impl Serialize) -> Reply {
     whole(status, PLAIN_JSON, text_of(value) + "\n")
 }
 
-/// An answer without a body.
+/// Returns an answer without a body.
 pub fn empty(status: u16) -> Reply {
     whole(status, "", "")
 }
 
-/// A stream whose first piece is at hand.
+/// Returns a stream whose first piece is at hand.
 pub fn stream(content_type: &'static str, first: Bytes, rest: mpsc::Receiver<Bytes>) -> Reply {
     let mut reply = Response::new(ReplyBody::Stream(Some(first), rest));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -113,7 +113,7 @@ pub enum Tongue {
 }
 
 impl Tongue {
-    /// An error with this status.
+    /// Returns an error with this status.
     pub fn error(self, status: u16, message: &str) -> Reply {
         match self {
             Tongue::Native => gin(status, &json!({ "error": message })),

@@ -40,7 +40,7 @@ pub enum Handler {
 }
 
 impl Handler {
-    /// A short fixed name.
+    /// Returns a short fixed name.
     pub fn name(self) -> &'static str {
         match self {
             Handler::Root => "root",
@@ -192,7 +192,7 @@ fn find(table: &[Line], method: &str, path: &str) -> Option<(Handler, String)> {
         .find_map(|(_, pattern, handler)| matches(pattern, path).map(|value| (*handler, value)))
 }
 
-/// The parameter's value where `path` fits `pattern`; empty where the pattern has none.
+/// Returns the parameter's value where `path` fits `pattern`; empty where the pattern has none.
 fn matches(pattern: &str, path: &str) -> Option<String> {
     match pattern.split_once(':') {
         None => (pattern == path).then(String::new),
@@ -202,7 +202,7 @@ fn matches(pattern: &str, path: &str) -> Option<String> {
     }
 }
 
-/// The same path with its trailing slash taken off or put on.
+/// Returns the same path with its trailing slash taken off or put on.
 fn other_slash(path: &str) -> Option<String> {
     match path.strip_suffix('/') {
         Some("") => None,
@@ -253,7 +253,7 @@ fn decode(path: &str) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// Whether Go keeps the path as it was written when it shows it again (`validEncoded` in `net/url`).
+/// Returns whether Go keeps the path as it was written when it shows it again (`validEncoded` in `net/url`).
 fn is_valid_encoding(path: &str) -> bool {
     path.bytes().all(|byte| is_plain(byte) || b"!'()*[]%".contains(&byte))
 }

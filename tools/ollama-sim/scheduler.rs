@@ -24,8 +24,8 @@ pub struct RunnerOptions {
 }
 
 impl RunnerOptions {
-    /// Whether a model loaded with these serves a request with `wanted`. A request that leaves `num_gpu` to the server
-    /// takes what there is (`needsReload`).
+    /// Returns whether a model loaded with these serves a request with `wanted`. A request that leaves `num_gpu` to the
+    /// server takes what there is (`needsReload`).
     fn serve(&self, wanted: &RunnerOptions) -> bool {
         let any_gpu = wanted.others.iter().all(|(name, _)| *name != "num_gpu");
         let kept = self.others.iter().filter(|(name, _)| !(any_gpu && *name == "num_gpu"));
@@ -130,7 +130,7 @@ enum Step {
 }
 
 impl Scheduler {
-    /// A scheduler with nothing loaded.
+    /// Returns a scheduler with nothing loaded.
     pub fn new(rules: Rules, clock: Clock, stats: Arc<Stats>) -> Scheduler {
         let turn = tokio::sync::Mutex::new(());
         Scheduler { rules, clock, stats, memory: Mutex::default(), turn, changed: Notify::new() }
@@ -140,7 +140,7 @@ impl Scheduler {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A loaded model and a slot of it. Dropping the future gives back what was taken so far.
+    /// Returns a loaded model and a slot of it. Dropping the future gives back what was taken so far.
     pub async fn acquire(
         self: &Arc<Self>,
         model: &Model,
@@ -278,7 +278,7 @@ impl Scheduler {
         self.changed.notify_waiters();
     }
 
-    /// What is in memory, the one that stays longest first.
+    /// Returns what is in memory, the one that stays longest first.
     pub fn loaded(&self) -> Vec<Loaded> {
         let now = self.clock.now();
         let mut memory = self.lock();
@@ -296,7 +296,8 @@ impl Scheduler {
     }
 }
 
-/// The runner to unload: an idle one before one in use, the shortest keep-alive first, the least recently used of equals.
+/// Returns the runner to unload: an idle one before one in use, the shortest keep-alive first, the least recently used
+/// of equals.
 fn victim_of(runners: &[Runner]) -> Option<usize> {
     let order = |runner: &Runner| {
         let stays = match runner.keep_alive {

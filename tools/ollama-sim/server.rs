@@ -67,7 +67,7 @@ async fn connection(sim: Arc<Sim>, stream: TcpStream) {
     }
 }
 
-/// Whether a new connection begins with a request for `/sim/*`. One that says nothing for a while does not.
+/// Returns whether a new connection begins with a request for `/sim/*`. One that says nothing for a while does not.
 async fn is_control(stream: &TcpStream) -> bool {
     let mut start = [0; 64];
     let Ok(Ok(length)) = tokio::time::timeout(SILENCE_MAX, stream.peek(&mut start)).await else { return false };
@@ -147,7 +147,7 @@ fn seen(sim: &Sim, request: &Request<Incoming>, routed: &Routed, refused: bool) 
     }
 }
 
-/// What the middlewares answer before any handler: foreign origins and hosts. Redirects are made before them.
+/// Returns what the middlewares answer before any handler: foreign origins and hosts. Redirects are made before them.
 fn refusal(sim: &Sim, request: &Request<Incoming>, routed: &Routed) -> Option<Reply> {
     if sim.settings.kind != Kind::Ollama || matches!(routed, Routed::Redirect(..) | Routed::BadPath) {
         return None;
@@ -182,9 +182,10 @@ async fn routed_answer(sim: &Sim, routed: Routed, request: Request<Incoming>, nu
         Routed::NotFound if vllm => return Ok(reply::whole(404, reply::PLAIN_JSON, r#"{"detail":"Not Found"}"#)),
         Routed::NotFound => return Ok(reply::whole(404, "text/plain", "404 page not found")),
         Routed::NotAllowed(methods) => {
-            let mut reply = match vllm {
-                true => reply::whole(405, reply::PLAIN_JSON, r#"{"detail":"Method Not Allowed"}"#),
-                false => reply::whole(405, "text/plain", "405 method not allowed"),
+            let mut reply = if vllm {
+                reply::whole(405, reply::PLAIN_JSON, r#"{"detail":"Method Not Allowed"}"#)
+            } else {
+                reply::whole(405, "text/plain", "405 method not allowed")
             };
             if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
                 reply.headers_mut().insert(ALLOW, methods);
@@ -217,7 +218,7 @@ async fn routed_answer(sim: &Sim, routed: Routed, request: Request<Incoming>, nu
     Ok(dispatch(sim, handler, body, &parameter, number).await)
 }
 
-/// Whether a handler generates or embeds.
+/// Returns whether a handler generates or embeds.
 fn is_inference(handler: Handler) -> bool {
     matches!(
         handler,
@@ -265,7 +266,7 @@ async fn dispatch(sim: &Sim, handler: Handler, body: Bytes, parameter: &str, num
     }
 }
 
-/// The model a body names, for the counters, canonical; whether or not the route reads it.
+/// Returns the model a body names, for the counters, canonical; whether or not the route reads it.
 fn model_of(sim: &Sim, body: &[u8]) -> Option<String> {
     const NAMES: &[(&str, FieldKind)] =
         &[("model", FieldKind::Text), ("name", FieldKind::Text), ("source", FieldKind::Text)];
@@ -276,7 +277,7 @@ fn model_of(sim: &Sim, body: &[u8]) -> Option<String> {
     Some(canonical(sim, written))
 }
 
-/// A model's name in the form it is counted and compared in.
+/// Returns a model's name in the form it is counted and compared in.
 pub fn canonical(sim: &Sim, written: &str) -> String {
     match Reference::parse(written) {
         Ok(reference) if sim.keys() == Keys::Folded => reference.name.key(),

@@ -77,13 +77,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The models, each with its digest where one was given.
+    /// Returns the models, each with its digest where one was given.
     pub fn models_with_digests(&self) -> Vec<(String, Option<String>)> {
         let digest = |model: &String| self.digests.iter().find(|(name, _)| name == model).map(|(_, hex)| hex.clone());
         self.models.iter().map(|model| (model.clone(), digest(model))).collect()
     }
 
-    /// Whether `Host` is checked.
+    /// Returns whether `Host` is checked.
     pub fn checks_host(&self) -> bool {
         self.check_host.unwrap_or(self.kind == Kind::Ollama && self.listen.ip().is_loopback())
     }

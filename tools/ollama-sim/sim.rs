@@ -31,7 +31,7 @@ const RUNNER_OPTIONS: [(&str, &str); 5] =
     [("num_batch", "512"), ("num_gpu", "-1"), ("main_gpu", "0"), ("num_thread", "0"), ("use_mmap", "null")];
 
 impl Sim {
-    /// A server with its models on disk and nothing in memory. Errors on a model name that is none.
+    /// Returns a server with its models on disk and nothing in memory. Errors on a model name that is none.
     pub fn new(settings: Settings) -> Result<Sim, String> {
         let clock = Clock::new();
         let kind = if settings.kind == Kind::Ollama { "ollama" } else { "openai" };
@@ -51,17 +51,17 @@ impl Sim {
         Ok(Sim { settings, clock, stats, faults, store, scheduler })
     }
 
-    /// How this server compares keys.
+    /// Returns how this server compares keys.
     pub fn keys(&self) -> Keys {
         if self.settings.kind == Kind::Ollama { Keys::Folded } else { Keys::Exact }
     }
 
-    /// A model's name as the counters and the faults have it.
+    /// Returns a model's name as the counters and the faults have it.
     pub fn key(&self, model: &Model) -> String {
         if self.keys() == Keys::Folded { model.name.key() } else { model.short.clone() }
     }
 
-    /// The dialect of a handler's errors.
+    /// Returns the dialect of a handler's errors.
     pub fn tongue(&self, handler: Handler) -> Tongue {
         match handler {
             _ if self.settings.kind == Kind::Openai => Tongue::Vllm,
@@ -76,7 +76,7 @@ impl Sim {
         }
     }
 
-    /// The body as JSON, as this server reads it.
+    /// Returns the body as JSON, as this server reads it.
     pub fn json(&self, handler: Handler, body: &[u8]) -> Result<Json, Reply> {
         let tongue = self.tongue(handler);
         let (value, length) = json::first_value(body).map_err(|fault| match (fault, tongue) {
@@ -90,7 +90,7 @@ impl Sim {
         Ok(value)
     }
 
-    /// The fields of a body; a wrong type is 400.
+    /// Returns the fields of a body; a wrong type is 400.
     pub fn fields<'a>(
         &self,
         handler: Handler,
@@ -101,7 +101,8 @@ impl Sim {
         Fields::of(value, self.keys(), request, shape).map_err(|error| self.tongue(handler).error(400, &error))
     }
 
-    /// The model a request names. What is answered where there is none differs by route, as in `server/routes.go`.
+    /// Returns the model a request names. What is answered where there is none differs by route, as in
+    /// `server/routes.go`.
     pub fn resolve(&self, handler: Handler, written: &str) -> Result<Model, Reply> {
         let tongue = self.tongue(handler);
         if tongue == Tongue::Vllm {
@@ -128,7 +129,7 @@ impl Sim {
         self.store.find(&reference.name).ok_or_else(unknown)
     }
 
-    /// What Ollama answers where the request would go to ollama.com and nobody is signed in.
+    /// Returns what Ollama answers where the request would go to ollama.com and nobody is signed in.
     pub fn cloud(&self, handler: Handler) -> Reply {
         self.stats.event(Event::Cloud);
         match self.tongue(handler) {
@@ -141,7 +142,7 @@ impl Sim {
         }
     }
 
-    /// The options of a request that decide how its model is loaded. Ollama answers 500 to a wrong type here.
+    /// Returns the options of a request that decide how its model is loaded. Ollama answers 500 to a wrong type here.
     pub fn runner_options(&self, handler: Handler, options: Option<&Fields<'_>>) -> Result<RunnerOptions, Reply> {
         let mut others = Vec::new();
         for (name, default) in RUNNER_OPTIONS {
@@ -158,7 +159,7 @@ impl Sim {
         Ok(RunnerOptions { num_ctx: num_ctx.clamp(4, TRAINED_CONTEXT), others })
     }
 
-    /// An integer among the options; a fraction is cut off, as in Go's conversion from `float64`.
+    /// Returns an integer among the options; a fraction is cut off, as in Go's conversion from `float64`.
     pub fn int_option(
         &self,
         handler: Handler,
@@ -176,20 +177,20 @@ impl Sim {
         self.tongue(handler).error(500, &format!("option {name:?} must be of type integer"))
     }
 
-    /// The refusal of a request too many.
+    /// Returns the refusal of a request too many.
     pub fn busy(&self, handler: Handler) -> Reply {
         self.stats.event(Event::Busy);
         self.busy_reply(handler)
     }
 
-    /// The same answer where nothing was refused for want of room.
+    /// Returns the same answer where nothing was refused for want of room.
     pub fn busy_reply(&self, handler: Handler) -> Reply {
         // Two spaces, as in Ollama.
         self.tongue(handler).error(503, "server busy, please try again.  maximum pending requests exceeded")
     }
 }
 
-/// The prompt's length in tokens: one for each four bytes begun, at least one.
+/// Returns the prompt's length in tokens: one for each four bytes begun, at least one.
 pub fn prompt_tokens(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(4).max(1)
 }

@@ -141,7 +141,7 @@ impl Stats {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A copy of all counters.
+    /// Returns a copy of all counters.
     pub fn show(&self) -> Counters {
         self.lock().clone()
     }
@@ -290,7 +290,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// A request that holds a slot.
+    /// Returns a request that holds a slot.
     pub fn generating(stats: &Arc<Stats>) -> Held {
         let mut counters = stats.lock();
         counters.generating += 1;
@@ -299,7 +299,7 @@ impl Held {
         Held { stats: stats.clone(), gauge: Gauge::Generating }
     }
 
-    /// A request that waits.
+    /// Returns a request that waits.
     pub fn queued(stats: &Arc<Stats>) -> Held {
         let mut counters = stats.lock();
         counters.queued += 1;
@@ -328,7 +328,7 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// A request that has just arrived.
+    /// Returns a request that has just arrived.
     pub fn new(stats: &Arc<Stats>) -> Flight {
         let mut counters = stats.lock();
         counters.in_flight += 1;

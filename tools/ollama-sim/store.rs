@@ -44,7 +44,7 @@ impl Model {
         Model { name, short, digest, written_ms }
     }
 
-    /// What the tag says about its size (`70b`, `3b-instruct`); 8 where it says nothing.
+    /// Returns what the tag says about its size (`70b`, `3b-instruct`); 8 where it says nothing.
     fn billions(&self) -> f64 {
         let (_, tag) = self.short.rsplit_once(':').unwrap_or(("", ""));
         tag.split('-')
@@ -58,7 +58,7 @@ impl Model {
         (self.billions().clamp(0.01, 10_000.0) * 620e6) as u64
     }
 
-    /// Whether it only embeds, as its name says.
+    /// Returns whether it only embeds, as its name says.
     pub fn only_embeds(&self) -> bool {
         self.short.to_ascii_lowercase().contains("embed")
     }
@@ -81,7 +81,7 @@ impl Model {
         }
     }
 
-    /// What `/api/show` answers.
+    /// Returns what `/api/show` answers.
     pub fn show(&self, context: i64) -> Value {
         let family = self.family();
         let capabilities = if self.only_embeds() { json!(["embedding"]) } else { json!(["completion", "tools"]) };
@@ -115,8 +115,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store with these models, each with its digest where one was given; `exact` keeps any name as it is, as vLLM
-    /// does. Errors on a name that is none.
+    /// Returns a store with these models, each with its digest where one was given; `exact` keeps any name as it is, as
+    /// vLLM does. Errors on a name that is none.
     pub fn new(models: &[(String, Option<String>)], exact: bool) -> Result<Store, String> {
         let mut shelf = Shelf::default();
         for (index, (written, digest)) in models.iter().enumerate() {
@@ -143,13 +143,13 @@ impl Store {
         models
     }
 
-    /// The model of a name, compared as Ollama does.
+    /// Returns the model of a name, compared as Ollama does.
     pub fn find(&self, name: &Name) -> Option<Model> {
         let key = name.key();
         self.lock().models.iter().find(|model| model.name.key() == key).cloned()
     }
 
-    /// The model of exactly this name.
+    /// Returns the model of exactly this name.
     pub fn find_exact(&self, name: &str) -> Option<Model> {
         self.lock().models.iter().find(|model| model.short == name).cloned()
     }
@@ -176,7 +176,7 @@ impl Store {
         shelf.models.len() < before
     }
 
-    /// Whether a blob was uploaded.
+    /// Returns whether a blob was uploaded.
     pub fn has_blob(&self, digest: &str) -> bool {
         self.lock().blobs.contains(digest)
     }

@@ -1,9 +1,10 @@
-//! The waiting room: requests that nginx has no queue for are held here until a server has room.
+//! Requests that wait for a server, because nginx has no queue of its own.
 //!
-//! Scheme. Who may wait gets a ticket: 128 random bits that nginx alone sees, and redeems once, on a second hop without a
-//! body. It carries nothing, so there is nothing to forge; who guesses one of a thousand among 2^128 gets the grant of
-//! another's request, on a port that only the proxies reach. A ticket that is not redeemed within seconds, or whose time is
-//! over, is worth nothing. The room is bounded, and where it is full the caller with the most requests in it makes room.
+//! Scheme. A request that may wait gets a ticket: 128 random bits that nginx alone sees, and redeems once, on a second hop
+//! without a body. The ticket carries nothing, so there is nothing to forge. Whoever guesses one of a thousand among 2^128 gets
+//! the grant of another's request, on a port that only the proxies reach. A ticket that is not redeemed within seconds, or
+//! whose time is over, is worth nothing. The queue is bounded; when it is full, the caller with the most requests in it loses
+//! its last one.
 
 mod order;
 mod queue;
@@ -26,20 +27,20 @@ use crate::metrics::{DecisionLabel as Counted, Port, WaitLabel};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
-/// What became of a request that waited, and what an adapter needs to put it on the wire.
+/// The end of a request's wait, and what an adapter needs to put it on the wire.
 #[derive(Debug)]
 pub struct WaitReply {
     /// The public id of its decision.
     pub id: DecisionId,
     /// The dialect a refusal is written in.
     pub dialect: Dialect,
-    /// A server, or none.
+    /// The server that it got, or the refusal.
     pub outcome: WaitOutcome,
 }
 
 impl Gate {
-    /// Takes a claim that is held into the room; answers its ticket. Where there is no room it is let go.
-    pub(super) fn let_in(&self, case: &Case<'_, '_>, held: WaitingClaim) -> Result<Ticket, Refusal> {
+    /// Adds a claim to the wait queue and returns its ticket. Releases the claim where the queue has no place for it.
+    pub(super) fn enqueue(&self, case: &Case<'_, '_>, held: WaitingClaim) -> Result<Ticket, Refusal> {
         let Case { id, view, now, judged, .. } = case;
         let (view, now) = (*view, *now);
         let ticket = Ticket::random();
@@ -51,12 +52,12 @@ impl Gate {
         match entered {
             Ok(None) => Ok(ticket),
             Ok(Some(gone)) => {
-                let refusal = self.in_vain(view, &gone.held, Reason::QueueFull);
+                let refusal = self.wait_refusal(view, &gone.held, Reason::QueueFull);
                 self.turn_away(gone, refusal, WaitLabel::TurnedAway, now);
                 Ok(ticket)
             }
             Err(waiter) => {
-                let refusal = self.in_vain(view, &waiter.held, Reason::QueueFull);
+                let refusal = self.wait_refusal(view, &waiter.held, Reason::QueueFull);
                 self.let_go(&waiter.held);
                 self.metrics.waited(WaitLabel::TurnedAway, 0);
                 Err(refusal)
@@ -64,8 +65,8 @@ impl Gate {
         }
     }
 
-    /// Waits with a ticket (32 hex digits) for what becomes of it; `None` where it is not good. Dropped before that, it
-    /// gives back whatever the request has: its client has left.
+    /// Waits with a ticket (32 hex digits) for a server or a refusal; `None` where the ticket is not valid. Dropping the future
+    /// earlier releases whatever the request has, because its client has left.
     pub async fn wait(&self, ticket: &str) -> Option<WaitReply> {
         let ticket = Ticket::parse(ticket)?.number();
         let timeout_ns = self.state.view().policy.patience.timeout_ns;
@@ -83,7 +84,7 @@ impl Gate {
         Some(WaitReply { id: leaving.id, dialect: leaving.dialect, outcome })
     }
 
-    /// Gives servers with room to whoever is next, until there is nobody or no room. Called whenever a slot ends.
+    /// Grants free slots to the next waiters, until no waiter or no free slot is left. Called whenever a slot ends.
     pub fn free_waiters(&self) {
         let mut queue = self.queue.lock();
         if queue.order.is_empty() {
@@ -140,7 +141,7 @@ impl Gate {
         self.metrics.waiting(queue.order.len());
     }
 
-    /// Sends those away whose time is over, and looks whether servers came back. Called a few times a second.
+    /// Refuses the waiters whose time is over, and grants slots of servers that came back. Called a few times a second.
     pub fn tend_waiters(&self) {
         let (view, now) = (self.state.view(), self.clock.now());
         let late: Vec<Waiter> = {
@@ -148,13 +149,13 @@ impl Gate {
             queue.order.late(now.mono_ns).into_iter().filter_map(|ticket| queue.remove(ticket)).collect()
         };
         for waiter in late {
-            let refusal = self.in_vain(&view, &waiter.held, Reason::QueueTimeout);
+            let refusal = self.wait_refusal(&view, &waiter.held, Reason::QueueTimeout);
             self.turn_away(waiter, refusal, WaitLabel::TimedOut, now);
         }
         self.free_waiters();
     }
 
-    /// Lets nobody in any more, and sends everybody away: the process ends.
+    /// Closes the queue and refuses every waiter, because the process ends.
     pub fn close_waiters(&self) {
         let now = self.clock.now();
         let everybody: Vec<Waiter> = {
@@ -175,13 +176,13 @@ impl Gate {
         self.receipts.grant(&GrantClaims { id, caller, model, tokens, unix_s })
     }
 
-    /// Gives back what a claim holds that waits no longer, or whose grant was never told.
+    /// Releases a claim that waits no longer, or whose grant reached nobody.
     fn let_go(&self, held: &WaitingClaim) {
         self.ledger.lock().let_go(held);
         self.tell_let_go(&held.reservation);
     }
 
-    /// Ends a grant that nobody was told of.
+    /// Releases a grant that reached nobody, in the journal too.
     fn take_back(&self, held: &WaitingClaim) {
         self.let_go(held);
         if let Some(journal) = &self.journal {
@@ -189,8 +190,8 @@ impl Gate {
         }
     }
 
-    /// A refusal that says when it may be better: after what waits now is served.
-    fn in_vain(&self, view: &View, held: &WaitingClaim, reason: Reason) -> Refusal {
+    /// Returns a refusal that may be retried once the requests that wait now are served.
+    fn wait_refusal(&self, view: &View, held: &WaitingClaim, reason: Reason) -> Refusal {
         let pool = view.roster.pools.iter().find(|pool| Some(pool.key) == held.reservation.pool);
         let expected_ns = pool.and_then(|pool| self.ledger.lock().expected_wait_ns(view, pool));
         let retry_after_s = whole_s(expected_ns.unwrap_or(view.policy.patience.timeout_ns));
@@ -206,14 +207,14 @@ impl Gate {
         let waited_ms = now.since(waiter.held.since) / 1_000_000;
         self.metrics.outcome(Port::Http, outcome_of(&refusal));
         self.metrics.waited(waited, 0);
-        self.audit.waited_in_vain(waiter.id.as_str(), waiter.held.caller(), &refusal, waited_ms, now);
+        self.audit.refused_after_waiting(waiter.id.as_str(), waiter.held.caller(), &refusal, waited_ms, now);
         self.recent.amend(waiter.id.number(), |past| past.refuse(&refusal));
-        // Nobody listens where the second hop never came, or has ended.
+        // Fails where the second hop never came, or has ended.
         let _ = waiter.tell(WaitOutcome::Refused(refusal));
     }
 }
 
-/// Somebody who waits, and may leave.
+/// A waiter whose client may leave. Dropped before it is done, it releases its claim.
 struct Leaving<'g> {
     gate: &'g Gate,
     ticket: u128,

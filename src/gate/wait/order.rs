@@ -1,4 +1,4 @@
-//! Who waits, and who is next: weighted fair order over callers. Pure; time and shares are handed in.
+//! The order of those that wait: weighted fair over callers. Pure; time and shares are parameters.
 
 use crate::decision::fleet::roster::PoolKey;
 use crate::decision::plan::limits::Scope;
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 /// One request that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueEntry {
-    /// Whose it is.
+    /// The caller's scope.
     pub caller: Scope,
     /// The pool it waits for.
     pub pool: Option<PoolKey>,
@@ -16,34 +16,34 @@ pub struct QueueEntry {
     pub priority: Priority,
     /// When it began to wait, in nanoseconds (monotonic).
     pub since_ns: u64,
-    /// When it gives up, likewise.
+    /// When its time is over, in nanoseconds (monotonic).
     pub until_ns: u64,
 }
 
-/// What became of somebody who wanted to come in.
+/// Result of [`Order::enter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// There was room.
+    /// The request entered.
     In,
-    /// The one with this ticket had to go for it: nobody has more requests here than its caller.
+    /// The request entered, and the one with this ticket had to leave: nobody has more requests here than its caller.
     Instead(u128),
-    /// No room: the caller has as many here as anybody.
+    /// The order is full, and the caller has as many requests in it as anybody.
     Out,
 }
 
-/// Everybody who waits, by ticket. A caller's requests of one pool are served in the order in which they came; between
-/// callers, whoever is least ahead of its share is next.
+/// The requests that wait, by ticket. A caller's requests for one pool are served in the order in which they came; between
+/// callers, the one that is least ahead of its share is next.
 #[derive(Debug, Default)]
 pub struct Order {
     waiting: HashMap<u128, (u64, QueueEntry)>,
-    /// Those whose ticket was redeemed, by pool and caller, in the order in which they came.
+    /// Tickets that were redeemed, by pool and caller, in the order in which they came.
     lines: BTreeMap<(Option<PoolKey>, Scope), BTreeMap<u64, u128>>,
     by_caller: HashMap<Scope, usize>,
     entered: u64,
 }
 
 impl Order {
-    /// Comes in, at most `most` at once. Nobody may be next before [`Order::redeem`].
+    /// Adds a request, where at most `most` wait at once. It cannot be next before [`Order::redeem`].
     pub fn enter(&mut self, ticket: u128, waiter: QueueEntry, most: usize) -> Entry {
         let mut entered = Entry::In;
         if self.waiting.len() >= most {
@@ -67,8 +67,8 @@ impl Order {
         entered
     }
 
-    /// The second hop has come: from now on this one may be next, until `until_ns`. False where nobody waits with this
-    /// ticket.
+    /// Makes a request one that may be next, until `until_ns`, because its second hop has come. Returns false where no request
+    /// has this ticket.
     pub fn redeem(&mut self, ticket: u128, until_ns: u64) -> bool {
         let Some((order, waiter)) = self.waiting.get_mut(&ticket) else { return false };
         waiter.until_ns = until_ns;
@@ -76,7 +76,7 @@ impl Order {
         true
     }
 
-    /// Goes, for whatever reason.
+    /// Removes a request, for whatever reason.
     pub fn leave(&mut self, ticket: u128) -> Option<QueueEntry> {
         let (order, waiter) = self.waiting.remove(&ticket)?;
         let key = (waiter.pool, waiter.caller);
@@ -95,9 +95,9 @@ impl Order {
         Some(waiter)
     }
 
-    /// Who is next: high priority first; then whoever is least ahead of its share, where low priority counts as ahead by as
-    /// much as it has yet to let others by; of equals, who came first. `ahead_ms` answers how far a caller is ahead of its
-    /// share of a pool's servers that have room, or `None` where none has.
+    /// Returns the ticket that is next. High priority comes first; then the caller that is least ahead of its share, where low
+    /// priority adds the time for which it still lets others pass; then the request that came first. `ahead_ms` returns how far a
+    /// caller is ahead of its share of a pool's servers with a free slot, or `None` where there is none.
     pub fn next(&self, now_ns: u64, mut ahead_ms: impl FnMut(Option<PoolKey>, Scope) -> Option<u64>) -> Option<u128> {
         let heads = self.lines.iter().filter_map(|((pool, caller), line)| {
             let (order, ticket) = line.first_key_value()?;
@@ -111,22 +111,22 @@ impl Order {
         heads.min().map(|(_, ticket)| ticket)
     }
 
-    /// Tickets whose time is over.
+    /// Returns the tickets whose time is over.
     pub fn late(&self, now_ns: u64) -> Vec<u128> {
         self.waiting.iter().filter(|(_, (_, waiter))| now_ns >= waiter.until_ns).map(|(ticket, _)| *ticket).collect()
     }
 
-    /// Everybody's ticket.
+    /// Returns every ticket.
     pub fn tickets(&self) -> Vec<u128> {
         self.waiting.keys().copied().collect()
     }
 
-    /// How many wait.
+    /// Returns how many requests wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether nobody waits.
+    /// Returns whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -143,13 +143,13 @@ mod tests {
         QueueEntry { caller: Scope(caller), pool, priority, since_ns: since_s * S, until_ns: (since_s + 60) * S }
     }
 
-    fn room(waiters: &[(u128, QueueEntry)]) -> Order {
-        let mut room = Order::default();
+    fn order(waiters: &[(u128, QueueEntry)]) -> Order {
+        let mut order = Order::default();
         for (ticket, waiter) in waiters {
-            assert_eq!(room.enter(*ticket, *waiter, 1_000), Entry::In);
-            assert!(room.redeem(*ticket, waiter.until_ns));
+            assert_eq!(order.enter(*ticket, *waiter, 1_000), Entry::In);
+            assert!(order.redeem(*ticket, waiter.until_ns));
         }
-        room
+        order
     }
 
     #[test]
@@ -169,27 +169,27 @@ mod tests {
         for (why, waiting, at_s, expected) in cases {
             let waiters: Vec<_> = waiting.iter().map(|(t, c, p, s)| (*t, waiter(*c, 1, *p, *s))).collect();
             let ahead = |_, caller: Scope| u64::try_from(caller.0 * 100).ok();
-            assert_eq!(room(&waiters).next(at_s * S, ahead), Some(expected), "{why}");
+            assert_eq!(order(&waiters).next(at_s * S, ahead), Some(expected), "{why}");
         }
     }
 
     #[test]
     fn who_has_not_redeemed_its_ticket_and_whose_pool_is_full_is_passed_over() {
-        let mut room = room(&[(1, waiter(1, 1, Priority::Normal, 0)), (2, waiter(2, 2, Priority::Normal, 0))]);
-        room.enter(3, waiter(3, 3, Priority::High, 0), 9);
+        let mut order = order(&[(1, waiter(1, 1, Priority::Normal, 0)), (2, waiter(2, 2, Priority::Normal, 0))]);
+        order.enter(3, waiter(3, 3, Priority::High, 0), 9);
         let only = |free: u64| move |pool: Option<PoolKey>, _: Scope| (pool == PoolKey::new(free)).then_some(0);
-        assert_eq!([1, 2, 3].map(|pool| room.next(S, only(pool))), [Some(1), Some(2), None]);
-        assert!(room.redeem(3, 60 * S) && !room.redeem(4, 60 * S));
-        assert_eq!(room.next(S, |_, _| Some(0)), Some(3));
-        assert_eq!(room.leave(3).map(|waiter| waiter.pool), Some(PoolKey::new(3)));
-        assert_eq!((room.leave(3), room.next(S, only(3)), room.len()), (None, None, 2));
-        assert_eq!((room.late(59 * S).len(), room.late(60 * S).len()), (0, 2));
+        assert_eq!([1, 2, 3].map(|pool| order.next(S, only(pool))), [Some(1), Some(2), None]);
+        assert!(order.redeem(3, 60 * S) && !order.redeem(4, 60 * S));
+        assert_eq!(order.next(S, |_, _| Some(0)), Some(3));
+        assert_eq!(order.leave(3).map(|waiter| waiter.pool), Some(PoolKey::new(3)));
+        assert_eq!((order.leave(3), order.next(S, only(3)), order.len()), (None, None, 2));
+        assert_eq!((order.late(59 * S).len(), order.late(60 * S).len()), (0, 2));
     }
 
     #[test]
     fn a_full_room_turns_away_whoever_has_the_most_in_it() {
         let normal = |caller| waiter(caller, 1, Priority::Normal, 0);
-        let mut room = room(&[(1, normal(1)), (2, normal(1)), (3, normal(1)), (4, normal(2))]);
+        let mut order = order(&[(1, normal(1)), (2, normal(1)), (3, normal(1)), (4, normal(2))]);
         let steps = [
             (5, 1, Entry::Out),
             (6, 2, Entry::Instead(3)),
@@ -197,13 +197,13 @@ mod tests {
             (8, 3, Entry::Instead(2)), // of two callers with two, whichever
         ];
         for (ticket, caller, expected) in steps {
-            let entered = room.enter(ticket, normal(caller), 4);
+            let entered = order.enter(ticket, normal(caller), 4);
             match (entered, expected) {
                 (Entry::Instead(gone), Entry::Instead(3)) => assert_eq!(gone, 3),
                 (Entry::Instead(gone), Entry::Instead(_)) => assert!([2, 6].contains(&gone)),
                 _ => assert_eq!(entered, expected, "{ticket}"),
             }
-            assert_eq!(room.len(), 4);
+            assert_eq!(order.len(), 4);
         }
         assert_eq!(Order::default().enter(1, normal(1), 0), Entry::Out);
     }

@@ -1,4 +1,4 @@
-//! The room and those who stand in it: each is told once what became of it.
+//! The wait queue: waiters, their order, and the channel over which each gets its outcome, once.
 
 use super::order::{Entry, Order, QueueEntry};
 use crate::decision::request::endpoint::Dialect;
@@ -14,27 +14,27 @@ use tokio::sync::oneshot;
 /// Most requests that wait.
 pub const WAITERS_MAX: usize = 1024;
 
-/// A second hop comes within milliseconds; a ticket not redeemed after so many nanoseconds never will be.
+/// Nanoseconds after which a ticket that was not redeemed is dropped: a second hop comes within milliseconds.
 const UNREDEEMED_NS: u64 = 5_000_000_000;
 
-/// Everybody who waits.
+/// The requests that wait, behind a lock.
 #[derive(Debug)]
 pub struct WaitQueue(Mutex<WaitRoom>);
 
-/// What stands under the lock.
+/// Content of a [`WaitQueue`].
 #[derive(Debug)]
 pub struct WaitRoom {
-    /// The order.
+    /// The order in which waiters are served.
     pub order: Order,
     waiters: HashMap<u128, Waiter>,
     most: usize,
     closed: bool,
 }
 
-/// What one who waits holds, and how it is told.
+/// A request that waits.
 #[derive(Debug)]
 pub struct Waiter {
-    /// What it holds.
+    /// Its claim, with the limits that it holds.
     pub held: WaitingClaim,
     /// The public id of its decision.
     pub id: DecisionId,
@@ -43,17 +43,17 @@ pub struct Waiter {
     told: Option<oneshot::Sender<WaitOutcome>>,
 }
 
-/// What became of one who waited.
+/// The end of a wait.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "sent once a request that waited")]
 pub enum WaitOutcome {
-    /// A server.
+    /// The request got a server.
     Server(WaitGrant),
-    /// None.
+    /// The request was refused.
     Refused(Refusal),
 }
 
-/// The grant of a request that waited, by itself.
+/// The grant of a request that waited, without borrows of the View.
 #[derive(Debug, Clone)]
 pub struct WaitGrant {
     /// The chosen server.
@@ -62,32 +62,32 @@ pub struct WaitGrant {
     pub server2: Option<Arc<str>>,
     /// Where the caller stands with its tightest limits.
     pub standings: Standings,
-    /// What settles it.
+    /// Receipt that settles it.
     pub receipt: GrantReceipt,
     /// Milliseconds it waited.
     pub waited_ms: u64,
 }
 
 impl WaitQueue {
-    /// Returns an empty queue for so many waiters, [`WAITERS_MAX`] at most: fewer than the port has connections for, or those
-    /// who wait would lock out those who ask.
+    /// Returns an empty queue for at most `most` waiters, and never more than [`WAITERS_MAX`]. `most` should be less than the
+    /// port's connections, or those that wait would lock out those that ask.
     pub fn new(most: usize) -> WaitQueue {
         let most = most.min(WAITERS_MAX);
         WaitQueue(Mutex::new(WaitRoom { order: Order::default(), waiters: HashMap::new(), most, closed: false }))
     }
 
-    /// Everything, under the lock. Taken before the ledger's, never while that is held.
+    /// Locks the queue. The ledger's lock comes after this one, never before.
     pub fn lock(&self) -> MutexGuard<'_, WaitRoom> {
-        // Nothing below the lock calls out but to the arithmetic of the room.
+        // Only arithmetic runs under this lock, so a panic leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl WaitRoom {
-    /// Takes in who holds a ticket. Answers who had to go for it; `Err` gives back who found no room.
+    /// Adds a waiter. Returns the waiter that had to leave for it, if any.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Returns `waiter` where the queue is full or closed.
     #[allow(clippy::result_large_err, reason = "handed back to whom it came from")]
     pub fn enter(&mut self, ticket: u128, waiter: Waiter, until_ns: u64) -> Result<Option<Waiter>, Waiter> {
         let (caller, pool) = (waiter.held.caller(), waiter.held.reservation.pool);
@@ -108,7 +108,7 @@ impl WaitRoom {
         }
     }
 
-    /// The second hop has come; it will be told. `None` where the ticket is not good, or no longer, or was redeemed.
+    /// Redeems a ticket. Returns where the outcome will arrive; `None` where the ticket is not valid, or was redeemed.
     pub fn redeem(&mut self, ticket: u128, timeout_ns: u64) -> Option<oneshot::Receiver<WaitOutcome>> {
         let waiter = self.waiters.get_mut(&ticket).filter(|waiter| waiter.told.is_none())?;
         let (tell, told) = oneshot::channel();
@@ -117,33 +117,33 @@ impl WaitRoom {
         self.order.redeem(ticket, until_ns).then_some(told)
     }
 
-    /// Takes somebody out.
+    /// Removes a waiter.
     pub fn remove(&mut self, ticket: u128) -> Option<Waiter> {
         self.order.leave(ticket);
         self.waiters.remove(&ticket)
     }
 
-    /// What somebody holds.
+    /// Returns a waiter.
     pub fn waiter(&self, ticket: u128) -> Option<&Waiter> {
         self.waiters.get(&ticket)
     }
 
-    /// Lets nobody in from now on.
+    /// Makes [`WaitRoom::enter`] fail from now on.
     pub fn close(&mut self) {
         self.closed = true;
     }
 }
 
 impl Waiter {
-    /// Not told anything yet.
+    /// Returns a waiter whose ticket is not redeemed yet.
     pub fn new(held: WaitingClaim, id: DecisionId, dialect: Dialect) -> Waiter {
         Waiter { held, id, dialect, told: None }
     }
 
-    /// Tells it what became of it.
+    /// Sends the waiter its outcome.
     ///
     /// # Errors
-    /// The outcome, where nobody listens any more.
+    /// Returns the outcome where nobody receives it any more.
     #[allow(clippy::result_large_err, reason = "handed back to whom it came from")]
     pub fn tell(self, outcome: WaitOutcome) -> Result<(), WaitOutcome> {
         match self.told {
