@@ -16,4 +16,5 @@ mod lifecycle;
 mod metrics;
 mod reload;
 mod replay;
+mod replay_command;
 mod usage;
