@@ -3,7 +3,7 @@
 //!
 //! There is one way for limits kept here and for limits in a shared store. Here a claim is drafted, admitted, placed
 //! and committed under one lock ([`MemoryLedger::take`](super::memory::MemoryLedger::take)). Where a store admits, the
-//! claim is drafted and placed first ([`Books::plan`]), because the store is told what would be reserved, and is placed
+//! claim is drafted and placed first (`MemoryLedger::plan`), because the store is told what would be reserved, and is placed
 //! again when it commits: while the store was asked, others were granted.
 
 use super::account::{LimitExcess, Standings};

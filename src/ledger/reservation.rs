@@ -172,7 +172,7 @@ mod stored_pool {
 /// Longest name of a caller that is kept, in bytes: a key's name is at most 64 characters of ASCII.
 const NAME_MAX: usize = 64;
 
-/// A caller's name, kept in place because each grant has one: cut to [`NAME_MAX`] bytes.
+/// A caller's name, kept in place because each grant has one: cut to `NAME_MAX` bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CallerName {
     bytes: [u8; NAME_MAX],
