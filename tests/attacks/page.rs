@@ -3,6 +3,7 @@
 
 use super::harness::root;
 use super::rows::{Row, all_rows, folded, sources};
+use std::path::Path;
 
 /// How the page marks what is still to come.
 const ABSENT: &str = "not in this version";
@@ -91,4 +92,47 @@ fn contradictions_are_found() {
     check(&[&a1, &a2, &a3], &other, &["A3 is said to be absent, and has a test"]);
     check(&[&a1, &a2], &carrying, &["18730 is said to be absent: litellm_18730_no_limit_is_passed"]);
     check(&[&numbered, &a2], &other, &["gate#77 is said to be absent, and row A1 has a test"]);
+}
+
+/// Paths of Rust files below a folder, without their extension.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path.with_extension("").display().to_string());
+        }
+    }
+    found
+}
+
+/// Test files that the page's column names and that are not there. `spop_*` is any that begins so;
+fn absent_files(page: &str, there: &[String]) -> Vec<String> {
+    let mut absent = Vec::new();
+    for cells in table(page, "row") {
+        for name in cells.last().unwrap_or(&"").split('`').skip(1).step_by(2) {
+            let is_there = |path: &String| match name.strip_suffix('*') {
+                Some(start) => path.contains(&format!("/{start}")),
+                None => path.ends_with(&format!("/{name}")),
+            };
+            if !name.contains('(') && !there.iter().any(is_there) {
+                absent.push(format!("{}: {name}", cells[0]));
+            }
+        }
+    }
+    absent
+}
+
+#[test]
+fn every_test_that_a_row_names_is_a_file() {
+    let page = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let there = [files(&root().join("tests")), files(&root().join("src"))].concat();
+    assert_eq!(absent_files(&page, &there), Vec::<String>::new());
+
+    const PAGE: &str =
+        "| row | attack | defence | test |\n|---|---|---|---|\n| A1 | x | y | `jwt` j1, `spop_*`, `gone` |\n";
+    let there = ["tests/pure/jwt".to_owned(), "tests/pure/spop_wire".to_owned()];
+    assert_eq!(absent_files(PAGE, &there), ["A1: gone"]);
 }
