@@ -138,14 +138,13 @@ impl Gate {
 
     /// Decides at a moment handed in. The decision itself is not counted in the metrics; its limits are taken.
     pub async fn decide_at<'v>(&self, view: &'v View, question: Question<'_>, now: Moment) -> Decision<'v> {
-        let judged = self.judge(view, &question, now);
-        let case = Case { id: DecisionId::random(), view, question, judged, now };
+        let case = Case { id: DecisionId::random(), view, question, judged: self.judge(view, &question, now), now };
         let ruling = match &case.judged.judgement {
             Judgement::Claim(claim) => self.rule(&case, self.admit(&case, claim).await),
             Judgement::Answer(answer) => CaseRuling::new(Verdict::Answer(*answer)),
             Judgement::Refuse(refusal) => CaseRuling::refuse(refusal.clone()),
         };
-        self.conclude(case, ruling)
+        self.conclude(&case, ruling)
     }
 
     /// Judges a question, unless it is too late or its network has had too many failed credentials.
@@ -226,10 +225,9 @@ impl Gate {
     }
 
     /// Records a decision and, of a grant, writes the receipt.
-    fn conclude<'v>(&self, case: Case<'_, 'v>, ruling: CaseRuling<'v>) -> Decision<'v> {
+    fn conclude<'v>(&self, case: &Case<'_, 'v>, ruling: CaseRuling<'v>) -> Decision<'v> {
         let CaseRuling { verdict, reserved, ticket } = ruling;
-        let Case { id, question, now, .. } = case;
-        let judged = &case.judged;
+        let Case { id, question, now, ref judged, .. } = *case;
         if let Some(Identity::Key { fingerprint, .. }) = judged.caller.map(|caller| caller.identity) {
             self.last_used.note(fingerprint, now.unix_ms);
         }
@@ -241,9 +239,9 @@ impl Gate {
                 {
                     failures.failed(Network::of(question.inquiry.source), now);
                 }
-                self.audit.note(&case, Against::Refused(refusal));
+                self.audit.note(case, Against::Refused(refusal));
             }
-            Verdict::Allow(_) | Verdict::Answer(_) => log(&case, &verdict),
+            Verdict::Allow(_) | Verdict::Answer(_) => log(case, &verdict),
         }
         self.recent.note(|past| past.write(id.number(), question.inquiry, question.ingress, judged, &verdict, now));
         let receipt = match (&verdict, &judged.judgement) {
@@ -255,7 +253,7 @@ impl Gate {
             }),
             _ => None,
         };
-        let JudgedInquiry { dialect, caller, key, .. } = case.judged;
+        let JudgedInquiry { dialect, caller, key, .. } = *judged;
         Decision { verdict, id, dialect, receipt, caller, key, reserved, ticket }
     }
 

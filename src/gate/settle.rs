@@ -9,7 +9,7 @@ use crate::decision::request::endpoint::Endpoint;
 use crate::ledger::books::SettleOutcome;
 use crate::ledger::memory::LedgerStanding;
 use crate::ledger::reservation::{CallerName, Record, RequestShape, Reservation};
-use crate::ledger::tokens::charge::ObservedUsage;
+use crate::ledger::tokens::observed::ObservedUsage;
 use crate::metrics::SettleLabel;
 use std::sync::atomic::Ordering;
 

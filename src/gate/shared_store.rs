@@ -15,7 +15,7 @@ use crate::decision::verdict::Refusal;
 use crate::ledger::books;
 use crate::ledger::plan::{Application, Nobody, Placement, Turn};
 use crate::ledger::reservation::{Evidence, Record, Reservation};
-use crate::ledger::tokens::charge::ObservedUsage;
+use crate::ledger::tokens::observed::ObservedUsage;
 use crate::shared_store::address::OnStoreDown;
 use crate::shared_store::{
     self, AdmitRequest, Admitted, Counts, Fraction, Lane, Release, Replica, Settlement, SharedLedger, SharedStoreError,

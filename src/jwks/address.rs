@@ -5,9 +5,9 @@
 //! never into this network (SSRF). Neither may lead to a link-local or metadata address, where clouds hand out credentials.
 //! What a name resolves to counts, at every connection.
 
-use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use url::Url;
 
 /// The metadata service of AWS over IPv6, which lies outside the link-local block.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);

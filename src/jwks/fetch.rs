@@ -8,12 +8,13 @@ use super::address::Resolver;
 use super::fault::FetchError;
 use crate::metrics::FetchFault;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Certificate, Client, Proxy, Response, Url, redirect};
+use reqwest::{Certificate, Client, Proxy, Response, redirect};
 use serde::Deserialize;
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use url::Url;
 
 /// Largest answer read, in bytes.
 pub const ANSWER_MAX: usize = 256 * 1024;

@@ -11,8 +11,8 @@ use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Accounts, Scope};
 use crate::decision::reason::Reason;
 use crate::decision::verdict::Refusal;
-use crate::ledger::tokens::charge::ObservedUsage;
 use crate::ledger::tokens::estimate::{Calibration, Comparison, Witness};
+use crate::ledger::tokens::observed::ObservedUsage;
 use jiff::tz::TimeZone;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

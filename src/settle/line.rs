@@ -1,6 +1,6 @@
 //! One usage line: an optional syslog header, then one JSON object.
 
-use crate::ledger::tokens::charge::ObservedUsage;
+use crate::ledger::tokens::observed::ObservedUsage;
 use nom::IResult;
 use nom::Parser;
 use nom::bytes::complete::{tag, take_till, take_while_m_n};

@@ -57,7 +57,7 @@ impl StoreAddress {
         if !written.starts_with("redis://") {
             return fault("must be \"local\" or begin with redis://", Some(FORM));
         }
-        let Ok(url) = reqwest::Url::parse(written) else { return fault("is not a URL", Some(FORM)) };
+        let Ok(url) = url::Url::parse(written) else { return fault("is not a URL", Some(FORM)) };
         if url.query().is_some() || url.fragment().is_some() {
             return fault("has a query or a fragment", Some(FORM));
         }

@@ -21,7 +21,7 @@ use crate::gate::recent::Recent;
 use crate::gate::state::State;
 use crate::gate::{Decision, Gate, GateParts, Question};
 use crate::ledger::slots::SLOTS_MAX;
-use crate::ledger::tokens::charge::ObservedUsage;
+use crate::ledger::tokens::observed::ObservedUsage;
 use crate::metrics::{Metrics, Port};
 use crate::time::clock::Clock;
 use futures_util::FutureExt as _;

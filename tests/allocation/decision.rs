@@ -13,7 +13,7 @@ use herdgate::decision::verdict::Verdict;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
 use herdgate::gate::{Gate, GateParts, Question};
-use herdgate::ledger::tokens::charge::ObservedUsage;
+use herdgate::ledger::tokens::observed::ObservedUsage;
 use herdgate::metrics::{Metrics, Port, SettleLabel};
 use herdgate::time::clock::Clock;
 use stats_alloc::Region;

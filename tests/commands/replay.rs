@@ -11,7 +11,7 @@ use herdgate::decision::verdict::Verdict;
 use herdgate::gate::receipt::Receipts;
 use herdgate::gate::state::State;
 use herdgate::gate::{Gate, GateParts, Question};
-use herdgate::ledger::tokens::charge::ObservedUsage;
+use herdgate::ledger::tokens::observed::ObservedUsage;
 use herdgate::metrics::{Metrics, Port};
 use herdgate::spop::notify::{Messages, put_message};
 use herdgate::spop::translate::inquiry;

@@ -10,7 +10,7 @@ use herdgate::decision::request::endpoint::Endpoint;
 use herdgate::ledger::account::ExhaustedLimit;
 use herdgate::ledger::books::{Books, SettleOutcome};
 use herdgate::ledger::reservation::{CallerName, Evidence, ProxyUid, Reservation};
-use herdgate::ledger::tokens::charge::ObservedUsage;
+use herdgate::ledger::tokens::observed::ObservedUsage;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;

@@ -9,7 +9,7 @@ use herdgate::ledger::account::ExhaustedLimit;
 use herdgate::ledger::books::{Books, SettleOutcome};
 use herdgate::ledger::reservation::{CallerName, ProxyUid, Reservation};
 use herdgate::ledger::slots::{SLOTS_MAX, Slots};
-use herdgate::ledger::tokens::charge::ObservedUsage;
+use herdgate::ledger::tokens::observed::ObservedUsage;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

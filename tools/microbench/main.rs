@@ -28,7 +28,7 @@ use herdgate::gate::{Decision, Gate, Question};
 use herdgate::ledger::memory::MemoryLedger;
 use herdgate::ledger::plan::{Application, Nobody, Requester};
 use herdgate::ledger::reservation::ProxyUid;
-use herdgate::ledger::tokens::charge::ObservedUsage;
+use herdgate::ledger::tokens::observed::ObservedUsage;
 use herdgate::metrics::Port;
 use herdgate::spop::ack::AckWriter;
 use herdgate::spop::answerer::Answerer;

@@ -16,9 +16,9 @@
 //! of what was expected, and ratios stay within bounds. Nothing here allocates once a pool is known, and what is
 //! remembered is bounded by [`POOLS_MAX`].
 
-use super::charge::{Figures, ObservedUsage};
 use super::fit::{Fit, Mean, Prior};
 use super::form::{AnswerKind, FORMS, Form, LAST_CHUNK, forms, framing};
+use super::observed::{Figures, ObservedUsage};
 use crate::decision::fleet::roster::PoolKey;
 use crate::decision::plan::limits::{Demand, RequestShape, RequestedOutput};
 use crate::decision::plan::server::ServerKind;

@@ -4,3 +4,4 @@ pub mod charge;
 pub mod estimate;
 pub mod fit;
 pub mod form;
+pub mod observed;
