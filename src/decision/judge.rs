@@ -9,7 +9,7 @@ use super::view::View;
 use crate::decision::caller::authenticate::{Caller, Identity, authenticate};
 use crate::decision::caller::keyset::Key;
 use crate::decision::caller::token::verify::Afresh;
-use crate::decision::caller::token::{self, Tokens};
+use crate::decision::caller::token::{self, TokenProver};
 use crate::decision::fleet::roster::Pool;
 use crate::decision::plan::bounds::Output;
 use crate::decision::plan::limits::{
@@ -87,7 +87,12 @@ pub fn judge<'v>(view: &'v View, inquiry: &Inquiry<'_>, now: Moment) -> JudgedIn
 }
 
 /// Judges an inquiry in the same way, with JWTs proven by `tokens`, which may remember some.
-pub fn judge_with<'v>(view: &'v View, inquiry: &Inquiry<'_>, tokens: &dyn Tokens, now: Moment) -> JudgedInquiry<'v> {
+pub fn judge_with<'v>(
+    view: &'v View,
+    inquiry: &Inquiry<'_>,
+    tokens: &dyn TokenProver,
+    now: Moment,
+) -> JudgedInquiry<'v> {
     let route = match route(inquiry.method, inquiry.target) {
         Ok(route) => route,
         Err((reason, dialect)) => {

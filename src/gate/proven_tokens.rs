@@ -8,7 +8,7 @@
 use crate::decision::caller::keyset::Digest;
 use crate::decision::caller::token::issuer::shared_scope;
 use crate::decision::caller::token::verify::verify;
-use crate::decision::caller::token::{Issuer, TokenFault, TokenUser, Tokens, VerifiedToken};
+use crate::decision::caller::token::{Issuer, TokenFault, TokenProver, TokenUser, VerifiedToken};
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::Scope;
 use crate::decision::view::View;
@@ -58,7 +58,7 @@ impl ProvenTokens {
     }
 }
 
-impl Tokens for ProvenTokens {
+impl TokenProver for ProvenTokens {
     fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<TokenUser, TokenFault> {
         let digest = Digest(Sha256::digest(token).into());
         let known = lock(&self.remembered).get(&digest, view.token_epoch, now);

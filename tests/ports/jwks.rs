@@ -5,7 +5,7 @@ use crate::harness::issuer::{Issuer, Manner};
 use crate::harness::port;
 use crate::harness::scratch::Scratch;
 use crate::harness::signer::{Signer, jwks};
-use herdgate::decision::caller::token::{self, MissingKey, Ring, TokenFault, Tokens};
+use herdgate::decision::caller::token::{self, MissingKey, Ring, TokenFault, TokenProver};
 use herdgate::decision::moment::Moment;
 use herdgate::decision::plan::policy::{Plan, PlanIndex, Policy};
 use herdgate::gate::proven_tokens::ProvenTokens;

@@ -8,7 +8,7 @@ use herdgate::decision::caller::token::issuer::shared_scope;
 use herdgate::decision::caller::token::ring::RingFault;
 use herdgate::decision::caller::token::verify::verify;
 use herdgate::decision::caller::token::{
-    FetchStatus, Issuer, LoadedRing, Ring, Rings, Rule, STALE_NS, TokenFault, Tokens, jws,
+    FetchStatus, Issuer, LoadedRing, Ring, Rings, Rule, STALE_NS, TokenFault, TokenProver, jws,
 };
 use herdgate::decision::inquiry::{BodyShown, HeaderField, Inquiry, OnBehalf};
 use herdgate::decision::moment::Moment;

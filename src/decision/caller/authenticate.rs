@@ -11,7 +11,7 @@ use super::keyset::Key;
 use super::network::Network;
 use super::on_behalf;
 use super::token::jws::is_token_shaped;
-use super::token::{self, TokenFault, Tokens};
+use super::token::{self, TokenFault, TokenProver};
 use crate::decision::inquiry::{HeaderField, Inquiry};
 use crate::decision::moment::Moment;
 use crate::decision::plan::limits::{Scope, UserScopes};
@@ -113,7 +113,7 @@ impl From<Reason> for Turned<'_> {
 pub fn authenticate<'v>(
     view: &'v View,
     inquiry: &Inquiry<'_>,
-    tokens: &dyn Tokens,
+    tokens: &dyn TokenProver,
     now: Moment,
 ) -> Result<(Caller<'v>, Option<token::TokenUser>), Turned<'v>> {
     if !inquiry.has_credential() {

@@ -100,7 +100,7 @@ impl From<TokenFault> for TokenRejection {
 
 /// A prover of JWTs for decisions. [`Afresh`](verify::Afresh) is the definition; any other must give the same answers,
 /// only sooner, or with a shared scope in place of a user's own.
-pub trait Tokens {
+pub trait TokenProver {
     /// Proves a JWT.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::claims::Claims;
 use super::jws::Jws;
-use super::{MissingKey, STALE_NS, TokenFault, TokenRejection, TokenUser, Tokens, VerifiedToken, issuer};
+use super::{MissingKey, STALE_NS, TokenFault, TokenProver, TokenRejection, TokenUser, VerifiedToken, issuer};
 use crate::decision::moment::Moment;
 use crate::decision::view::View;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Afresh;
 
-impl Tokens for Afresh {
+impl TokenProver for Afresh {
     fn prove(&self, view: &View, token: &[u8], now: Moment) -> Result<TokenUser, TokenFault> {
         let token = verify(view, token, now).map_err(|rejected| rejected.fault)?;
         Ok(TokenUser { scope: token.scope, token: Arc::new(token) })
