@@ -186,6 +186,24 @@ async fn an_unreadable_question_is_answered_beside_its_neighbours_on_the_same_co
 }
 
 #[tokio::test]
+async fn who_says_goodbye_behind_its_questions_is_not_waited_for() {
+    let both = [question(1, b"x"), question(3, b"y")].concat();
+    let mut goodbye = both.clone();
+    write_disconnect(&mut goodbye, FrameKind::HaproxyDisconnect, DisconnectStatus::Normal);
+    // Who waits for nobody has answered before the goodbye is read; who would wait for a store asks it nothing any more.
+    for (waits, sent, asked) in [(true, &both, 2), (true, &goodbye, 0), (false, &goodbye, 2)] {
+        let answerer = Arc::new(Echo { asked: AtomicU32::new(0), waits });
+        let context = ConnectionContext { answerer: answerer.clone(), ..shared(Limits::default()) };
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let mut client = Client { stream: ours, input: Vec::new() };
+        client.send(&[hello(16_380, false), sent.clone()].concat()).await;
+        client.stream.shutdown().await.unwrap();
+        timeout(PATIENCE, run(theirs, "peer", &context, &CancellationToken::new())).await.unwrap();
+        assert_eq!(answerer.asked.load(Ordering::Relaxed), asked, "waits {waits}, {} bytes", sent.len());
+    }
+}
+
+#[tokio::test]
 async fn peers_may_leave_at_any_point_in_any_way() {
     let goodbye = {
         let mut out = Vec::new();
@@ -351,11 +369,17 @@ async fn a_unix_socket_has_its_mode_replaces_only_a_stale_file_and_goes_at_the_e
 /// Answers with the text it was asked.
 struct Echo {
     asked: AtomicU32,
+    /// Whether it claims to wait for somebody, as a gate with a shared store does.
+    waits: bool,
 }
 
 impl Answerer for Echo {
     fn now(&self) -> Moment {
         Moment::default()
+    }
+
+    fn waits(&self) -> bool {
+        self.waits
     }
 
     async fn answer(
@@ -379,7 +403,7 @@ impl Answerer for Echo {
 }
 
 fn shared(limits: Limits) -> ConnectionContext<Echo> {
-    let answerer = Arc::new(Echo { asked: AtomicU32::new(0) });
+    let answerer = Arc::new(Echo { asked: AtomicU32::new(0), waits: false });
     let budget = FrameBudget::new(limits.begun_bytes);
     ConnectionContext { answerer, metrics: Arc::new(Metrics::new()), limits, throttle: LogThrottle::default(), budget }
 }
@@ -401,7 +425,7 @@ impl Server {
             Address::Unix(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         };
         let shutdown = CancellationToken::new();
-        let answerer = Arc::new(Echo { asked: AtomicU32::new(0) });
+        let answerer = Arc::new(Echo { asked: AtomicU32::new(0), waits: false });
         let metrics = Arc::new(Metrics::new());
         let served = tokio::spawn(serve_with(listener, answerer, metrics, shutdown.clone(), limits));
         Server { address, shutdown, served }
